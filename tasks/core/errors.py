@@ -1,0 +1,108 @@
+"""What can go wrong, drawn once.
+
+    RorError                     1   anything else
+    ├── SpecError                2   the model's file or the command is wrong
+    ├── DataError                3   data that no pipeline may see
+    │   └── UnreadableData
+    ├── VerificationError        4   an artifact or the ledger is not what was recorded
+    │   ├── CorruptObject
+    │   ├── EnvironmentMismatch
+    │   └── ProbeMismatch
+    ├── TrainingError            5   no challenger; the current version was kept
+    ├── StoreError               1   the store could not be read or written
+    │   ├── AlreadyExists
+    │   └── NotFound
+    ├── LedgerConflict           1   somebody else appended first
+    └── LeaseHeld                0   another run of this model is at work
+
+The number is the exit code of `ror`. Every message says what, which value, and the next step.
+"""
+
+from __future__ import annotations
+
+
+class RorError(Exception):
+    """Base of every error that a user is meant to read."""
+
+    exit_code = 1
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Prefect pickles exceptions between processes; keyword-only constructors would not survive the default.
+        return (_rebuild, (type(self), self.args, self.__dict__))
+
+
+def _rebuild(cls: type[RorError], args: tuple[object, ...], attributes: dict[str, object]) -> RorError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
+
+class SpecError(RorError):
+    """The model's file, or what was asked for, cannot be used; `problems` holds all of it, one line each."""
+
+    exit_code = 2
+
+    def __init__(self, where: str, problems: list[str]):
+        self.where, self.problems = where, problems
+        super().__init__("\n".join([f"{where}:", *(f"  - {problem}" for problem in problems)]))
+
+
+class DataError(RorError):
+    """Data that must not reach a pipeline."""
+
+    exit_code = 3
+
+
+class UnreadableData(DataError):
+    """A file that is not what its name says, is cut short, or is not there."""
+
+    def __init__(self, file: str, reason: str):
+        self.file, self.reason = file, reason
+        super().__init__(f"{file} cannot be read: {reason}")
+
+
+class VerificationError(RorError):
+    """What the store holds is not what was recorded, or must not be loaded here."""
+
+    exit_code = 4
+
+
+class CorruptObject(VerificationError):
+    """Bytes that differ from their digest, or a record that contradicts itself."""
+
+
+class EnvironmentMismatch(VerificationError):
+    """The version was made with other libraries than are installed here."""
+
+
+class ProbeMismatch(VerificationError):
+    """The pipeline loads, but no longer gives the answers it gave when it was registered."""
+
+
+class TrainingError(RorError):
+    """A challenger could not be made."""
+
+    exit_code = 5
+
+
+class StoreError(RorError):
+    """The store could not be read or written (permissions, disk, network)."""
+
+
+class AlreadyExists(StoreError):
+    """Somebody created this object first. Nothing was written."""
+
+
+class NotFound(StoreError):
+    """There is no such object."""
+
+
+class LedgerConflict(RorError):
+    """Another writer appended first: read the ledger again and reconsider."""
+
+
+class LeaseHeld(RorError):
+    """Another run of this model holds the lease."""
+
+    exit_code = 0

@@ -1,0 +1,333 @@
+"""The ledger: append-only, hash-chained, compare-and-swap; and the lease, which is two kinds of entry in it.
+
+Event *n* is the object `<model>/ledger/<n>.json`, created if absent: of two writers one gets the number, the other
+raises LedgerConflict, reads again and reconsiders. Every event carries the state after it, so a reader needs one.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tasks.core.errors import AlreadyExists, CorruptObject, LeaseHeld, LedgerConflict, NotFound
+from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
+from tasks.core.store import Store
+from tasks.core.types import (
+    Action,
+    BatchRecord,
+    Decided,
+    Event,
+    LastDecision,
+    LeaseRecord,
+    Served,
+    State,
+)
+
+FORMAT_VERSION = 1
+LEASE_TTL = timedelta(minutes=10)
+KEEP_LOSSES, KEEP_COMPARISONS, KEEP_SERVED = 32, 16, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest event and the digest of its bytes; an empty ledger has seq 0 and an empty state."""
+
+    seq: int
+    digest: str | None
+    state: State
+    at: str | None = None
+
+
+class Ledger:
+    """The history of one model."""
+
+    def __init__(self, store: Store, model: str):
+        self.store, self.model = store, model
+
+    def head(self) -> Head:
+        """The newest event. Raises CorruptObject when it is torn or not what its name says."""
+        seq = self._last()
+        if seq == 0:
+            return Head(0, None, State())
+        data = self.store.read(self._path(seq))
+        event = self._parse(seq, data)
+        return Head(seq, digest(data), event.state_after, event.at)
+
+    def event(self, seq: int) -> Event:
+        return self._parse(seq, self.store.read(self._path(seq)))
+
+    def events(self) -> list[Event]:
+        """Every event, oldest first, with the chain checked. Raises CorruptObject where it breaks."""
+        events, previous = [], None
+        for seq in range(1, self._last() + 1):
+            data = self.store.read(self._path(seq))
+            event = self._parse(seq, data)
+            if event.prev != previous:
+                raise CorruptObject(
+                    f"{self._path(seq)} does not follow from {self._path(seq - 1)}: the history was altered. "
+                    "Restore the ledger from a backup."
+                )
+            events.append(event)
+            previous = digest(data)
+        return events
+
+    def append(
+        self, after: Head, kind: str, *, run: str, key: str, actor: str, reason: str, body: Mapping[str, Any]
+    ) -> Event:
+        """Append one event, or raise LedgerConflict when somebody else appended after `after`."""
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
+        event = Event(
+            format_version=FORMAT_VERSION,
+            seq=after.seq + 1,
+            prev=after.digest,
+            at=max(now, after.at or now),
+            event=kind,
+            run=run,
+            key=key,
+            actor=actor,
+            reason=reason,
+            current=None,
+            body=body,
+            state_after=after.state,
+        )
+        state = fold(after.state, event)
+        event = replace(event, state_after=state, current=state.current)
+        try:
+            self.store.create(self._path(event.seq), to_json(event), durable=True)
+        except AlreadyExists:
+            raise LedgerConflict(f"Somebody else wrote {self._path(event.seq)} first.") from None
+        return event
+
+    def _path(self, seq: int) -> str:
+        return f"{self.model}/ledger/{seq:08d}.json"
+
+    def _parse(self, seq: int, data: bytes) -> Event:
+        path = self._path(seq)
+        event = from_json(Event, data, path)
+        if event.seq != seq:
+            raise CorruptObject(f"{path} says it is event {event.seq}. Restore the ledger from a backup.")
+        return event
+
+    def _last(self) -> int:
+        """The highest number, found by galloping: events are contiguous, so about 2 log2(n) look-ups suffice."""
+        low, high = 0, 1
+        while self.store.exists(self._path(high)):
+            low, high = high, high * 2
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.store.exists(self._path(middle)) else (low, middle)
+        return low
+
+
+def fold(state: State, event: Event) -> State:
+    """The state after an event: pure, so that `verify` can replay a whole history and compare."""
+    body = event.body
+    match event.event:
+        case "started":
+            return replace(state, lease=from_dict(LeaseRecord, {**body["lease"], "token": event.seq}))
+        case "renewed":
+            return replace(state, lease=replace(state.lease, expires=body["expires"])) if state.lease else state
+        case "failed":
+            return replace(state, lease=None)
+        case "decided":
+            return _after_decision(state, from_dict(Decided, body), event)
+        case "promoted":
+            served = from_dict(Served, body["served"])
+            return replace(
+                state,
+                served=(*state.served, served)[-KEEP_SERVED:],
+                since=event.at,
+                waiting=tuple(w for w in state.waiting if w.version != served.version),
+                barred=tuple(v for v in state.barred if v != served.version),
+            )
+        case "accepted":
+            return replace(state, accepted=(*state.accepted, body["batch"]))
+        case "quarantined":
+            return replace(
+                state,
+                quarantined=(*state.quarantined, body["batch"]),
+                suspect=None if state.suspect == body["batch"] else state.suspect,
+            )
+        case "cleared":
+            return replace(
+                state,
+                quarantined=tuple(b for b in state.quarantined if b != body.get("batch")),
+                suspect=None if state.suspect == body.get("batch") else state.suspect,
+                barred=tuple(v for v in state.barred if v != body.get("version")),
+            )
+    raise CorruptObject(f"Ledger event {event.seq} has the unknown kind {event.event!r}; a newer release wrote it.")
+
+
+def _after_decision(state: State, decided: Decided, event: Event) -> State:
+    decision = decided.decision
+    batches = dict(state.batches)
+    for batch, rows in zip(decided.window, decided.window_rows, strict=True):
+        batches[batch.id] = BatchRecord(batch.sha256, rows)
+    for labelled in decided.labelled:
+        batches[labelled.batch] = replace(
+            batches[labelled.batch], labels=labelled.labels, labelled_rows=labelled.rows
+        )
+    blocked = {b: sha256 for b, sha256 in state.blocked.items() if b not in batches}
+    blocked.update({b.batch: b.sha256 for b in decided.blocked})
+
+    suspect = None if state.suspect in (decision.cleared, decision.quarantined) else state.suspect
+    after = replace(
+        state,
+        batches=batches,
+        blocked=blocked,
+        losses=(*state.losses, *decided.losses)[-KEEP_LOSSES:],
+        comparisons=(*state.comparisons, *decided.comparisons)[-KEEP_COMPARISONS:],
+        cooldown=max(0, state.cooldown - len(decided.labelled)),
+        suspect=decision.suspect or suspect,
+        quarantined=(*state.quarantined, *([decision.quarantined] if decision.quarantined else [])),
+        attempt=decided.attempt or state.attempt,
+        accepted=() if decided.attempt and decided.attempt.outcome != "failed" else state.accepted,
+        decided=LastDecision(event.key, event.seq),
+        lease=None,
+    )
+    if decided.in_service != state.current:
+        after = replace(after, since=event.at)
+        if decision.action is Action.ROLLBACK:
+            assert state.current is not None
+            wait = max(2, round(decision.interval)) if decision.interval else 2
+            after = replace(
+                after, served=state.served[:-1], barred=(*state.barred, state.current.version), cooldown=wait
+            )
+        else:
+            assert decided.in_service is not None
+            after = replace(after, served=(*state.served, decided.in_service)[-KEEP_SERVED:])
+    if decided.outcome == "AwaitingApproval" and decided.attempt and decided.attempt.manifest:
+        attempt = decided.attempt
+        challenger = Served(attempt.version or 0, attempt.manifest or "", attempt.labelled)
+        after = replace(after, waiting=(*state.waiting, challenger))
+    return after
+
+
+# --- the lease -----------------------------------------------------------------------------------------------
+
+
+class Lease:
+    """The right to decide for one model, held while the `with` block runs.
+
+    A `started` event takes it and its number is the fencing token; `renewed` events keep it alive from a thread;
+    `decided` or `failed` gives it back. Nobody is ever locked out for longer than the time to live, and a dead process
+    on this host is noticed at once. Clock skew may cost time, never safety: every append is compare-and-swap.
+    """
+
+    def __init__(self, ledger: Ledger, *, run: str, key: str, actor: str, reason: str, ttl: timedelta = LEASE_TTL):
+        self._ledger, self._ttl = ledger, ttl
+        self._common = {"run": run, "key": key, "actor": actor, "reason": reason}
+        self._write = threading.Lock()
+        self._stop = threading.Event()
+        self._released = False
+        self.token = 0
+        self.state = State()
+        """The state this run decides on: the one it found when it took the lease."""
+
+    def __enter__(self) -> Lease:
+        """Raises LeaseHeld, naming the other run, while that one is alive."""
+        while True:
+            head = self._ledger.head()
+            if head.state.lease and _alive(head.state.lease):
+                other = head.state.lease
+                raise LeaseHeld(f"Run {other.run} (process {other.pid} on {other.host}) is at work on this model.")
+            try:
+                event = self._ledger.append(head, "started", body={"lease": to_dict(self._mine())}, **self._common)
+                break
+            except LedgerConflict:
+                continue
+        self.token, self.state = event.seq, event.state_after
+        threading.Thread(target=self._renew, name="lease", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if not self._released:
+            reason = f"{kind.__name__}: {error}" if kind else "the run ended without a decision"
+            self._append("failed", {"error": reason[:2000]})
+
+    def commit(self, build: Any) -> Event:
+        """Append the run's `decided` event: `build(state)` gives its body for the newest state.
+
+        It is called again when somebody else (a promotion by hand, say) appended in between, so that the run
+        reconsiders instead of overruling. Raises LeaseHeld when a later run has fenced this one off.
+        """
+        event = self._append("decided", build)
+        self._released = True
+        self._stop.set()
+        return event
+
+    def _append(self, kind: str, body: Any) -> Event:
+        with self._write:
+            while True:
+                head = self._ledger.head()
+                lease = head.state.lease
+                if lease is None or lease.token != self.token:
+                    raise LeaseHeld(
+                        f"This run lost its lease to {lease.run if lease else 'a later run'} and stops without a decision."
+                    )
+                try:
+                    content = to_dict(body(head.state)) if callable(body) else body
+                    return self._ledger.append(head, kind, body=content, **self._common)
+                except LedgerConflict:
+                    continue
+
+    def _renew(self) -> None:
+        while not self._stop.wait(self._ttl.total_seconds() / 4):
+            expires = (datetime.now(UTC) + self._ttl).isoformat(timespec="seconds")
+            try:
+                self._append("renewed", {"expires": expires})
+            except LeaseHeld:
+                return
+
+    def _mine(self) -> LeaseRecord:
+        import psutil
+
+        return LeaseRecord(
+            token=0,
+            run=self._common["run"],
+            expires=(datetime.now(UTC) + self._ttl).isoformat(timespec="seconds"),
+            host=socket.gethostname(),
+            boot=_boot(),
+            pid=os.getpid(),
+            process_started=psutil.Process().create_time(),
+        )
+
+
+@cache
+def _boot() -> str:
+    """Identifies this boot of this machine, so that a process number from before a restart means nothing."""
+    linux = Path("/proc/sys/kernel/random/boot_id")
+    if linux.exists():
+        return linux.read_text().strip()
+    import psutil
+
+    return str(int(psutil.boot_time()))
+
+
+def _alive(lease: LeaseRecord) -> bool:
+    if datetime.fromisoformat(lease.expires) < datetime.now(UTC):
+        return False
+    if lease.host != socket.gethostname():
+        return True
+    if lease.boot != _boot():
+        return False
+    import psutil
+
+    try:
+        return abs(psutil.Process(lease.pid).create_time() - lease.process_started) < 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+__all__ = ["Head", "Lease", "Ledger", "NotFound", "fold"]

@@ -1,0 +1,50 @@
+"""Records to bytes and back: every JSON object in the store is a frozen dataclass written by these functions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from tasks.core.errors import CorruptObject
+
+T = TypeVar("T")
+
+
+@cache
+def _adapter(cls: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)
+
+
+def to_dict(record: Any) -> Any:
+    """Plain JSON types, fields in the order they are declared; NaN and infinity become null."""
+    return json.loads(_adapter(type(record)).dump_json(record))
+
+
+def to_json(record: Any) -> bytes:
+    """Readable JSON, one field a line: these files outlive this program."""
+    return json.dumps(to_dict(record), indent=1, ensure_ascii=False).encode()
+
+
+def from_dict(cls: type[T], value: Any) -> T:
+    return _adapter(cls).validate_python(value)
+
+
+def from_json(cls: type[T], data: bytes, name: str) -> T:
+    """Parse a stored record. Raises CorruptObject, naming it, when the bytes are not such a record."""
+    try:
+        return _adapter(cls).validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise CorruptObject(
+            f"{name} is not a valid {cls.__name__}: {where}: {first['msg']}. "
+            "The object is damaged or was written by a newer release; restore it from a backup."
+        ) from None
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

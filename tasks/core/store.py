@@ -1,0 +1,129 @@
+"""The write-once object store: create, read, list. Nothing here can replace or delete an object.
+
+The one write primitive is *create if absent*, which `obstore` offers with the same guarantee on a local folder,
+S3, GCS, Azure and in memory; so there are no lock files and there is no second protocol per back end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
+
+from tasks.core.errors import AlreadyExists, NotFound, StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object: its path below the store's root, and its size in bytes."""
+
+    path: str
+    size: int
+
+
+class Store:
+    """Objects under one root, each created once and never changed.
+
+    `location` is a folder, or a URL that obstore understands (`s3://bucket/prefix`, `memory://`).
+    """
+
+    def __init__(self, location: str | Path):
+        self.location = str(location)
+        self._pid = os.getpid()
+        self.folder: Path | None = None
+        self._backend: ObjectStore
+        if self.location == "memory://":
+            self._backend = MemoryStore()
+        elif "://" in self.location:
+            self._backend = from_url(self.location)
+        else:
+            self.folder = Path(location).resolve()
+            with self._translated("open", ""):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._backend = LocalStore(self.folder)
+
+    def create(self, path: str, data: bytes, *, durable: bool = False) -> None:
+        """Create one object, or fail without a trace.
+
+        `durable` survives a power cut: obstore does not fsync on a local folder, so file and folder are synced here.
+        Raises AlreadyExists when the path is taken, StoreError when it cannot be written.
+        """
+        with self._translated("create", path):
+            obstore.put(self._backend, path, data, mode="create")
+            if durable and self.folder is not None:
+                _fsync(self.folder / path)
+                _fsync((self.folder / path).parent)
+
+    def read(self, path: str) -> bytes:
+        """All bytes of one object. Raises NotFound or StoreError."""
+        with self._translated("read", path):
+            return bytes(obstore.get(self._backend, path).bytes())
+
+    def exists(self, path: str) -> bool:
+        try:
+            with self._translated("read", path):
+                obstore.head(self._backend, path)
+        except NotFound:
+            return False
+        return True
+
+    def list(self, prefix: str) -> list[ObjectInfo]:
+        """Every object below `prefix` (a folder, not a part of a name), sorted by path."""
+        with self._translated("list", prefix):
+            found = [
+                ObjectInfo(item["path"], item["size"])
+                for chunk in obstore.list(self._backend, prefix)
+                for item in chunk
+            ]
+        return sorted(found, key=lambda item: item.path)
+
+    def folders(self, prefix: str) -> list[str]:
+        """Names of the folders directly below `prefix`, sorted."""
+        with self._translated("list", prefix):
+            listing = obstore.list_with_delimiter(self._backend, prefix or None)
+        return sorted(path.rsplit("/", 1)[-1] for path in listing["common_prefixes"])
+
+    @contextmanager
+    def _translated(self, action: str, path: str) -> Iterator[None]:
+        """Map the back end's errors to ours, and refuse to hang: obstore's runtime does not survive a fork."""
+        if os.getpid() != self._pid:
+            raise StoreError("This store was opened before the process forked. Open it again in a spawned process.")
+        try:
+            yield
+        except AlreadyExistsError:
+            raise AlreadyExists(f"{self._name(path)} exists already and is never overwritten.") from None
+        except (NotFoundError, FileNotFoundError):
+            raise NotFound(f"{self._name(path)} does not exist.") from None
+        except (BaseError, OSError) as error:
+            raise StoreError(f"Could not {action} {self._name(path)}: {_plain(error)}") from error
+
+    def _name(self, path: str) -> str:
+        return f"{self.location.rstrip('/')}/{path}" if path else self.location
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _plain(error: Exception) -> str:
+    """The operating system's words, without obstore's debug print of its own structures."""
+    text = str(error)
+    for code, plain in {
+        "os error 28": "the disk is full. Free some space and run it again.",
+        "os error 30": "the file system is read-only. Point the store at a writable one.",
+        "os error 13": "permission denied. Check who owns the folder.",
+        "os error 1)": "the file system does not support hard links, which creating without overwriting needs.",
+    }.items():
+        if code in text:
+            return plain
+    return text.split("\n\nDebug source")[0].strip()
