@@ -1,0 +1,244 @@
+"""Batches and labels on disk: find them, fingerprint them, stream them, join late labels by key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+
+from tasks.core.errors import DataError, SpecError, UnreadableData
+from tasks.core.spec import ModelSpec
+from tasks.core.types import Batch
+
+CHUNK_ROWS = 65_536
+"""Rows of one record batch: what is in memory at a time."""
+
+SUFFIXES = (".parquet", ".pq", ".csv")
+
+
+def find(root: Path, pattern: str) -> list[Path]:
+    """Data files or folders that match a glob below `root`, in name order; hidden ones and other endings are not data."""
+    return sorted(
+        (
+            path
+            for path in root.glob(pattern)
+            if not path.name.startswith((".", "_")) and (path.is_dir() or path.suffix in SUFFIXES)
+        ),
+        key=lambda path: (path.stem, path.name),
+    )
+
+
+def find_batches(root: Path, spec: ModelSpec) -> list[Batch]:
+    """Every batch on disk, in time order. Raises SpecError when two would have one name."""
+    paths = find(root, spec.data.batches)
+    twice = sorted({path.stem for path in paths if sum(path.stem == other.stem for other in paths) > 1})
+    if twice:
+        raise SpecError(spec.data.batches, [f"two files are both batch {name!r}: remove one" for name in twice])
+    return [Batch(path.stem, path.relative_to(root).as_posix(), fingerprint(path)) for path in paths]
+
+
+def fingerprint(path: Path) -> str:
+    """sha256 of a file's bytes; for a folder, of its sorted (name, sha256) pairs."""
+    if path.is_dir():
+        parts = "".join(f"{file.name}\0{fingerprint(file)}\n" for file in _parts(path))
+        return hashlib.sha256(parts.encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Source:
+    """One data file or folder, read as a stream of record batches.
+
+    Columns of a CSV file arrive as text (`is_text`), so that the contract can name every value that does not parse
+    instead of failing at the first one. Raises UnreadableData for a file that is not what its name says.
+    """
+
+    def __init__(self, root: Path, path: str):
+        self.path = path
+        full = root / path
+        self._files = _parts(full) if full.is_dir() else [full]
+        if not self._files:
+            raise UnreadableData(path, "the folder holds no .parquet or .csv files.")
+        self.is_text = self._files[0].suffix == ".csv"
+        self.names = self._names()
+
+    def stream(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Record batches of at most CHUNK_ROWS rows, with these columns or all."""
+        names = list(self.names if columns is None else columns)
+        for file in self._files:
+            try:
+                if self.is_text:
+                    yield from self._stream_csv(file, names)
+                else:
+                    with pq.ParquetFile(file) as parquet:
+                        yield from parquet.iter_batches(CHUNK_ROWS, columns=names)
+            except (pa.ArrowException, OSError, KeyError) as error:
+                raise UnreadableData(self.path, _plain(error)) from None
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """The named columns of all rows."""
+        return pa.Table.from_batches(list(self.stream(columns)) or [self._empty(columns)])
+
+    def _empty(self, columns: Sequence[str]) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays([pa.array([], pa.string()) for _ in columns], names=list(columns))
+
+    def _names(self) -> list[str]:
+        try:
+            if not self.is_text:
+                return list(pq.read_schema(self._files[0]).names)
+            _complete(self.path, self._files[-1])
+            with csv.open_csv(self._files[0], parse_options=_PARSE) as reader:
+                return list(reader.schema.names)
+        except (pa.ArrowException, OSError) as error:
+            raise UnreadableData(self.path, _plain(error)) from None
+
+    def _stream_csv(self, file: Path, names: list[str]) -> Iterator[pa.RecordBatch]:
+        convert = csv.ConvertOptions(
+            column_types={name: pa.string() for name in self.names}, strings_can_be_null=True, include_columns=names
+        )
+        read = csv.ReadOptions(use_threads=False)
+        with csv.open_csv(file, read_options=read, parse_options=_PARSE, convert_options=convert) as reader:
+            yield from reader
+
+
+_PARSE = csv.ParseOptions(newlines_in_values=True)
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and not file.name.startswith((".", "_")))
+
+
+def _complete(path: str, file: Path) -> None:
+    """A CSV that stops in the middle of a line was cut; in the last field nothing else would show it."""
+    with file.open("rb") as handle:
+        if handle.seek(0, 2) == 0:
+            raise UnreadableData(path, "the file is empty.")
+        handle.seek(-1, 2)
+        if handle.read(1) not in b"\r\n":
+            raise UnreadableData(
+                path, "the last line does not end with a line break, so the file may be cut short. Deliver it again."
+            )
+
+
+def _plain(error: Exception) -> str:
+    """Arrow's reason without the offending row, which may hold private values."""
+    text = str(error).strip().splitlines()[0]
+    if "magic bytes" in text or "Parquet" in text or "thrift" in text.lower() or "file size" in text.lower():
+        return f"it is cut short or not Parquet ({text.rstrip('.')}). Deliver it again."
+    if "CSV parse error" in text:
+        return ":".join(text.split(":")[:3]).strip() + ". The file is cut short or malformed; deliver it again."
+    return f"{text.rstrip('.')}. Deliver it again."
+
+
+# --- labels --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLabels:
+    """The labels of one batch, row by row."""
+
+    values: pa.Array
+    """One value a row, null where the label is not known."""
+    known: int
+    """Rows that have one."""
+    digest: str
+
+    @property
+    def coverage(self) -> float:
+        return self.known / len(self.values) if len(self.values) else 0.0
+
+
+class Labels:
+    """Where the target of a batch comes from: its own column, or later files joined by key.
+
+    A later file (by name) supersedes an earlier one, key by key.
+    """
+
+    def __init__(self, root: Path, spec: ModelSpec):
+        self._root, self._spec = root, spec
+        self.files = find(root, spec.data.labels) if spec.data.labels else []
+        self.digest = hashlib.sha256(
+            "".join(f"{path.name}\0{fingerprint(path)}\n" for path in self.files).encode()
+        ).hexdigest()
+        """Changes whenever a label file arrives or changes."""
+        self._table: pa.Table | None = None
+
+    def of(self, batch: Batch) -> BatchLabels:
+        """Labels of one batch. Raises DataError when the columns that carry them are not there."""
+        source = Source(self._root, batch.path)
+        if self._spec.data.labels is None:
+            _require(source, [self._spec.target])
+            values = _joined(source.read([self._spec.target]).column(0))
+        else:
+            assert self._spec.key is not None
+            _require(source, [self._spec.key])
+            keys = _joined(source.read([self._spec.key]).column(0))
+            values = self._look_up(keys)
+        if pa.types.is_floating(values.type):
+            values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+        known = len(values) - values.null_count
+        return BatchLabels(values, known, _digest(values))
+
+    def _look_up(self, keys: pa.Array) -> pa.Array:
+        if self._table is None:
+            self._table = self._read()
+        if len(self._table) == 0:
+            return pa.nulls(len(keys), pa.float64())
+        known = self._table.column(0)
+        if known.type != keys.type:
+            known, keys = known.cast(pa.string()), keys.cast(pa.string())
+        return _joined(self._table.column(1)).take(pc.index_in(keys, value_set=known, skip_nulls=True))
+
+    def _read(self) -> pa.Table:
+        """Key and target of every label file, newest file and last row first: the first match wins."""
+        columns = [self._spec.key or "", self._spec.target]
+        tables = []
+        for path in self.files:
+            source = Source(self._root, path.relative_to(self._root).as_posix())
+            _require(source, columns)
+            table = source.read(columns)
+            if source.is_text:
+                table = table.set_column(1, self._spec.target, _parsed(table.column(1)))
+            tables.append(table.filter(pc.is_valid(table.column(0))))
+        if not tables:
+            return pa.table({columns[0]: pa.array([], pa.string()), columns[1]: pa.array([], pa.string())})
+        table = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+        return table.take(pa.array(range(len(table) - 1, -1, -1), pa.int64()))
+
+
+def _require(source: Source, columns: Sequence[str]) -> None:
+    missing = [name for name in columns if source.names.count(name) != 1]
+    if missing:
+        raise DataError(
+            "\n".join(
+                f"{source.path}: column {name!r} is {'missing' if name not in source.names else 'there twice'}."
+                for name in missing
+            )
+        )
+
+
+def _joined(column: pa.ChunkedArray) -> pa.Array:
+    array = column.combine_chunks()
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def _parsed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text as numbers where all of it parses, else as it is."""
+    try:
+        return column.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return column
+
+
+def _digest(values: pa.Array) -> str:
+    text = pc.fill_null(values.cast(pa.large_string()), "\0")
+    digest = hashlib.sha256(len(text).to_bytes(8, "little"))
+    for buffer in pa.concat_arrays([text]).buffers()[1:]:
+        digest.update(memoryview(buffer) if buffer is not None else b"")
+    return digest.hexdigest()

@@ -1,0 +1,481 @@
+"""The contract: the input schema a version accepts, inferred from its training data and checked on everything after.
+
+Pipelines see three kinds of column, so that inference matches training whatever file format the data came in:
+`number` and `boolean` as float64 with NaN, `category` as text with NaN. Only lossless coercions are made, and reported;
+infinities are counted and read as missing, because scikit-learn refuses them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.core.batches import Source
+from tasks.core.errors import DataError
+from tasks.core.spec import ChecksSpec, ModelSpec
+from tasks.core.types import Check, Verdict
+
+CATEGORIES = 200
+"""Categories that a contract lists; the rest count as `other`."""
+
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?([iI]nf(inity)?|[nN]a[nN])$"
+_EXACT = 2**53
+"""Integers beyond this are not exact as float64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What one input looked like in training."""
+
+    name: str
+    kind: str
+    """`number`, `boolean` or `category`."""
+    type: str
+    """Arrow type in the training files, for people."""
+    null_rate: float
+    low: float | None = None
+    high: float | None = None
+    categories: tuple[str, ...] | None = None
+    """The most frequent first, at most CATEGORIES of them."""
+    other_share: float = 0.0
+    """Share of the training values outside `categories`."""
+    null_peak: float = 0.0
+    """Highest null rate of one training batch: its own history is the yardstick."""
+    unseen_peak: float = 0.0
+    """Highest share of new categories that one training batch brought, after the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """The input schema of a version."""
+
+    format_version: int
+    rows: int
+    """Training rows it was inferred from."""
+    features: tuple[Column, ...]
+    ignored: tuple[str, ...]
+    """Columns that were there but are not features: key, time, target, dates."""
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.features]
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What a batch looks like beside a contract."""
+
+    rows: int
+    problems: tuple[str, ...]
+    """Structural violations: any of them blocks the batch."""
+    changes: tuple[Check, ...]
+    """One check per feature: nulls, unseen categories, infinities and ranges against training."""
+    coercions: tuple[str, ...] = ()
+
+
+# --- inference -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Profile:
+    """Running totals of one column over the batches of a training set."""
+
+    name: str
+    as_category: bool
+    types: set[str] = field(default_factory=set)
+    rows: int = 0
+    nulls: int = 0
+    words: bool = False
+    """Some value is a name, not a number."""
+    booleans: bool = True
+    low: float = np.inf
+    high: float = -np.inf
+    counts: Counter[str] = field(default_factory=Counter)
+    null_peak: float = 0.0
+    unseen_peak: float = 0.0
+
+    def add(self, array: pa.Array, from_text: bool) -> None:
+        """One batch's values of this column."""
+        array = _plain(array)
+        rows, first = len(array), self.rows == 0
+        self.types.add("text" if from_text else str(array.type))
+        self.booleans &= pa.types.is_boolean(array.type) or array.null_count == rows
+        if _is_text(array.type) or self.as_category:
+            text = _text(array)
+            numeric = _true(pc.match_substring_regex(text, _NUMBER))
+            # A text column of a Parquet file holds names even if they look like numbers; a CSV file cannot say so.
+            self.words |= not from_text or numeric < rows - text.null_count
+            self._count(text, first)
+            array = _numbers(text)
+            nulls = text.null_count
+        else:
+            nulls = int(np.isnan(_floats(array)).sum())
+        finite = _floats(array)
+        finite = finite[np.isfinite(finite)]
+        if finite.size:
+            self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
+        self.rows += rows
+        self.nulls += nulls
+        self.null_peak = max(self.null_peak, nulls / rows if rows else 0.0)
+
+    def _count(self, text: pa.Array, first: bool) -> None:
+        names, counts = pc.value_counts(text.drop_null()).flatten()
+        batch = dict(zip(names.to_pylist(), counts.to_pylist(), strict=True))
+        if not first and batch:
+            unseen = sum(count for name, count in batch.items() if name not in self.counts)
+            self.unseen_peak = max(self.unseen_peak, unseen / sum(batch.values()))
+        self.counts.update(batch)
+
+    def column(self) -> Column:
+        common = Column(
+            self.name,
+            kind="number",
+            type=" or ".join(sorted(self.types)),
+            null_rate=self.nulls / self.rows if self.rows else 0.0,
+            null_peak=self.null_peak,
+        )
+        never_seen = self.nulls == self.rows and self.types <= {"text", "null"}
+        if self.as_category or self.words or never_seen:
+            names = self.counts.most_common(CATEGORIES)
+            total = sum(self.counts.values())
+            return replace(
+                common,
+                kind="category",
+                categories=tuple(name for name, _ in names),
+                other_share=1 - sum(count for _, count in names) / total if total else 0.0,
+                unseen_peak=self.unseen_peak,
+            )
+        if self.low > self.high:
+            return common
+        kind = "boolean" if self.booleans else "number"
+        return replace(common, kind=kind, low=self.low, high=self.high)
+
+
+def infer(sources: Iterable[Source], spec: ModelSpec) -> Contract:
+    """The contract of a training set, batch by batch in time order. Raises DataError naming every column that cannot be used."""
+    profiles: dict[str, _Profile] = {}
+    dates: set[str] = set()
+    aside = {spec.target, spec.key, spec.time}
+    for source in sources:
+        problems = _unusable(source, spec)
+        if problems:
+            raise DataError("\n".join(problems))
+        names = list(spec.features or [name for name in source.names if name not in aside])
+        table = source.read(names)
+        for name in names:
+            column = table.column(name)
+            if pa.types.is_temporal(column.type):
+                dates.add(name)
+                continue
+            _refuse_nested(source.path, name, column.type)
+            profile = profiles.setdefault(name, _Profile(name, name in spec.categorical))
+            profile.add(column.combine_chunks(), source.is_text)
+    if spec.features and dates:
+        raise DataError(f"Features {sorted(dates)} are dates: derive numbers from them (hour, weekday, age).")
+    unknown = sorted(set(spec.categorical) - set(profiles))
+    if unknown:
+        raise DataError(f"categorical names {unknown}, which the data do not have.")
+    kept = [profile for name, profile in profiles.items() if name not in dates]
+    if not kept:
+        raise DataError("The training data have no feature columns. List some under `features`.")
+    return Contract(
+        format_version=1,
+        rows=max(profile.rows for profile in kept),
+        features=tuple(profile.column() for profile in kept),
+        ignored=tuple(sorted({*dates, *(name for name in aside if name)})),
+    )
+
+
+def _unusable(source: Source, spec: ModelSpec) -> list[str]:
+    """Violations that need no contract to be seen."""
+    problems = []
+    for name in sorted({name for name in source.names if source.names.count(name) > 1}):
+        problems.append(f"{source.path}: column {name!r} is there twice; rename one")
+    if any(not name.strip() for name in source.names):
+        problems.append(f"{source.path}: a column has no name; name it")
+    required = [*(spec.features or ()), *([spec.key] if spec.key else [])]
+    problems += [f"{source.path}: column {name!r} is missing" for name in required if name not in source.names]
+    return problems
+
+
+def _refuse_nested(path: str, name: str, kind: pa.DataType) -> None:
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind):
+        raise DataError(f"{path}: column {name!r} is {kind}, which no pipeline here can use. Leave it out of `features`.")
+
+
+# --- validation ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Tally:
+    """Running totals of one feature of a batch, against its column in the contract."""
+
+    column: Column
+    nulls: int = 0
+    bad: int = 0
+    example: str | None = None
+    unseen: int = 0
+    unseen_example: str | None = None
+    infinite: int = 0
+    outside: int = 0
+    coerced: str | None = None
+
+    def add(self, array: pa.Array, from_text: bool) -> None:
+        array, column = _plain(array), self.column
+        if pa.types.is_null(array.type):
+            self.nulls += len(array)
+            return
+        if column.kind == "category":
+            if pa.types.is_temporal(array.type) or pa.types.is_nested(array.type):
+                self._reject(array, array)
+                return
+            text = _text(array)
+            self.nulls += text.null_count
+            unseen = text.filter(
+                pc.and_(pc.is_valid(text), pc.invert(pc.is_in(text, value_set=pa.array(column.categories, pa.string()))))
+            )
+            self.unseen += len(unseen)
+            if len(unseen) and self.unseen_example is None:
+                self.unseen_example = unseen[0].as_py()
+        else:
+            if _is_text(array.type):
+                if not from_text:
+                    self._reject(array, array.drop_null())
+                    return
+                text = _text(array)
+                fine = pc.fill_null(pc.match_substring_regex(text, _NUMBER), True)
+                self._reject(text, text.filter(pc.invert(fine)))
+                array = _numbers(text)
+            elif not _is_number(array.type):
+                self._reject(array, array.drop_null())
+                return
+            values = _floats(array)
+            if pa.types.is_integer(array.type) and np.abs(values).max(initial=0) > _EXACT:
+                self._reject(array, array.filter(pa.array(np.abs(values) > _EXACT)))
+            self.nulls += int(np.isnan(values).sum())
+            self.infinite += int(np.isinf(values).sum())
+            if column.low is not None and column.high is not None:
+                self.outside += int(((values < column.low) | (values > column.high)).sum())
+        if not from_text and str(array.type) not in column.type:
+            self.coerced = f"{column.name}: {array.type} read as {column.kind}"
+
+    def _reject(self, array: pa.Array, bad: pa.Array) -> None:
+        self.bad += len(bad)
+        if self.example is None and len(bad):
+            self.example = repr(bad[0].as_py())
+
+    def problem(self, rows: int, private: bool) -> str | None:
+        name, kind = self.column.name, self.column.kind
+        if self.bad:
+            example = "" if private else f", for example {self.example}"
+            return f"column {name!r}: {self.bad:,} of {rows:,} values are not a {kind}{example} (expected {self.column.type})"
+        if self.nulls == rows and self.column.null_rate < 0.5:
+            return f"column {name!r}: all {rows:,} values are missing (in training {self.column.null_rate:.0%} were)"
+        return None
+
+    def check(self, rows: int, floors: ChecksSpec, private: bool) -> Check:
+        """Content against training; what exceeds its floor is evidence that assumptions changed."""
+        column, reasons = self.column, []
+        rise = self.nulls / rows - column.null_peak
+        if rise > floors.null_floor:
+            reasons.append(f"{self.nulls / rows:.0%} missing instead of {column.null_rate:.0%}")
+        present = rows - self.nulls
+        new = self.unseen / present - column.other_share if present else 0.0
+        if new > max(floors.unseen_floor, column.unseen_peak):
+            example = "" if private else f" such as {self.unseen_example!r}"
+            reasons.append(f"{self.unseen / present:.0%} in categories not seen in training{example}")
+        if self.infinite:
+            reasons.append(f"{self.infinite:,} infinite values")
+        summary = f"{column.name}: " + (
+            "; ".join(reasons) if reasons else f"{self.nulls / rows:.1%} missing, {self.outside:,} outside the training range"
+        )
+        return Check(
+            name=f"content:{column.name}",
+            verdict=Verdict.FAIL if reasons else Verdict.PASS,
+            summary=summary,
+            value=max(rise, new, 0.0),
+            threshold=max(floors.unseen_floor, column.unseen_peak) if new > rise else floors.null_floor,
+        )
+
+
+def validate(contract: Contract | None, source: Source, spec: ModelSpec) -> Validation:
+    """Compare a batch with a contract in one streaming pass; memory does not grow with rows.
+
+    All violations are reported together. Without a contract (no version yet) only those are seen that need none.
+    Raises UnreadableData when the file cannot be read to its end.
+    """
+    problems = _unusable(source, spec)
+    if problems:
+        return Validation(0, tuple(problems), ())
+    tallies = [_Tally(column) for column in (contract.features if contract else ())]
+    missing = [tally.column for tally in tallies if tally.column.name not in source.names]
+    problems = [f"column {column.name!r} is missing (expected {column.type})" for column in missing]
+    tallies = [tally for tally in tallies if tally.column not in missing]
+    names = [tally.column.name for tally in tallies] or source.names[:1]
+    rows = 0
+    for chunk in source.stream(names):
+        rows += chunk.num_rows
+        for tally, array in zip(tallies, chunk.columns, strict=False):
+            tally.add(array, source.is_text)
+    if rows == 0:
+        return Validation(0, (*problems, "the file has no rows"), ())
+    private = set(spec.data.private)
+    found = (tally.problem(rows, tally.column.name in private) for tally in tallies)
+    problems += [problem for problem in found if problem]
+    return Validation(
+        rows=rows,
+        problems=tuple(problems),
+        changes=tuple(tally.check(rows, spec.checks, tally.column.name in private) for tally in tallies),
+        coercions=tuple(tally.coerced for tally in tallies if tally.coerced),
+    )
+
+
+# --- frames: what pipelines see ------------------------------------------------------------------------------
+
+
+def frames(contract: Contract, source: Source) -> Iterator[pd.DataFrame]:
+    """The features of a validated batch, chunk by chunk, exactly as the pipeline saw them in training."""
+    for chunk in source.stream(contract.names):
+        yield pd.DataFrame(
+            {
+                column.name: _canonical(column, array)
+                for column, array in zip(contract.features, chunk.columns, strict=True)
+            }
+        )
+
+
+def frame(contract: Contract, source: Source, rows: np.ndarray | None = None) -> pd.DataFrame:
+    """All features of a batch, or those of the given row numbers (sorted)."""
+    parts, start = [], 0
+    for part in frames(contract, source):
+        if rows is not None:
+            inside = rows[(rows >= start) & (rows < start + len(part))] - start
+            start += len(part)
+            part = part.iloc[inside]
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def conform(contract: Contract, data: pd.DataFrame) -> pd.DataFrame:
+    """A frame from a service, as the pipeline saw its training data. Raises DataError naming every violation."""
+    missing = [name for name in contract.names if name not in data.columns]
+    if missing:
+        raise DataError("\n".join(f"column {name!r} is missing" for name in missing))
+    arrays: dict[str, Any] = {}
+    problems: list[str] = []
+    for column in contract.features:
+        tally = _Tally(column)
+        try:
+            array = pa.array(data[column.name], from_pandas=True)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            problems.append(f"column {column.name!r}: {str(error).splitlines()[0]} (expected {column.type})")
+            continue
+        tally.add(array, from_text=False)
+        if tally.bad:
+            problems.append(tally.problem(len(data), private=False) or "")
+        else:
+            arrays[column.name] = _canonical(column, array)
+    if problems:
+        raise DataError("\n".join(problems))
+    return pd.DataFrame(arrays)
+
+
+def _canonical(column: Column, array: pa.Array) -> np.ndarray:
+    array = _plain(array)
+    if column.kind == "category":
+        values = _text(array).to_numpy(zero_copy_only=False).astype(object)
+        values[pd.isna(values)] = np.nan
+        return values
+    if _is_text(array.type):
+        array = _numbers(_text(array))
+    values = _floats(array)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def target_values(values: pa.Array, task: str) -> np.ndarray:
+    """Known labels as scikit-learn wants them: float64 for regression; else integers, booleans or text as delivered.
+
+    Raises DataError for labels that fit the task in no lossless way.
+    """
+    values = _plain(values)
+    if _is_text(values.type) and task != "regression":
+        return values.to_numpy(zero_copy_only=False).astype(object)
+    try:
+        if task == "regression":
+            return values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        if pa.types.is_boolean(values.type):
+            return values.to_numpy(zero_copy_only=False)
+        return values.cast(pa.int64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"The target does not fit task = {task!r}: {str(error).splitlines()[0]}.") from None
+
+
+# --- arrow ---------------------------------------------------------------------------------------------------
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    return array.cast(pa.string()) if pa.types.is_large_string(array.type) else array
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_boolean(kind)
+    )
+
+
+def _text(array: pa.Array) -> pa.Array:
+    """Values as text; a float that holds integers (nulls made it one) reads as those integers."""
+    if pa.types.is_floating(array.type):
+        array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
+        try:
+            array = array.cast(pa.int64())
+        except pa.ArrowInvalid:
+            return array.cast(pa.string())
+    text = array if pa.types.is_string(array.type) else array.cast(pa.string())
+    return pc.utf8_trim_whitespace(text)
+
+
+def _numbers(text: pa.Array) -> pa.Array:
+    """Text as float64, null where it is not a number."""
+    fine = pc.match_substring_regex(text, _NUMBER)
+    return pc.if_else(fine, text, pa.scalar(None, pa.string())).cast(pa.float64())
+
+
+def _floats(array: pa.Array) -> np.ndarray:
+    if pa.types.is_null(array.type):
+        return np.full(len(array), np.nan)
+    if pa.types.is_boolean(array.type):
+        array = array.cast(pa.int8())
+    if pa.types.is_integer(array.type):
+        array = array.cast(pa.float64(), safe=False)
+    elif not pa.types.is_float64(array.type):
+        array = array.cast(pa.float64())
+    return array.to_numpy(zero_copy_only=False)
+
+
+def _true(array: pa.Array) -> int:
+    return int(pc.sum(array).as_py() or 0)
+
+
+def sample_rows(rows: int, limit: int, seed: int) -> np.ndarray:
+    """Sorted row numbers of a seeded sample of at most `limit` rows."""
+    if rows <= limit:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
+
+
+def concat(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(parts, ignore_index=True) if len(parts) != 1 else parts[0]

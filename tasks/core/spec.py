@@ -1,0 +1,163 @@
+"""A model's file, `deployments/<model>.toml`, as a validated value. The file's name is the model's name."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tasks.core.errors import SpecError
+
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+def _relative(pattern: str) -> str:
+    if pattern.startswith("/") or ".." in Path(pattern).parts:
+        raise ValueError("must be a path below the root, without '..'")
+    return pattern
+
+
+Glob = Annotated[str, AfterValidator(_relative)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class DataSpec(Section):
+    """Where batches and labels arrive."""
+
+    batches: Glob = Field(description="Glob of batch files or folders, Parquet or CSV; names sort in time order.")
+    labels: Glob | None = Field(None, description="Glob of label files, joined by key; none: labels are in the batch.")
+    min_coverage: float = Field(0.8, gt=0, le=1, description="Share of rows with a label at which a batch counts.")
+    private: tuple[str, ...] = Field((), description="Columns whose values never appear in messages.")
+
+
+class PipelineSpec(Section):
+    """Who builds the unfitted scikit-learn Pipeline."""
+
+    factory: str = Field(
+        "tasks.core.training:tabular", pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="`package.module:callable`"
+    )
+    parameters: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for the factory.")
+
+
+class ChecksSpec(Section):
+    """How much is measured, and the floors below which a measurement never alarms."""
+
+    sample_rows: int = Field(20_000, ge=100, le=1_000_000, description="Rows of the bounded samples.")
+    drift_floor: float = Field(0.1, gt=0, description="Distance that a column must at least move to count as drift.")
+    null_floor: float = Field(0.2, gt=0, le=1, description="Rise of a null rate that always counts as a change.")
+    unseen_floor: float = Field(0.05, gt=0, le=1, description="Share of unseen categories that counts as a change.")
+
+
+class PolicySpec(Section):
+    """When to retrain."""
+
+    retrain_cost: float = Field(0.05, gt=0, description="What a retrain is worth, as a share of one batch's loss.")
+    max_age: Annotated[int, Field(ge=1)] | Literal["never"] = Field(16, description="Labelled batches, or 'never'.")
+    min_rows: int = Field(200, ge=10, description="Labelled rows below which nothing is trained.")
+    drift: Literal["early-warning", "trigger", "report"] = "early-warning"
+    drift_weight: float = Field(
+        0.25, gt=0, le=1, description="Drifted columns alarm when they carry this share of the importance."
+    )
+    on_change: Literal["retrain", "block"] = "retrain"
+    promotion: Literal["auto", "approve"] = "auto"
+    metric_floor: float | None = Field(None, description="The primary metric a challenger must reach.")
+
+
+class ModelSpec(Section):
+    """Everything about one model that a person decides."""
+
+    task: Literal["binary", "multiclass", "regression"]
+    target: str
+    key: str | None = Field(None, description="Column that identifies a row; needed to join late labels.")
+    time: str | None = Field(None, description="Column that grows with time; not a feature unless listed.")
+    features: tuple[str, ...] | None = Field(None, description="None: every column but target, key and time.")
+    categorical: tuple[str, ...] = Field((), description="Numbers that are names: ids, codes.")
+    metric: str = Field("", description="scikit-learn scorer for people; by default one that suits the task.")
+    seed: int = 0
+    owner: str
+    purpose: str
+    data: DataSpec
+    pipeline: PipelineSpec = PipelineSpec()
+    checks: ChecksSpec = ChecksSpec()
+    policy: PolicySpec = PolicySpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_metric(cls, values: Any) -> Any:
+        defaults = {"binary": "roc_auc", "multiclass": "balanced_accuracy", "regression": "neg_mean_absolute_error"}
+        if isinstance(values, dict) and not values.get("metric") and values.get("task") in defaults:
+            return {**values, "metric": defaults[values["task"]]}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelSpec:
+        if self.data.labels and not self.key:
+            raise ValueError("data.labels needs key: late labels are joined by it")
+        if self.features and self.target in self.features:
+            raise ValueError(f"features lists the target {self.target!r}: the answer must not be an input")
+        return self
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def load_spec(root: Path, model: str) -> ModelSpec:
+    """Read `deployments/<model>.toml` below `root`. Raises SpecError with every problem, its value and what is allowed."""
+    path = root / "deployments" / f"{model}.toml"
+    if not MODEL_NAME.fullmatch(model):
+        raise SpecError(model, ["a model's name has lower-case letters, digits, '-' and '_' only"])
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(models(root)) or "none"
+        raise SpecError(str(path), [f"there is no such file. Models here: {known}. Is --root right?"]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(str(path), [f"not valid TOML: {error}"]) from None
+    return parse_spec(values, str(path))
+
+
+def parse_spec(values: dict[str, Any], where: str) -> ModelSpec:
+    try:
+        spec = ModelSpec.model_validate(values)
+    except ValidationError as error:
+        raise SpecError(where, [_problem(item) for item in error.errors(include_url=False)]) from None
+    return spec
+
+
+def models(root: Path) -> list[str]:
+    """Names of the models below `root`, sorted."""
+    return sorted(path.stem for path in (root / "deployments").glob("*.toml"))
+
+
+def _problem(item: Any) -> str:
+    """One violation in plain words: key, value, what is allowed."""
+    path = [str(part) for part in item["loc"] if not str(part).startswith(("constrained-", "literal["))]
+    key, value = ".".join(path), item["input"]
+    if item["type"] == "extra_forbidden":
+        allowed = sorted(_section(path[:-1]).model_fields)
+        close = difflib.get_close_matches(path[-1], allowed, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return f"{key} = {value!r}: unknown key; {hint}Allowed: {', '.join(allowed)}"
+    if item["type"] == "missing":
+        return f"{key}: missing; {_section(path[:-1]).model_fields[path[-1]].description or 'it is required'}"
+    message = item["msg"].removeprefix("Value error, ")
+    message = message.replace("Input should be", "must be").replace("String should match pattern", "must match")
+    return f"{key} = {value!r}: {message}" if key else message
+
+
+def _section(path: list[str]) -> type[BaseModel]:
+    section: type[BaseModel] = ModelSpec
+    for name in path:
+        annotation = section.model_fields[name].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        section = annotation
+    return section
