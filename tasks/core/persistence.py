@@ -1,0 +1,197 @@
+"""Pipelines to bytes and back, the environment they need, and the known answers that prove they still work.
+
+Nothing here decides whether bytes may be trusted: `tasks.core.registry` unpickles only bytes whose digest it checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.core.errors import EnvironmentMismatch, ProbeMismatch
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MINOR = ("scikit-learn", "numpy", "scipy")
+"""Distributions whose major.minor must match: a pickled estimator is promised to load in no other."""
+
+PREDICTION, PROBABILITY = "ror:prediction", "ror:probability:"
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What a version was made with."""
+
+    python: str
+    platform: str
+    distributions: Mapping[str, str]
+    """Name and version of every installed distribution that the pipeline's classes come from."""
+    sources: Mapping[str, str]
+    """sha256 of the source of the pipeline's modules that belong to no distribution."""
+    git_commit: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Answers of a pipeline, row by row."""
+
+    values: np.ndarray
+    """Predicted class or number, shape (rows,)."""
+    probabilities: np.ndarray | None
+    """Shape (rows, classes), None where the pipeline has no predict_proba."""
+    classes: tuple[Any, ...]
+
+    @property
+    def score(self) -> np.ndarray:
+        """One column for drift checks: P(second class) where there are two, else the prediction itself."""
+        if self.probabilities is not None and len(self.classes) == 2:
+            return self.probabilities[:, 1]
+        return self.values
+
+
+def dump(pipeline: Any) -> bytes:
+    import joblib
+
+    buffer = io.BytesIO()
+    joblib.dump(pipeline, buffer)
+    return buffer.getvalue()
+
+
+def load(data: bytes) -> Any:
+    """Unpickle. The caller has verified these very bytes."""
+    import joblib
+
+    return joblib.load(io.BytesIO(data))
+
+
+def predict(pipeline: Any, frame: pd.DataFrame) -> Predictions:
+    if not hasattr(pipeline, "predict_proba"):
+        return Predictions(np.asarray(pipeline.predict(frame)), None, tuple(getattr(pipeline, "classes_", ())))
+    probabilities = np.asarray(pipeline.predict_proba(frame))
+    classes = pipeline.classes_
+    return Predictions(np.asarray(classes)[probabilities.argmax(axis=1)], probabilities, tuple(classes.tolist()))
+
+
+# --- environment ---------------------------------------------------------------------------------------------
+
+
+def environment(pipeline: Any, root: Path) -> Environment:
+    """The environment a pipeline was fitted in, as far as loading it depends on it."""
+    modules = sorted({type(part).__module__ for part in _parts(pipeline)})
+    owners = importlib.metadata.packages_distributions()
+    distributions = {*MINOR, "joblib", "pandas"}
+    sources = {}
+    for module in modules:
+        found = owners.get(module.partition(".")[0])
+        file = getattr(sys.modules.get(module), "__file__", None)
+        if found:
+            distributions.update(found)
+        elif file:
+            sources[module] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return Environment(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        distributions={name: importlib.metadata.version(name) for name in sorted(distributions)},
+        sources=sources,
+        git_commit=_git_commit(root),
+    )
+
+
+def check_environment(recorded: Environment, what: str) -> None:
+    """Raises EnvironmentMismatch, naming every pair of versions, before anything is unpickled."""
+    problems = []
+    if _minor(recorded.python) != _minor(platform.python_version()):
+        problems.append(f"Python {recorded.python}, here {platform.python_version()}")
+    for name, version in recorded.distributions.items():
+        try:
+            here = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            problems.append(f"{name} {version}, here it is not installed")
+            continue
+        if name in MINOR and _minor(here) != _minor(version):
+            problems.append(f"{name} {version}, here {here}")
+    if problems:
+        raise EnvironmentMismatch(
+            f"{what} was made with {'; '.join(problems)}. Install the recorded versions, or retrain here: "
+            "`ror run MODEL --action retrain --reason 'new environment'`."
+        )
+
+
+def _minor(version: str) -> list[str]:
+    return version.split(".")[:2]
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """An estimator and everything it is made of."""
+    yield value
+    if hasattr(value, "get_params"):
+        for part in value.get_params(deep=False).values():
+            yield from _parts(part)
+    elif isinstance(value, Iterable) and isinstance(value, list | tuple):
+        for part in value:
+            yield from _parts(part)
+
+
+def _git_commit(root: Path) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+# --- known answers -------------------------------------------------------------------------------------------
+
+
+def make_probe(pipeline: Any, frame: pd.DataFrame) -> pd.DataFrame:
+    """Input rows with the answers the pipeline gives now."""
+    answers = _answers(pipeline, frame)
+    return frame.assign(**answers)
+
+
+def replay_probe(pipeline: Any, probe: pd.DataFrame, frame: pd.DataFrame, recorded: Environment, what: str) -> None:
+    """Ask again, in the stored shape, and compare: exactly on the same platform, to 1e-9 elsewhere.
+
+    `frame` holds the probe's inputs as the pipeline sees them. Raises ProbeMismatch.
+    """
+    answers = _answers(pipeline, frame)
+    exact = recorded.platform == platform.platform()
+    for name, now in answers.items():
+        then = probe[name].to_numpy()
+        if np.issubdtype(np.asarray(now).dtype, np.floating):
+            now = np.asarray(now, dtype=float)
+            same = np.array_equal(now, then) if exact else np.allclose(now, then, rtol=1e-9, atol=1e-12)
+            worst = f", by up to {float(np.max(np.abs(now - then))):.3g}"
+        else:
+            same, worst = np.array_equal(now, then), ""
+        if not same:
+            raise ProbeMismatch(
+                f"{what} no longer gives its known answers ({name.removeprefix('ror:')} differs{worst}). "
+                "It stays unserved: a library has changed under it. Restore the environment or retrain."
+            )
+
+
+def _answers(pipeline: Any, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    from threadpoolctl import threadpool_limits
+
+    # A thread team costs more than these few rows, and stalls when the machine is busy.
+    with threadpool_limits(limits=1):
+        predictions = predict(pipeline, frame)
+    answers = {PREDICTION: predictions.values}
+    if predictions.probabilities is not None:
+        for index in range(predictions.probabilities.shape[1]):
+            answers[f"{PROBABILITY}{index}"] = predictions.probabilities[:, index]
+    return answers

@@ -1,0 +1,410 @@
+"""The decision: a pure function of the evidence.
+
+Ten rules are looked at in order; the first that applies acts. What every rule saw is kept, with its numbers, so that
+a person can check the decision by hand. The words: *champion* is the version in service, *predecessor* the one before
+it; *loss* is one number per row, lower is better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tasks.core.spec import PolicySpec
+from tasks.core.types import Action, Comparison, Decision, Finding, LossPoint, Request
+
+POLICY_VERSION = 1
+"""Part of the run key: a changed rule is a new question."""
+
+HISTORY = 9
+"""Earlier batches that a version's usual loss is averaged over."""
+DECAY, PRIOR_WEIGHT, PRIOR_SLOPE = 0.9, 4.0, 0.01
+"""The staleness slope: weights of older observations, and a prior worth four of them at 1 % of the loss a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class DriftEvidence:
+    """What moved, and how much of the model rests on it."""
+
+    drifted: tuple[str, ...] = ()
+    """Columns beyond their thresholds, most important first."""
+    weight: float = 0.0
+    """Their share of the measured importance, 0 to 1."""
+    prediction: bool = False
+    """The distribution of the predictions moved beyond its threshold."""
+    measured: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything the rules may look at. Counts are of usable labelled batches unless they say rows."""
+
+    request: Request = Request()
+    pending: int = 0
+    """Batches to decide on, broken ones left out."""
+    blocked: tuple[str, ...] = ()
+    """Batches set aside as structurally broken."""
+    current: int | None = None
+    predecessor: int | None = None
+    predecessor_ready: bool = False
+    """It is not barred, loads, and accepts the data."""
+    labelled_rows: int = 0
+    new_batches: int = 0
+    """Labelled since the data end of the last attempt: the age."""
+    new_rows: int = 0
+    cooldown: int = 0
+    losses: tuple[LossPoint, ...] = ()
+    """Of champion and predecessor on batches they had not been trained on, oldest first."""
+    comparisons: tuple[Comparison, ...] = ()
+    newest: str | None = None
+    """The newest labelled batch, if this run brought its labels."""
+    dummy_loss: float | None = None
+    """On that batch, of always predicting what was usual in training."""
+    suspect: str | None = None
+    """A batch held out by an earlier run."""
+    changes: tuple[str, ...] = ()
+    """What about the content goes beyond its calibrated tolerance, one sentence each."""
+    accepted: tuple[str, ...] = ()
+    drift: DriftEvidence = DriftEvidence()
+    labels_late: bool = False
+    """No labels arrived for the batches decided since the last labels."""
+
+    def losses_of(self, version: int | None) -> list[LossPoint]:
+        return [point for point in self.losses if point.version == version]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """The economic interval between retrains."""
+
+    batches: float | None
+    """Labelled batches; None: never."""
+    slope: float
+    """Loss that one more batch of age adds to every later batch."""
+    base: float
+    """Mean loss of the champion over its last few batches."""
+    capped: bool
+    """`max_age` decided, not evidence of staleness."""
+
+
+def interval(evidence: Evidence, policy: PolicySpec) -> Interval:
+    """k* = sqrt(2 C / s): least cost per batch of C/k for retraining plus s k/2 for being stale.
+
+    C = retrain_cost x base; s is the staleness slope, from paired losses of champion and predecessor on the same rows,
+    shrunk towards PRIOR_SLOPE x base. (The economic order quantity, Harris 1913, with staleness as the holding cost.)
+    """
+    recent = (evidence.losses_of(evidence.current) or list(evidence.losses))[-4:]
+    base = sum(point.mean for point in recent) / len(recent) if recent else 0.0
+    weighted = [(DECAY**i, item) for i, item in enumerate(reversed(evidence.comparisons))]
+    gains = sum(w * item.gain for w, item in weighted) + PRIOR_WEIGHT * PRIOR_SLOPE * base
+    gaps = sum(w * item.gap for w, item in weighted) + PRIOR_WEIGHT
+    slope = gains / gaps
+    cap = None if policy.max_age == "never" else float(policy.max_age)
+    if slope <= 0 or base <= 0:
+        return Interval(cap, slope, base, capped=True)
+    best = max(1.0, math.sqrt(2 * policy.retrain_cost * base / slope))
+    if cap is not None and best >= cap:
+        return Interval(cap, slope, base, capped=True)
+    return Interval(best, slope, base, capped=False)
+
+
+def decide(evidence: Evidence, policy: PolicySpec) -> Decision:
+    """What to do, why, and what every rule that looked has seen. Total: every evidence has a decision."""
+    context = _Context(evidence, policy, interval(evidence, policy))
+    findings: list[Finding] = []
+    for name, rule in RULES:
+        seen = rule(context)
+        finding = Finding(name, seen.action is not None, seen.reason, seen.numbers)
+        findings.append(finding)
+        if seen.action is not None:
+            return _conclude(context, name, seen, findings)
+    raise AssertionError("the last rule always applies")  # pragma: no cover
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    evidence: Evidence
+    policy: PolicySpec
+    interval: Interval
+
+    def usual_loss(self, version: int | None, leave_out: int = 1) -> tuple[float, float] | None:
+        """Mean loss over a version's earlier batches and that mean's own variance; None before there are two."""
+        earlier = self.evidence.losses_of(version)[:-leave_out] if leave_out else self.evidence.losses_of(version)
+        earlier = earlier[-HISTORY:]
+        if len(earlier) < 2:
+            return None
+        mean = sum(point.mean for point in earlier) / len(earlier)
+        variance = sum(point.variance / point.rows for point in earlier) / len(earlier) ** 2
+        return mean, variance
+
+    def newest_loss(self, version: int | None) -> LossPoint | None:
+        points = self.evidence.losses_of(version)
+        return points[-1] if points and points[-1].batch == self.evidence.newest else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one rule saw; an action means it applies."""
+
+    reason: str
+    action: Action | None = None
+    numbers: dict[str, float | int | str | None] | None = None  # type: ignore[assignment]
+    suspect: str | None = None
+    proposes: bool = False
+    """A retrain that needs something new to learn from; otherwise it becomes a hold."""
+
+    def __post_init__(self) -> None:
+        if self.numbers is None:
+            object.__setattr__(self, "numbers", {})
+
+
+def _broken(c: _Context) -> _Seen:
+    """1. Structure of the contract broken, also when asked by hand."""
+    blocked = c.evidence.blocked
+    if not blocked:
+        return _Seen("every pending batch has the structure that the pipeline needs")
+    numbers: dict[str, float | int | str | None] = {"blocked": len(blocked), "pending": c.evidence.pending}
+    if c.evidence.pending:
+        return _Seen(f"{_names(blocked)} set aside as broken; the other batches proceed", numbers=numbers)
+    return _Seen(
+        f"{_names(blocked)} cannot be predicted on: repair and deliver again; the current version stays in service",
+        Action.BLOCK,
+        numbers,
+    )
+
+
+def _by_hand(c: _Context) -> _Seen:
+    """2. Asked for by hand, with who and why."""
+    request = c.evidence.request
+    if request.action == "auto":
+        return _Seen("nobody asked for a particular action")
+    if request.action == "retrain" and c.evidence.labelled_rows < c.policy.min_rows:
+        return _Seen(
+            f"{request.actor} asked to retrain, but there are {c.evidence.labelled_rows:,} labelled rows "
+            f"of the {c.policy.min_rows:,} that min_rows asks for",
+            Action.HOLD,
+            {"labelled_rows": c.evidence.labelled_rows, "min_rows": c.policy.min_rows},
+        )
+    if request.action == "reload" and c.evidence.current is None:
+        return _Seen(f"{request.actor} asked to reload, but no version is in service yet", Action.HOLD)
+    return _Seen(
+        f"{request.actor} asked to {request.action}: {request.reason or 'no reason given'}", Action(request.action)
+    )
+
+
+def _first(c: _Context) -> _Seen:
+    """3. No version yet."""
+    e = c.evidence
+    if e.current is not None:
+        return _Seen(f"v{e.current} is in service")
+    numbers: dict[str, float | int | str | None] = {"labelled_rows": e.labelled_rows, "min_rows": c.policy.min_rows}
+    if e.labelled_rows < c.policy.min_rows:
+        return _Seen(
+            f"no version yet, and {e.labelled_rows:,} labelled rows of the {c.policy.min_rows:,} needed: waiting for labels",
+            Action.HOLD,
+            numbers,
+        )
+    return _Seen(
+        f"no version yet, and {e.labelled_rows:,} labelled rows to train the first one on",
+        Action.RETRAIN,
+        numbers,
+        proposes=True,
+    )
+
+
+def _suspect(c: _Context) -> _Seen:
+    """4. Champion and predecessor both fail on the newest labelled batch: are the labels wrong, or the world?"""
+    e = c.evidence
+    newest = c.newest_loss(e.current)
+    usual = c.usual_loss(e.current, leave_out=2 if e.suspect else 1) or c.usual_loss(e.current)
+    if newest is None or usual is None or e.dummy_loss is None:
+        return _Seen("no newly labelled batch to compare with at least two earlier ones")
+    limit = max(1.5 * usual[0], e.dummy_loss)
+    losses = [newest.mean]
+    if (other := c.newest_loss(e.predecessor)) is not None:
+        losses.append(other.mean)
+    numbers: dict[str, float | int | str | None] = {"loss": min(losses), "limit": limit, "usual": usual[0], "dummy": e.dummy_loss}
+    bad = min(losses) > limit
+    if e.suspect and bad:
+        return _Seen(
+            f"{e.newest} confirms that {e.suspect} was a real shift: both lose far more than usual",
+            Action.RETRAIN,
+            numbers,
+            proposes=True,
+        )
+    if e.suspect:
+        return _Seen(f"{e.newest} does not confirm {e.suspect}: its labels stay out of training", numbers=numbers)
+    if bad:
+        return _Seen(
+            f"{e.newest} is suspect: every version loses more than {limit:.3g} on it (usually {usual[0]:.3g}); "
+            "held out of training until the next labelled batch confirms or clears it",
+            Action.HOLD,
+            numbers,
+            suspect=e.newest,
+        )
+    return _Seen(f"loss {newest.mean:.3g} on {e.newest} is below {limit:.3g}, where labels would be doubted", numbers=numbers)
+
+
+def _rollback(c: _Context) -> _Seen:
+    """5. The predecessor is clearly better on everything the champion has been judged on."""
+    e = c.evidence
+    paired = [x for x in e.comparisons if (x.version, x.predecessor) == (e.current, e.predecessor)][-3:]
+    if not paired:
+        return _Seen("no predecessor has been compared on newly labelled rows")
+    rows = sum(item.rows for item in paired)
+    worse = -sum(item.gain * item.rows for item in paired) / rows
+    error = math.sqrt(sum(item.variance * item.rows for item in paired)) / rows
+    batches = {item.batch for item in paired}
+    points = [p for p in e.losses_of(e.predecessor) if p.batch in batches]
+    theirs = sum(p.mean * p.rows for p in points) / max(1, sum(p.rows for p in points))
+    numbers: dict[str, float | int | str | None] = {"excess": worse, "standard_error": error, "predecessor_loss": theirs, "rows": rows}
+    clear = worse > 3 * error and worse > 0.2 * theirs
+    if clear and e.predecessor_ready:
+        return _Seen(
+            f"v{e.predecessor} beats v{e.current} by {worse:.3g} a row over {rows:,} rows, "
+            f"more than 20 % of its own loss and far beyond chance ({error:.2g}): put back in service",
+            Action.ROLLBACK,
+            numbers,
+        )
+    if clear:
+        return _Seen(f"v{e.predecessor} was better, but it is barred or does not load here", numbers=numbers)
+    relation = "better" if worse < 0 else "worse"
+    return _Seen(f"v{e.current} is {relation} than v{e.predecessor} by {abs(worse):.2g} a row, no reason to go back", numbers=numbers)
+
+
+def _shock(c: _Context) -> _Seen:
+    """6. The newest labelled batch is far worse than this version's usual."""
+    newest, usual = c.newest_loss(c.evidence.current), c.usual_loss(c.evidence.current)
+    if newest is None or usual is None:
+        return _Seen("no newly labelled batch to compare with at least two earlier ones")
+    mean, variance = usual
+    limit = max(1.1 * mean, mean + 3 * math.sqrt(newest.variance / newest.rows + variance))
+    numbers: dict[str, float | int | str | None] = {"loss": newest.mean, "limit": limit, "usual": mean}
+    if newest.mean > limit:
+        return _Seen(
+            f"performance dropped: loss {newest.mean:.3g} on {newest.batch}, usually {mean:.3g} (alarm at {limit:.3g})",
+            Action.RETRAIN,
+            numbers,
+            proposes=True,
+        )
+    return _Seen(f"loss {newest.mean:.3g} on {newest.batch} is within the usual (alarm at {limit:.3g})", numbers=numbers)
+
+
+def _changed(c: _Context) -> _Seen:
+    """7. Assumptions changed: content beyond its tolerance, or accepted by a person."""
+    e = c.evidence
+    if e.accepted:
+        return _Seen(f"changed content of {_names(e.accepted)} was accepted", Action.RETRAIN, proposes=True)
+    if not e.changes:
+        return _Seen("content of the data is as in training")
+    numbers: dict[str, float | int | str | None] = {"changes": len(e.changes)}
+    more = f" and {len(e.changes) - 3} more" if len(e.changes) > 3 else ""
+    reason = f"assumptions changed: {'; '.join(e.changes[:3])}{more}"
+    if c.policy.on_change == "block":
+        return _Seen(f"{reason}. `ror accept` it, or repair the batch", Action.BLOCK, numbers)
+    return _Seen(reason, Action.RETRAIN, numbers, proposes=True)
+
+
+def _stale(c: _Context) -> _Seen:
+    """8. The version is as old as is worth waiting for."""
+    age, best = c.evidence.new_batches, c.interval
+    numbers: dict[str, float | int | str | None] = {"age": age, "interval": best.batches, "slope": best.slope, "base": best.base}
+    if best.batches is None:
+        return _Seen("no evidence of staleness, and max_age is never", numbers=numbers)
+    due = f"retraining pays every {best.batches:.1f} labelled batches"
+    if best.capped:
+        due = f"routine refresh every {best.batches:.0f} labelled batches, no evidence of staleness"
+    if age >= best.batches - 0.5:
+        saving = c.policy.retrain_cost * best.base
+        return _Seen(
+            f"{age} labelled {_batches(age)} since the last attempt to train; {due} "
+            f"(when it avoids a loss of {saving:.3g} a row, {c.policy.retrain_cost:.0%} of {best.base:.3g})",
+            Action.RETRAIN,
+            numbers,
+            proposes=True,
+        )
+    return _Seen(f"{age} labelled {_batches(age)} since the last attempt to train; {due}", numbers=numbers)
+
+
+def _drifted(c: _Context) -> _Seen:
+    """9. Drift, weighted by importance: an early warning, a trigger or a report."""
+    e, drift = c.evidence, c.evidence.drift
+    numbers: dict[str, float | int | str | None] = {
+        "columns": len(drift.drifted), "weight": drift.weight, "limit": c.policy.drift_weight,
+    }  # fmt: skip
+    if not drift.measured:
+        return _Seen("drift was not measured", numbers=numbers)
+    if drift.weight < c.policy.drift_weight and not drift.prediction:
+        return _Seen(
+            f"columns that drifted carry {drift.weight:.0%} of the importance (alarm at {c.policy.drift_weight:.0%})",
+            numbers=numbers,
+        )
+    moved = f"{_names(drift.drifted[:4]) or 'the prediction'} moved ({drift.weight:.0%} of the importance"
+    moved += ", and the prediction with them)" if drift.prediction else ")"
+    half = c.interval.batches is not None and e.new_batches >= c.interval.batches / 2
+    match c.policy.drift:
+        case "report":
+            return _Seen(f"{moved}; drift is only reported", numbers=numbers)
+        case "early-warning" if not (half or e.labels_late):
+            return _Seen(f"{moved}, but the version is young: watched until half its interval", numbers=numbers)
+    return _Seen(f"the data drifted: {moved}", Action.RETRAIN, numbers, proposes=True)
+
+
+def _otherwise(c: _Context) -> _Seen:
+    """10. Nothing speaks against the current version."""
+    return _Seen(f"v{c.evidence.current} stays: data and performance are as expected", Action.RELOAD)
+
+
+RULES: Sequence[tuple[str, Callable[[_Context], _Seen]]] = (
+    ("broken data", _broken),
+    ("asked by hand", _by_hand),
+    ("first version", _first),
+    ("suspect labels", _suspect),
+    ("rollback", _rollback),
+    ("performance drop", _shock),
+    ("assumptions changed", _changed),
+    ("stale", _stale),
+    ("drift", _drifted),
+    ("otherwise", _otherwise),
+)
+
+
+def _conclude(c: _Context, name: str, seen: _Seen, findings: list[Finding]) -> Decision:
+    e, action, reasons = c.evidence, seen.action, [seen.reason]
+    assert action is not None
+    if seen.proposes and action is Action.RETRAIN and (missing := _nothing_to_learn(c)):
+        action = Action.HOLD
+        reasons.append(f"but {missing}")
+    judged = e.suspect is not None and e.newest is not None and e.newest != e.suspect
+    confirmed = judged and name == "suspect labels" and seen.action is Action.RETRAIN
+    return Decision(
+        action=action,
+        rule=name,
+        reasons=tuple(reasons),
+        findings=tuple(findings),
+        interval=c.interval.batches,
+        suspect=seen.suspect,
+        cleared=e.suspect if confirmed else None,
+        quarantined=e.suspect if judged and not confirmed else None,
+    )
+
+
+def _nothing_to_learn(c: _Context) -> str | None:
+    """Why a retrain would be pointless now, or None."""
+    e = c.evidence
+    if e.labelled_rows < c.policy.min_rows:
+        return f"there are only {e.labelled_rows:,} labelled rows (min_rows is {c.policy.min_rows:,})"
+    if e.new_batches < 1 or e.new_rows < 1:
+        return "no batch was labelled since the last attempt to train: nothing new to learn, waiting for labels"
+    if e.cooldown > 0:
+        return f"after the rollback {e.cooldown} more labelled {_batches(e.cooldown)} must arrive first"
+    return None
+
+
+def _batches(count: int) -> str:
+    return "batch" if count == 1 else "batches"
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names)

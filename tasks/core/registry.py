@@ -1,0 +1,298 @@
+"""Versions: register, verify, load. Import-light, for services: neither Prefect nor Evidently comes along.
+
+    from tasks.core.registry import Registry
+    Registry("artifacts").load_current("flights").predict(frame)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.core.errors import AlreadyExists, CorruptObject, NotFound, VerificationError
+from tasks.core.ledger import Ledger
+from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
+from tasks.core.store import Store
+from tasks.core.types import Gate, Metric, Served
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tasks.core.contract import Contract
+    from tasks.core.persistence import Environment, Predictions
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A file of a version."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFile:
+    """A batch that a version was trained on."""
+
+    batch: str
+    path: str
+    """Relative to the root."""
+    sha256: str
+    labels: str
+    """Digest of the labels joined to it."""
+    rows: int
+    """Rows that were trained on: labelled, and not kept for the gate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The machine-readable record of a version. What it does not name does not exist."""
+
+    format_version: int
+    model: str
+    version: int
+    run_key: str
+    parent: int | None
+    """The version in service when this one was made."""
+    created: str
+    files: Mapping[str, FileRecord]
+    factory: str
+    parameters: Mapping[str, Any]
+    spec: Mapping[str, Any]
+    """The whole specification as used."""
+    seed: int
+    training: tuple[TrainingFile, ...]
+    data_end: int
+    """Labelled batches there were."""
+    metrics: Mapping[str, Metric]
+    """On the gate's rows, which this version never saw."""
+    champion_metrics: Mapping[str, Metric]
+    """The parent's, on the same rows."""
+    gate: Gate
+    action: str
+    reasons: tuple[str, ...]
+    """Why it was made."""
+    environment: Mapping[str, Any]
+    duration_seconds: float
+    peak_memory_mb: float
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.training)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A fitted pipeline with everything that belongs to it, before it has a number."""
+
+    pipeline: bytes
+    contract: Contract
+    reference: pd.DataFrame
+    """A bounded sample of the training data, with the columns `ror:target` and `ror:score`."""
+    probe: pd.DataFrame
+    calibration: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+    environment: Environment
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    """The manifest's other fields."""
+
+
+@dataclass(frozen=True)
+class LoadedVersion:
+    """A verified version, ready to predict."""
+
+    model: str
+    version: int
+    digest: str
+    manifest: Manifest
+    contract: Contract
+    pipeline: Any
+    _files: Mapping[str, bytes]
+
+    def predict(self, frame: pd.DataFrame) -> Predictions:
+        """Answers for a frame that satisfies the contract. Raises DataError naming every violation."""
+        from tasks.core import contract, persistence
+
+        return persistence.predict(self.pipeline, contract.conform(self.contract, frame))
+
+    @cached_property
+    def reference(self) -> pd.DataFrame:
+        return _frame(self._files["reference.parquet"])
+
+    @cached_property
+    def calibration(self) -> Mapping[str, Any]:
+        import json
+
+        return dict(json.loads(self._files["calibration.json"]))
+
+
+class Registry:
+    """The versions of every model in one store."""
+
+    def __init__(self, store: Store | str | Path):
+        self.store = store if isinstance(store, Store) else Store(store)
+
+    def ledger(self, model: str) -> Ledger:
+        return Ledger(self.store, model)
+
+    # --- registering ---
+
+    def claim(self, model: str, run_key: str) -> int:
+        """Take the next number. A claim without a manifest is invisible and harmless: gaps are fine."""
+        number = (self._numbers(model) or [0])[-1] + 1
+        claim = to_json({"run_key": run_key, "at": datetime.now(UTC).isoformat(timespec="seconds")})
+        while True:
+            try:
+                self.store.create(f"{_folder(model, number)}/claim.json", claim)
+                return number
+            except AlreadyExists:
+                number += 1
+
+    def register(self, model: str, run_key: str, candidate: Candidate) -> tuple[int, str]:
+        """Claim a number, put the files, put the manifest last; returns (version, manifest digest).
+
+        A version exists if and only if its manifest does. Raises StoreError; nothing that exists is ever touched.
+        """
+        number = self.claim(model, run_key)
+        files = {
+            "pipeline.joblib": candidate.pipeline,
+            "contract.json": to_json(candidate.contract),
+            "reference.parquet": _parquet(candidate.reference),
+            "probe.parquet": _parquet(candidate.probe),
+            "calibration.json": to_json(dict(candidate.calibration)),
+            "evaluation.json": to_json(dict(candidate.evaluation)),
+        }
+        for name, data in files.items():
+            self.store.create(f"{_folder(model, number)}/{name}", data)
+        manifest = from_dict(
+            Manifest,
+            {
+                **candidate.manifest,
+                "format_version": FORMAT_VERSION,
+                "model": model,
+                "version": number,
+                "run_key": run_key,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "files": {name: FileRecord(digest(data), len(data)) for name, data in files.items()},
+                "environment": to_dict(candidate.environment),
+            },
+        )
+        data = to_json(manifest)
+        self.store.create(f"{_folder(model, number)}/{MANIFEST}", data, durable=True)
+        return number, digest(data)
+
+    def adopt(self, model: str, run_key: str, newer_than: int) -> tuple[int, str] | None:
+        """A complete version that this very run registered before it died, if there is one."""
+        for number in reversed(self._numbers(model)):
+            if number <= newer_than:
+                return None
+            with contextlib.suppress(NotFound):
+                manifest, sha256 = self.manifest(model, number)
+                if manifest.run_key == run_key:
+                    return number, sha256
+        return None
+
+    # --- reading ---
+
+    def versions(self, model: str) -> list[int]:
+        """Numbers of the complete versions, oldest first."""
+        return [n for n in self._numbers(model) if self.store.exists(f"{_folder(model, n)}/{MANIFEST}")]
+
+    def manifest(self, model: str, version: int, expected: str | None = None) -> tuple[Manifest, str]:
+        """A version's record and its digest. Raises NotFound, or CorruptObject when it is not the expected one."""
+        path = f"{_folder(model, version)}/{MANIFEST}"
+        data = self.store.read(path)
+        sha256 = digest(data)
+        if expected and sha256 != expected:
+            raise CorruptObject(
+                f"{path} is not the manifest that the history names (sha256 {sha256[:12]}, recorded {expected[:12]}). "
+                f"It was altered: restore it from a backup, or put another version in service."
+            )
+        manifest = from_json(Manifest, data, path)
+        if (manifest.model, manifest.version) != (model, version):
+            raise CorruptObject(f"{path} says it is {manifest.model} v{manifest.version}: it was moved or copied here.")
+        return manifest, sha256
+
+    def load(self, model: str, served: Served | int) -> LoadedVersion:
+        """Load one version, verified. Nothing is unpickled before manifest, environment and digests are checked.
+
+        Raises VerificationError (CorruptObject, EnvironmentMismatch, ProbeMismatch), NotFound or StoreError; another
+        version is never loaded instead. The same version is loaded once per process.
+        """
+        number, expected = (served, None) if isinstance(served, int) else (served.version, served.manifest)
+        manifest, sha256 = self.manifest(model, number, expected)
+        cached = _LOADED.get((self.store.location, model, sha256))
+        if cached is None:
+            cached = _LOADED[self.store.location, model, sha256] = self._load(manifest, sha256)
+            while len(_LOADED) > _KEEP_LOADED:
+                del _LOADED[next(iter(_LOADED))]
+        return cached
+
+    def load_current(self, model: str) -> LoadedVersion:
+        """The version in service. Raises NotFound when there is none yet."""
+        current = self.ledger(model).head().state.current
+        if current is None:
+            raise NotFound(f"No version of {model!r} is in service yet. `ror run {model}` trains one.")
+        return self.load(model, current)
+
+    def _load(self, manifest: Manifest, sha256: str) -> LoadedVersion:
+        from tasks.core import contract, persistence
+
+        what = f"{manifest.model} v{manifest.version}"
+        recorded = from_dict(persistence.Environment, manifest.environment)
+        persistence.check_environment(recorded, what)
+        files = {
+            name: self._verified(f"{_folder(manifest.model, manifest.version)}/{name}", record)
+            for name, record in manifest.files.items()
+        }
+        accepted = from_json(contract.Contract, files["contract.json"], f"{what} contract.json")
+        probe = _frame(files["probe.parquet"])
+        try:
+            pipeline = persistence.load(files["pipeline.joblib"])
+        except Exception as error:  # noqa: BLE001 - unpickling runs the code of any library
+            raise VerificationError(f"{what}: its verified bytes do not unpickle here: {error!r}") from error
+        persistence.replay_probe(pipeline, probe, contract.conform(accepted, probe), recorded, what)
+        return LoadedVersion(manifest.model, manifest.version, sha256, manifest, accepted, pipeline, files)
+
+    def _verified(self, path: str, record: FileRecord) -> bytes:
+        data = self.store.read(path)
+        found = digest(data)
+        if found != record.sha256:
+            raise CorruptObject(
+                f"{path} is damaged or was replaced (sha256 {found[:12]}, recorded {record.sha256[:12]}; "
+                f"{len(data):,} bytes, recorded {record.size:,}). Nothing of it was loaded. Restore the file from a backup, "
+                "or put another version in service."
+            )
+        return data
+
+    def _numbers(self, model: str) -> list[int]:
+        return sorted(int(name) for name in self.store.folders(f"{model}/versions") if name.isdigit())
+
+
+_LOADED: dict[tuple[str, str, str], LoadedVersion] = {}
+_KEEP_LOADED = 4
+
+
+def _folder(model: str, version: int) -> str:
+    return f"{model}/versions/{version:08d}"
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _frame(data: bytes) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_parquet(io.BytesIO(data))
