@@ -139,8 +139,17 @@ def fold(state: State, event: Event) -> State:
             return replace(state, lease=None)
         case "decided":
             return _after_decision(state, from_dict(Decided, body), event)
+        case "promoted" | "accepted" | "quarantined" | "cleared":
+            return replace(_after_hand(state, event), by_hand=event.seq)
+    raise CorruptObject(f"Ledger event {event.seq} has the unknown kind {event.event!r}; a newer release wrote it.")
+
+
+def _after_hand(state: State, event: Event) -> State:
+    batch, version = event.body.get("batch"), event.body.get("version")
+    released = None if state.suspect == batch else state.suspect
+    match event.event:
         case "promoted":
-            served = from_dict(Served, body["served"])
+            served = from_dict(Served, event.body["served"])
             return replace(
                 state,
                 served=(*state.served, served)[-KEEP_SERVED:],
@@ -149,21 +158,16 @@ def fold(state: State, event: Event) -> State:
                 barred=tuple(v for v in state.barred if v != served.version),
             )
         case "accepted":
-            return replace(state, accepted=(*state.accepted, body["batch"]))
+            return replace(state, accepted=(*state.accepted, str(batch)))
         case "quarantined":
+            return replace(state, quarantined=(*state.quarantined, str(batch)), suspect=released)
+        case _:
             return replace(
                 state,
-                quarantined=(*state.quarantined, body["batch"]),
-                suspect=None if state.suspect == body["batch"] else state.suspect,
+                quarantined=tuple(b for b in state.quarantined if b != batch),
+                suspect=released,
+                barred=tuple(v for v in state.barred if v != version),
             )
-        case "cleared":
-            return replace(
-                state,
-                quarantined=tuple(b for b in state.quarantined if b != body.get("batch")),
-                suspect=None if state.suspect == body.get("batch") else state.suspect,
-                barred=tuple(v for v in state.barred if v != body.get("version")),
-            )
-    raise CorruptObject(f"Ledger event {event.seq} has the unknown kind {event.event!r}; a newer release wrote it.")
 
 
 def _after_decision(state: State, decided: Decided, event: Event) -> State:

@@ -51,6 +51,8 @@ class TrainingFile:
     """Digest of the labels joined to it."""
     rows: int
     """Rows that were trained on: labelled, and not kept for the gate."""
+    held_out: bool = False
+    """The fold of this batch was kept for the gate."""
 
 
 @dataclass(frozen=True, slots=True)

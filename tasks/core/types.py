@@ -285,6 +285,8 @@ class State:
     accepted: tuple[str, ...] = ()
     """Batches whose changed content a person accepted and no version has been trained on yet."""
     decided: LastDecision | None = None
+    by_hand: int = 0
+    """Sequence number of the newest event that a person made (a promotion, an acceptance, a quarantine)."""
     lease: LeaseRecord | None = None
 
     @property

@@ -1,0 +1,287 @@
+"""Measure what the rules will look at: the data of pending batches, performance on new labels, drift.
+
+Measuring is not judging (that is `policy.decide`) and not acting (that is the flow).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from tasks.core import drift, performance, persistence
+from tasks.core.batches import Labels, Source
+from tasks.core.contract import frame, sample_rows, validate
+from tasks.core.errors import DataError, NotFound, VerificationError
+from tasks.core.policy import DriftEvidence, Evidence
+from tasks.core.records import from_dict
+from tasks.core.registry import LoadedVersion
+from tasks.core.training import LabelledRows, dummy, labelled_rows
+from tasks.core.types import (
+    Batch,
+    BatchRecord,
+    Blocked,
+    Check,
+    Comparison,
+    Decision,
+    Labelled,
+    LossPoint,
+    Request,
+    State,
+    Verdict,
+)
+from tasks.core.work import Work
+from tasks.core.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Champion and predecessor, verified and loaded."""
+
+    current: LoadedVersion | None = None
+    predecessor: LoadedVersion | None = None
+    note: str = ""
+    """Why the predecessor could not be loaded."""
+
+
+def load_versions(workspace: Workspace, state: State) -> Versions:
+    """Raises VerificationError for the champion: it is never silently replaced. A predecessor may be missing."""
+    if state.current is None:
+        return Versions()
+    current = workspace.registry.load(workspace.model, state.current)
+    if state.predecessor is None:
+        return Versions(current)
+    try:
+        return Versions(current, workspace.registry.load(workspace.model, state.predecessor))
+    except (VerificationError, NotFound) as error:
+        return Versions(current, None, f"v{state.predecessor.version} cannot be compared: {error}")
+
+
+# --- data ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DataFindings:
+    """Which pending batches can be predicted on, and what about their content changed."""
+
+    valid: tuple[Batch, ...] = ()
+    rows: tuple[int, ...] = ()
+    blocked: tuple[Blocked, ...] = ()
+    changes: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
+    predecessor_accepts: bool = True
+
+
+def check_data(workspace: Workspace, work: Work, versions: Versions) -> DataFindings:
+    """Validate every pending batch against the champion's contract; broken ones are set aside with all their reasons."""
+    spec, current = workspace.spec, versions.current
+    valid, rows, blocked, checks = [], [], [], []
+    accepts = True
+    for batch in work.pending:
+        try:
+            source = Source(workspace.root, batch.path)
+            found = validate(current.contract if current else None, source, spec)
+            problems = found.problems
+        except DataError as error:
+            problems = (str(error),)
+        if problems:
+            blocked.append(Blocked(batch.id, batch.sha256, problems))
+            continue
+        valid.append(batch)
+        rows.append(found.rows)
+        checks += [replace(check, summary=f"{batch.id}: {check.summary}") for check in found.changes]
+        checks += [Check(f"coercion:{batch.id}", Verdict.WARN, note) for note in found.coercions]
+        if versions.predecessor:
+            accepts &= not validate(versions.predecessor.contract, source, spec).problems
+    for batch in work.altered:
+        problem = "was decided on with other bytes; restore the original or deliver the change under a new name"
+        blocked.append(Blocked(batch.id, batch.sha256, (problem,)))
+    changes = tuple(check.summary for check in checks if check.verdict is Verdict.FAIL)
+    return DataFindings(tuple(valid), tuple(rows), tuple(blocked), changes, tuple(checks), accepts)
+
+
+# --- performance ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LabelFindings:
+    """Batches whose labels arrived with this run, and how champion and predecessor did on them."""
+
+    labelled: tuple[Labelled, ...] = ()
+    losses: tuple[LossPoint, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    checks: tuple[Check, ...] = ()
+    dummy_loss: float | None = None
+    unlabelled: int = 0
+    """Decided batches that still wait for labels."""
+    snapshot: Any = None
+    """Evidently's, of the newest labelled batch."""
+
+
+def check_performance(
+    workspace: Workspace, state: State, work: Work, data: DataFindings, versions: Versions
+) -> LabelFindings:
+    """Score both versions on the same newly labelled rows, which neither was trained on."""
+    spec, labels = workspace.spec, Labels(workspace.root, workspace.spec)
+    open_batches = [b for b in _in_service(state, work) if not state.batches[b.id].labels] + list(data.valid)
+    labelled: list[Labelled] = []
+    losses: list[LossPoint] = []
+    comparisons: list[Comparison] = []
+    newest: tuple[LabelledRows, persistence.Predictions] | None = None
+    for batch in sorted(open_batches, key=lambda batch: batch.id):
+        part = labelled_rows(workspace.root, batch, labels, spec.task)
+        coverage = len(part.rows) / part.total if part.total else 0.0
+        if coverage < spec.data.min_coverage:
+            continue
+        labelled.append(Labelled(batch.id, part.labels, len(part.rows), coverage))
+        if versions.current is None:
+            continue
+        answers = _predict(versions.current, part)
+        newest = (part, answers)
+        ours = performance.row_losses(answers, part.target, spec.task)
+        losses.append(performance.loss_point(batch.id, versions.current.version, ours))
+        if versions.predecessor and state.current and state.predecessor:
+            theirs = performance.row_losses(_predict(versions.predecessor, part), part.target, spec.task)
+            losses.append(performance.loss_point(batch.id, versions.predecessor.version, theirs))
+            comparisons.append(
+                Comparison(
+                    batch=batch.id,
+                    version=versions.current.version,
+                    predecessor=versions.predecessor.version,
+                    rows=len(ours),
+                    gain=float((theirs - ours).mean()),
+                    variance=float((theirs - ours).var()),
+                    gap=max(1, state.current.data_end - state.predecessor.data_end),
+                )
+            )
+    findings = LabelFindings(
+        tuple(labelled), tuple(losses), tuple(comparisons), unlabelled=len(open_batches) - len(labelled)
+    )
+    if newest is None or versions.current is None:
+        return findings
+    part, answers = newest
+    checks, snapshot = performance.performance_checks(
+        part.batch.id, answers, part.target, spec.task, labelled[-1].coverage
+    )
+    usual = dummy(versions.current.reference[drift.TARGET].to_numpy(), spec.task, len(part.rows))
+    expected = float(performance.row_losses(usual, part.target, spec.task).mean())
+    return replace(findings, checks=checks, dummy_loss=expected, snapshot=snapshot)
+
+
+def _in_service(state: State, work: Work) -> list[Batch]:
+    """Decided batches that are on disk as they were."""
+    return [b for b in work.batches if b.id in state.batches and state.batches[b.id].sha256 == b.sha256]
+
+
+def _predict(version: LoadedVersion, part: LabelledRows) -> persistence.Predictions:
+    return persistence.predict(version.pipeline, frame(version.contract, part.source, part.rows))
+
+
+# --- drift ---------------------------------------------------------------------------------------------------
+
+
+def check_drift(workspace: Workspace, data: DataFindings, versions: Versions) -> drift.DriftReport:
+    """Compare a bounded sample of the pending batches with the champion's reference sample."""
+    current = versions.current
+    if current is None or not data.valid:
+        return drift.DriftReport((), DriftEvidence())
+    spec = workspace.spec
+    limit = max(1, spec.checks.sample_rows // len(data.valid))
+    parts = [
+        frame(current.contract, Source(workspace.root, batch.path), sample_rows(rows, limit, spec.seed))
+        for batch, rows in zip(data.valid, data.rows, strict=True)
+    ]
+    window = pd.concat(parts, ignore_index=True)
+    window[drift.SCORE] = persistence.predict(current.pipeline, window).score
+    calibration = {
+        name: from_dict(drift.ColumnCalibration, column) for name, column in current.calibration.items()
+    }
+    return drift.check_drift(current.reference, window, calibration)
+
+
+# --- evidence and what follows from the decision -------------------------------------------------------------
+
+
+def collect(
+    request: Request,
+    state: State,
+    data: DataFindings,
+    labels: LabelFindings,
+    drifted: drift.DriftReport,
+    versions: Versions,
+) -> Evidence:
+    """Everything the rules may look at: what was measured now, and what the ledger's state remembers."""
+    known = _labelled_rows(state, labels)
+    usable = usable_batches(state, labels.labelled, None)
+    age = len(usable) - (state.attempt.labelled if state.attempt else 0)
+    predecessor = state.predecessor
+    return Evidence(
+        request=request,
+        pending=len(data.valid),
+        blocked=tuple(item.batch for item in data.blocked),
+        current=state.current.version if state.current else None,
+        predecessor=predecessor.version if predecessor else None,
+        predecessor_ready=bool(
+            predecessor
+            and versions.predecessor
+            and predecessor.version not in state.barred
+            and data.predecessor_accepts
+        ),
+        labelled_rows=sum(known[batch] for batch in usable),
+        new_batches=age,
+        new_rows=sum(known[batch] for batch in usable[len(usable) - age :]) if age > 0 else 0,
+        cooldown=max(0, state.cooldown - len(labels.labelled)),
+        losses=(*state.losses, *labels.losses),
+        comparisons=(*state.comparisons, *labels.comparisons),
+        newest=labels.labelled[-1].batch if labels.labelled else None,
+        dummy_loss=labels.dummy_loss,
+        suspect=state.suspect,
+        changes=data.changes,
+        accepted=state.accepted,
+        drift=drifted.evidence,
+        labels_late=not labels.labelled and labels.unlabelled > 2,
+    )
+
+
+def usable_batches(state: State, labelled: Sequence[Labelled], decision: Decision | None) -> tuple[str, ...]:
+    """Labelled batches that may be trained on once the decision has spoken about suspects, in time order."""
+    batches = {
+        **state.batches,
+        **{item.batch: BatchRecord("", item.rows, item.labels, item.rows) for item in labelled},
+    }
+    suspect, quarantined = state.suspect, list(state.quarantined)
+    if decision:
+        if suspect in (decision.cleared, decision.quarantined):
+            suspect = None
+        suspect = decision.suspect or suspect
+        quarantined += [decision.quarantined] if decision.quarantined else []
+    return replace(state, batches=batches, suspect=suspect, quarantined=tuple(quarantined)).usable
+
+
+def _labelled_rows(state: State, labels: LabelFindings) -> dict[str, int]:
+    rows = {batch: record.labelled_rows for batch, record in state.batches.items()}
+    return rows | {item.batch: item.rows for item in labels.labelled}
+
+
+def history(workspace: Workspace, work: Work, usable: Sequence[str]) -> list[LabelledRows]:
+    """Labelled rows of the usable batches, to train on. Raises DataError when one is gone or changed its bytes."""
+    labels = Labels(workspace.root, workspace.spec)
+    on_disk = {batch.id: batch for batch in work.batches}
+    altered = {batch.id for batch in work.altered}
+    missing = [batch for batch in usable if batch not in on_disk or batch in altered]
+    if missing:
+        raise DataError(
+            f"Cannot train: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} gone or changed since decided on. "
+            "Restore the original files."
+        )
+    return [labelled_rows(workspace.root, on_disk[batch], labels, workspace.spec.task) for batch in usable]
+
+
+def snapshot_pages(drifted: drift.DriftReport, labels: LabelFindings) -> dict[str, bytes]:
+    """Evidently's own pages, by file name."""
+    found = {"drift.html": drifted.snapshot, "performance.html": labels.snapshot}
+    return {
+        name: snapshot.get_html_str(as_iframe=False).encode() for name, snapshot in found.items() if snapshot is not None
+    }

@@ -1,0 +1,90 @@
+"""From a decision and what came of it to the run's single commit: outcome, version in service, `decided` event."""
+
+from __future__ import annotations
+
+from tasks.core.assess import DataFindings, LabelFindings
+from tasks.core.drift import DriftReport
+from tasks.core.policy import POLICY_VERSION
+from tasks.core.spec import ModelSpec
+from tasks.core.types import (
+    Action,
+    Attempt,
+    Check,
+    Decided,
+    Decision,
+    Outcome,
+    Served,
+    State,
+    Verdict,
+)
+
+
+def conclude(
+    found: State,
+    now: State,
+    spec: ModelSpec,
+    decision: Decision,
+    data: DataFindings,
+    labels: LabelFindings,
+    drifted: DriftReport,
+    attempt: Attempt | None,
+) -> Decided:
+    """The body of the `decided` event.
+
+    `found` is the state that was decided on, `now` the newest one: if a person promoted, barred or quarantined
+    something in between, what they did stands, and a challenger is registered but not put in service.
+    """
+    overtaken = now.by_hand != found.by_hand
+    in_service, outcome = _effect(now, spec, decision, attempt, overtaken)
+    if data.blocked:
+        outcome = Outcome.BLOCKED
+    return Decided(
+        outcome=outcome,
+        decision=decision,
+        window=data.valid,
+        window_rows=data.rows,
+        blocked=data.blocked,
+        labelled=labels.labelled,
+        losses=labels.losses,
+        comparisons=labels.comparisons,
+        checks=tuple(check for check in _checks(data, labels, drifted) if check.verdict is not Verdict.PASS or _shown(check)),
+        attempt=attempt,
+        in_service=in_service,
+        spec=spec.digest,
+        policy_version=POLICY_VERSION,
+    )
+
+
+def _effect(
+    now: State, spec: ModelSpec, decision: Decision, attempt: Attempt | None, overtaken: bool
+) -> tuple[Served | None, Outcome]:
+    current = now.current
+    match decision.action:
+        case Action.RELOAD:
+            return current, Outcome.RELOADED
+        case Action.HOLD:
+            return current, Outcome.HELD
+        case Action.BLOCK:
+            return current, Outcome.BLOCKED
+        case Action.ROLLBACK:
+            return (current, Outcome.KEPT) if overtaken else (now.predecessor, Outcome.ROLLED_BACK)
+    assert attempt is not None
+    if attempt.outcome == "failed":
+        return current, Outcome.RETRAIN_FAILED
+    if attempt.outcome == "refused":
+        return current, Outcome.KEPT if current else Outcome.HELD
+    if spec.policy.promotion == "approve":
+        return current, Outcome.AWAITING_APPROVAL
+    if overtaken:
+        return current, Outcome.KEPT
+    assert attempt.version is not None and attempt.manifest is not None
+    return Served(attempt.version, attempt.manifest, attempt.labelled), Outcome.RETRAINED
+
+
+def _checks(data: DataFindings, labels: LabelFindings, drifted: DriftReport) -> tuple[Check, ...]:
+    return (*data.checks, *labels.checks, *drifted.checks)
+
+
+def _shown(check: Check) -> bool:
+    """Passed checks of content are many and say nothing; the others are the run's measurements."""
+    return not check.name.startswith("content:")

@@ -1,0 +1,157 @@
+"""What people and scripts read: status, history, and the text of a decision. One renderer for card, page and terminal."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.core.ledger import Ledger
+from tasks.core.records import from_dict, to_dict
+from tasks.core.registry import Manifest
+from tasks.core.types import Decided, Event, Metric, Outcome, State, Verdict
+from tasks.core.work import pending_names
+from tasks.core.workspace import Workspace
+
+MUST_ACT = {
+    Outcome.RELOADED: "no",
+    Outcome.RETRAINED: "no",
+    Outcome.ROLLED_BACK: "yes: find out why the newer version was worse, then `ror promote` clears it",
+    Outcome.KEPT: "no",
+    Outcome.AWAITING_APPROVAL: "yes: look at the challenger, then promote it",
+    Outcome.HELD: "no, unless it repeats: the reason says what is missing",
+    Outcome.SKIPPED: "no: another run is at work",
+    Outcome.BLOCKED: "yes: repair the data and deliver them again",
+    Outcome.RETRAIN_FAILED: "yes: read why training failed; the current version was kept",
+    Outcome.LABELS_OVERDUE: "yes: find out where the labels are",
+}
+
+
+def status(workspace: Workspace) -> dict[str, Any]:
+    """Which version is in service, since when, why, trained on which data, justified by which metrics."""
+    head = workspace.ledger.head()
+    state = head.state
+    decided = _last_decision(workspace.ledger, state)
+    answer: dict[str, Any] = {
+        "model": workspace.model,
+        "version": state.current.version if state.current else None,
+        "since": state.since,
+        "decision": decided.decision.action.value if decided else None,
+        "reasons": list(decided.decision.reasons) if decided else [],
+        "metrics": {},
+        "trained_on": None,
+        "pending_batches": pending_names(workspace, state),
+        "waiting": [served.version for served in state.waiting],
+        "outcome": decided.outcome.value if decided else None,
+        "made_because": [],
+        "prequential": None,
+        "blocked": sorted(state.blocked),
+        "suspect": state.suspect,
+        "barred": list(state.barred),
+    }
+    if state.current is None:
+        return answer
+    manifest, _ = workspace.registry.manifest(workspace.model, state.current.version, state.current.manifest)
+    answer["metrics"] = to_dict(dict(manifest.metrics))
+    answer["made_because"] = list(manifest.reasons)
+    answer["trained_on"] = {
+        "rows": manifest.rows,
+        "batches": [file.batch for file in manifest.training],
+        "sha256": training_digest(manifest),
+    }
+    points = [point for point in state.losses if point.version == state.current.version]
+    if points:
+        rows = sum(point.rows for point in points)
+        loss = sum(point.mean * point.rows for point in points) / rows
+        answer["prequential"] = {"loss": loss, "rows": rows, "batches": [point.batch for point in points]}
+    return answer
+
+
+def training_digest(manifest: Manifest) -> str:
+    """One digest for the data of a version: of its files' digests and their labels', in order."""
+    parts = "".join(f"{file.sha256} {file.labels}\n" for file in manifest.training)
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def history(ledger: Ledger, events: Sequence[Event] | None = None) -> list[dict[str, Any]]:
+    """Every event, oldest first; `started` and `renewed` are the lease's and left out."""
+    rows = []
+    for event in events if events is not None else ledger.events():
+        if event.event in ("started", "renewed"):
+            continue
+        row: dict[str, Any] = {
+            "seq": event.seq,
+            "at": event.at,
+            "event": event.event,
+            "action": None,
+            "version": event.current.version if event.current else None,
+            "reasons": [event.reason] if event.reason else [],
+            "window": [],
+            "run": event.run,
+            "actor": event.actor,
+            "outcome": None,
+        }
+        if event.event == "decided":
+            decided = from_dict(Decided, event.body)
+            row |= {
+                "action": decided.decision.action.value,
+                "reasons": list(decided.decision.reasons),
+                "window": [batch.id for batch in decided.window],
+                "outcome": decided.outcome.value,
+            }
+        elif event.event == "failed":
+            row["reasons"] = [str(event.body.get("error", ""))]
+        rows.append(row)
+    return rows
+
+
+def _last_decision(ledger: Ledger, state: State) -> Decided | None:
+    return from_dict(Decided, ledger.event(state.decided.seq).body) if state.decided else None
+
+
+# --- one decision --------------------------------------------------------------------------------------------
+
+
+def headline(decided: Decided, model: str) -> str:
+    """The decision in one sentence."""
+    version = f"v{decided.in_service.version}" if decided.in_service else "no version"
+    window = ", ".join(batch.id for batch in decided.window) or "no new batch"
+    return f"{model} · {window}: {decided.outcome.value} — {version} in service. {decided.decision.reasons[0]}."
+
+
+def sentences(decided: Decided) -> list[str]:
+    """What else a person must know, one line each."""
+    lines = [f"{reason}." for reason in decided.decision.reasons[1:]]
+    for item in decided.blocked:
+        lines += [f"{item.batch} is set aside: {problem}." for problem in item.problems]
+    if attempt := decided.attempt:
+        if attempt.gate:
+            lines.append(f"v{attempt.version} against {attempt.gate.against}: {attempt.gate.reason}.")
+        if attempt.reason:
+            lines.append(attempt.reason)
+    if decided.outcome is Outcome.KEPT and decided.in_service and attempt and attempt.outcome == "registered":
+        lines.append("Somebody changed what is in service during this run; their choice stands.")
+    return lines
+
+
+def card(decided: Decided, model: str, metrics: dict[str, Metric]) -> str:
+    """The decision as markdown: verdict, reasons, what every rule saw, the checks that did not pass."""
+    lines = [f"## {headline(decided, model)}", "", *(f"- {line}" for line in sentences(decided))]
+    lines += [f"- Must I act? {MUST_ACT[decided.outcome]}", "", "| rule | applies | what it saw |", "|---|---|---|"]
+    lines += [f"| {f.rule} | {'**yes**' if f.applies else 'no'} | {_cell(f.reason)} |" for f in decided.decision.findings]
+    if metrics:
+        lines += ["", "| metric of the version in service | value | 95 % interval | rows |", "|---|---|---|---|"]
+        lines += [f"| {name} | {m.value:.4g} | {interval_text(m)} | {m.rows:,} |" for name, m in metrics.items()]
+    loud = [check for check in decided.checks if check.verdict in (Verdict.FAIL, Verdict.WARN, Verdict.SKIPPED)]
+    if loud:
+        lines += ["", "| check | verdict | |", "|---|---|---|"]
+        lines += [f"| {_cell(c.name)} | {c.verdict.value} | {_cell(c.summary)} |" for c in loud[:30]]
+    return "\n".join(lines) + "\n"
+
+
+def interval_text(metric: Metric) -> str:
+    return f"{metric.low:.4g} to {metric.high:.4g}" if metric.low is not None and metric.high is not None else "unknown"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

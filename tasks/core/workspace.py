@@ -1,0 +1,44 @@
+"""Where one model lives: its file, its data and its store. Small, picklable, and cheap to open: tasks pass it around."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tasks.core.ledger import Ledger
+from tasks.core.registry import Registry
+from tasks.core.spec import ModelSpec, load_spec
+from tasks.core.store import Store
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """`root` holds deployments/, data/ and artifacts/; `store` is a folder below it or a URL."""
+
+    root: Path
+    model: str
+    store_location: str
+
+    @classmethod
+    def open(cls, root: str | Path, model: str) -> Workspace:
+        """The store is the environment's ROR_STORE, or `artifacts` below the root."""
+        root = Path(root).resolve()
+        return cls(root, model, os.environ.get("ROR_STORE") or str(root / "artifacts"))
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        return load_spec(self.root, self.model)
+
+    @cached_property
+    def registry(self) -> Registry:
+        return Registry(Store(self.store_location))
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.registry.ledger(self.model)
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data" / self.model
