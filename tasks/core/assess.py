@@ -71,14 +71,15 @@ class DataFindings:
     blocked: tuple[Blocked, ...] = ()
     changes: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
-    predecessor_accepts: bool = True
+    predecessor_ready: bool = False
+    """The predecessor loads and accepts every valid batch."""
 
 
 def check_data(workspace: Workspace, work: Work, versions: Versions) -> DataFindings:
     """Validate every pending batch against the champion's contract; broken ones are set aside with all their reasons."""
     spec, current = workspace.spec, versions.current
     valid, rows, blocked, checks = [], [], [], []
-    accepts = True
+    ready = versions.predecessor is not None
     for batch in work.pending:
         try:
             source = Source(workspace.root, batch.path)
@@ -94,12 +95,14 @@ def check_data(workspace: Workspace, work: Work, versions: Versions) -> DataFind
         checks += [replace(check, summary=f"{batch.id}: {check.summary}") for check in found.changes]
         checks += [Check(f"coercion:{batch.id}", Verdict.WARN, note) for note in found.coercions]
         if versions.predecessor:
-            accepts &= not validate(versions.predecessor.contract, source, spec).problems
+            ready &= not validate(versions.predecessor.contract, source, spec).problems
     for batch in work.altered:
-        problem = "was decided on with other bytes; restore the original or deliver the change under a new name"
+        problem = (
+            "was decided on with other bytes; restore the original or deliver the change under a new name"
+        )
         blocked.append(Blocked(batch.id, batch.sha256, (problem,)))
     changes = tuple(check.summary for check in checks if check.verdict is Verdict.FAIL)
-    return DataFindings(tuple(valid), tuple(rows), tuple(blocked), changes, tuple(checks), accepts)
+    return DataFindings(tuple(valid), tuple(rows), tuple(blocked), changes, tuple(checks), ready)
 
 
 # --- performance ---------------------------------------------------------------------------------------------
@@ -210,7 +213,6 @@ def collect(
     data: DataFindings,
     labels: LabelFindings,
     drifted: drift.DriftReport,
-    versions: Versions,
 ) -> Evidence:
     """Everything the rules may look at: what was measured now, and what the ledger's state remembers."""
     known = _labelled_rows(state, labels)
@@ -224,10 +226,7 @@ def collect(
         current=state.current.version if state.current else None,
         predecessor=predecessor.version if predecessor else None,
         predecessor_ready=bool(
-            predecessor
-            and versions.predecessor
-            and predecessor.version not in state.barred
-            and data.predecessor_accepts
+            predecessor and predecessor.version not in state.barred and data.predecessor_ready
         ),
         labelled_rows=sum(known[batch] for batch in usable),
         new_batches=age,
@@ -277,11 +276,3 @@ def history(workspace: Workspace, work: Work, usable: Sequence[str]) -> list[Lab
             "Restore the original files."
         )
     return [labelled_rows(workspace.root, on_disk[batch], labels, workspace.spec.task) for batch in usable]
-
-
-def snapshot_pages(drifted: drift.DriftReport, labels: LabelFindings) -> dict[str, bytes]:
-    """Evidently's own pages, by file name."""
-    found = {"drift.html": drifted.snapshot, "performance.html": labels.snapshot}
-    return {
-        name: snapshot.get_html_str(as_iframe=False).encode() for name, snapshot in found.items() if snapshot is not None
-    }

@@ -1,4 +1,4 @@
-"""Batches and labels on disk: find them, fingerprint them, stream them, join late labels by key."""
+"""What is in batches and label files: stream them, join late labels by key."""
 
 from __future__ import annotations
 
@@ -12,44 +12,13 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from tasks.core.errors import DataError, SpecError, UnreadableData
+from tasks.core.errors import DataError, UnreadableData
+from tasks.core.files import label_files, parts
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Batch
 
 CHUNK_ROWS = 65_536
 """Rows of one record batch: what is in memory at a time."""
-
-SUFFIXES = (".parquet", ".pq", ".csv")
-
-
-def find(root: Path, pattern: str) -> list[Path]:
-    """Data files or folders that match a glob below `root`, in name order; hidden ones and other endings are not data."""
-    return sorted(
-        (
-            path
-            for path in root.glob(pattern)
-            if not path.name.startswith((".", "_")) and (path.is_dir() or path.suffix in SUFFIXES)
-        ),
-        key=lambda path: (path.stem, path.name),
-    )
-
-
-def find_batches(root: Path, spec: ModelSpec) -> list[Batch]:
-    """Every batch on disk, in time order. Raises SpecError when two would have one name."""
-    paths = find(root, spec.data.batches)
-    twice = sorted({path.stem for path in paths if sum(path.stem == other.stem for other in paths) > 1})
-    if twice:
-        raise SpecError(spec.data.batches, [f"two files are both batch {name!r}: remove one" for name in twice])
-    return [Batch(path.stem, path.relative_to(root).as_posix(), fingerprint(path)) for path in paths]
-
-
-def fingerprint(path: Path) -> str:
-    """sha256 of a file's bytes; for a folder, of its sorted (name, sha256) pairs."""
-    if path.is_dir():
-        parts = "".join(f"{file.name}\0{fingerprint(file)}\n" for file in _parts(path))
-        return hashlib.sha256(parts.encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Source:
@@ -62,7 +31,7 @@ class Source:
     def __init__(self, root: Path, path: str):
         self.path = path
         full = root / path
-        self._files = _parts(full) if full.is_dir() else [full]
+        self._files = parts(full) if full.is_dir() else [full]
         if not self._files:
             raise UnreadableData(path, "the folder holds no .parquet or .csv files.")
         self.is_text = self._files[0].suffix == ".csv"
@@ -100,7 +69,9 @@ class Source:
 
     def _stream_csv(self, file: Path, names: list[str]) -> Iterator[pa.RecordBatch]:
         convert = csv.ConvertOptions(
-            column_types={name: pa.string() for name in self.names}, strings_can_be_null=True, include_columns=names
+            column_types={name: pa.string() for name in self.names},
+            strings_can_be_null=True,
+            include_columns=names,
         )
         read = csv.ReadOptions(use_threads=False)
         with csv.open_csv(file, read_options=read, parse_options=_PARSE, convert_options=convert) as reader:
@@ -108,10 +79,6 @@ class Source:
 
 
 _PARSE = csv.ParseOptions(newlines_in_values=True)
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and not file.name.startswith((".", "_")))
 
 
 def _complete(path: str, file: Path) -> None:
@@ -122,7 +89,8 @@ def _complete(path: str, file: Path) -> None:
         handle.seek(-1, 2)
         if handle.read(1) not in b"\r\n":
             raise UnreadableData(
-                path, "the last line does not end with a line break, so the file may be cut short. Deliver it again."
+                path,
+                "the last line does not end with a line break, so the file may be cut short. Deliver it again.",
             )
 
 
@@ -132,7 +100,9 @@ def _plain(error: Exception) -> str:
     if "magic bytes" in text or "Parquet" in text or "thrift" in text.lower() or "file size" in text.lower():
         return f"it is cut short or not Parquet ({text.rstrip('.')}). Deliver it again."
     if "CSV parse error" in text:
-        return ":".join(text.split(":")[:3]).strip() + ". The file is cut short or malformed; deliver it again."
+        return (
+            ":".join(text.split(":")[:3]).strip() + ". The file is cut short or malformed; deliver it again."
+        )
     return f"{text.rstrip('.')}. Deliver it again."
 
 
@@ -162,11 +132,7 @@ class Labels:
 
     def __init__(self, root: Path, spec: ModelSpec):
         self._root, self._spec = root, spec
-        self.files = find(root, spec.data.labels) if spec.data.labels else []
-        self.digest = hashlib.sha256(
-            "".join(f"{path.name}\0{fingerprint(path)}\n" for path in self.files).encode()
-        ).hexdigest()
-        """Changes whenever a label file arrives or changes."""
+        self.files = label_files(root, spec)
         self._table: pa.Table | None = None
 
     def of(self, batch: Batch) -> BatchLabels:

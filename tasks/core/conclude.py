@@ -47,7 +47,11 @@ def conclude(
         labelled=labels.labelled,
         losses=labels.losses,
         comparisons=labels.comparisons,
-        checks=tuple(check for check in _checks(data, labels, drifted) if check.verdict is not Verdict.PASS or _shown(check)),
+        checks=tuple(
+            check
+            for check in _checks(data, labels, drifted)
+            if check.verdict is not Verdict.PASS or _shown(check)
+        ),
         attempt=attempt,
         in_service=in_service,
         spec=spec.digest,

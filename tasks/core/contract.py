@@ -201,13 +201,17 @@ def _unusable(source: Source, spec: ModelSpec) -> list[str]:
     if any(not name.strip() for name in source.names):
         problems.append(f"{source.path}: a column has no name; name it")
     required = [*(spec.features or ()), *([spec.key] if spec.key else [])]
-    problems += [f"{source.path}: column {name!r} is missing" for name in required if name not in source.names]
+    problems += [
+        f"{source.path}: column {name!r} is missing" for name in required if name not in source.names
+    ]
     return problems
 
 
 def _refuse_nested(path: str, name: str, kind: pa.DataType) -> None:
     if pa.types.is_nested(kind) or pa.types.is_binary(kind):
-        raise DataError(f"{path}: column {name!r} is {kind}, which no pipeline here can use. Leave it out of `features`.")
+        raise DataError(
+            f"{path}: column {name!r} is {kind}, which no pipeline here can use. Leave it out of `features`."
+        )
 
 
 # --- validation ----------------------------------------------------------------------------------------------
@@ -239,7 +243,10 @@ class _Tally:
             text = _text(array)
             self.nulls += text.null_count
             unseen = text.filter(
-                pc.and_(pc.is_valid(text), pc.invert(pc.is_in(text, value_set=pa.array(column.categories, pa.string()))))
+                pc.and_(
+                    pc.is_valid(text),
+                    pc.invert(pc.is_in(text, value_set=pa.array(column.categories, pa.string()))),
+                )
             )
             self.unseen += len(unseen)
             if len(unseen) and self.unseen_example is None:
@@ -294,7 +301,9 @@ class _Tally:
         if self.infinite:
             reasons.append(f"{self.infinite:,} infinite values")
         summary = f"{column.name}: " + (
-            "; ".join(reasons) if reasons else f"{self.nulls / rows:.1%} missing, {self.outside:,} outside the training range"
+            "; ".join(reasons)
+            if reasons
+            else f"{self.nulls / rows:.1%} missing, {self.outside:,} outside the training range"
         )
         return Check(
             name=f"content:{column.name}",
@@ -432,7 +441,10 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _is_number(kind: pa.DataType) -> bool:
     return (
-        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_boolean(kind)
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
     )
 
 

@@ -75,7 +75,9 @@ def calibrate(
         else:
             draws = (rng.integers(0, len(whole), size) for _ in range(_DRAWS))
             pairs = [(whole[name].iloc[rows], whole[name]) for rows in draws]
-        distances = [distance(_scaled(rest, base), _scaled(window, base), is_number) for window, rest in pairs]
+        distances = [
+            distance(_scaled(rest, base), _scaled(window, base), is_number) for window, rest in pairs
+        ]
         if name == SCORE and len(held_out_score):
             held_out = _scaled(pd.Series(held_out_score), base)
             unseen = distance(_scaled(whole[name], base), held_out, is_number)
@@ -163,7 +165,11 @@ def check_drift(
             checks.append(Check(f"drift:{label}", Verdict.SKIPPED, f"{label} has no values on one side"))
             continue
         checks.append(_judged(name, label, distances[name], column))
-    features = [c for c in checks if c.verdict is Verdict.FAIL and c.name.removeprefix("drift:") not in ("score", "target")]
+    features = [
+        c
+        for c in checks
+        if c.verdict is Verdict.FAIL and c.name.removeprefix("drift:") not in ("score", "target")
+    ]
     features.sort(key=lambda check: -(check.weight or 0.0))
     return DriftReport(
         checks=tuple(checks),
@@ -182,7 +188,9 @@ def _judged(name: str, label: str, value: float, column: ColumnCalibration) -> C
     important = name in (SCORE, TARGET) or column.weight >= UNIMPORTANT
     verdict = (Verdict.FAIL if important else Verdict.WARN) if moved else Verdict.PASS
     title = {SCORE: "the prediction", TARGET: "the target"}.get(name, label)
-    summary = f"{title} {'moved' if moved else 'is stable'}: distance {value:.3f}, alarm at {column.threshold:.3f}"
+    summary = (
+        f"{title} {'moved' if moved else 'is stable'}: distance {value:.3f}, alarm at {column.threshold:.3f}"
+    )
     if moved and not important:
         summary += ", but the model hardly uses it"
     return Check(f"drift:{label}", verdict, summary, value, column.threshold, column.weight)

@@ -134,14 +134,18 @@ def fold(state: State, event: Event) -> State:
         case "started":
             return replace(state, lease=from_dict(LeaseRecord, {**body["lease"], "token": event.seq}))
         case "renewed":
-            return replace(state, lease=replace(state.lease, expires=body["expires"])) if state.lease else state
+            return (
+                replace(state, lease=replace(state.lease, expires=body["expires"])) if state.lease else state
+            )
         case "failed":
             return replace(state, lease=None)
         case "decided":
             return _after_decision(state, from_dict(Decided, body), event)
         case "promoted" | "accepted" | "quarantined" | "cleared":
             return replace(_after_hand(state, event), by_hand=event.seq)
-    raise CorruptObject(f"Ledger event {event.seq} has the unknown kind {event.event!r}; a newer release wrote it.")
+    raise CorruptObject(
+        f"Ledger event {event.seq} has the unknown kind {event.event!r}; a newer release wrote it."
+    )
 
 
 def _after_hand(state: State, event: Event) -> State:
@@ -226,7 +230,9 @@ class Lease:
     on this host is noticed at once. Clock skew may cost time, never safety: every append is compare-and-swap.
     """
 
-    def __init__(self, ledger: Ledger, *, run: str, key: str, actor: str, reason: str, ttl: timedelta = LEASE_TTL):
+    def __init__(
+        self, ledger: Ledger, *, run: str, key: str, actor: str, reason: str, ttl: timedelta = LEASE_TTL
+    ):
         self._ledger, self._ttl = ledger, ttl
         self._common = {"run": run, "key": key, "actor": actor, "reason": reason}
         self._write = threading.Lock()
@@ -242,9 +248,13 @@ class Lease:
             head = self._ledger.head()
             if head.state.lease and _alive(head.state.lease):
                 other = head.state.lease
-                raise LeaseHeld(f"Run {other.run} (process {other.pid} on {other.host}) is at work on this model.")
+                raise LeaseHeld(
+                    f"Run {other.run} (process {other.pid} on {other.host}) is at work on this model."
+                )
             try:
-                event = self._ledger.append(head, "started", body={"lease": to_dict(self._mine())}, **self._common)
+                event = self._ledger.append(
+                    head, "started", body={"lease": to_dict(self._mine())}, **self._common
+                )
                 break
             except LedgerConflict:
                 continue

@@ -53,7 +53,9 @@ def scorer(name: str, task: str) -> Callable[[Predictions, np.ndarray], float]:
     """A scikit-learn scorer by name, on predictions that are there already. Raises SpecError for an unknown name."""
     if name not in get_scorer_names():
         close = difflib.get_close_matches(name, get_scorer_names(), n=3)
-        raise SpecError("metric", [f"{name!r} is not a scikit-learn scorer; close: {', '.join(close) or 'none'}"])
+        raise SpecError(
+            "metric", [f"{name!r} is not a scikit-learn scorer; close: {', '.join(close) or 'none'}"]
+        )
     score, dressed = get_scorer(name), _RegressorAnswers if task == "regression" else _ClassifierAnswers
 
     def call(predictions: Predictions, target: np.ndarray) -> float:
@@ -88,7 +90,9 @@ class _RegressorAnswers(RegressorMixin, _Answers):
     pass
 
 
-def metrics(predictions: Predictions, target: np.ndarray, primary: str, task: str, seed: int) -> dict[str, Metric]:
+def metrics(
+    predictions: Predictions, target: np.ndarray, primary: str, task: str, seed: int
+) -> dict[str, Metric]:
     """The loss and the primary metric, each with a 95 % interval (normal for the loss, bootstrap for the metric)."""
     losses = row_losses(predictions, target, task)
     measured = {"loss": mean_metric(losses)}
@@ -103,7 +107,9 @@ def _bootstrapped(
     """None where the metric is not defined on these rows (one class only, say)."""
     rows = len(target)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # one class only: scikit-learn warns and gives nan, which becomes "no interval"
+        warnings.simplefilter(
+            "ignore"
+        )  # one class only: scikit-learn warns and gives nan, which becomes "no interval"
         try:
             value = score(predictions, target)
         except ValueError:
@@ -127,14 +133,18 @@ def _bootstrapped(
 def _take(predictions: Predictions, rows: np.ndarray) -> Predictions:
     probabilities = predictions.probabilities
     return Predictions(
-        predictions.values[rows], probabilities[rows] if probabilities is not None else None, predictions.classes
+        predictions.values[rows],
+        probabilities[rows] if probabilities is not None else None,
+        predictions.classes,
     )
 
 
 # --- Evidently -----------------------------------------------------------------------------------------------
 
 
-def evidently_metrics(predictions: Predictions, target: np.ndarray, task: str) -> tuple[Mapping[str, float], Any]:
+def evidently_metrics(
+    predictions: Predictions, target: np.ndarray, task: str
+) -> tuple[Mapping[str, float], Any]:
     """What Evidently says of the performance on these rows, and its snapshot for a page.
 
     Labels are recoded to integers and the answers passed as two tasks, labels and probabilities: given both in one,
@@ -148,8 +158,14 @@ def evidently_metrics(predictions: Predictions, target: np.ndarray, task: str) -
         from tasks.core.drift import definition
 
         if task == "regression":
-            frame = pd.DataFrame({"target": target.astype(float), "prediction": predictions.values.astype(float)})
-            described = definition(["target", "prediction"], [], regression=[Regression(target="target", prediction="prediction")])
+            frame = pd.DataFrame(
+                {"target": target.astype(float), "prediction": predictions.values.astype(float)}
+            )
+            described = definition(
+                ["target", "prediction"],
+                [],
+                regression=[Regression(target="target", prediction="prediction")],
+            )
             wanted: dict[str, Any] = {"mae": m.MAE(), "rmse": m.RMSE(), "r2": m.R2Score()}
         else:
             classes = list(predictions.classes)
@@ -211,7 +227,12 @@ def performance_checks(
         reason = f"Evidently could not measure performance on {batch}: {type(error).__name__}: {error}"
         return (*checks, Check("performance:evidently", Verdict.SKIPPED, reason)), None
     checks += [
-        Check(f"performance:{name}", Verdict.PASS, f"{name} {value:.4g} on {len(target):,} labelled rows of {batch}", value)
+        Check(
+            f"performance:{name}",
+            Verdict.PASS,
+            f"{name} {value:.4g} on {len(target):,} labelled rows of {batch}",
+            value,
+        )
         for name, value in values.items()
     ]
     return tuple(checks), snapshot

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MINOR = ("scikit-learn", "numpy", "scipy")
 """Distributions whose major.minor must match: a pickled estimator is promised to load in no other."""
 
+SMALL = 10_000
+"""Rows up to which predicting uses one thread."""
+
 PREDICTION, PROBABILITY = "ror:prediction", "ror:probability:"
 
 
@@ -76,11 +79,24 @@ def load(data: bytes) -> Any:
 
 
 def predict(pipeline: Any, frame: pd.DataFrame) -> Predictions:
+    """Answers for a frame of contract columns, shape (rows, features)."""
+    from threadpoolctl import threadpool_limits
+
+    # For few rows a thread team costs more than it brings, and stalls when the machine is busy.
+    with threadpool_limits(limits=1 if len(frame) <= SMALL else None):
+        return _predict(pipeline, frame)
+
+
+def _predict(pipeline: Any, frame: pd.DataFrame) -> Predictions:
     if not hasattr(pipeline, "predict_proba"):
-        return Predictions(np.asarray(pipeline.predict(frame)), None, tuple(getattr(pipeline, "classes_", ())))
+        return Predictions(
+            np.asarray(pipeline.predict(frame)), None, tuple(getattr(pipeline, "classes_", ()))
+        )
     probabilities = np.asarray(pipeline.predict_proba(frame))
     classes = pipeline.classes_
-    return Predictions(np.asarray(classes)[probabilities.argmax(axis=1)], probabilities, tuple(classes.tolist()))
+    return Predictions(
+        np.asarray(classes)[probabilities.argmax(axis=1)], probabilities, tuple(classes.tolist())
+    )
 
 
 # --- environment ---------------------------------------------------------------------------------------------
@@ -146,7 +162,11 @@ def _parts(value: Any) -> Iterator[Any]:
 def _git_commit(root: Path) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+            ["git", "-C", str(root), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -162,7 +182,9 @@ def make_probe(pipeline: Any, frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**answers)
 
 
-def replay_probe(pipeline: Any, probe: pd.DataFrame, frame: pd.DataFrame, recorded: Environment, what: str) -> None:
+def replay_probe(
+    pipeline: Any, probe: pd.DataFrame, frame: pd.DataFrame, recorded: Environment, what: str
+) -> None:
     """Ask again, in the stored shape, and compare: exactly on the same platform, to 1e-9 elsewhere.
 
     `frame` holds the probe's inputs as the pipeline sees them. Raises ProbeMismatch.
@@ -185,11 +207,7 @@ def replay_probe(pipeline: Any, probe: pd.DataFrame, frame: pd.DataFrame, record
 
 
 def _answers(pipeline: Any, frame: pd.DataFrame) -> dict[str, np.ndarray]:
-    from threadpoolctl import threadpool_limits
-
-    # A thread team costs more than these few rows, and stalls when the machine is busy.
-    with threadpool_limits(limits=1):
-        predictions = predict(pipeline, frame)
+    predictions = predict(pipeline, frame)
     answers = {PREDICTION: predictions.values}
     if predictions.probabilities is not None:
         for index in range(predictions.probabilities.shape[1]):

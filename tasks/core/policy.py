@@ -130,7 +130,9 @@ class _Context:
 
     def usual_loss(self, version: int | None, leave_out: int = 1) -> tuple[float, float] | None:
         """Mean loss over a version's earlier batches and that mean's own variance; None before there are two."""
-        earlier = self.evidence.losses_of(version)[:-leave_out] if leave_out else self.evidence.losses_of(version)
+        earlier = (
+            self.evidence.losses_of(version)[:-leave_out] if leave_out else self.evidence.losses_of(version)
+        )
         earlier = earlier[-HISTORY:]
         if len(earlier) < 2:
             return None
@@ -189,7 +191,8 @@ def _by_hand(c: _Context) -> _Seen:
     if request.action == "reload" and c.evidence.current is None:
         return _Seen(f"{request.actor} asked to reload, but no version is in service yet", Action.HOLD)
     return _Seen(
-        f"{request.actor} asked to {request.action}: {request.reason or 'no reason given'}", Action(request.action)
+        f"{request.actor} asked to {request.action}: {request.reason or 'no reason given'}",
+        Action(request.action),
     )
 
 
@@ -198,7 +201,10 @@ def _first(c: _Context) -> _Seen:
     e = c.evidence
     if e.current is not None:
         return _Seen(f"v{e.current} is in service")
-    numbers: dict[str, float | int | str | None] = {"labelled_rows": e.labelled_rows, "min_rows": c.policy.min_rows}
+    numbers: dict[str, float | int | str | None] = {
+        "labelled_rows": e.labelled_rows,
+        "min_rows": c.policy.min_rows,
+    }
     if e.labelled_rows < c.policy.min_rows:
         return _Seen(
             f"no version yet, and {e.labelled_rows:,} labelled rows of the {c.policy.min_rows:,} needed: waiting for labels",
@@ -224,7 +230,12 @@ def _suspect(c: _Context) -> _Seen:
     losses = [newest.mean]
     if (other := c.newest_loss(e.predecessor)) is not None:
         losses.append(other.mean)
-    numbers: dict[str, float | int | str | None] = {"loss": min(losses), "limit": limit, "usual": usual[0], "dummy": e.dummy_loss}
+    numbers: dict[str, float | int | str | None] = {
+        "loss": min(losses),
+        "limit": limit,
+        "usual": usual[0],
+        "dummy": e.dummy_loss,
+    }
     bad = min(losses) > limit
     if e.suspect and bad:
         return _Seen(
@@ -234,7 +245,9 @@ def _suspect(c: _Context) -> _Seen:
             proposes=True,
         )
     if e.suspect:
-        return _Seen(f"{e.newest} does not confirm {e.suspect}: its labels stay out of training", numbers=numbers)
+        return _Seen(
+            f"{e.newest} does not confirm {e.suspect}: its labels stay out of training", numbers=numbers
+        )
     if bad:
         return _Seen(
             f"{e.newest} is suspect: every version loses more than {limit:.3g} on it (usually {usual[0]:.3g}); "
@@ -243,7 +256,10 @@ def _suspect(c: _Context) -> _Seen:
             numbers,
             suspect=e.newest,
         )
-    return _Seen(f"loss {newest.mean:.3g} on {e.newest} is below {limit:.3g}, where labels would be doubted", numbers=numbers)
+    return _Seen(
+        f"loss {newest.mean:.3g} on {e.newest} is below {limit:.3g}, where labels would be doubted",
+        numbers=numbers,
+    )
 
 
 def _rollback(c: _Context) -> _Seen:
@@ -258,7 +274,12 @@ def _rollback(c: _Context) -> _Seen:
     batches = {item.batch for item in paired}
     points = [p for p in e.losses_of(e.predecessor) if p.batch in batches]
     theirs = sum(p.mean * p.rows for p in points) / max(1, sum(p.rows for p in points))
-    numbers: dict[str, float | int | str | None] = {"excess": worse, "standard_error": error, "predecessor_loss": theirs, "rows": rows}
+    numbers: dict[str, float | int | str | None] = {
+        "excess": worse,
+        "standard_error": error,
+        "predecessor_loss": theirs,
+        "rows": rows,
+    }
     clear = worse > 3 * error and worse > 0.2 * theirs
     if clear and e.predecessor_ready:
         return _Seen(
@@ -270,7 +291,10 @@ def _rollback(c: _Context) -> _Seen:
     if clear:
         return _Seen(f"v{e.predecessor} was better, but it is barred or does not load here", numbers=numbers)
     relation = "better" if worse < 0 else "worse"
-    return _Seen(f"v{e.current} is {relation} than v{e.predecessor} by {abs(worse):.2g} a row, no reason to go back", numbers=numbers)
+    return _Seen(
+        f"v{e.current} is {relation} than v{e.predecessor} by {abs(worse):.2g} a row, no reason to go back",
+        numbers=numbers,
+    )
 
 
 def _shock(c: _Context) -> _Seen:
@@ -288,7 +312,10 @@ def _shock(c: _Context) -> _Seen:
             numbers,
             proposes=True,
         )
-    return _Seen(f"loss {newest.mean:.3g} on {newest.batch} is within the usual (alarm at {limit:.3g})", numbers=numbers)
+    return _Seen(
+        f"loss {newest.mean:.3g} on {newest.batch} is within the usual (alarm at {limit:.3g})",
+        numbers=numbers,
+    )
 
 
 def _changed(c: _Context) -> _Seen:
@@ -309,7 +336,12 @@ def _changed(c: _Context) -> _Seen:
 def _stale(c: _Context) -> _Seen:
     """8. The version is as old as is worth waiting for."""
     age, best = c.evidence.new_batches, c.interval
-    numbers: dict[str, float | int | str | None] = {"age": age, "interval": best.batches, "slope": best.slope, "base": best.base}
+    numbers: dict[str, float | int | str | None] = {
+        "age": age,
+        "interval": best.batches,
+        "slope": best.slope,
+        "base": best.base,
+    }
     if best.batches is None:
         return _Seen("no evidence of staleness, and max_age is never", numbers=numbers)
     due = f"retraining pays every {best.batches:.1f} labelled batches"
@@ -347,7 +379,9 @@ def _drifted(c: _Context) -> _Seen:
         case "report":
             return _Seen(f"{moved}; drift is only reported", numbers=numbers)
         case "early-warning" if not (half or e.labels_late):
-            return _Seen(f"{moved}, but the version is young: watched until half its interval", numbers=numbers)
+            return _Seen(
+                f"{moved}, but the version is young: watched until half its interval", numbers=numbers
+            )
     return _Seen(f"the data drifted: {moved}", Action.RETRAIN, numbers, proposes=True)
 
 
@@ -396,7 +430,9 @@ def _nothing_to_learn(c: _Context) -> str | None:
     if e.labelled_rows < c.policy.min_rows:
         return f"there are only {e.labelled_rows:,} labelled rows (min_rows is {c.policy.min_rows:,})"
     if e.new_batches < 1 or e.new_rows < 1:
-        return "no batch was labelled since the last attempt to train: nothing new to learn, waiting for labels"
+        return (
+            "no batch was labelled since the last attempt to train: nothing new to learn, waiting for labels"
+        )
     if e.cooldown > 0:
         return f"after the rollback {e.cooldown} more labelled {_batches(e.cooldown)} must arrive first"
     return None

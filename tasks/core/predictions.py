@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.batches import Source, fingerprint
+from tasks.core.batches import Source
 from tasks.core.contract import frames, validate
 from tasks.core.errors import AlreadyExists, DataError, StoreError
+from tasks.core.files import fingerprint
 from tasks.core.persistence import Predictions, predict
 from tasks.core.registry import LoadedVersion
 from tasks.core.spec import ModelSpec
@@ -32,7 +33,9 @@ def write_predictions(
     if output.exists():
         if _made_from(output) == sha256:
             return output
-        raise AlreadyExists(f"{output} holds predictions for other data. Choose another name; nothing is overwritten.")
+        raise AlreadyExists(
+            f"{output} holds predictions for other data. Choose another name; nothing is overwritten."
+        )
     source = Source(root, data)
     found = validate(version.contract, source, spec)
     if found.problems:
@@ -44,7 +47,9 @@ def write_predictions(
         os.link(temporary, output)
     except FileExistsError:
         if _made_from(output) != sha256:
-            raise AlreadyExists(f"{output} was written meanwhile for other data; it was left as it is.") from None
+            raise AlreadyExists(
+                f"{output} was written meanwhile for other data; it was left as it is."
+            ) from None
     except OSError as error:
         raise StoreError(f"Could not write {output}: {error.strerror or error}.") from error
     finally:
@@ -53,7 +58,9 @@ def write_predictions(
     return output
 
 
-def _write(source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, run: str, sha256: str) -> None:
+def _write(
+    source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, run: str, sha256: str
+) -> None:
     key = spec.key if spec.key in source.names else None
     keys = source.stream([key]) if key else None
     writer: pq.ParquetWriter | None = None
@@ -63,7 +70,13 @@ def _write(source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, 
             rows = len(part)
             identity = next(keys).column(0) if keys else pa.array(np.arange(start, start + rows))
             columns = {key or "row": identity, **_columns(predict(version.pipeline, part))}
-            table = pa.table({**columns, "version": pa.array(np.full(rows, version.version)), "run": pa.array([run] * rows)})
+            table = pa.table(
+                {
+                    **columns,
+                    "version": pa.array(np.full(rows, version.version)),
+                    "run": pa.array([run] * rows),
+                }
+            )
             if writer is None:
                 schema = table.schema.with_metadata({"ror": sha256, "version": str(version.version)})
                 writer = pq.ParquetWriter(path, schema)
@@ -79,7 +92,9 @@ def _columns(answers: Predictions) -> dict[str, pa.Array]:
     columns = {"prediction": pa.array(answers.values)}
     if answers.probabilities is not None:
         two = len(answers.classes) == 2
-        columns["probability"] = pa.array(answers.probabilities[:, 1] if two else answers.probabilities.max(axis=1))
+        columns["probability"] = pa.array(
+            answers.probabilities[:, 1] if two else answers.probabilities.max(axis=1)
+        )
     return columns
 
 

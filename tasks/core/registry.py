@@ -1,7 +1,7 @@
 """Versions: register, verify, load. Import-light, for services: neither Prefect nor Evidently comes along.
 
-    from tasks.core.registry import Registry
-    Registry("artifacts").load_current("flights").predict(frame)
+from tasks.core.registry import Registry
+Registry("artifacts").load_current("flights").predict(frame)
 """
 
 from __future__ import annotations
@@ -221,7 +221,9 @@ class Registry:
             )
         manifest = from_json(Manifest, data, path)
         if (manifest.model, manifest.version) != (model, version):
-            raise CorruptObject(f"{path} says it is {manifest.model} v{manifest.version}: it was moved or copied here.")
+            raise CorruptObject(
+                f"{path} says it is {manifest.model} v{manifest.version}: it was moved or copied here."
+            )
         return manifest, sha256
 
     def load(self, model: str, served: Served | int) -> LoadedVersion:
@@ -260,7 +262,7 @@ class Registry:
         probe = _frame(files["probe.parquet"])
         try:
             pipeline = persistence.load(files["pipeline.joblib"])
-        except Exception as error:  # noqa: BLE001 - unpickling runs the code of any library
+        except Exception as error:
             raise VerificationError(f"{what}: its verified bytes do not unpickle here: {error!r}") from error
         persistence.replay_probe(pipeline, probe, contract.conform(accepted, probe), recorded, what)
         return LoadedVersion(manifest.model, manifest.version, sha256, manifest, accepted, pipeline, files)

@@ -32,9 +32,15 @@ class Section(BaseModel):
 class DataSpec(Section):
     """Where batches and labels arrive."""
 
-    batches: Glob = Field(description="Glob of batch files or folders, Parquet or CSV; names sort in time order.")
-    labels: Glob | None = Field(None, description="Glob of label files, joined by key; none: labels are in the batch.")
-    min_coverage: float = Field(0.8, gt=0, le=1, description="Share of rows with a label at which a batch counts.")
+    batches: Glob = Field(
+        description="Glob of batch files or folders, Parquet or CSV; names sort in time order."
+    )
+    labels: Glob | None = Field(
+        None, description="Glob of label files, joined by key; none: labels are in the batch."
+    )
+    min_coverage: float = Field(
+        0.8, gt=0, le=1, description="Share of rows with a label at which a batch counts."
+    )
     private: tuple[str, ...] = Field((), description="Columns whose values never appear in messages.")
 
 
@@ -42,7 +48,9 @@ class PipelineSpec(Section):
     """Who builds the unfitted scikit-learn Pipeline."""
 
     factory: str = Field(
-        "tasks.core.training:tabular", pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="`package.module:callable`"
+        "tasks.core.training:tabular",
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="`package.module:callable`",
     )
     parameters: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for the factory.")
 
@@ -51,16 +59,26 @@ class ChecksSpec(Section):
     """How much is measured, and the floors below which a measurement never alarms."""
 
     sample_rows: int = Field(20_000, ge=100, le=1_000_000, description="Rows of the bounded samples.")
-    drift_floor: float = Field(0.1, gt=0, description="Distance that a column must at least move to count as drift.")
-    null_floor: float = Field(0.2, gt=0, le=1, description="Rise of a null rate that always counts as a change.")
-    unseen_floor: float = Field(0.05, gt=0, le=1, description="Share of unseen categories that counts as a change.")
+    drift_floor: float = Field(
+        0.1, gt=0, description="Distance that a column must at least move to count as drift."
+    )
+    null_floor: float = Field(
+        0.2, gt=0, le=1, description="Rise of a null rate that always counts as a change."
+    )
+    unseen_floor: float = Field(
+        0.05, gt=0, le=1, description="Share of unseen categories that counts as a change."
+    )
 
 
 class PolicySpec(Section):
     """When to retrain."""
 
-    retrain_cost: float = Field(0.05, gt=0, description="What a retrain is worth, as a share of one batch's loss.")
-    max_age: Annotated[int, Field(ge=1)] | Literal["never"] = Field(16, description="Labelled batches, or 'never'.")
+    retrain_cost: float = Field(
+        0.05, gt=0, description="What a retrain is worth, as a share of one batch's loss."
+    )
+    max_age: Annotated[int, Field(ge=1)] | Literal["never"] = Field(
+        16, description="Labelled batches, or 'never'."
+    )
     min_rows: int = Field(200, ge=10, description="Labelled rows below which nothing is trained.")
     drift: Literal["early-warning", "trigger", "report"] = "early-warning"
     drift_weight: float = Field(
@@ -92,7 +110,11 @@ class ModelSpec(Section):
     @model_validator(mode="before")
     @classmethod
     def _default_metric(cls, values: Any) -> Any:
-        defaults = {"binary": "roc_auc", "multiclass": "balanced_accuracy", "regression": "neg_mean_absolute_error"}
+        defaults = {
+            "binary": "roc_auc",
+            "multiclass": "balanced_accuracy",
+            "regression": "neg_mean_absolute_error",
+        }
         if isinstance(values, dict) and not values.get("metric") and values.get("task") in defaults:
             return {**values, "metric": defaults[values["task"]]}
         return values
@@ -119,7 +141,9 @@ def load_spec(root: Path, model: str) -> ModelSpec:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = ", ".join(models(root)) or "none"
-        raise SpecError(str(path), [f"there is no such file. Models here: {known}. Is --root right?"]) from None
+        raise SpecError(
+            str(path), [f"there is no such file. Models here: {known}. Is --root right?"]
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(str(path), [f"not valid TOML: {error}"]) from None
     return parse_spec(values, str(path))
@@ -150,7 +174,9 @@ def _problem(item: Any) -> str:
     if item["type"] == "missing":
         return f"{key}: missing; {_section(path[:-1]).model_fields[path[-1]].description or 'it is required'}"
     message = item["msg"].removeprefix("Value error, ")
-    message = message.replace("Input should be", "must be").replace("String should match pattern", "must match")
+    message = message.replace("Input should be", "must be").replace(
+        "String should match pattern", "must match"
+    )
     return f"{key} = {value!r}: {message}" if key else message
 
 

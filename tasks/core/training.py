@@ -82,10 +82,15 @@ def build(spec: ModelSpec) -> Any:
         ) from None
     offered = {"task": spec.task, "seed": spec.seed}
     accepted = inspect.signature(factory).parameters
-    arguments = {key: value for key, value in offered.items() if key in accepted} | dict(spec.pipeline.parameters)
+    arguments = {key: value for key, value in offered.items() if key in accepted} | dict(
+        spec.pipeline.parameters
+    )
     pipeline = factory(**arguments)
     if not (hasattr(pipeline, "fit") and hasattr(pipeline, "predict")):
-        raise SpecError("pipeline.factory", [f"{spec.pipeline.factory!r} returned {type(pipeline).__name__}, no estimator"])
+        raise SpecError(
+            "pipeline.factory",
+            [f"{spec.pipeline.factory!r} returned {type(pipeline).__name__}, no estimator"],
+        )
     return pipeline
 
 
@@ -120,7 +125,9 @@ class LabelledRows:
     def part(self, keep: np.ndarray) -> LabelledRows:
         """The rows whose number is in `keep`."""
         inside = np.isin(self.rows, keep)
-        return LabelledRows(self.batch, self.source, self.rows[inside], self.target[inside], self.labels, self.total)
+        return LabelledRows(
+            self.batch, self.source, self.rows[inside], self.target[inside], self.labels, self.total
+        )
 
     def without(self, leave_out: np.ndarray) -> LabelledRows:
         return self.part(np.setdiff1d(self.rows, leave_out))
@@ -206,9 +213,18 @@ def train(
     reference = pd.concat(windows, ignore_index=True)
     reference = reference.iloc[sample_rows(len(reference), spec.checks.sample_rows, spec.seed)]
     calibration = drift.calibrate(
-        windows, contract, importance, answers.score if answers else np.array([]), spec.checks.drift_floor, spec.seed
+        windows,
+        contract,
+        importance,
+        answers.score if answers else np.array([]),
+        spec.checks.drift_floor,
+        spec.seed,
     )
-    probe = reference[contract.names].iloc[sample_rows(len(reference), PROBE_ROWS, spec.seed)].reset_index(drop=True)
+    probe = (
+        reference[contract.names]
+        .iloc[sample_rows(len(reference), PROBE_ROWS, spec.seed)]
+        .reset_index(drop=True)
+    )
     evaluation = {
         "metrics": to_dict(metrics),
         "rival": gate.against,
@@ -344,7 +360,8 @@ def _compare(
     flips = None
     if spec.task != "regression" and champion:
         flips = float(((rival.answers.values == truth) & (answers.values != truth))[rows].mean())
-    verdict, reason = Verdict.PASS, f"not worse than {rival.name} on {len(rows):,} rows that neither has seen"
+    better = "better" if difference < 0 else "not worse"
+    verdict, reason = Verdict.PASS, f"{better} than {rival.name} on {len(rows):,} rows that neither has seen"
     floor, reached = spec.policy.metric_floor, metrics.get(spec.metric)
     if champion is None and difference >= 0:
         verdict, reason = Verdict.FAIL, f"loses {difference:.4g} a row more than always predicting the usual"
@@ -361,7 +378,9 @@ def _compare(
 # --- what drift checks will need -----------------------------------------------------------------------------
 
 
-def _importance(spec: ModelSpec, pipeline: Any, features: pd.DataFrame, target: np.ndarray) -> dict[str, float]:
+def _importance(
+    spec: ModelSpec, pipeline: Any, features: pd.DataFrame, target: np.ndarray
+) -> dict[str, float]:
     """Permutation importance on gate rows as shares of the whole (Breiman 2001), by the loss the rules use."""
     rows = sample_rows(len(features), IMPORTANCE_ROWS, spec.seed)
     if not len(rows):

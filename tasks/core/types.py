@@ -298,6 +298,12 @@ class State:
         return self.served[-2] if len(self.served) > 1 else None
 
     @property
+    def newest(self) -> int:
+        """The highest version number that the history knows of, 0 before the first."""
+        known = [served.version for served in (*self.served, *self.waiting)]
+        return max([*known, *self.barred, (self.attempt.version or 0) if self.attempt else 0], default=0)
+
+    @property
     def usable(self) -> tuple[str, ...]:
         """Labelled batches that may be trained on, in time order."""
         kept_out = {self.suspect, *self.quarantined}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from tasks.core.batches import Labels, find, find_batches
 from tasks.core.errors import SpecError
+from tasks.core.files import find, find_batches, label_digest
 from tasks.core.policy import POLICY_VERSION
-from tasks.core.records import digest, to_dict
+from tasks.core.records import digest
 from tasks.core.types import Batch, Request, State
 from tasks.core.workspace import Workspace
 
@@ -39,10 +39,14 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
     chosen = [batch for batch in batches if request.batch in (None, batch.id)]
     question = [
         [batch.sha256 for batch in batches],
-        Labels(workspace.root, workspace.spec).digest,
+        label_digest(workspace.root, workspace.spec),
         workspace.spec.digest,
         POLICY_VERSION,
-        to_dict(request),
+        [
+            request.action,
+            request.batch,
+            *([request.actor, request.reason] if request.action != "auto" else []),
+        ],
         state.by_hand,
     ]
     key = digest(json.dumps(question).encode())

@@ -1,0 +1,349 @@
+"""`ror`: manual triggers and read-only views. What only reads imports neither Prefect, Evidently nor scikit-learn."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from flows import terminal
+from tasks.core import views
+from tasks.core.errors import NotFound, RorError, SpecError
+from tasks.core.records import from_dict, to_dict
+from tasks.core.spec import models
+from tasks.core.types import Decided, Outcome, State
+from tasks.core.workspace import Workspace
+
+app = typer.Typer(
+    name="ror",
+    help="Retrain or reload: keep scikit-learn models in production honest.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Model = Annotated[str, typer.Argument(help="Name of the model: deployments/<model>.toml.")]
+Root = Annotated[
+    Path,
+    typer.Option("--root", envvar="ROR_ROOT", help="Folder that holds deployments/, data/ and artifacts/."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log and what every rule saw.")]
+
+
+class ActionChoice(StrEnum):
+    auto = "auto"
+    reload = "reload"
+    retrain = "retrain"
+
+
+@app.command()
+def demo(root: Root = Path(), debug: Debug = False) -> None:
+    """Run a year of New York flights, month by month, and show what was decided and why."""
+    from flows.demo import run_demo
+
+    run_demo(root.resolve())
+
+
+@app.command()
+def run(
+    model: Model,
+    action: Annotated[ActionChoice, typer.Option(help="auto: the rules decide.")] = ActionChoice.auto,
+    batch: Annotated[str | None, typer.Option(help="Decide on this batch only.")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Why, for the history; needed unless the action is auto.")
+    ] = None,
+    root: Root = Path(),
+    as_json: Json = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Check what arrived, decide, and carry it out."""
+    from flows import launch
+
+    if action is not ActionChoice.auto and not reason:
+        raise SpecError("ror run", [f"--action {action.value} needs --reason: the history says why"])
+    workspace = _workspace(root, model)
+    before = workspace.ledger.head().state
+    with terminal.err.status(f"{model}: checking and deciding ..."):
+        result = launch.run(
+            workspace.root, model, verbose=verbose, action=action.value, batch=batch, reason=reason
+        )
+    state = workspace.ledger.head().state
+    decided = _decided(workspace, state)
+    fresh = state.decided != before.decided
+    if as_json:
+        terminal.print_json(_run_json(result.outcome, result.message, state, decided, fresh))
+    elif result.outcome is Outcome.SKIPPED or decided is None:
+        terminal.out.print(Text(f"{model}: {result.outcome.value}. {result.message}"))
+    else:
+        terminal.decision(decided, model, rules=verbose)
+        if not fresh:
+            terminal.out.print(
+                "  Nothing new has arrived since that decision; it stands, and nothing was done again."
+            )
+    raise typer.Exit(result.exit_code)
+
+
+def _run_json(
+    outcome: Outcome, message: str, state: State, decided: Decided | None, fresh: bool
+) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "outcome": outcome.value,
+        "message": message,
+        "version": state.current.version if state.current else None,
+        "action": None,
+        "reasons": [],
+        "seq": state.decided.seq if state.decided else None,
+        "decided_now": fresh,
+        "blocked": [],
+        "attempt": None,
+    }
+    if decided and outcome is not Outcome.SKIPPED:
+        answer |= {
+            "action": decided.decision.action.value,
+            "reasons": list(decided.decision.reasons),
+            "blocked": [to_dict(item) for item in decided.blocked],
+            "attempt": to_dict(decided.attempt) if decided.attempt else None,
+        }
+    return answer
+
+
+@app.command()
+def status(
+    model: Annotated[str | None, typer.Argument(help="Name of the model; none: all of them.")] = None,
+    root: Root = Path(),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Which version is in service, since when, why, trained on which data, justified by which metrics."""
+    if model is None:
+        names = models(root)
+        if not names:
+            raise SpecError(
+                str(root / "deployments"), ["no models here; is --root right? `ror demo` makes one"]
+            )
+        answers = [views.status(_workspace(root, name)) for name in names]
+        if as_json:
+            terminal.print_json(answers)
+        else:
+            rows = [
+                [
+                    a["model"],
+                    _version(a["version"]),
+                    a["outcome"] or "-",
+                    _when(a["since"]),
+                    str(len(a["pending_batches"])),
+                ]
+                for a in answers
+            ]
+            terminal.show(
+                terminal.table(["model", "version", "last run", "in service since", "pending"], rows)
+            )
+        return
+    answer = views.status(_workspace(root, model))
+    if as_json:
+        terminal.print_json(answer)
+        return
+    rows = [
+        ["version in service", _version(answer["version"])],
+        ["since", _when(answer["since"])],
+        ["last decision", f"{answer['decision'] or 'none yet'}: {'; '.join(answer['reasons'])}".rstrip(": ")],
+    ]
+    if trained := answer["trained_on"]:
+        batches = trained["batches"]
+        span = batches[0] if len(batches) == 1 else f"{batches[0]} to {batches[-1]}"
+        rows += [
+            ["made because", "; ".join(answer["made_because"])],
+            [
+                "trained on",
+                f"{trained['rows']:,} rows of {len(batches)} batches, {span} (sha256 {trained['sha256'][:12]})",
+            ],
+        ]
+    for name, metric in answer["metrics"].items():
+        interval = f" ({metric['low']:.4g} to {metric['high']:.4g})" if metric["low"] is not None else ""
+        rows.append(
+            [
+                f"{name}, before service",
+                f"{metric['value']:.4g}{interval} on {metric['rows']:,} rows it never saw",
+            ]
+        )
+    if seen := answer["prequential"]:
+        rows.append(
+            [
+                "loss, in service",
+                f"{seen['loss']:.4g} on {seen['rows']:,} rows of {len(seen['batches'])} batches",
+            ]
+        )
+    rows.append(["pending batches", ", ".join(answer["pending_batches"]) or "none"])
+    for name in ("waiting", "blocked", "barred"):
+        if answer[name]:
+            rows.append([name, ", ".join(str(item) for item in answer[name])])
+    terminal.show(terminal.table([answer["model"], ""], rows))
+
+
+@app.command()
+def history(
+    model: Model,
+    root: Root = Path(),
+    as_json: Json = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="Newest entries to show on the terminal.")] = 30,
+    debug: Debug = False,
+) -> None:
+    """Everything that was ever decided about a model, with its reasons; the chain is checked on the way."""
+    entries = views.history(_workspace(root, model).ledger)
+    if as_json:
+        terminal.print_json(entries)
+        return
+    rows = [
+        [
+            str(entry["seq"]),
+            _when(entry["at"]),
+            entry["outcome"] or entry["event"],
+            _version(entry["version"]),
+            _span(entry["window"]),
+            entry["actor"],
+            "; ".join(entry["reasons"]),
+        ]
+        for entry in entries[-limit:]
+    ]
+    terminal.show(terminal.table(["#", "at (UTC)", "outcome", "in service", "batches", "by", "why"], rows))
+
+
+@app.command()
+def show(
+    model: Model,
+    version: Annotated[str | None, typer.Argument(help="v7 or 7; none: the version in service.")] = None,
+    root: Root = Path(),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The record of a version: data, metrics, environment, files."""
+    workspace = _workspace(root, model)
+    if version is None:
+        current = workspace.ledger.head().state.current
+        if current is None:
+            raise NotFound(f"No version of {model!r} is in service yet. `ror run {model}` trains one.")
+        manifest, _ = workspace.registry.manifest(model, current.version, current.manifest)
+    else:
+        try:
+            manifest, _ = workspace.registry.manifest(model, _number(version))
+        except NotFound:
+            known = ", ".join(f"v{n}" for n in workspace.registry.versions(model)) or "none"
+            raise SpecError(version, [f"{model} has no such version. Versions: {known}"]) from None
+    if as_json:
+        terminal.print_json(to_dict(manifest))
+        return
+    rows = [
+        ["created", f"{_when(manifest.created)} in {manifest.duration_seconds:.1f} s"],
+        ["because", "; ".join(manifest.reasons)],
+        ["parent", _version(manifest.parent)],
+        ["trained on", f"{manifest.rows:,} rows: " + ", ".join(f.batch for f in manifest.training)],
+        ["pipeline", f"{manifest.factory} {manifest.parameters or ''}".strip()],
+        *(
+            [name, f"{metric.value:.4g} ({views.interval_text(metric)}) on {metric.rows:,} rows"]
+            for name, metric in manifest.metrics.items()
+        ),
+        ["gate", f"{manifest.gate.verdict.value}: {manifest.gate.reason}"],
+        ["Python", str(manifest.environment["python"])],
+        ["distributions", ", ".join(f"{n} {v}" for n, v in manifest.environment["distributions"].items())],
+        *(
+            [name, f"{record.size:,} bytes, sha256 {record.sha256}"]
+            for name, record in manifest.files.items()
+        ),
+    ]
+    terminal.show(terminal.table([f"{model} v{manifest.version}", ""], rows))
+
+
+@app.command()
+def predict(
+    model: Model,
+    file: Annotated[Path, typer.Argument(help="Parquet or CSV file with the model's input columns.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write; never overwritten.")],
+    root: Root = Path(),
+    debug: Debug = False,
+) -> None:
+    """Predictions for a file with the version in service, verified first."""
+    from tasks.core.errors import UnreadableData
+    from tasks.core.predictions import write_predictions
+
+    workspace = _workspace(root, model)
+    if not file.exists():
+        raise UnreadableData(str(file), "there is no such file.")
+    version = workspace.registry.load_current(model)
+    absolute = file.resolve()
+    write_predictions(absolute.parent, absolute.name, output.resolve(), version, workspace.spec, "by hand")
+    terminal.out.print(f"{output}: predicted by {model} v{version.version}.")
+
+
+@app.command()
+def serve(root: Root = Path(), debug: Debug = False) -> None:
+    """Run the schedules of deployments/prefect.yaml and whatever the UI asks for, in this process, until Ctrl-C."""
+    from flows.serve import serve_all
+
+    serve_all(root.resolve())
+
+
+# --- helpers -------------------------------------------------------------------------------------------------
+
+
+def _workspace(root: Path, model: str) -> Workspace:
+    workspace = Workspace.open(root, model)
+    _ = workspace.spec  # a missing or wrong file is said before anything else happens
+    return workspace
+
+
+def _decided(workspace: Workspace, state: State) -> Decided | None:
+    return from_dict(Decided, workspace.ledger.event(state.decided.seq).body) if state.decided else None
+
+
+def _number(version: str) -> int:
+    digits = version.removeprefix("v")
+    if not digits.isdigit():
+        raise SpecError(version, ["not a version; write v7 or 7"])
+    return int(digits)
+
+
+def _version(number: int | None) -> str:
+    return f"v{number}" if number is not None else "-"
+
+
+def _when(at: str | None) -> str:
+    return at[:16].replace("T", " ") if at else "-"
+
+
+def _span(window: list[str]) -> str:
+    return window[0] if len(window) == 1 else f"{window[0]} .. {window[-1]}" if window else "-"
+
+
+def main() -> None:
+    """Entry point: every error a user can meet is one screen, and has its exit code."""
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except RorError as error:
+        if debug:
+            raise
+        terminal.err.print(Text.assemble(("error: ", "bold red"), str(error)))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        terminal.err.print("Interrupted. The version in service was not changed; run it again to go on.")
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        terminal.err.print(
+            Text.assemble(
+                ("unexpected error: ", "bold red"), f"{type(error).__name__}: {error}. --debug shows where."
+            )
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

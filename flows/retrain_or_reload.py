@@ -1,0 +1,120 @@
+"""The main flow: load -> check -> decide -> reload | retrain -> predict -> publish."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from prefect import flow, get_run_logger
+from prefect.context import FlowRunContext
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from tasks.check import check_data, check_drift, check_performance
+from tasks.core import views
+from tasks.core.assess import collect
+from tasks.core.conclude import conclude
+from tasks.core.errors import LeaseHeld
+from tasks.core.ledger import Lease
+from tasks.core.policy import decide
+from tasks.core.records import from_dict
+from tasks.core.types import Action, Decided, Event, Outcome, Request
+from tasks.core.work import Work, find_work, pending_names
+from tasks.core.workspace import Workspace
+from tasks.load import load_current
+from tasks.predict import predict_batch
+from tasks.publish import publish
+from tasks.train import train
+
+
+def run_name() -> str:
+    """`flights · 2013-07`: the model and the newest batch to decide on."""
+    asked = flow_run.parameters
+    workspace = Workspace.open(asked["root"], asked["model"])
+    pending = pending_names(workspace, workspace.ledger.head().state)
+    window = asked["batch"] or (pending[-1] if pending else "no new batch")
+    return f"{asked['model']} · {window}"
+
+
+@flow(name="retrain-or-reload", flow_run_name=run_name)
+def retrain_or_reload(
+    model: Annotated[str, Field(description="Name of the model: deployments/<model>.toml.")],
+    action: Annotated[
+        Literal["auto", "reload", "retrain"],
+        Field(
+            description="auto: let the rules decide. The others are carried out as asked, and recorded as asked by hand."
+        ),
+    ] = "auto",
+    batch: Annotated[
+        str | None, Field(description="Decide on this batch only; empty: on every pending one.")
+    ] = None,
+    reason: Annotated[
+        str | None, Field(description="Why you ask, for the history; needed unless action is auto.")
+    ] = None,
+    actor: Annotated[
+        str | None, Field(description="Who asks, for the history; empty: as Prefect knows it.")
+    ] = None,
+    root: Annotated[str, Field(description="Folder that holds deployments/, data/ and artifacts/.")] = ".",
+) -> Any:
+    """Decide whether the model's current version is reloaded or a new one is trained, and carry it out."""
+    workspace = Workspace.open(root, model)
+    request = Request(action, reason, actor or _actor(), batch)
+    work = find_work(workspace, request, workspace.ledger.head().state)
+    with tempfile.TemporaryDirectory(prefix="ror-") as folder:
+        pages = Path(folder)
+        if work.decided is not None:
+            event = workspace.ledger.event(work.decided)
+            get_run_logger().info(
+                "This very question was decided on %s; nothing new has arrived since.", event.at[:16]
+            )
+        else:
+            try:
+                event = _decide(workspace, request, work, pages)
+            except LeaseHeld as other:
+                return Completed(name=Outcome.SKIPPED, message=str(other))
+        decided = from_dict(Decided, event.body)
+        if decided.in_service:
+            for item in decided.window:
+                predict_batch(workspace, item, decided.in_service, event.run)
+        publish(workspace, event, pages)
+    message = views.headline(decided, model)
+    get_run_logger().info(message)
+    final = Failed if decided.outcome.failed else Completed
+    return final(name=decided.outcome, message=message)
+
+
+def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> Event:
+    """Measure, judge and act under the lease; the `decided` event is the run's single commit.
+
+    Raises LeaseHeld when another run of this model is at work, or has just answered the same question.
+    """
+    who = {"run": str(flow_run.id), "key": work.key, "actor": request.actor, "reason": request.reason or ""}
+    with Lease(workspace.ledger, **who) as lease:
+        state = lease.state
+        work = find_work(workspace, request, state)
+        if work.decided is not None:
+            raise LeaseHeld("Another run has just decided this very question.")
+        load_current(workspace, state)
+        data = check_data(workspace, state, work)
+        labels = check_performance(workspace, state, work, data, pages)
+        drift = check_drift(workspace, state, data, pages)
+
+        decision = decide(collect(request, state, data, labels, drift), workspace.spec.policy)
+
+        attempt = None
+        if decision.action is Action.RETRAIN:
+            attempt = train(workspace, state, work, labels.labelled, decision)
+        return lease.commit(
+            lambda now: conclude(state, now, workspace.spec, decision, data, labels, drift, attempt)
+        )
+
+
+def _actor() -> str:
+    """Who started this run, as far as Prefect knows."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    if run is not None and run.created_by is not None:
+        return str(run.created_by.display_value or run.created_by.type or "prefect").lower()
+    return "prefect"

@@ -1,0 +1,59 @@
+"""The checks: data against the contract, performance on new labels, drift against the reference sample."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.core import assess, drift
+from tasks.core.assess import DataFindings, LabelFindings
+from tasks.core.types import State
+from tasks.core.work import Work
+from tasks.core.workspace import Workspace
+
+
+@task(cache_policy=NO_CACHE, task_run_name="check data")
+def check_data(workspace: Workspace, state: State, work: Work) -> DataFindings:
+    """Validate every pending batch; broken ones are set aside with all their reasons, the others proceed."""
+    findings = assess.check_data(workspace, work, assess.load_versions(workspace, state))
+    log = get_run_logger()
+    for batch, rows in zip(findings.valid, findings.rows, strict=True):
+        log.info("%s: %s rows, as the pipeline needs them.", batch.id, f"{rows:,}")
+    for item in findings.blocked:
+        log.error("%s is set aside: %s", item.batch, "; ".join(item.problems))
+    return findings
+
+
+@task(cache_policy=NO_CACHE, task_run_name="check performance")
+def check_performance(
+    workspace: Workspace, state: State, work: Work, data: DataFindings, pages: Path
+) -> LabelFindings:
+    """Score champion and predecessor on newly labelled rows; Evidently's page goes to the folder `pages`."""
+    findings = assess.check_performance(workspace, state, work, data, assess.load_versions(workspace, state))
+    log = get_run_logger()
+    for point in findings.losses:
+        log.info("v%d loses %.4g a row on %s, newly labelled.", point.version, point.mean, point.batch)
+    _write_page(pages / "performance.html", findings.snapshot)
+    return replace(findings, snapshot=None)
+
+
+@task(cache_policy=NO_CACHE, task_run_name="check drift")
+def check_drift(workspace: Workspace, state: State, data: DataFindings, pages: Path) -> drift.DriftReport:
+    """Compare the pending batches with the champion's reference sample; Evidently's page goes to `pages`."""
+    report = assess.check_drift(workspace, data, assess.load_versions(workspace, state))
+    if report.evidence.measured:
+        moved = ", ".join(report.evidence.drifted[:5]) or "no column"
+        weight = report.evidence.weight
+        get_run_logger().info(
+            "%s moved beyond its threshold, %.0f %% of the importance.", moved, 100 * weight
+        )
+    _write_page(pages / "drift.html", report.snapshot)
+    return replace(report, snapshot=None)
+
+
+def _write_page(path: Path, snapshot: object) -> None:
+    if snapshot is not None:
+        snapshot.save_html(str(path))  # type: ignore[attr-defined]  # a Path would be ignored without a word

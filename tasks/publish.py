@@ -1,0 +1,70 @@
+"""Show a decision: objects of the run in the store, artifacts and an event in Prefect."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+
+from tasks.core import views
+from tasks.core.errors import AlreadyExists
+from tasks.core.records import from_dict, to_json
+from tasks.core.types import Action, Decided, Event, Outcome
+from tasks.core.workspace import Workspace
+
+
+@task(cache_policy=NO_CACHE, task_run_name="publish the decision")
+def publish(workspace: Workspace, event: Event, pages: Path) -> None:
+    """Write what is missing: a run that was killed after its decision completes its effects when it is run again.
+
+    Evidently's pages are megabytes each: they are kept for retrains and blocked batches.
+    """
+    decided = from_dict(Decided, event.body)
+    objects = {"decision.json": to_json(decided)}
+    if decided.decision.action is Action.RETRAIN or decided.outcome is Outcome.BLOCKED:
+        objects |= {page.name: page.read_bytes() for page in pages.glob("*.html")}
+    for name, data in objects.items():
+        with contextlib.suppress(AlreadyExists):
+            workspace.registry.store.create(f"{workspace.model}/runs/{event.seq:08d}/{name}", data)
+
+    metrics = {}
+    if decided.in_service:
+        manifest, _ = workspace.registry.manifest(
+            workspace.model, decided.in_service.version, decided.in_service.manifest
+        )
+        metrics = dict(manifest.metrics)
+    key = f"{workspace.model.replace('_', '-')}-decision"
+    create_markdown_artifact(
+        views.card(decided, workspace.model, metrics),
+        key=key,
+        description=views.headline(decided, workspace.model),
+    )
+    if decided.checks:
+        create_table_artifact(
+            [
+                {
+                    "check": c.name,
+                    "verdict": c.verdict.value,
+                    "value": c.value,
+                    "alarm at": c.threshold,
+                    "": c.summary,
+                }
+                for c in decided.checks
+            ],
+            key=f"{workspace.model.replace('_', '-')}-checks",
+            description="What was measured, and how far it was from its alarm",
+        )
+    emit_event(
+        event=f"ror.{workspace.model}.{decided.outcome.value.lower()}",
+        resource={"prefect.resource.id": f"ror.model.{workspace.model}"},
+        payload={
+            "seq": event.seq,
+            "action": decided.decision.action.value,
+            "version": decided.in_service.version if decided.in_service else None,
+            "reasons": list(decided.decision.reasons),
+        },
+    )
