@@ -55,9 +55,7 @@ def run(
     model: Model,
     action: Annotated[ActionChoice, typer.Option(help="auto: the rules decide.")] = ActionChoice.auto,
     batch: Annotated[str | None, typer.Option(help="Decide on this batch only.")] = None,
-    reason: Annotated[
-        str | None, typer.Option(help="Why, for the history; needed unless the action is auto.")
-    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Why, for the history; needed unless the action is auto.")] = None,
     root: Root = Path(),
     as_json: Json = False,
     verbose: Verbose = False,
@@ -70,10 +68,8 @@ def run(
         raise SpecError("ror run", [f"--action {action.value} needs --reason: the history says why"])
     workspace = _workspace(root, model)
     before = workspace.ledger.head().state
-    with terminal.err.status(f"{model}: checking and deciding ..."):
-        result = launch.run(
-            workspace.root, model, verbose=verbose, action=action.value, batch=batch, reason=reason
-        )
+    with terminal.working(f"{model}: checking and deciding ..."), launch.prefect_ready(verbose=verbose):
+        result = launch.run(workspace.root, model, action=action.value, batch=batch, reason=reason)
     state = workspace.ledger.head().state
     decided = _decided(workspace, state)
     fresh = state.decided != before.decided
@@ -84,15 +80,11 @@ def run(
     else:
         terminal.decision(decided, model, rules=verbose)
         if not fresh:
-            terminal.out.print(
-                "  Nothing new has arrived since that decision; it stands, and nothing was done again."
-            )
+            terminal.out.print("  Nothing new has arrived since that decision; it stands, and nothing was done again.")
     raise typer.Exit(result.exit_code)
 
 
-def _run_json(
-    outcome: Outcome, message: str, state: State, decided: Decided | None, fresh: bool
-) -> dict[str, Any]:
+def _run_json(outcome: Outcome, message: str, state: State, decided: Decided | None, fresh: bool) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "outcome": outcome.value,
         "message": message,
@@ -125,9 +117,7 @@ def status(
     if model is None:
         names = models(root)
         if not names:
-            raise SpecError(
-                str(root / "deployments"), ["no models here; is --root right? `ror demo` makes one"]
-            )
+            raise SpecError(str(root / "deployments"), ["no models here; is --root right? `ror demo` makes one"])
         answers = [views.status(_workspace(root, name)) for name in names]
         if as_json:
             terminal.print_json(answers)
@@ -142,9 +132,7 @@ def status(
                 ]
                 for a in answers
             ]
-            terminal.show(
-                terminal.table(["model", "version", "last run", "in service since", "pending"], rows)
-            )
+            terminal.show(terminal.table(["model", "version", "last run", "in service since", "pending"], rows))
         return
     answer = views.status(_workspace(root, model))
     if as_json:
@@ -252,10 +240,7 @@ def show(
         ["gate", f"{manifest.gate.verdict.value}: {manifest.gate.reason}"],
         ["Python", str(manifest.environment["python"])],
         ["distributions", ", ".join(f"{n} {v}" for n, v in manifest.environment["distributions"].items())],
-        *(
-            [name, f"{record.size:,} bytes, sha256 {record.sha256}"]
-            for name, record in manifest.files.items()
-        ),
+        *([name, f"{record.size:,} bytes, sha256 {record.sha256}"] for name, record in manifest.files.items()),
     ]
     terminal.show(terminal.table([f"{model} v{manifest.version}", ""], rows))
 
@@ -338,9 +323,7 @@ def main() -> None:
         if debug:
             raise
         terminal.err.print(
-            Text.assemble(
-                ("unexpected error: ", "bold red"), f"{type(error).__name__}: {error}. --debug shows where."
-            )
+            Text.assemble(("unexpected error: ", "bold red"), f"{type(error).__name__}: {error}. --debug shows where.")
         )
         sys.exit(1)
 

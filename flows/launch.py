@@ -1,10 +1,12 @@
-"""Run a flow from the command line: in this process, on the configured Prefect server or else an embedded one."""
+"""Run the main flow from the command line: in this process, on the user's Prefect server or else an embedded one."""
 
 from __future__ import annotations
 
 import getpass
-import logging
+import os
+import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,15 @@ from typing import Any
 
 from tasks.core.errors import RorError
 from tasks.core.types import Outcome
+
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # The embedded server migrates its database on first use: 15 s on a quiet machine, too long for Prefect's own limit.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+}
+"""Offline and patient. What the user has set in the environment wins."""
 
 EXIT_CODES = {Outcome.BLOCKED: 3, Outcome.RETRAIN_FAILED: 5, Outcome.LABELS_OVERDUE: 1}
 
@@ -29,46 +40,72 @@ class Result:
         return EXIT_CODES.get(self.outcome, 0)
 
 
-def run(root: Path, model: str, *, verbose: bool = False, **parameters: Any) -> Result:
-    """One run of the main flow. Raises the flow's own error where it ended in one."""
-    from flows import quiet
-
-    quiet.apply()
-    with _log_level(verbose):
-        from flows.retrain_or_reload import retrain_or_reload
-
-        state = retrain_or_reload(model=model, root=str(root), actor=actor(), return_state=True, **parameters)
-        if state.name in set(Outcome):
-            return Result(Outcome(state.name), state.message or "")
-        error = state.result(raise_on_failure=False)
-    if isinstance(error, BaseException):
-        raise error
-    raise RorError(f"The run ended as {state.name}: {state.message}")
+def configure(*, verbose: bool) -> None:
+    """Set Prefect's environment; it reads it once, when it is imported."""
+    settings = dict(QUIET)
+    if not verbose:
+        # Only the terminal is quiet: the run's log still reaches the server.
+        settings["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
 
 
-def actor() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"
-
-
-def server() -> str | None:
+def server_url() -> str | None:
     """Address of the Prefect server that the user has configured, None for the embedded one."""
-    from flows import quiet
-
-    quiet.apply()
     from prefect.settings import get_current_settings
 
     return get_current_settings().api.url
 
 
 @contextmanager
-def _log_level(verbose: bool) -> Iterator[None]:
-    """Keep Prefect's log off the terminal unless asked for: the command says what happened itself."""
-    if verbose:
+def prefect_ready(*, verbose: bool = False) -> Iterator[None]:
+    """A Prefect API to run flows on, until the block ends: the configured server, or one embedded for this process."""
+    configure(verbose=verbose)
+    from prefect import get_client
+    from prefect.settings import (
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+        temporary_settings,
+    )
+
+    if server_url():
         yield
         return
-    previous = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
+    # Heartbeats tell a server about crashed processes; this server dies with the process, and each one costs a second.
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True}):
+        with _interrupts_held():
+            get_client(sync_client=True)
+        yield
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """The embedded server inherits this: Ctrl-C must end the run, not the server that still has to record its end."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        logging.disable(previous)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def run(root: Path, model: str, **parameters: Any) -> Result:
+    """One run of the main flow, inside `prefect_ready`. Raises the flow's own error where it ended in one."""
+    from flows.retrain_or_reload import retrain_or_reload
+
+    # A terminated run ends like an interrupted one: it gives back its lease, and Prefect records the end.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    state = retrain_or_reload(model=model, root=str(root), actor=actor(), return_state=True, **parameters)
+    if state.name in set(Outcome):
+        return Result(Outcome(state.name), state.message or "")
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, BaseException):
+        raise error
+    raise RorError(f"The run ended as {state.name}: {state.message}")
+
+
+def actor() -> str:
+    """Who asks, for the history."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"

@@ -43,19 +43,13 @@ def retrain_or_reload(
     model: Annotated[str, Field(description="Name of the model: deployments/<model>.toml.")],
     action: Annotated[
         Literal["auto", "reload", "retrain"],
-        Field(
-            description="auto: let the rules decide. The others are carried out as asked, and recorded as asked by hand."
-        ),
+        Field(description="auto: let the rules decide. The others are carried out, and recorded, as asked by hand."),
     ] = "auto",
-    batch: Annotated[
-        str | None, Field(description="Decide on this batch only; empty: on every pending one.")
-    ] = None,
+    batch: Annotated[str | None, Field(description="Decide on this batch only; empty: on every pending one.")] = None,
     reason: Annotated[
         str | None, Field(description="Why you ask, for the history; needed unless action is auto.")
     ] = None,
-    actor: Annotated[
-        str | None, Field(description="Who asks, for the history; empty: as Prefect knows it.")
-    ] = None,
+    actor: Annotated[str | None, Field(description="Who asks, for the history; empty: as Prefect knows it.")] = None,
     root: Annotated[str, Field(description="Folder that holds deployments/, data/ and artifacts/.")] = ".",
 ) -> Any:
     """Decide whether the model's current version is reloaded or a new one is trained, and carry it out."""
@@ -66,9 +60,7 @@ def retrain_or_reload(
         pages = Path(folder)
         if work.decided is not None:
             event = workspace.ledger.event(work.decided)
-            get_run_logger().info(
-                "This very question was decided on %s; nothing new has arrived since.", event.at[:16]
-            )
+            get_run_logger().info("This very question was decided on %s; nothing new has arrived since.", event.at[:16])
         else:
             try:
                 event = _decide(workspace, request, work, pages)
@@ -106,9 +98,7 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> 
         attempt = None
         if decision.action is Action.RETRAIN:
             attempt = train(workspace, state, work, labels.labelled, decision)
-        return lease.commit(
-            lambda now: conclude(state, now, workspace.spec, decision, data, labels, drift, attempt)
-        )
+        return lease.commit(lambda now: conclude(state, now, workspace.spec, decision, data, labels, drift, attempt))
 
 
 def _actor() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from rich import box
@@ -30,6 +31,11 @@ STYLES = {
 }
 
 
+def working(message: str) -> AbstractContextManager[object]:
+    """A sign of life on a terminal, nothing elsewhere."""
+    return err.status(message) if err.is_terminal else nullcontext()
+
+
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
@@ -39,9 +45,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str |
     built = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, title_style="bold")
     for index, column in enumerate(columns):
         last = index == len(columns) - 1
-        built.add_column(
-            column, no_wrap=not last, overflow="fold" if last else "ellipsis", ratio=1 if last else None
-        )
+        built.add_column(column, no_wrap=not last, overflow="fold" if last else "ellipsis", ratio=1 if last else None)
     for row in rows:
         built.add_row(*(Text(cell) for cell in row))
     return built

@@ -28,9 +28,7 @@ def check_data(workspace: Workspace, state: State, work: Work) -> DataFindings:
 
 
 @task(cache_policy=NO_CACHE, task_run_name="check performance")
-def check_performance(
-    workspace: Workspace, state: State, work: Work, data: DataFindings, pages: Path
-) -> LabelFindings:
+def check_performance(workspace: Workspace, state: State, work: Work, data: DataFindings, pages: Path) -> LabelFindings:
     """Score champion and predecessor on newly labelled rows; Evidently's page goes to the folder `pages`."""
     findings = assess.check_performance(workspace, state, work, data, assess.load_versions(workspace, state))
     log = get_run_logger()
@@ -47,9 +45,7 @@ def check_drift(workspace: Workspace, state: State, data: DataFindings, pages: P
     if report.evidence.measured:
         moved = ", ".join(report.evidence.drifted[:5]) or "no column"
         weight = report.evidence.weight
-        get_run_logger().info(
-            "%s moved beyond its threshold, %.0f %% of the importance.", moved, 100 * weight
-        )
+        get_run_logger().info("%s moved beyond its threshold, %.0f %% of the importance.", moved, 100 * weight)
     _write_page(pages / "drift.html", report.snapshot)
     return replace(report, snapshot=None)
 

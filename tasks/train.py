@@ -15,9 +15,7 @@ from tasks.core.workspace import Workspace
 
 
 @task(cache_policy=NO_CACHE, task_run_name="train a challenger")
-def train(
-    workspace: Workspace, state: State, work: Work, labelled: Sequence[Labelled], decision: Decision
-) -> Attempt:
+def train(workspace: Workspace, state: State, work: Work, labelled: Sequence[Labelled], decision: Decision) -> Attempt:
     """Fit on all usable labelled history, compare with the champion, register. Nothing is put in service here.
 
     A version that this very question registered before its run was killed is adopted instead of fitted again. A failing

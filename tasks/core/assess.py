@@ -76,7 +76,7 @@ class DataFindings:
 
 
 def check_data(workspace: Workspace, work: Work, versions: Versions) -> DataFindings:
-    """Validate every pending batch against the champion's contract; broken ones are set aside with all their reasons."""
+    """Validate every pending batch against the champion's contract; broken ones are set aside."""
     spec, current = workspace.spec, versions.current
     valid, rows, blocked, checks = [], [], [], []
     ready = versions.predecessor is not None
@@ -97,9 +97,7 @@ def check_data(workspace: Workspace, work: Work, versions: Versions) -> DataFind
         if versions.predecessor:
             ready &= not validate(versions.predecessor.contract, source, spec).problems
     for batch in work.altered:
-        problem = (
-            "was decided on with other bytes; restore the original or deliver the change under a new name"
-        )
+        problem = "was decided on with other bytes; restore the original or deliver the change under a new name"
         blocked.append(Blocked(batch.id, batch.sha256, (problem,)))
     changes = tuple(check.summary for check in checks if check.verdict is Verdict.FAIL)
     return DataFindings(tuple(valid), tuple(rows), tuple(blocked), changes, tuple(checks), ready)
@@ -198,9 +196,7 @@ def check_drift(workspace: Workspace, data: DataFindings, versions: Versions) ->
     ]
     window = pd.concat(parts, ignore_index=True)
     window[drift.SCORE] = persistence.predict(current.pipeline, window).score
-    calibration = {
-        name: from_dict(drift.ColumnCalibration, column) for name, column in current.calibration.items()
-    }
+    calibration = {name: from_dict(drift.ColumnCalibration, column) for name, column in current.calibration.items()}
     return drift.check_drift(current.reference, window, calibration)
 
 
@@ -225,9 +221,7 @@ def collect(
         blocked=tuple(item.batch for item in data.blocked),
         current=state.current.version if state.current else None,
         predecessor=predecessor.version if predecessor else None,
-        predecessor_ready=bool(
-            predecessor and predecessor.version not in state.barred and data.predecessor_ready
-        ),
+        predecessor_ready=bool(predecessor and predecessor.version not in state.barred and data.predecessor_ready),
         labelled_rows=sum(known[batch] for batch in usable),
         new_batches=age,
         new_rows=sum(known[batch] for batch in usable[len(usable) - age :]) if age > 0 else 0,
@@ -272,7 +266,7 @@ def history(workspace: Workspace, work: Work, usable: Sequence[str]) -> list[Lab
     missing = [batch for batch in usable if batch not in on_disk or batch in altered]
     if missing:
         raise DataError(
-            f"Cannot train: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} gone or changed since decided on. "
+            f"Cannot train: {', '.join(missing)} is gone or was changed since it was decided on. "
             "Restore the original files."
         )
     return [labelled_rows(workspace.root, on_disk[batch], labels, workspace.spec.task) for batch in usable]

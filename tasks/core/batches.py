@@ -100,9 +100,7 @@ def _plain(error: Exception) -> str:
     if "magic bytes" in text or "Parquet" in text or "thrift" in text.lower() or "file size" in text.lower():
         return f"it is cut short or not Parquet ({text.rstrip('.')}). Deliver it again."
     if "CSV parse error" in text:
-        return (
-            ":".join(text.split(":")[:3]).strip() + ". The file is cut short or malformed; deliver it again."
-        )
+        return ":".join(text.split(":")[:3]).strip() + ". The file is cut short or malformed; deliver it again."
     return f"{text.rstrip('.')}. Deliver it again."
 
 

@@ -48,9 +48,7 @@ def conclude(
         losses=labels.losses,
         comparisons=labels.comparisons,
         checks=tuple(
-            check
-            for check in _checks(data, labels, drifted)
-            if check.verdict is not Verdict.PASS or _shown(check)
+            check for check in _checks(data, labels, drifted) if check.verdict is not Verdict.PASS or _shown(check)
         ),
         attempt=attempt,
         in_service=in_service,

@@ -159,7 +159,7 @@ class _Profile:
 
 
 def infer(sources: Iterable[Source], spec: ModelSpec) -> Contract:
-    """The contract of a training set, batch by batch in time order. Raises DataError naming every column that cannot be used."""
+    """The contract of a training set, batch by batch in time order. Raises DataError, naming columns."""
     profiles: dict[str, _Profile] = {}
     dates: set[str] = set()
     aside = {spec.target, spec.key, spec.time}
@@ -195,15 +195,12 @@ def infer(sources: Iterable[Source], spec: ModelSpec) -> Contract:
 
 def _unusable(source: Source, spec: ModelSpec) -> list[str]:
     """Violations that need no contract to be seen."""
-    problems = []
-    for name in sorted({name for name in source.names if source.names.count(name) > 1}):
-        problems.append(f"{source.path}: column {name!r} is there twice; rename one")
+    twice = sorted({name for name in source.names if source.names.count(name) > 1})
+    problems = [f"{source.path}: column {name!r} is there twice; rename one" for name in twice]
     if any(not name.strip() for name in source.names):
         problems.append(f"{source.path}: a column has no name; name it")
     required = [*(spec.features or ()), *([spec.key] if spec.key else [])]
-    problems += [
-        f"{source.path}: column {name!r} is missing" for name in required if name not in source.names
-    ]
+    problems += [f"{source.path}: column {name!r} is missing" for name in required if name not in source.names]
     return problems
 
 
@@ -282,7 +279,8 @@ class _Tally:
         name, kind = self.column.name, self.column.kind
         if self.bad:
             example = "" if private else f", for example {self.example}"
-            return f"column {name!r}: {self.bad:,} of {rows:,} values are not a {kind}{example} (expected {self.column.type})"
+            expected = f"(expected {self.column.type})"
+            return f"column {name!r}: {self.bad:,} of {rows:,} values are not a {kind}{example} {expected}"
         if self.nulls == rows and self.column.null_rate < 0.5:
             return f"column {name!r}: all {rows:,} values are missing (in training {self.column.null_rate:.0%} were)"
         return None

@@ -54,8 +54,8 @@ def calibrate(
     """A threshold per column from the training data's own history.
 
     `windows` are samples of the training batches in time order, with TARGET and SCORE columns. Each window is compared
-    with the rest; a column drifts beyond the larger of `floor` and the 95 % quantile of that history, so season and noise
-    at this batch size are normal by construction. The score's threshold also covers the distance that rows show
+    with the rest; a column drifts beyond the larger of `floor` and the 95 % quantile of that history, so season and
+    noise at this batch size are normal by construction. The score's threshold also covers the distance that rows show
     merely by not having been trained on (`held_out_score`).
     """
     whole = pd.concat(windows, ignore_index=True)
@@ -75,9 +75,7 @@ def calibrate(
         else:
             draws = (rng.integers(0, len(whole), size) for _ in range(_DRAWS))
             pairs = [(whole[name].iloc[rows], whole[name]) for rows in draws]
-        distances = [
-            distance(_scaled(rest, base), _scaled(window, base), is_number) for window, rest in pairs
-        ]
+        distances = [distance(_scaled(rest, base), _scaled(window, base), is_number) for window, rest in pairs]
         if name == SCORE and len(held_out_score):
             held_out = _scaled(pd.Series(held_out_score), base)
             unseen = distance(_scaled(whole[name], base), held_out, is_number)
@@ -166,9 +164,7 @@ def check_drift(
             continue
         checks.append(_judged(name, label, distances[name], column))
     features = [
-        c
-        for c in checks
-        if c.verdict is Verdict.FAIL and c.name.removeprefix("drift:") not in ("score", "target")
+        c for c in checks if c.verdict is Verdict.FAIL and c.name.removeprefix("drift:") not in ("score", "target")
     ]
     features.sort(key=lambda check: -(check.weight or 0.0))
     return DriftReport(
@@ -188,9 +184,7 @@ def _judged(name: str, label: str, value: float, column: ColumnCalibration) -> C
     important = name in (SCORE, TARGET) or column.weight >= UNIMPORTANT
     verdict = (Verdict.FAIL if important else Verdict.WARN) if moved else Verdict.PASS
     title = {SCORE: "the prediction", TARGET: "the target"}.get(name, label)
-    summary = (
-        f"{title} {'moved' if moved else 'is stable'}: distance {value:.3f}, alarm at {column.threshold:.3f}"
-    )
+    summary = f"{title} {'moved' if moved else 'is stable'}: distance {value:.3f}, alarm at {column.threshold:.3f}"
     if moved and not important:
         summary += ", but the model hardly uses it"
     return Check(f"drift:{label}", verdict, summary, value, column.threshold, column.weight)
@@ -223,9 +217,7 @@ def _evidently(
         from evidently.metrics import MissingValueCount, ValueDrift
 
         names = _safe_names(list(numeric))
-        frames = [
-            pd.DataFrame({names[name]: side[name].to_numpy() for name in numeric}) for side in (now, then)
-        ]
+        frames = [pd.DataFrame({names[name]: side[name].to_numpy() for name in numeric}) for side in (now, then)]
         described = definition(
             [names[name] for name, is_number in numeric.items() if is_number],
             [names[name] for name, is_number in numeric.items() if not is_number],

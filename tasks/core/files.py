@@ -13,7 +13,7 @@ SUFFIXES = (".parquet", ".pq", ".csv")
 
 
 def find(root: Path, pattern: str) -> list[Path]:
-    """Data files or folders that match a glob below `root`, in name order; hidden ones and other endings are not data."""
+    """Data files or folders that match a glob below `root`, by name; hidden files and other endings are none."""
     return sorted(
         (
             path
@@ -29,9 +29,7 @@ def find_batches(root: Path, spec: ModelSpec) -> list[Batch]:
     paths = find(root, spec.data.batches)
     twice = sorted({path.stem for path in paths if sum(path.stem == other.stem for other in paths) > 1})
     if twice:
-        raise SpecError(
-            spec.data.batches, [f"two files are both batch {name!r}: remove one" for name in twice]
-        )
+        raise SpecError(spec.data.batches, [f"two files are both batch {name!r}: remove one" for name in twice])
     return [Batch(path.stem, path.relative_to(root).as_posix(), fingerprint(path)) for path in paths]
 
 
@@ -49,14 +47,12 @@ def label_digest(root: Path, spec: ModelSpec) -> str:
 def fingerprint(path: Path) -> str:
     """sha256 of a file's bytes; for a folder, of its sorted (name, sha256) pairs."""
     if path.is_dir():
-        parts = "".join(f"{file.name}\0{fingerprint(file)}\n" for file in parts(path))
-        return hashlib.sha256(parts.encode()).hexdigest()
+        lines = "".join(f"{file.name}\0{fingerprint(file)}\n" for file in parts(path))
+        return hashlib.sha256(lines.encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def parts(folder: Path) -> list[Path]:
     """The data files of a batch that is a folder, in name order."""
-    return sorted(
-        file for file in folder.iterdir() if file.suffix in SUFFIXES and not file.name.startswith((".", "_"))
-    )
+    return sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and not file.name.startswith((".", "_")))

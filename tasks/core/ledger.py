@@ -134,18 +134,14 @@ def fold(state: State, event: Event) -> State:
         case "started":
             return replace(state, lease=from_dict(LeaseRecord, {**body["lease"], "token": event.seq}))
         case "renewed":
-            return (
-                replace(state, lease=replace(state.lease, expires=body["expires"])) if state.lease else state
-            )
+            return replace(state, lease=replace(state.lease, expires=body["expires"])) if state.lease else state
         case "failed":
             return replace(state, lease=None)
         case "decided":
             return _after_decision(state, from_dict(Decided, body), event)
         case "promoted" | "accepted" | "quarantined" | "cleared":
             return replace(_after_hand(state, event), by_hand=event.seq)
-    raise CorruptObject(
-        f"Ledger event {event.seq} has the unknown kind {event.event!r}; a newer release wrote it."
-    )
+    raise CorruptObject(f"Ledger event {event.seq} has the unknown kind {event.event!r}; a newer release wrote it.")
 
 
 def _after_hand(state: State, event: Event) -> State:
@@ -180,9 +176,7 @@ def _after_decision(state: State, decided: Decided, event: Event) -> State:
     for batch, rows in zip(decided.window, decided.window_rows, strict=True):
         batches[batch.id] = BatchRecord(batch.sha256, rows)
     for labelled in decided.labelled:
-        batches[labelled.batch] = replace(
-            batches[labelled.batch], labels=labelled.labels, labelled_rows=labelled.rows
-        )
+        batches[labelled.batch] = replace(batches[labelled.batch], labels=labelled.labels, labelled_rows=labelled.rows)
     blocked = {b: sha256 for b, sha256 in state.blocked.items() if b not in batches}
     blocked.update({b.batch: b.sha256 for b in decided.blocked})
 
@@ -230,9 +224,7 @@ class Lease:
     on this host is noticed at once. Clock skew may cost time, never safety: every append is compare-and-swap.
     """
 
-    def __init__(
-        self, ledger: Ledger, *, run: str, key: str, actor: str, reason: str, ttl: timedelta = LEASE_TTL
-    ):
+    def __init__(self, ledger: Ledger, *, run: str, key: str, actor: str, reason: str, ttl: timedelta = LEASE_TTL):
         self._ledger, self._ttl = ledger, ttl
         self._common = {"run": run, "key": key, "actor": actor, "reason": reason}
         self._write = threading.Lock()
@@ -248,13 +240,9 @@ class Lease:
             head = self._ledger.head()
             if head.state.lease and _alive(head.state.lease):
                 other = head.state.lease
-                raise LeaseHeld(
-                    f"Run {other.run} (process {other.pid} on {other.host}) is at work on this model."
-                )
+                raise LeaseHeld(f"Run {other.run} (process {other.pid} on {other.host}) is at work on this model.")
             try:
-                event = self._ledger.append(
-                    head, "started", body={"lease": to_dict(self._mine())}, **self._common
-                )
+                event = self._ledger.append(head, "started", body={"lease": to_dict(self._mine())}, **self._common)
                 break
             except LedgerConflict:
                 continue
@@ -287,9 +275,8 @@ class Lease:
                 head = self._ledger.head()
                 lease = head.state.lease
                 if lease is None or lease.token != self.token:
-                    raise LeaseHeld(
-                        f"This run lost its lease to {lease.run if lease else 'a later run'} and stops without a decision."
-                    )
+                    other = lease.run if lease else "a later run"
+                    raise LeaseHeld(f"This run lost its lease to {other} and stops without a decision.")
                 try:
                     content = to_dict(body(head.state)) if callable(body) else body
                     return self._ledger.append(head, kind, body=content, **self._common)

@@ -53,9 +53,7 @@ def scorer(name: str, task: str) -> Callable[[Predictions, np.ndarray], float]:
     """A scikit-learn scorer by name, on predictions that are there already. Raises SpecError for an unknown name."""
     if name not in get_scorer_names():
         close = difflib.get_close_matches(name, get_scorer_names(), n=3)
-        raise SpecError(
-            "metric", [f"{name!r} is not a scikit-learn scorer; close: {', '.join(close) or 'none'}"]
-        )
+        raise SpecError("metric", [f"{name!r} is not a scikit-learn scorer; close: {', '.join(close) or 'none'}"])
     score, dressed = get_scorer(name), _RegressorAnswers if task == "regression" else _ClassifierAnswers
 
     def call(predictions: Predictions, target: np.ndarray) -> float:
@@ -90,9 +88,7 @@ class _RegressorAnswers(RegressorMixin, _Answers):
     pass
 
 
-def metrics(
-    predictions: Predictions, target: np.ndarray, primary: str, task: str, seed: int
-) -> dict[str, Metric]:
+def metrics(predictions: Predictions, target: np.ndarray, primary: str, task: str, seed: int) -> dict[str, Metric]:
     """The loss and the primary metric, each with a 95 % interval (normal for the loss, bootstrap for the metric)."""
     losses = row_losses(predictions, target, task)
     measured = {"loss": mean_metric(losses)}
@@ -107,9 +103,7 @@ def _bootstrapped(
     """None where the metric is not defined on these rows (one class only, say)."""
     rows = len(target)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # one class only: scikit-learn warns and gives nan, which becomes "no interval"
+        warnings.simplefilter("ignore")  # one class only: scikit-learn warns and gives nan, which becomes "no interval"
         try:
             value = score(predictions, target)
         except ValueError:
@@ -142,9 +136,7 @@ def _take(predictions: Predictions, rows: np.ndarray) -> Predictions:
 # --- Evidently -----------------------------------------------------------------------------------------------
 
 
-def evidently_metrics(
-    predictions: Predictions, target: np.ndarray, task: str
-) -> tuple[Mapping[str, float], Any]:
+def evidently_metrics(predictions: Predictions, target: np.ndarray, task: str) -> tuple[Mapping[str, float], Any]:
     """What Evidently says of the performance on these rows, and its snapshot for a page.
 
     Labels are recoded to integers and the answers passed as two tasks, labels and probabilities: given both in one,
@@ -158,9 +150,7 @@ def evidently_metrics(
         from tasks.core.drift import definition
 
         if task == "regression":
-            frame = pd.DataFrame(
-                {"target": target.astype(float), "prediction": predictions.values.astype(float)}
-            )
+            frame = pd.DataFrame({"target": target.astype(float), "prediction": predictions.values.astype(float)})
             described = definition(
                 ["target", "prediction"],
                 [],

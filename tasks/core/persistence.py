@@ -89,14 +89,10 @@ def predict(pipeline: Any, frame: pd.DataFrame) -> Predictions:
 
 def _predict(pipeline: Any, frame: pd.DataFrame) -> Predictions:
     if not hasattr(pipeline, "predict_proba"):
-        return Predictions(
-            np.asarray(pipeline.predict(frame)), None, tuple(getattr(pipeline, "classes_", ()))
-        )
+        return Predictions(np.asarray(pipeline.predict(frame)), None, tuple(getattr(pipeline, "classes_", ())))
     probabilities = np.asarray(pipeline.predict_proba(frame))
     classes = pipeline.classes_
-    return Predictions(
-        np.asarray(classes)[probabilities.argmax(axis=1)], probabilities, tuple(classes.tolist())
-    )
+    return Predictions(np.asarray(classes)[probabilities.argmax(axis=1)], probabilities, tuple(classes.tolist()))
 
 
 # --- environment ---------------------------------------------------------------------------------------------
@@ -182,9 +178,7 @@ def make_probe(pipeline: Any, frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**answers)
 
 
-def replay_probe(
-    pipeline: Any, probe: pd.DataFrame, frame: pd.DataFrame, recorded: Environment, what: str
-) -> None:
+def replay_probe(pipeline: Any, probe: pd.DataFrame, frame: pd.DataFrame, recorded: Environment, what: str) -> None:
     """Ask again, in the stored shape, and compare: exactly on the same platform, to 1e-9 elsewhere.
 
     `frame` holds the probe's inputs as the pipeline sees them. Raises ProbeMismatch.

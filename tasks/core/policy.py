@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tasks.core.spec import PolicySpec
 from tasks.core.types import Action, Comparison, Decision, Finding, LossPoint, Request
@@ -40,7 +40,7 @@ class DriftEvidence:
 class Evidence:
     """Everything the rules may look at. Counts are of usable labelled batches unless they say rows."""
 
-    request: Request = Request()
+    request: Request = field(default_factory=Request)
     pending: int = 0
     """Batches to decide on, broken ones left out."""
     blocked: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class Evidence:
     changes: tuple[str, ...] = ()
     """What about the content goes beyond its calibrated tolerance, one sentence each."""
     accepted: tuple[str, ...] = ()
-    drift: DriftEvidence = DriftEvidence()
+    drift: DriftEvidence = field(default_factory=DriftEvidence)
     labels_late: bool = False
     """No labels arrived for the batches decided since the last labels."""
 
@@ -130,9 +130,7 @@ class _Context:
 
     def usual_loss(self, version: int | None, leave_out: int = 1) -> tuple[float, float] | None:
         """Mean loss over a version's earlier batches and that mean's own variance; None before there are two."""
-        earlier = (
-            self.evidence.losses_of(version)[:-leave_out] if leave_out else self.evidence.losses_of(version)
-        )
+        earlier = self.evidence.losses_of(version)[:-leave_out] if leave_out else self.evidence.losses_of(version)
         earlier = earlier[-HISTORY:]
         if len(earlier) < 2:
             return None
@@ -207,7 +205,7 @@ def _first(c: _Context) -> _Seen:
     }
     if e.labelled_rows < c.policy.min_rows:
         return _Seen(
-            f"no version yet, and {e.labelled_rows:,} labelled rows of the {c.policy.min_rows:,} needed: waiting for labels",
+            f"no version yet, and {e.labelled_rows:,} labelled rows of {c.policy.min_rows:,} needed: waiting for labels",
             Action.HOLD,
             numbers,
         )
@@ -245,9 +243,7 @@ def _suspect(c: _Context) -> _Seen:
             proposes=True,
         )
     if e.suspect:
-        return _Seen(
-            f"{e.newest} does not confirm {e.suspect}: its labels stay out of training", numbers=numbers
-        )
+        return _Seen(f"{e.newest} does not confirm {e.suspect}: its labels stay out of training", numbers=numbers)
     if bad:
         return _Seen(
             f"{e.newest} is suspect: every version loses more than {limit:.3g} on it (usually {usual[0]:.3g}); "
@@ -379,9 +375,7 @@ def _drifted(c: _Context) -> _Seen:
         case "report":
             return _Seen(f"{moved}; drift is only reported", numbers=numbers)
         case "early-warning" if not (half or e.labels_late):
-            return _Seen(
-                f"{moved}, but the version is young: watched until half its interval", numbers=numbers
-            )
+            return _Seen(f"{moved}, but the version is young: watched until half its interval", numbers=numbers)
     return _Seen(f"the data drifted: {moved}", Action.RETRAIN, numbers, proposes=True)
 
 
@@ -430,9 +424,7 @@ def _nothing_to_learn(c: _Context) -> str | None:
     if e.labelled_rows < c.policy.min_rows:
         return f"there are only {e.labelled_rows:,} labelled rows (min_rows is {c.policy.min_rows:,})"
     if e.new_batches < 1 or e.new_rows < 1:
-        return (
-            "no batch was labelled since the last attempt to train: nothing new to learn, waiting for labels"
-        )
+        return "no batch was labelled since the last attempt to train: nothing new to learn, waiting for labels"
     if e.cooldown > 0:
         return f"after the rollback {e.cooldown} more labelled {_batches(e.cooldown)} must arrive first"
     return None

@@ -20,9 +20,7 @@ from tasks.core.registry import LoadedVersion
 from tasks.core.spec import ModelSpec
 
 
-def write_predictions(
-    root: Path, data: str, output: Path, version: LoadedVersion, spec: ModelSpec, run: str
-) -> Path:
+def write_predictions(root: Path, data: str, output: Path, version: LoadedVersion, spec: ModelSpec, run: str) -> Path:
     """Predict a validated file chunk by chunk; memory does not grow with its rows.
 
     The file appears complete or not at all, and is never replaced: an existing one for the same data is kept.
@@ -33,9 +31,7 @@ def write_predictions(
     if output.exists():
         if _made_from(output) == sha256:
             return output
-        raise AlreadyExists(
-            f"{output} holds predictions for other data. Choose another name; nothing is overwritten."
-        )
+        raise AlreadyExists(f"{output} holds predictions for other data. Choose another name; nothing is overwritten.")
     source = Source(root, data)
     found = validate(version.contract, source, spec)
     if found.problems:
@@ -47,9 +43,7 @@ def write_predictions(
         os.link(temporary, output)
     except FileExistsError:
         if _made_from(output) != sha256:
-            raise AlreadyExists(
-                f"{output} was written meanwhile for other data; it was left as it is."
-            ) from None
+            raise AlreadyExists(f"{output} was written meanwhile for other data; it was left as it is.") from None
     except OSError as error:
         raise StoreError(f"Could not write {output}: {error.strerror or error}.") from error
     finally:
@@ -58,9 +52,7 @@ def write_predictions(
     return output
 
 
-def _write(
-    source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, run: str, sha256: str
-) -> None:
+def _write(source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, run: str, sha256: str) -> None:
     key = spec.key if spec.key in source.names else None
     keys = source.stream([key]) if key else None
     writer: pq.ParquetWriter | None = None
@@ -92,9 +84,7 @@ def _columns(answers: Predictions) -> dict[str, pa.Array]:
     columns = {"prediction": pa.array(answers.values)}
     if answers.probabilities is not None:
         two = len(answers.classes) == 2
-        columns["probability"] = pa.array(
-            answers.probabilities[:, 1] if two else answers.probabilities.max(axis=1)
-        )
+        columns["probability"] = pa.array(answers.probabilities[:, 1] if two else answers.probabilities.max(axis=1))
     return columns
 
 

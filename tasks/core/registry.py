@@ -221,9 +221,7 @@ class Registry:
             )
         manifest = from_json(Manifest, data, path)
         if (manifest.model, manifest.version) != (model, version):
-            raise CorruptObject(
-                f"{path} says it is {manifest.model} v{manifest.version}: it was moved or copied here."
-            )
+            raise CorruptObject(f"{path} says it is {manifest.model} v{manifest.version}: it was moved or copied here.")
         return manifest, sha256
 
     def load(self, model: str, served: Served | int) -> LoadedVersion:
@@ -273,8 +271,8 @@ class Registry:
         if found != record.sha256:
             raise CorruptObject(
                 f"{path} is damaged or was replaced (sha256 {found[:12]}, recorded {record.sha256[:12]}; "
-                f"{len(data):,} bytes, recorded {record.size:,}). Nothing of it was loaded. Restore the file from a backup, "
-                "or put another version in service."
+                f"{len(data):,} bytes, recorded {record.size:,}). Nothing of it was loaded. "
+                "Restore the file from a backup, or put another version in service."
             )
         return data
 

@@ -32,15 +32,9 @@ class Section(BaseModel):
 class DataSpec(Section):
     """Where batches and labels arrive."""
 
-    batches: Glob = Field(
-        description="Glob of batch files or folders, Parquet or CSV; names sort in time order."
-    )
-    labels: Glob | None = Field(
-        None, description="Glob of label files, joined by key; none: labels are in the batch."
-    )
-    min_coverage: float = Field(
-        0.8, gt=0, le=1, description="Share of rows with a label at which a batch counts."
-    )
+    batches: Glob = Field(description="Glob of batch files or folders, Parquet or CSV; names sort in time order.")
+    labels: Glob | None = Field(None, description="Glob of label files, joined by key; none: labels are in the batch.")
+    min_coverage: float = Field(0.8, gt=0, le=1, description="Share of rows with a label at which a batch counts.")
     private: tuple[str, ...] = Field((), description="Columns whose values never appear in messages.")
 
 
@@ -59,26 +53,16 @@ class ChecksSpec(Section):
     """How much is measured, and the floors below which a measurement never alarms."""
 
     sample_rows: int = Field(20_000, ge=100, le=1_000_000, description="Rows of the bounded samples.")
-    drift_floor: float = Field(
-        0.1, gt=0, description="Distance that a column must at least move to count as drift."
-    )
-    null_floor: float = Field(
-        0.2, gt=0, le=1, description="Rise of a null rate that always counts as a change."
-    )
-    unseen_floor: float = Field(
-        0.05, gt=0, le=1, description="Share of unseen categories that counts as a change."
-    )
+    drift_floor: float = Field(0.1, gt=0, description="Distance that a column must at least move to count as drift.")
+    null_floor: float = Field(0.2, gt=0, le=1, description="Rise of a null rate that always counts as a change.")
+    unseen_floor: float = Field(0.05, gt=0, le=1, description="Share of unseen categories that counts as a change.")
 
 
 class PolicySpec(Section):
     """When to retrain."""
 
-    retrain_cost: float = Field(
-        0.05, gt=0, description="What a retrain is worth, as a share of one batch's loss."
-    )
-    max_age: Annotated[int, Field(ge=1)] | Literal["never"] = Field(
-        16, description="Labelled batches, or 'never'."
-    )
+    retrain_cost: float = Field(0.05, gt=0, description="What a retrain is worth, as a share of one batch's loss.")
+    max_age: Annotated[int, Field(ge=1)] | Literal["never"] = Field(16, description="Labelled batches, or 'never'.")
     min_rows: int = Field(200, ge=10, description="Labelled rows below which nothing is trained.")
     drift: Literal["early-warning", "trigger", "report"] = "early-warning"
     drift_weight: float = Field(
@@ -133,7 +117,7 @@ class ModelSpec(Section):
 
 
 def load_spec(root: Path, model: str) -> ModelSpec:
-    """Read `deployments/<model>.toml` below `root`. Raises SpecError with every problem, its value and what is allowed."""
+    """Read `deployments/<model>.toml` below `root`. Raises SpecError with every problem in it."""
     path = root / "deployments" / f"{model}.toml"
     if not MODEL_NAME.fullmatch(model):
         raise SpecError(model, ["a model's name has lower-case letters, digits, '-' and '_' only"])
@@ -141,9 +125,7 @@ def load_spec(root: Path, model: str) -> ModelSpec:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = ", ".join(models(root)) or "none"
-        raise SpecError(
-            str(path), [f"there is no such file. Models here: {known}. Is --root right?"]
-        ) from None
+        raise SpecError(str(path), [f"there is no such file. Models here: {known}. Is --root right?"]) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(str(path), [f"not valid TOML: {error}"]) from None
     return parse_spec(values, str(path))
@@ -174,9 +156,7 @@ def _problem(item: Any) -> str:
     if item["type"] == "missing":
         return f"{key}: missing; {_section(path[:-1]).model_fields[path[-1]].description or 'it is required'}"
     message = item["msg"].removeprefix("Value error, ")
-    message = message.replace("Input should be", "must be").replace(
-        "String should match pattern", "must match"
-    )
+    message = message.replace("Input should be", "must be").replace("String should match pattern", "must match")
     return f"{key} = {value!r}: {message}" if key else message
 
 

@@ -93,9 +93,7 @@ class Store:
     def _translated(self, action: str, path: str) -> Iterator[None]:
         """Map the back end's errors to ours, and refuse to hang: obstore's runtime does not survive a fork."""
         if os.getpid() != self._pid:
-            raise StoreError(
-                "This store was opened before the process forked. Open it again in a spawned process."
-            )
+            raise StoreError("This store was opened before the process forked. Open it again in a spawned process.")
         try:
             yield
         except AlreadyExistsError:

@@ -82,9 +82,7 @@ def build(spec: ModelSpec) -> Any:
         ) from None
     offered = {"task": spec.task, "seed": spec.seed}
     accepted = inspect.signature(factory).parameters
-    arguments = {key: value for key, value in offered.items() if key in accepted} | dict(
-        spec.pipeline.parameters
-    )
+    arguments = {key: value for key, value in offered.items() if key in accepted} | dict(spec.pipeline.parameters)
     pipeline = factory(**arguments)
     if not (hasattr(pipeline, "fit") and hasattr(pipeline, "predict")):
         raise SpecError(
@@ -125,9 +123,7 @@ class LabelledRows:
     def part(self, keep: np.ndarray) -> LabelledRows:
         """The rows whose number is in `keep`."""
         inside = np.isin(self.rows, keep)
-        return LabelledRows(
-            self.batch, self.source, self.rows[inside], self.target[inside], self.labels, self.total
-        )
+        return LabelledRows(self.batch, self.source, self.rows[inside], self.target[inside], self.labels, self.total)
 
     def without(self, leave_out: np.ndarray) -> LabelledRows:
         return self.part(np.setdiff1d(self.rows, leave_out))
@@ -220,11 +216,7 @@ def train(
         spec.checks.drift_floor,
         spec.seed,
     )
-    probe = (
-        reference[contract.names]
-        .iloc[sample_rows(len(reference), PROBE_ROWS, spec.seed)]
-        .reset_index(drop=True)
-    )
+    probe = reference[contract.names].iloc[sample_rows(len(reference), PROBE_ROWS, spec.seed)].reset_index(drop=True)
     evaluation = {
         "metrics": to_dict(metrics),
         "rival": gate.against,
@@ -280,7 +272,8 @@ def _fit(spec: ModelSpec, features: pd.DataFrame, target: np.ndarray) -> Any:
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         raise TrainingError(
-            f"Fitting failed on {len(target):,} rows: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})."
+            f"Fitting failed on {len(target):,} rows: {type(error).__name__}: {error} "
+            f"({Path(where.filename).name}:{where.lineno})."
         ) from error
 
 
@@ -378,9 +371,7 @@ def _compare(
 # --- what drift checks will need -----------------------------------------------------------------------------
 
 
-def _importance(
-    spec: ModelSpec, pipeline: Any, features: pd.DataFrame, target: np.ndarray
-) -> dict[str, float]:
+def _importance(spec: ModelSpec, pipeline: Any, features: pd.DataFrame, target: np.ndarray) -> dict[str, float]:
     """Permutation importance on gate rows as shares of the whole (Breiman 2001), by the loss the rules use."""
     rows = sample_rows(len(features), IMPORTANCE_ROWS, spec.seed)
     if not len(rows):
@@ -397,9 +388,7 @@ def _importance(
     return {name: rise / total if total else 1 / len(rises) for name, rise in rises.items()}
 
 
-def _windows(
-    spec: ModelSpec, pipeline: Any, contract: Contract, parts: Sequence[LabelledRows]
-) -> list[pd.DataFrame]:
+def _windows(spec: ModelSpec, pipeline: Any, contract: Contract, parts: Sequence[LabelledRows]) -> list[pd.DataFrame]:
     """A bounded sample of every training batch with its target and score, in time order."""
     limit = max(1, spec.checks.sample_rows // len(parts))
     windows = []

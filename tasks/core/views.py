@@ -1,4 +1,4 @@
-"""What people and scripts read: status, history, and the text of a decision. One renderer for card, page and terminal."""
+"""What people and scripts read: status, history, and the text of a decision, for card, page and terminal alike."""
 
 from __future__ import annotations
 
@@ -116,9 +116,7 @@ def headline(decided: Decided, model: str) -> str:
     """The decision in one sentence."""
     version = f"v{decided.in_service.version}" if decided.in_service else "no version"
     window = ", ".join(batch.id for batch in decided.window) or "no new batch"
-    return (
-        f"{model} · {window}: {decided.outcome.value} — {version} in service. {decided.decision.reasons[0]}."
-    )
+    return f"{model} · {window}: {decided.outcome.value} — {version} in service. {decided.decision.reasons[0]}."
 
 
 def sentences(decided: Decided) -> list[str]:
@@ -146,8 +144,7 @@ def card(decided: Decided, model: str, metrics: dict[str, Metric]) -> str:
         "|---|---|---|",
     ]
     lines += [
-        f"| {f.rule} | {'**yes**' if f.applies else 'no'} | {_cell(f.reason)} |"
-        for f in decided.decision.findings
+        f"| {f.rule} | {'**yes**' if f.applies else 'no'} | {_cell(f.reason)} |" for f in decided.decision.findings
     ]
     if metrics:
         lines += [
@@ -155,12 +152,8 @@ def card(decided: Decided, model: str, metrics: dict[str, Metric]) -> str:
             "| metric of the version in service | value | 95 % interval | rows |",
             "|---|---|---|---|",
         ]
-        lines += [
-            f"| {name} | {m.value:.4g} | {interval_text(m)} | {m.rows:,} |" for name, m in metrics.items()
-        ]
-    loud = [
-        check for check in decided.checks if check.verdict in (Verdict.FAIL, Verdict.WARN, Verdict.SKIPPED)
-    ]
+        lines += [f"| {name} | {m.value:.4g} | {interval_text(m)} | {m.rows:,} |" for name, m in metrics.items()]
+    loud = [check for check in decided.checks if check.verdict in (Verdict.FAIL, Verdict.WARN, Verdict.SKIPPED)]
     if loud:
         lines += ["", "| check | verdict | |", "|---|---|---|"]
         lines += [f"| {_cell(c.name)} | {c.verdict.value} | {_cell(c.summary)} |" for c in loud[:30]]
@@ -168,11 +161,7 @@ def card(decided: Decided, model: str, metrics: dict[str, Metric]) -> str:
 
 
 def interval_text(metric: Metric) -> str:
-    return (
-        f"{metric.low:.4g} to {metric.high:.4g}"
-        if metric.low is not None and metric.high is not None
-        else "unknown"
-    )
+    return f"{metric.low:.4g} to {metric.high:.4g}" if metric.low is not None and metric.high is not None else "unknown"
 
 
 def _cell(text: str) -> str:

@@ -33,9 +33,7 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
     batches = find_batches(workspace.root, workspace.spec)
     if request.batch is not None and request.batch not in {batch.id for batch in batches}:
         known = ", ".join(batch.id for batch in batches[-5:]) or "none"
-        raise SpecError(
-            workspace.spec.data.batches, [f"there is no batch {request.batch!r}. The newest here: {known}"]
-        )
+        raise SpecError(workspace.spec.data.batches, [f"there is no batch {request.batch!r}. The newest here: {known}"])
     chosen = [batch for batch in batches if request.batch in (None, batch.id)]
     question = [
         [batch.sha256 for batch in batches],

@@ -1,4 +1,4 @@
-"""Where one model lives: its file, its data and its store. Small, picklable, and cheap to open: tasks pass it around."""
+"""Where one model lives: its file, its data and its store. Small and cheap to open: tasks pass it around."""
 
 from __future__ import annotations
 

@@ -1,0 +1,62 @@
+"""`ror serve`: every deployment of deployments/prefect.yaml in this one process, with no work pool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows import launch
+from tasks.core.errors import SpecError
+
+
+def read_deployments(root: Path) -> list[dict[str, Any]]:
+    """The deployments that prefect.yaml declares. Raises SpecError when there is no such file or it is not YAML."""
+    path = root / "deployments" / "prefect.yaml"
+    try:
+        return list(yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"])
+    except FileNotFoundError:
+        raise SpecError(str(path), ["there is no such file. Is --root right?"]) from None
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise SpecError(str(path), [f"not a list of deployments: {error}"]) from None
+
+
+def serve_all(root: Path) -> None:
+    """Serve until Ctrl-C. Runs happen in processes of their own; the schedules go on with the next start.
+
+    Raises SpecError when no Prefect server is configured: on an embedded one no schedule would ever fire.
+    """
+    declared = read_deployments(root)
+    launch.configure(verbose=True)
+    if not launch.server_url():
+        raise SpecError(
+            "ror serve",
+            [
+                "no Prefect server is configured. Start one with `prefect server start` and set "
+                "PREFECT_API_URL=http://127.0.0.1:4200/api"
+            ],
+        )
+    from prefect import serve
+
+    serve(*(_deployment(item, root) for item in declared), pause_on_shutdown=False)
+
+
+def _deployment(item: dict[str, Any], root: Path) -> Any:
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig
+    from prefect.deployments.runner import EntrypointType
+    from prefect.schedules import Cron
+
+    from flows.retrain_or_reload import retrain_or_reload
+
+    limit = item.get("concurrency_limit")
+    return retrain_or_reload.to_deployment(
+        name=item["name"],
+        description=item.get("description"),
+        tags=item.get("tags"),
+        parameters={"root": str(root), **item.get("parameters", {})},
+        schedules=[Cron(**schedule) for schedule in item.get("schedules", [])],
+        concurrency_limit=ConcurrencyLimitConfig(**limit) if isinstance(limit, dict) else limit,
+        # A module path needs only the installed packages, wherever the run happens to start.
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
