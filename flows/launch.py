@@ -97,7 +97,7 @@ def run(root: Path, model: str, **parameters: Any) -> Result:
 
     # A terminated run ends like an interrupted one: it gives back its lease, and Prefect records the end.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    state = retrain_or_reload(model=model, root=str(root), actor=actor(), return_state=True, **parameters)
+    state: Any = retrain_or_reload(model=model, root=str(root), actor=actor(), return_state=True, **parameters)
     if state.name in set(Outcome):
         return Result(Outcome(state.name), state.message or "")
     error = state.result(raise_on_failure=False)

@@ -82,8 +82,8 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> 
 
     Raises LeaseHeld when another run of this model is at work, or has just answered the same question.
     """
-    who = {"run": str(flow_run.id), "key": work.key, "actor": request.actor, "reason": request.reason or ""}
-    with Lease(workspace.ledger, **who) as lease:
+    who, why = request.actor, request.reason or ""
+    with Lease(workspace.ledger, run=str(flow_run.id), key=work.key, actor=who, reason=why) as lease:
         state = lease.state
         work = find_work(workspace, request, state)
         if work.decided is not None:

@@ -45,7 +45,6 @@ def serve_all(root: Path) -> None:
 def _deployment(item: dict[str, Any], root: Path) -> Any:
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
     from prefect.deployments.runner import EntrypointType
-    from prefect.schedules import Cron
 
     from flows.retrain_or_reload import retrain_or_reload
 
@@ -55,8 +54,14 @@ def _deployment(item: dict[str, Any], root: Path) -> Any:
         description=item.get("description"),
         tags=item.get("tags"),
         parameters={"root": str(root), **item.get("parameters", {})},
-        schedules=[Cron(**schedule) for schedule in item.get("schedules", [])],
+        schedules=[_schedule(schedule) for schedule in item.get("schedules", [])],
         concurrency_limit=ConcurrencyLimitConfig(**limit) if isinstance(limit, dict) else limit,
         # A module path needs only the installed packages, wherever the run happens to start.
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
+
+
+def _schedule(declared: dict[str, Any]) -> Any:
+    from prefect.schedules import Cron
+
+    return Cron(declared["cron"], **{key: value for key, value in declared.items() if key != "cron"})

@@ -23,6 +23,9 @@ DECAY, PRIOR_WEIGHT, PRIOR_SLOPE = 0.9, 4.0, 0.01
 """The staleness slope: weights of older observations, and a prior worth four of them at 1 % of the loss a batch."""
 
 
+Numbers = dict[str, float | int | str | None]
+
+
 @dataclass(frozen=True, slots=True)
 class DriftEvidence:
     """What moved, and how much of the model rests on it."""
@@ -149,14 +152,10 @@ class _Seen:
 
     reason: str
     action: Action | None = None
-    numbers: dict[str, float | int | str | None] | None = None  # type: ignore[assignment]
+    numbers: Numbers = field(default_factory=dict)
     suspect: str | None = None
     proposes: bool = False
     """A retrain that needs something new to learn from; otherwise it becomes a hold."""
-
-    def __post_init__(self) -> None:
-        if self.numbers is None:
-            object.__setattr__(self, "numbers", {})
 
 
 def _broken(c: _Context) -> _Seen:
@@ -164,7 +163,7 @@ def _broken(c: _Context) -> _Seen:
     blocked = c.evidence.blocked
     if not blocked:
         return _Seen("every pending batch has the structure that the pipeline needs")
-    numbers: dict[str, float | int | str | None] = {"blocked": len(blocked), "pending": c.evidence.pending}
+    numbers: Numbers = {"blocked": len(blocked), "pending": c.evidence.pending}
     if c.evidence.pending:
         return _Seen(f"{_names(blocked)} set aside as broken; the other batches proceed", numbers=numbers)
     return _Seen(
@@ -199,13 +198,13 @@ def _first(c: _Context) -> _Seen:
     e = c.evidence
     if e.current is not None:
         return _Seen(f"v{e.current} is in service")
-    numbers: dict[str, float | int | str | None] = {
+    numbers: Numbers = {
         "labelled_rows": e.labelled_rows,
         "min_rows": c.policy.min_rows,
     }
     if e.labelled_rows < c.policy.min_rows:
         return _Seen(
-            f"no version yet, and {e.labelled_rows:,} labelled rows of {c.policy.min_rows:,} needed: waiting for labels",
+            f"no version yet, and {e.labelled_rows:,} labelled rows of {c.policy.min_rows:,} needed: waits for labels",
             Action.HOLD,
             numbers,
         )
@@ -228,7 +227,7 @@ def _suspect(c: _Context) -> _Seen:
     losses = [newest.mean]
     if (other := c.newest_loss(e.predecessor)) is not None:
         losses.append(other.mean)
-    numbers: dict[str, float | int | str | None] = {
+    numbers: Numbers = {
         "loss": min(losses),
         "limit": limit,
         "usual": usual[0],
@@ -270,7 +269,7 @@ def _rollback(c: _Context) -> _Seen:
     batches = {item.batch for item in paired}
     points = [p for p in e.losses_of(e.predecessor) if p.batch in batches]
     theirs = sum(p.mean * p.rows for p in points) / max(1, sum(p.rows for p in points))
-    numbers: dict[str, float | int | str | None] = {
+    numbers: Numbers = {
         "excess": worse,
         "standard_error": error,
         "predecessor_loss": theirs,
@@ -300,7 +299,7 @@ def _shock(c: _Context) -> _Seen:
         return _Seen("no newly labelled batch to compare with at least two earlier ones")
     mean, variance = usual
     limit = max(1.1 * mean, mean + 3 * math.sqrt(newest.variance / newest.rows + variance))
-    numbers: dict[str, float | int | str | None] = {"loss": newest.mean, "limit": limit, "usual": mean}
+    numbers: Numbers = {"loss": newest.mean, "limit": limit, "usual": mean}
     if newest.mean > limit:
         return _Seen(
             f"performance dropped: loss {newest.mean:.3g} on {newest.batch}, usually {mean:.3g} (alarm at {limit:.3g})",
@@ -321,7 +320,7 @@ def _changed(c: _Context) -> _Seen:
         return _Seen(f"changed content of {_names(e.accepted)} was accepted", Action.RETRAIN, proposes=True)
     if not e.changes:
         return _Seen("content of the data is as in training")
-    numbers: dict[str, float | int | str | None] = {"changes": len(e.changes)}
+    numbers: Numbers = {"changes": len(e.changes)}
     more = f" and {len(e.changes) - 3} more" if len(e.changes) > 3 else ""
     reason = f"assumptions changed: {'; '.join(e.changes[:3])}{more}"
     if c.policy.on_change == "block":
@@ -332,7 +331,7 @@ def _changed(c: _Context) -> _Seen:
 def _stale(c: _Context) -> _Seen:
     """8. The version is as old as is worth waiting for."""
     age, best = c.evidence.new_batches, c.interval
-    numbers: dict[str, float | int | str | None] = {
+    numbers: Numbers = {
         "age": age,
         "interval": best.batches,
         "slope": best.slope,
@@ -358,7 +357,7 @@ def _stale(c: _Context) -> _Seen:
 def _drifted(c: _Context) -> _Seen:
     """9. Drift, weighted by importance: an early warning, a trigger or a report."""
     e, drift = c.evidence, c.evidence.drift
-    numbers: dict[str, float | int | str | None] = {
+    numbers: Numbers = {
         "columns": len(drift.drifted), "weight": drift.weight, "limit": c.policy.drift_weight,
     }  # fmt: skip
     if not drift.measured:

@@ -73,7 +73,7 @@ class Store:
             return False
         return True
 
-    def list(self, prefix: str) -> list[ObjectInfo]:
+    def objects(self, prefix: str) -> list[ObjectInfo]:
         """Every object below `prefix` (a folder, not a part of a name), sorted by path."""
         with self._translated("list", prefix):
             found = [

@@ -327,7 +327,7 @@ def dummy(target: np.ndarray, task: str, rows: int) -> persistence.Predictions:
     from sklearn.dummy import DummyClassifier, DummyRegressor
 
     model = DummyRegressor(strategy="median") if task == "regression" else DummyClassifier(strategy="prior")
-    return persistence.predict(model.fit(np.zeros((len(target), 1)), target), np.zeros((rows, 1)))  # type: ignore[arg-type]
+    return persistence.predict(model.fit(np.zeros((len(target), 1)), target), np.zeros((rows, 1)))
 
 
 def _compare(

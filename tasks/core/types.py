@@ -265,7 +265,7 @@ class State:
     """Everything a run needs to decide, carried by every ledger event."""
 
     served: tuple[Served, ...] = ()
-    """Versions put in service and not rolled back, oldest first: the last is current, the one before it its predecessor."""
+    """Versions put in service and not rolled back, oldest first: the last one is current."""
     since: str | None = None
     """When the current version was put in service, UTC."""
     batches: Mapping[str, BatchRecord] = field(default_factory=dict)
