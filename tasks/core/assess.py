@@ -13,12 +13,13 @@ import pandas as pd
 
 from tasks.core import drift, performance, persistence
 from tasks.core.batches import Labels, Source
-from tasks.core.contract import frame, sample_rows, validate
+from tasks.core.columns import sample_rows
+from tasks.core.contract import frame, validate
 from tasks.core.errors import DataError, NotFound, VerificationError
-from tasks.core.policy import DriftEvidence, Evidence
+from tasks.core.evidence import DriftEvidence, Evidence
+from tasks.core.gate import LabelledRows, dummy, labelled_rows
 from tasks.core.records import from_dict
 from tasks.core.registry import LoadedVersion
-from tasks.core.training import LabelledRows, dummy, labelled_rows
 from tasks.core.types import (
     Batch,
     BatchRecord,

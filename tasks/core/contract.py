@@ -8,7 +8,7 @@ infinities are counted and read as missing, because scikit-learn refuses them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,16 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.batches import Source
+from tasks.core.columns import EXACT, NUMBER, as_floats, as_numbers, as_text, count_true, decoded, is_number, is_text
 from tasks.core.errors import DataError
 from tasks.core.spec import ChecksSpec, ModelSpec
 from tasks.core.types import Check, Verdict
 
 CATEGORIES = 200
 """Categories that a contract lists; the rest count as `other`."""
-
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?([iI]nf(inity)?|[nN]a[nN])$"
-_EXACT = 2**53
-"""Integers beyond this are not exact as float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +100,21 @@ class _Profile:
 
     def add(self, array: pa.Array, from_text: bool) -> None:
         """One batch's values of this column."""
-        array = _plain(array)
+        array = decoded(array)
         rows, first = len(array), self.rows == 0
         self.types.add("text" if from_text else str(array.type))
         self.booleans &= pa.types.is_boolean(array.type) or array.null_count == rows
-        if _is_text(array.type) or self.as_category:
-            text = _text(array)
-            numeric = _true(pc.match_substring_regex(text, _NUMBER))
+        if is_text(array.type) or self.as_category:
+            text = as_text(array)
+            numeric = count_true(pc.match_substring_regex(text, NUMBER))
             # A text column of a Parquet file holds names even if they look like numbers; a CSV file cannot say so.
             self.words |= not from_text or numeric < rows - text.null_count
             self._count(text, first)
-            array = _numbers(text)
+            array = as_numbers(text)
             nulls = text.null_count
         else:
-            nulls = int(np.isnan(_floats(array)).sum())
-        finite = _floats(array)
+            nulls = int(np.isnan(as_floats(array)).sum())
+        finite = as_floats(array)
         finite = finite[np.isfinite(finite)]
         if finite.size:
             self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
@@ -229,7 +226,7 @@ class _Tally:
     coerced: str | None = None
 
     def add(self, array: pa.Array, from_text: bool) -> None:
-        array, column = _plain(array), self.column
+        array, column = decoded(array), self.column
         if pa.types.is_null(array.type):
             self.nulls += len(array)
             return
@@ -237,7 +234,7 @@ class _Tally:
             if pa.types.is_temporal(array.type) or pa.types.is_nested(array.type):
                 self._reject(array, array)
                 return
-            text = _text(array)
+            text = as_text(array)
             self.nulls += text.null_count
             unseen = text.filter(
                 pc.and_(
@@ -249,20 +246,20 @@ class _Tally:
             if len(unseen) and self.unseen_example is None:
                 self.unseen_example = unseen[0].as_py()
         else:
-            if _is_text(array.type):
+            if is_text(array.type):
                 if not from_text:
                     self._reject(array, array.drop_null())
                     return
-                text = _text(array)
-                fine = pc.fill_null(pc.match_substring_regex(text, _NUMBER), True)
+                text = as_text(array)
+                fine = pc.fill_null(pc.match_substring_regex(text, NUMBER), True)
                 self._reject(text, text.filter(pc.invert(fine)))
-                array = _numbers(text)
-            elif not _is_number(array.type):
+                array = as_numbers(text)
+            elif not is_number(array.type):
                 self._reject(array, array.drop_null())
                 return
-            values = _floats(array)
-            if pa.types.is_integer(array.type) and np.abs(values).max(initial=0) > _EXACT:
-                self._reject(array, array.filter(pa.array(np.abs(values) > _EXACT)))
+            values = as_floats(array)
+            if pa.types.is_integer(array.type) and np.abs(values).max(initial=0) > EXACT:
+                self._reject(array, array.filter(pa.array(np.abs(values) > EXACT)))
             self.nulls += int(np.isnan(values).sum())
             self.infinite += int(np.isinf(values).sum())
             if column.low is not None and column.high is not None:
@@ -395,97 +392,12 @@ def conform(contract: Contract, data: pd.DataFrame) -> pd.DataFrame:
 
 
 def _canonical(column: Column, array: pa.Array) -> np.ndarray:
-    array = _plain(array)
+    array = decoded(array)
     if column.kind == "category":
-        values = _text(array).to_numpy(zero_copy_only=False).astype(object)
+        values = as_text(array).to_numpy(zero_copy_only=False).astype(object)
         values[pd.isna(values)] = np.nan
         return values
-    if _is_text(array.type):
-        array = _numbers(_text(array))
-    values = _floats(array)
+    if is_text(array.type):
+        array = as_numbers(as_text(array))
+    values = as_floats(array)
     return np.where(np.isfinite(values), values, np.nan)
-
-
-def target_values(values: pa.Array, task: str) -> np.ndarray:
-    """Known labels as scikit-learn wants them: float64 for regression; else integers, booleans or text as delivered.
-
-    Raises DataError for labels that fit the task in no lossless way.
-    """
-    values = _plain(values)
-    if _is_text(values.type) and task != "regression":
-        return values.to_numpy(zero_copy_only=False).astype(object)
-    try:
-        if task == "regression":
-            return values.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        if pa.types.is_boolean(values.type):
-            return values.to_numpy(zero_copy_only=False)
-        return values.cast(pa.int64()).to_numpy(zero_copy_only=False)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"The target does not fit task = {task!r}: {str(error).splitlines()[0]}.") from None
-
-
-# --- arrow ---------------------------------------------------------------------------------------------------
-
-
-def _plain(array: pa.Array) -> pa.Array:
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    return array.cast(pa.string()) if pa.types.is_large_string(array.type) else array
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_decimal(kind)
-        or pa.types.is_boolean(kind)
-    )
-
-
-def _text(array: pa.Array) -> pa.Array:
-    """Values as text; a float that holds integers (nulls made it one) reads as those integers."""
-    if pa.types.is_floating(array.type):
-        array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
-        try:
-            array = array.cast(pa.int64())
-        except pa.ArrowInvalid:
-            return array.cast(pa.string())
-    text = array if pa.types.is_string(array.type) else array.cast(pa.string())
-    return pc.utf8_trim_whitespace(text)
-
-
-def _numbers(text: pa.Array) -> pa.Array:
-    """Text as float64, null where it is not a number."""
-    fine = pc.match_substring_regex(text, _NUMBER)
-    return pc.if_else(fine, text, pa.scalar(None, pa.string())).cast(pa.float64())
-
-
-def _floats(array: pa.Array) -> np.ndarray:
-    if pa.types.is_null(array.type):
-        return np.full(len(array), np.nan)
-    if pa.types.is_boolean(array.type):
-        array = array.cast(pa.int8())
-    if pa.types.is_integer(array.type):
-        array = array.cast(pa.float64(), safe=False)
-    elif not pa.types.is_float64(array.type):
-        array = array.cast(pa.float64())
-    return array.to_numpy(zero_copy_only=False)
-
-
-def _true(array: pa.Array) -> int:
-    return int(pc.sum(array).as_py() or 0)
-
-
-def sample_rows(rows: int, limit: int, seed: int) -> np.ndarray:
-    """Sorted row numbers of a seeded sample of at most `limit` rows."""
-    if rows <= limit:
-        return np.arange(rows)
-    return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
-
-
-def concat(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat(parts, ignore_index=True) if len(parts) != 1 else parts[0]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tasks.core.contract import Contract
-from tasks.core.policy import DriftEvidence
+from tasks.core.evidence import DriftEvidence
 from tasks.core.types import Check, Verdict
 
 CLIP = 5.0

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
-import math
 import resource
 import sys
 import time
@@ -17,22 +15,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from tasks.core import drift, performance, persistence
-from tasks.core.batches import Labels, Source
-from tasks.core.contract import Contract, frame, infer, sample_rows, target_values, validate
+from tasks.core.columns import sample_rows
+from tasks.core.contract import Contract, frame, infer, validate
 from tasks.core.errors import DataError, SpecError, TrainingError
+from tasks.core.gate import LabelledRows, compare, features_of, rival_of, split, target_of
 from tasks.core.records import to_dict
 from tasks.core.registry import Candidate, LoadedVersion, TrainingFile
 from tasks.core.spec import ModelSpec
-from tasks.core.types import Batch, Gate, Metric, Verdict
+from tasks.core.types import Gate
 
-FOLD = 5
-"""One row in FOLD of the newest labelled batches is kept for the gate."""
-GATE_ROWS = 100
-"""Rows that the gate needs; folds of earlier batches are added, newest first, until there are as many."""
-GATE_BATCHES = 8
 PROBE_ROWS = 32
 IMPORTANCE_ROWS = 2_000
 
@@ -92,81 +85,6 @@ def build(spec: ModelSpec) -> Any:
     return pipeline
 
 
-def fold_rows(batch: Batch, rows: int) -> np.ndarray:
-    """Row numbers kept for the gate: blake2b(batch digest, row number) mod 5 is 0, so anybody can derive them again."""
-    prefix = hashlib.blake2b(bytes.fromhex(batch.sha256), digest_size=8)
-    kept = []
-    for row in range(rows):
-        mark = prefix.copy()
-        mark.update(row.to_bytes(8, "little"))
-        if int.from_bytes(mark.digest(), "little") % FOLD == 0:
-            kept.append(row)
-    return np.array(kept, dtype=np.int64)
-
-
-# --- data ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LabelledRows:
-    """Rows of one batch that have labels: where they are, and the labels themselves."""
-
-    batch: Batch
-    source: Source
-    rows: np.ndarray
-    """Row numbers, sorted."""
-    target: np.ndarray
-    labels: str
-    """Digest of the joined labels."""
-    total: int
-
-    def part(self, keep: np.ndarray) -> LabelledRows:
-        """The rows whose number is in `keep`."""
-        inside = np.isin(self.rows, keep)
-        return LabelledRows(self.batch, self.source, self.rows[inside], self.target[inside], self.labels, self.total)
-
-    def without(self, leave_out: np.ndarray) -> LabelledRows:
-        return self.part(np.setdiff1d(self.rows, leave_out))
-
-
-def labelled_rows(root: Path, batch: Batch, labels: Labels, task: str) -> LabelledRows:
-    """Raises DataError for labels that do not fit the task."""
-    found = labels.of(batch)
-    known = np.flatnonzero(np.asarray(found.values.is_valid()))
-    target = target_values(found.values.take(pa.array(known)), task)
-    return LabelledRows(batch, Source(root, batch.path), known, target, found.digest, len(found.values))
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """All labelled history, split into rows to learn from and rows kept for the gate."""
-
-    learn: tuple[LabelledRows, ...]
-    gate: tuple[LabelledRows, ...]
-
-
-def split(history: Sequence[LabelledRows]) -> TrainingSet:
-    """Keep the fold of the newest batches for the gate, going back until there are GATE_ROWS of them."""
-    learn, gate, kept = list(history), [], 0
-    for index in range(len(history) - 1, max(-1, len(history) - 1 - GATE_BATCHES), -1):
-        item = history[index]
-        fold = fold_rows(item.batch, item.total)
-        gate.append(item.part(fold))
-        learn[index] = item.without(fold)
-        kept += len(gate[-1].rows)
-        if kept >= GATE_ROWS:
-            break
-    return TrainingSet(tuple(learn), tuple(reversed(gate)))
-
-
-def _features(contract: Contract, parts: Sequence[LabelledRows]) -> pd.DataFrame:
-    return pd.concat([frame(contract, part.source, part.rows) for part in parts], ignore_index=True)
-
-
-def _target(parts: Sequence[LabelledRows]) -> np.ndarray:
-    return np.concatenate([part.target for part in parts])
-
-
 # --- the challenger ------------------------------------------------------------------------------------------
 
 
@@ -194,16 +112,16 @@ def train(
     training = split(history)
     contract = infer([part.source for part in training.learn], spec)
     _consistent(contract, training.learn, spec)
-    features, target = _features(contract, training.learn), _target(training.learn)
+    features, target = features_of(contract, training.learn), target_of(training.learn)
     pipeline = _fit(spec, features, target)
-    kept, truth = _features(contract, training.gate), _target(training.gate)
+    kept, truth = features_of(contract, training.gate), target_of(training.gate)
     try:
         answers = persistence.predict(pipeline, kept) if len(kept) else None
     except Exception as error:
         raise TrainingError(f"The fitted pipeline cannot predict: {type(error).__name__}: {error}") from error
 
-    rivals = _rivals(spec, training, target, champion)
-    gate, metrics, rival_metrics = _compare(spec, answers, truth, rivals, champion)
+    rivals = rival_of(spec, training, target, champion)
+    gate, metrics, rival_metrics = compare(spec, answers, truth, rivals, champion)
     importance = _importance(spec, pipeline, kept, truth)
     windows = _windows(spec, pipeline, contract, training.learn)
     reference = pd.concat(windows, ignore_index=True)
@@ -287,85 +205,6 @@ def _consistent(contract: Contract, parts: Sequence[LabelledRows], spec: ModelSp
     ]
     if problems:
         raise DataError("The training data do not agree with each other:\n" + "\n".join(problems))
-
-
-# --- the gate ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Rival:
-    name: str
-    answers: persistence.Predictions
-    truth: np.ndarray
-    clean: np.ndarray
-    """Gate rows, by position, that this rival never saw."""
-
-
-def _rivals(
-    spec: ModelSpec, training: TrainingSet, target: np.ndarray, champion: LoadedVersion | None
-) -> _Rival | None:
-    """Who has to be beaten: the champion, or for a first version scikit-learn's Dummy."""
-    truth = _target(training.gate)
-    if not len(truth):
-        return None
-    if champion is None:
-        return _Rival("Dummy", dummy(target, spec.task, len(truth)), truth, np.arange(len(truth)))
-    answers, clean, start = [], [], 0
-    seen = {file.batch: file.held_out for file in champion.manifest.training}
-    for part in training.gate:
-        if seen.get(part.batch.id, True):
-            clean.append(np.arange(start, start + len(part.rows)))
-        answers.append(frame(champion.contract, part.source, part.rows))
-        start += len(part.rows)
-    predicted = persistence.predict(champion.pipeline, pd.concat(answers, ignore_index=True))
-    rows = np.concatenate(clean) if clean else np.array([], dtype=int)
-    return _Rival(f"v{champion.version}", predicted, truth, rows)
-
-
-def dummy(target: np.ndarray, task: str, rows: int) -> persistence.Predictions:
-    """What always predicting the usual would answer: class shares, or the median."""
-    from sklearn.dummy import DummyClassifier, DummyRegressor
-
-    model = DummyRegressor(strategy="median") if task == "regression" else DummyClassifier(strategy="prior")
-    return persistence.predict(model.fit(np.zeros((len(target), 1)), target), np.zeros((rows, 1)))
-
-
-def _compare(
-    spec: ModelSpec,
-    answers: persistence.Predictions | None,
-    truth: np.ndarray,
-    rival: _Rival | None,
-    champion: LoadedVersion | None,
-) -> tuple[Gate, dict[str, Metric], dict[str, Metric]]:
-    """Paired on the same rows: refused when worse beyond two standard errors, or below the floor if one is set."""
-    if answers is None or rival is None:
-        return Gate(Verdict.SKIPPED, "no rows were kept for the comparison", 0), {}, {}
-    metrics = performance.metrics(answers, truth, spec.metric, spec.task, spec.seed)
-    rival_metrics = performance.metrics(rival.answers, truth, spec.metric, spec.task, spec.seed)
-    rows = rival.clean
-    if champion and len(rows) < GATE_ROWS:
-        reason = f"only {len(rows)} rows that v{champion.version} has not seen ({GATE_ROWS} needed): it stays"
-        return Gate(Verdict.SKIPPED, reason, len(rows), against=rival.name), metrics, rival_metrics
-    ours = performance.row_losses(answers, truth, spec.task)[rows]
-    theirs = performance.row_losses(rival.answers, truth, spec.task)[rows]
-    difference = float((ours - theirs).mean())
-    error = float((ours - theirs).std(ddof=1) / math.sqrt(len(rows))) if len(rows) > 1 else math.inf
-    flips = None
-    if spec.task != "regression" and champion:
-        flips = float(((rival.answers.values == truth) & (answers.values != truth))[rows].mean())
-    better = "better" if difference < 0 else "not worse"
-    verdict, reason = Verdict.PASS, f"{better} than {rival.name} on {len(rows):,} rows that neither has seen"
-    floor, reached = spec.policy.metric_floor, metrics.get(spec.metric)
-    if champion is None and difference >= 0:
-        verdict, reason = Verdict.FAIL, f"loses {difference:.4g} a row more than always predicting the usual"
-    elif champion is not None and difference > 2 * error:
-        verdict = Verdict.FAIL
-        reason = f"worse than {rival.name} by {difference:.4g} a row on {len(rows):,} rows, beyond two standard errors"
-    elif floor is not None and (reached is None or reached.value < floor):
-        shown = f"{reached.value:.4g}" if reached else "undefined"
-        verdict, reason = Verdict.FAIL, f"{spec.metric} is {shown}, below the floor of {floor:g}"
-    finite = error if math.isfinite(error) else None
-    return Gate(verdict, reason, len(rows), difference, finite, rival.name, flips), metrics, rival_metrics
 
 
 # --- what drift checks will need -----------------------------------------------------------------------------

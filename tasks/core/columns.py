@@ -1,0 +1,91 @@
+"""Arrow columns as the three kinds that pipelines see: numbers and booleans as float64, categories as text."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.core.errors import DataError
+
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?([iI]nf(inity)?|[nN]a[nN])$"
+EXACT = 2**53
+"""Integers beyond this are not exact as float64."""
+
+
+def decoded(array: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    return array.cast(pa.string()) if pa.types.is_large_string(array.type) else array
+
+
+def is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def is_number(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
+    )
+
+
+def as_text(array: pa.Array) -> pa.Array:
+    """Values as text; a float that holds integers (nulls made it one) reads as those integers."""
+    if pa.types.is_floating(array.type):
+        array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
+        try:
+            array = array.cast(pa.int64())
+        except pa.ArrowInvalid:
+            return array.cast(pa.string())
+    text = array if pa.types.is_string(array.type) else array.cast(pa.string())
+    return pc.utf8_trim_whitespace(text)
+
+
+def as_numbers(text: pa.Array) -> pa.Array:
+    """Text as float64, null where it is not a number."""
+    fine = pc.match_substring_regex(text, NUMBER)
+    return pc.if_else(fine, text, pa.scalar(None, pa.string())).cast(pa.float64())
+
+
+def as_floats(array: pa.Array) -> np.ndarray:
+    if pa.types.is_null(array.type):
+        return np.full(len(array), np.nan)
+    if pa.types.is_boolean(array.type):
+        array = array.cast(pa.int8())
+    if pa.types.is_integer(array.type):
+        array = array.cast(pa.float64(), safe=False)
+    elif not pa.types.is_float64(array.type):
+        array = array.cast(pa.float64())
+    return array.to_numpy(zero_copy_only=False)
+
+
+def count_true(array: pa.Array) -> int:
+    return int(pc.sum(array).as_py() or 0)
+
+
+def target_values(values: pa.Array, task: str) -> np.ndarray:
+    """Known labels as scikit-learn wants them: float64 for regression; else integers, booleans or text as delivered.
+
+    Raises DataError for labels that fit the task in no lossless way.
+    """
+    values = decoded(values)
+    if is_text(values.type) and task != "regression":
+        return values.to_numpy(zero_copy_only=False).astype(object)
+    try:
+        if task == "regression":
+            return values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        if pa.types.is_boolean(values.type):
+            return values.to_numpy(zero_copy_only=False)
+        return values.cast(pa.int64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"The target does not fit task = {task!r}: {str(error).splitlines()[0]}.") from None
+
+
+def sample_rows(rows: int, limit: int, seed: int) -> np.ndarray:
+    """Sorted row numbers of a seeded sample of at most `limit` rows."""
+    if rows <= limit:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))

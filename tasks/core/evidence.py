@@ -1,0 +1,98 @@
+"""What the rules may look at, and the economic interval that follows from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from tasks.core.spec import PolicySpec
+from tasks.core.types import Comparison, LossPoint, Request
+
+DECAY, PRIOR_WEIGHT, PRIOR_SLOPE = 0.9, 4.0, 0.01
+"""The staleness slope: weights of older observations, and a prior worth four of them at 1 % of the loss a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class DriftEvidence:
+    """What moved, and how much of the model rests on it."""
+
+    drifted: tuple[str, ...] = ()
+    """Columns beyond their thresholds, most important first."""
+    weight: float = 0.0
+    """Their share of the measured importance, 0 to 1."""
+    prediction: bool = False
+    """The distribution of the predictions moved beyond its threshold."""
+    measured: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything the rules may look at. Counts are of usable labelled batches unless they say rows."""
+
+    request: Request = field(default_factory=Request)
+    pending: int = 0
+    """Batches to decide on, broken ones left out."""
+    blocked: tuple[str, ...] = ()
+    """Batches set aside as structurally broken."""
+    current: int | None = None
+    predecessor: int | None = None
+    predecessor_ready: bool = False
+    """It is not barred, loads, and accepts the data."""
+    labelled_rows: int = 0
+    new_batches: int = 0
+    """Labelled since the data end of the last attempt: the age."""
+    new_rows: int = 0
+    cooldown: int = 0
+    losses: tuple[LossPoint, ...] = ()
+    """Of champion and predecessor on batches they had not been trained on, oldest first."""
+    comparisons: tuple[Comparison, ...] = ()
+    newest: str | None = None
+    """The newest labelled batch, if this run brought its labels."""
+    dummy_loss: float | None = None
+    """On that batch, of always predicting what was usual in training."""
+    suspect: str | None = None
+    """A batch held out by an earlier run."""
+    changes: tuple[str, ...] = ()
+    """What about the content goes beyond its calibrated tolerance, one sentence each."""
+    accepted: tuple[str, ...] = ()
+    drift: DriftEvidence = field(default_factory=DriftEvidence)
+    labels_late: bool = False
+    """No labels arrived for the batches decided since the last labels."""
+
+    def losses_of(self, version: int | None) -> list[LossPoint]:
+        return [point for point in self.losses if point.version == version]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """The economic interval between retrains."""
+
+    batches: float | None
+    """Labelled batches; None: never."""
+    slope: float
+    """Loss that one more batch of age adds to every later batch."""
+    base: float
+    """Mean loss of the champion over its last few batches."""
+    capped: bool
+    """`max_age` decided, not evidence of staleness."""
+
+
+def interval(evidence: Evidence, policy: PolicySpec) -> Interval:
+    """k* = sqrt(2 C / s): least cost per batch of C/k for retraining plus s k/2 for being stale.
+
+    C = retrain_cost x base; s is the staleness slope, from paired losses of champion and predecessor on the same rows,
+    shrunk towards PRIOR_SLOPE x base. (The economic order quantity, Harris 1913, with staleness as the holding cost.)
+    """
+    recent = (evidence.losses_of(evidence.current) or list(evidence.losses))[-4:]
+    base = sum(point.mean for point in recent) / len(recent) if recent else 0.0
+    weighted = [(DECAY**i, item) for i, item in enumerate(reversed(evidence.comparisons))]
+    gains = sum(w * item.gain for w, item in weighted) + PRIOR_WEIGHT * PRIOR_SLOPE * base
+    gaps = sum(w * item.gap for w, item in weighted) + PRIOR_WEIGHT
+    slope = gains / gaps
+    cap = None if policy.max_age == "never" else float(policy.max_age)
+    if slope <= 0 or base <= 0:
+        return Interval(cap, slope, base, capped=True)
+    best = max(1.0, math.sqrt(2 * policy.retrain_cost * base / slope))
+    if cap is not None and best >= cap:
+        return Interval(cap, slope, base, capped=True)
+    return Interval(best, slope, base, capped=False)
