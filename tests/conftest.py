@@ -1,0 +1,115 @@
+"""Shared harness: a small model in a root of its own, and one embedded Prefect server for the whole session."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Prefect reads its environment once, when it is imported; a test run must not touch the user's own home or server.
+os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="ror-tests-")
+for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "ROR_STORE", "ROR_ROOT"):
+    os.environ.pop(name, None)
+from flows import launch
+
+launch.configure(verbose=False)
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks.core.workspace import Workspace
+
+STREAMS = Path(os.environ.get("ROR_STREAMS", Path(__file__).resolve().parents[2] / "shared" / "streams"))
+"""Real streams, where they are at hand; tests that need them say so and skip elsewhere."""
+
+
+@dataclass
+class Model:
+    """A small binary model in a root of its own: deliver files, then run."""
+
+    root: Path
+    name: str = "loans"
+
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace.open(self.root, self.name)
+
+    @property
+    def batches(self) -> Path:
+        return self.root / "data" / self.name / "batches"
+
+    @property
+    def labels(self) -> Path:
+        return self.root / "data" / self.name / "labels"
+
+    def write_spec(self, extra: str = "", *, late_labels: bool = False, task: str = "binary") -> None:
+        labels = f'labels = "data/{self.name}/labels/*"' if late_labels else ""
+        text = (
+            f'task = "{task}"\ntarget = "y"\nkey = "id"\nowner = "tests"\npurpose = "tests"\n'
+            f'[data]\nbatches = "data/{self.name}/batches/*"\n{labels}\n{extra}\n'
+        )
+        path = self.root / "deployments" / f"{self.name}.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def deliver(self, batch: str, frame: pd.DataFrame | None = None, *, rows: int = 600, **changes: Any) -> Path:
+        """Put a batch in place; `changes` go to `make_rows`."""
+        self.batches.mkdir(parents=True, exist_ok=True)
+        frame = make_rows(rows, seed=int(batch), **changes) if frame is None else frame
+        path = self.batches / f"{batch}.parquet"
+        frame.to_parquet(path, index=False)
+        return path
+
+
+def make_rows(rows: int = 600, seed: int = 0, *, shift: float = 0.0, flip: float = 0.0) -> pd.DataFrame:
+    """Rows of a mixed, learnable problem: `shift` moves a feature, `flip` inverts the relation for that share of rows."""
+    rng = np.random.default_rng(seed)
+    income = rng.normal(shift, 1.0, rows)
+    age = rng.integers(18, 80, rows)
+    city = rng.choice(["Oslo", "Bergen", "Tromsø"], rows, p=[0.6, 0.3, 0.1])
+    signal = 1.5 * income + 0.03 * (age - 45) + (city == "Bergen")
+    answer = signal + rng.logistic(0, 1, rows) > 0
+    answer ^= rng.random(rows) < flip
+    income[rng.random(rows) < 0.05] = np.nan
+    return pd.DataFrame(
+        {
+            "id": [f"{seed}-{row}" for row in range(rows)],
+            "income": income,
+            "age": age,
+            "city": city,
+            "member": rng.random(rows) < 0.5,
+            "y": answer.astype(int),
+        }
+    )
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    """A binary model with labels in its batches and no data yet."""
+    made = Model(tmp_path)
+    made.write_spec()
+    return made
+
+
+@pytest.fixture(scope="session")
+def prefect() -> Iterator[None]:
+    """One embedded Prefect server for every flow test of the session, without heartbeats."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    with (
+        prefect_test_harness(server_startup_timeout=120),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
+        yield
+
+
+@pytest.fixture
+def streams() -> Path:
+    if not (STREAMS / "elec2.parquet").exists():
+        pytest.skip(f"the real streams are not at {STREAMS} (set ROR_STREAMS)")
+    return STREAMS
