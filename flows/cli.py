@@ -15,7 +15,8 @@ from tasks.core import views
 from tasks.core.errors import NotFound, RorError, SpecError
 from tasks.core.records import from_dict, to_dict
 from tasks.core.spec import models
-from tasks.core.types import Decided, Outcome, State
+from tasks.core.types import Decided, Outcome, Request, State
+from tasks.core.work import check_request
 from tasks.core.workspace import Workspace
 
 app = typer.Typer(
@@ -64,8 +65,7 @@ def run(
     """Check what arrived, decide, and carry it out."""
     from flows import launch
 
-    if action is not ActionChoice.auto and not reason:
-        raise SpecError("ror run", [f"--action {action.value} needs --reason: the history says why"])
+    check_request(Request(action=action.value, reason=reason))
     workspace = _workspace(root, model)
     before = workspace.ledger.head().state
     with terminal.working(f"{model}: checking and deciding ..."), launch.prefect_ready(verbose=verbose):

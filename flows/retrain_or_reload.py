@@ -21,7 +21,7 @@ from tasks.core.ledger import Lease
 from tasks.core.policy import decide
 from tasks.core.records import from_dict
 from tasks.core.types import Action, Decided, Event, Outcome, Request
-from tasks.core.work import Work, find_work, pending_names
+from tasks.core.work import Work, check_request, find_work, pending_names
 from tasks.core.workspace import Workspace
 from tasks.load import load_current
 from tasks.predict import predict_batch
@@ -55,6 +55,7 @@ def retrain_or_reload(
     """Decide whether the model's current version is reloaded or a new one is trained, and carry it out."""
     workspace = Workspace.open(root, model)
     request = Request(action, reason, actor or _actor(), batch)
+    check_request(request)
     work = find_work(workspace, request, workspace.ledger.head().state)
     with tempfile.TemporaryDirectory(prefix="ror-") as folder:
         pages = Path(folder)

@@ -247,19 +247,21 @@ class _Tally:
                 self.unseen_example = unseen[0].as_py()
         else:
             if is_text(array.type):
-                if not from_text:
-                    self._reject(array, array.drop_null())
-                    return
                 text = as_text(array)
-                fine = pc.fill_null(pc.match_substring_regex(text, NUMBER), True)
-                self._reject(text, text.filter(pc.invert(fine)))
+                words = text.filter(pc.invert(pc.fill_null(pc.match_substring_regex(text, NUMBER), True)))
+                if not from_text:
+                    # A Parquet file that declares text here was written in another way than the training data.
+                    self._reject(text.drop_null(), words)
+                    return
+                self._reject(words, words)
                 array = as_numbers(text)
             elif not is_number(array.type):
-                self._reject(array, array.drop_null())
+                self._reject(array.drop_null(), array.drop_null())
                 return
             values = as_floats(array)
             if pa.types.is_integer(array.type) and np.abs(values).max(initial=0) > EXACT:
-                self._reject(array, array.filter(pa.array(np.abs(values) > EXACT)))
+                large = array.filter(pa.array(np.abs(values) > EXACT))
+                self._reject(large, large)
             self.nulls += int(np.isnan(values).sum())
             self.infinite += int(np.isinf(values).sum())
             if column.low is not None and column.high is not None:
@@ -267,10 +269,10 @@ class _Tally:
         if not from_text and str(array.type) not in column.type:
             self.coerced = f"{column.name}: {array.type} read as {column.kind}"
 
-    def _reject(self, array: pa.Array, bad: pa.Array) -> None:
+    def _reject(self, bad: pa.Array, telling: pa.Array) -> None:
         self.bad += len(bad)
         if self.example is None and len(bad):
-            self.example = repr(bad[0].as_py())
+            self.example = repr((telling if len(telling) else bad)[0].as_py())
 
     def problem(self, rows: int, private: bool) -> str | None:
         name, kind = self.column.name, self.column.kind

@@ -115,7 +115,8 @@ def _last_decision(ledger: Ledger, state: State) -> Decided | None:
 def headline(decided: Decided, model: str) -> str:
     """The decision in one sentence."""
     version = f"v{decided.in_service.version}" if decided.in_service else "no version"
-    window = ", ".join(batch.id for batch in decided.window) or "no new batch"
+    names = [batch.id for batch in decided.window] or [item.batch for item in decided.blocked]
+    window = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}" if names else "no new batch"
     return f"{model} · {window}: {decided.outcome.value} — {version} in service. {decided.decision.reasons[0]}."
 
 
@@ -123,10 +124,10 @@ def sentences(decided: Decided) -> list[str]:
     """What else a person must know, one line each."""
     lines = [f"{reason}." for reason in decided.decision.reasons[1:]]
     for item in decided.blocked:
-        lines += [f"{item.batch} is set aside: {problem}." for problem in item.problems]
+        lines += [f"{item.batch} is set aside: {problem.rstrip('.')}." for problem in item.problems]
     if attempt := decided.attempt:
         if attempt.gate:
-            lines.append(f"v{attempt.version} against {attempt.gate.against}: {attempt.gate.reason}.")
+            lines.append(f"v{attempt.version} {attempt.outcome}: {attempt.gate.reason}.")
         if attempt.reason:
             lines.append(attempt.reason)
     if decided.outcome is Outcome.KEPT and decided.in_service and attempt and attempt.outcome == "registered":

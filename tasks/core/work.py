@@ -28,6 +28,12 @@ class Work:
     """Sequence number of the event that answered this very question already."""
 
 
+def check_request(request: Request) -> None:
+    """Raises SpecError for an action that is asked for without a reason: the history says why."""
+    if request.action != "auto" and not (request.reason or "").strip():
+        raise SpecError(f"action {request.action}", ["it needs a reason, for the history: --reason '...'"])
+
+
 def find_work(workspace: Workspace, request: Request, state: State) -> Work:
     """Raises SpecError when the requested batch does not exist."""
     batches = find_batches(workspace.root, workspace.spec)

@@ -1,0 +1,366 @@
+"""The main flow, run for real on an embedded Prefect server."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+
+from flows import launch
+from tasks.core import views
+from tasks.core.errors import CorruptObject, SpecError
+from tasks.core.ledger import Lease
+from tasks.core.records import from_dict
+from tasks.core.types import Decided, Outcome
+from tests.conftest import Model, make_rows
+
+pytestmark = pytest.mark.usefixtures("prefect")
+
+
+def run(model: Model, **parameters: str) -> launch.Result:
+    return launch.run(model.root, model.name, **parameters)
+
+
+def decided(model: Model) -> Decided:
+    state = model.workspace.ledger.head().state
+    assert state.decided is not None
+    return from_dict(Decided, model.workspace.ledger.event(state.decided.seq).body)
+
+
+def serving(model: Model) -> int | None:
+    current = model.workspace.ledger.head().state.current
+    return current.version if current else None
+
+
+@pytest.fixture
+def trained(model: Model) -> Model:
+    """A model with v1 in service, trained on one batch."""
+    model.deliver("001")
+    assert run(model).outcome is Outcome.RETRAINED
+    return model
+
+
+def test_first_run_trains_and_second_reloads(trained: Model) -> None:
+    """With enough labels the first run trains v1; a batch like the first leaves it in service."""
+    trained.deliver("002")
+    assert run(trained).outcome is Outcome.RELOADED
+    assert serving(trained) == 1
+
+
+def test_waits_for_labels(model: Model) -> None:
+    """Without labels there is nothing to train on: the run holds, and trains as soon as they arrive."""
+    model.write_spec(late_labels=True)
+    first, second = make_rows(seed=1), make_rows(seed=2)
+    model.deliver("001", first.drop(columns="y"))
+    assert run(model).outcome is Outcome.HELD
+    assert serving(model) is None
+    assert not (model.root / "data/loans/predictions").exists()
+
+    model.labels.mkdir(parents=True)
+    first[["id", "y"]].sample(frac=1, random_state=0).to_csv(model.labels / "001.csv", index=False)
+    model.deliver("002", second.drop(columns="y"))
+    assert run(model).outcome is Outcome.RETRAINED
+    manifest, _ = model.workspace.registry.manifest(model.name, 1)
+    assert [file.batch for file in manifest.training] == ["001"]
+    assert sorted(path.stem for path in (model.root / "data/loans/predictions").iterdir()) == ["002"]
+
+
+def test_predictions_have_key_answer_version_and_run(trained: Model) -> None:
+    """Every row of a decided batch is predicted once, by the version that the decision left in service."""
+    batch = trained.deliver("002")
+    run(trained)
+    written = pd.read_parquet(trained.root / "data/loans/predictions/002.parquet")
+    assert list(written.columns) == ["id", "prediction", "probability", "version", "run"]
+    assert written["id"].tolist() == pd.read_parquet(batch)["id"].tolist()
+    assert set(written["version"]) == {1}
+    pipeline = joblib.load(trained.root / "artifacts/loans/versions/00000001/pipeline.joblib")
+    frame = pd.read_parquet(batch)[["income", "age", "city", "member"]]
+    frame = frame.astype({"age": float, "member": float})
+    assert np.array_equal(pipeline.predict_proba(frame)[:, 1], written["probability"])
+
+
+def test_same_question_same_answer(trained: Model) -> None:
+    """A run with nothing new appends nothing, returns the decision, and completes effects that are missing."""
+    head = trained.workspace.ledger.head().seq
+    predictions = trained.root / "data/loans/predictions/001.parquet"
+    before = predictions.read_bytes()
+    predictions.unlink()
+    assert run(trained).outcome is Outcome.RETRAINED
+    assert trained.workspace.ledger.head().seq == head
+    assert trained.workspace.registry.versions(trained.name) == [1]
+    assert predictions.read_bytes() == before
+
+
+def test_old_versions_are_never_touched(trained: Model) -> None:
+    """Ten more runs, retrains among them, leave every byte of v1 as it was."""
+    folder = trained.root / "artifacts/loans/versions/00000001"
+
+    def hashes() -> dict[str, str]:
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+    before, outcomes = hashes(), []
+    for number in range(2, 12):
+        trained.deliver(f"{number:03d}", shift=0.3 * number, rows=400)
+        outcomes.append(run(trained).outcome)
+    assert Outcome.RETRAINED in outcomes
+    assert hashes() == before
+    assert {"claim.json", "pipeline.joblib", "contract.json", "reference.parquet", "probe.parquet", "manifest.json",
+            "calibration.json", "evaluation.json"} == set(before)  # fmt: skip
+
+
+# --- broken data ----------------------------------------------------------------------------------------------
+
+
+def without_column(path: Path) -> None:
+    make_rows(seed=2).drop(columns=["income", "city"]).to_parquet(path)
+
+
+def words_for_numbers(path: Path) -> None:
+    frame = make_rows(seed=2)
+    frame["age"] = frame["age"].astype(str).where(frame.index != 7, "unknown")
+    frame.to_parquet(path)
+
+
+def empty(path: Path) -> None:
+    make_rows(seed=2).head(0).to_parquet(path)
+
+
+def wholly_null(path: Path) -> None:
+    make_rows(seed=2).assign(income=np.nan).to_parquet(path)
+
+
+def cut_parquet(path: Path) -> None:
+    make_rows(seed=2).to_parquet(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def cut_csv(path: Path) -> None:
+    text = make_rows(seed=2).to_csv(index=False)
+    path.write_text(text[: len(text) // 2].rsplit(",", 1)[0])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "ending", "named"),
+    [
+        (without_column, "parquet", ["'income'", "'city'"]),
+        (words_for_numbers, "parquet", ["'age'", "'unknown'"]),
+        (empty, "parquet", ["no rows"]),
+        (wholly_null, "parquet", ["'income'", "missing"]),
+        (cut_parquet, "parquet", ["002.parquet", "cut short"]),
+        (cut_csv, "csv", ["002.csv", "cut short"]),
+    ],
+)
+def test_broken_batch_is_set_aside(
+    trained: Model, spoil: Callable[[Path], None], ending: str, named: list[str]
+) -> None:
+    """A broken batch ends Blocked with exit code 3 and says why; v1 stays, good batches proceed, nothing is lost."""
+    broken = trained.batches / f"002.{ending}"
+    spoil(broken)
+    content = broken.read_bytes()
+    result = run(trained)
+    assert (result.outcome, result.exit_code) == (Outcome.BLOCKED, 3)
+    said = "\n".join(views.sentences(decided(trained)))
+    assert all(word in said for word in named), said
+    assert serving(trained) == 1
+
+    trained.deliver("003")
+    assert run(trained).outcome is Outcome.RELOADED
+    assert (trained.root / "data/loans/predictions/003.parquet").exists()
+    assert not (trained.root / "data/loans/predictions/002.parquet").exists()
+    assert broken.read_bytes() == content
+
+    broken.unlink()
+    trained.deliver("002")
+    assert run(trained).outcome in (Outcome.RELOADED, Outcome.RETRAINED)
+    assert (trained.root / "data/loans/predictions/002.parquet").exists()
+
+
+def test_broken_and_good_batches_together(trained: Model) -> None:
+    """One broken batch among pending ones makes the run Blocked, and the good one is decided and predicted."""
+    without_column(trained.batches / "002.parquet")
+    trained.deliver("003")
+    assert run(trained).outcome is Outcome.BLOCKED
+    assert [batch.id for batch in decided(trained).window] == ["003"]
+    assert (trained.root / "data/loans/predictions/003.parquet").exists()
+
+
+def test_decided_batch_with_other_bytes_is_an_alarm(trained: Model) -> None:
+    """A batch that was decided on and then changes on disk blocks the run and is never trained on unnoticed."""
+    make_rows(seed=99).to_parquet(trained.batches / "001.parquet")
+    assert run(trained).outcome is Outcome.BLOCKED
+    assert "other bytes" in "\n".join(views.sentences(decided(trained)))
+
+
+# --- failures leave the current version in service ------------------------------------------------------------
+
+
+def test_flipped_byte_is_refused(trained: Model) -> None:
+    """One flipped byte in the model file ends the run with exit code 4; the lease is free again."""
+    path = trained.root / "artifacts/loans/versions/00000001/pipeline.joblib"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    trained.deliver("002")
+    trained_again = Model(trained.root)
+    from tasks.core import registry
+
+    registry._LOADED.clear()  # as in a new process
+    with pytest.raises(CorruptObject, match=r"pipeline\.joblib is damaged") as caught:
+        run(trained_again)
+    assert caught.value.exit_code == 4
+    head = trained.workspace.ledger.head()
+    assert head.state.lease is None
+    assert serving(trained) == 1
+
+
+def test_failing_fit_keeps_the_current_version(trained: Model) -> None:
+    """A pipeline that cannot be fitted ends RetrainFailed with exit code 5, says why, and v1 still predicts."""
+    trained.write_spec('[pipeline]\nfactory = "tests.flows.pipelines:broken"')
+    trained.deliver("002")
+    result = run(trained, action="retrain", reason="a new pipeline")
+    assert (result.outcome, result.exit_code) == (Outcome.RETRAIN_FAILED, 5)
+    assert "no such strategy" in "\n".join(views.sentences(decided(trained)))
+    assert serving(trained) == 1
+    assert set(pd.read_parquet(trained.root / "data/loans/predictions/002.parquet")["version"]) == {1}
+
+
+def test_gate_refuses_a_worse_challenger(trained: Model) -> None:
+    """A challenger that always predicts one class is registered, refused by the gate, and never served."""
+    trained.write_spec('[pipeline]\nfactory = "tests.flows.pipelines:constant"')
+    trained.deliver("002")
+    assert run(trained, action="retrain", reason="try it").outcome is Outcome.KEPT
+    assert trained.workspace.registry.versions(trained.name) == [1, 2]
+    assert serving(trained) == 1
+    attempt = decided(trained).attempt
+    assert attempt is not None and attempt.outcome == "refused"
+
+
+def test_approval_waits(trained: Model) -> None:
+    """With promotion = "approve" the challenger waits, and the champion goes on serving."""
+    trained.write_spec('[policy]\npromotion = "approve"')
+    trained.deliver("002")
+    assert run(trained, action="retrain", reason="try it").outcome is Outcome.AWAITING_APPROVAL
+    assert serving(trained) == 1
+    assert [served.version for served in trained.workspace.ledger.head().state.waiting] == [2]
+
+
+def test_by_hand_needs_a_reason(trained: Model) -> None:
+    """An action asked for by hand without a reason is refused before anything is recorded."""
+    head = trained.workspace.ledger.head().seq
+    with pytest.raises(SpecError, match="reason"):
+        run(trained, action="retrain")
+    assert trained.workspace.ledger.head().seq == head
+
+
+# --- two runs, killed runs ------------------------------------------------------------------------------------
+
+
+def test_second_run_is_skipped(trained: Model) -> None:
+    """While another run holds the lease, a run ends Skipped, names it, and decides nothing."""
+    trained.deliver("002")
+    with Lease(trained.workspace.ledger, run="the-first-run", key="k", actor="tests", reason=""):
+        result = run(trained)
+    assert result.outcome is Outcome.SKIPPED
+    assert "the-first-run" in result.message
+    assert result.exit_code == 0
+    assert "002" not in trained.workspace.ledger.head().state.batches
+    assert run(trained).outcome is Outcome.RELOADED
+
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    from flows import launch
+    from tasks.core.ledger import Lease
+    Lease.commit = lambda self, build: os.kill(os.getpid(), signal.SIGKILL)
+    with launch.prefect_ready():
+        launch.run(Path(sys.argv[1]), "loans")
+"""
+
+
+@pytest.mark.slow
+def test_killed_after_registering_is_adopted(model: Model) -> None:
+    """Killed between register and decide, the same question adopts the registered version instead of fitting again."""
+    model.deliver("001")
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(KILLED), str(model.root)], start_new_session=True)
+    assert process.wait(120) == -signal.SIGKILL
+    os.killpg(process.pid, signal.SIGKILL)  # the embedded server that it left behind
+    manifest = model.root / "artifacts/loans/versions/00000001/manifest.json"
+    before = manifest.read_bytes()
+    assert serving(model) is None
+
+    assert run(model).outcome is Outcome.RETRAINED
+    assert model.workspace.registry.versions(model.name) == [1]
+    assert serving(model) == 1
+    assert manifest.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_two_processes_at_once(model: Model) -> None:
+    """Of two runs started together one decides; the other ends Skipped or finds the question answered."""
+    model.deliver("001", rows=20_000)
+    command = [sys.executable, "-m", "flows.cli", "run", model.name, "--root", str(model.root), "--json"]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    second = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    outputs = [process.communicate(timeout=240)[0] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), outputs
+    assert model.workspace.registry.versions(model.name) == [1]
+    kinds = [event.event for event in model.workspace.ledger.events()]
+    assert kinds.count("decided") == 1
+
+
+@pytest.mark.slow
+def test_interrupt_frees_the_lease(model: Model) -> None:
+    """Ctrl-C in the middle of a fit exits 130, leaves no decision, and the next run goes on at once."""
+    model.deliver("001", rows=200_000)
+    command = [sys.executable, "-m", "flows.cli", "run", model.name, "--root", str(model.root)]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    _wait_for(lambda: model.workspace.ledger.head().state.lease is not None)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    head = model.workspace.ledger.head()
+    assert head.state.lease is None
+    assert head.state.decided is None
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+# --- real streams ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stream", "task"), [("elec2", "binary"), ("bike", "regression")])
+def test_twenty_batches_of_a_real_stream(tmp_path: Path, streams: Path, stream: str, task: str) -> None:
+    """Twenty batches of a real stream run through: decisions of several kinds, every batch predicted or held."""
+    model = Model(tmp_path, stream)
+    model.write_spec(task=task)
+    spec = model.root / "deployments" / f"{stream}.toml"
+    spec.write_text(spec.read_text().replace('key = "id"\n', ""))
+    frame = pd.read_parquet(streams / f"{stream}.parquet")
+    outcomes = {}
+    for number, part in list(frame.groupby("batch"))[:20]:
+        model.deliver(f"{number:03d}", part.drop(columns="batch"))
+        outcomes[number] = run(model).outcome
+    assert {Outcome.RELOADED, Outcome.RETRAINED} <= set(outcomes.values())
+    assert not any(outcome.failed for outcome in outcomes.values())
+    predicted = sorted(path.stem for path in (model.root / "data" / stream / "predictions").iterdir())
+    held = [number for number in outcomes if f"{number:03d}" not in predicted]
+    assert all(outcomes[number] is Outcome.HELD for number in held)
