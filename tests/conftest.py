@@ -66,7 +66,7 @@ class Model:
 
 
 def make_rows(rows: int = 600, seed: int = 0, *, shift: float = 0.0, flip: float = 0.0) -> pd.DataFrame:
-    """Rows of a mixed, learnable problem: `shift` moves a feature, `flip` inverts the relation for that share of rows."""
+    """A mixed, learnable problem: `shift` moves a feature, `flip` inverts the relation for that share of rows."""
     rng = np.random.default_rng(seed)
     income = rng.normal(shift, 1.0, rows)
     age = rng.integers(18, 80, rows)

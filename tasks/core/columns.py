@@ -8,7 +8,10 @@ import pyarrow.compute as pc
 
 from tasks.core.errors import DataError
 
-NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?([iI]nf(inity)?|[nN]a[nN])$"
+BOOLEAN = r"^(?i:true|false)$"
+NUMBER = rf"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?([iI]nf(inity)?|[nN]a[nN])$|{BOOLEAN}"
+"""What reads as a number in a text file; `true` and `false` are 1 and 0, as they are in a Parquet file."""
+
 EXACT = 2**53
 """Integers beyond this are not exact as float64."""
 
@@ -46,8 +49,10 @@ def as_text(array: pa.Array) -> pa.Array:
 
 def as_numbers(text: pa.Array) -> pa.Array:
     """Text as float64, null where it is not a number."""
-    fine = pc.match_substring_regex(text, NUMBER)
-    return pc.if_else(fine, text, pa.scalar(None, pa.string())).cast(pa.float64())
+    fine = pc.if_else(pc.match_substring_regex(text, NUMBER), text, pa.scalar(None, pa.string()))
+    lower = pc.utf8_lower(fine)
+    digits = pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", fine))
+    return digits.cast(pa.float64())
 
 
 def as_floats(array: pa.Array) -> np.ndarray:

@@ -18,7 +18,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.batches import Source
-from tasks.core.columns import EXACT, NUMBER, as_floats, as_numbers, as_text, count_true, decoded, is_number, is_text
+from tasks.core.columns import (
+    BOOLEAN,
+    EXACT,
+    NUMBER,
+    as_floats,
+    as_numbers,
+    as_text,
+    count_true,
+    decoded,
+    is_number,
+    is_text,
+)
 from tasks.core.errors import DataError
 from tasks.core.spec import ChecksSpec, ModelSpec
 from tasks.core.types import Check, Verdict
@@ -103,7 +114,6 @@ class _Profile:
         array = decoded(array)
         rows, first = len(array), self.rows == 0
         self.types.add("text" if from_text else str(array.type))
-        self.booleans &= pa.types.is_boolean(array.type) or array.null_count == rows
         if is_text(array.type) or self.as_category:
             text = as_text(array)
             numeric = count_true(pc.match_substring_regex(text, NUMBER))
@@ -112,8 +122,10 @@ class _Profile:
             self._count(text, first)
             array = as_numbers(text)
             nulls = text.null_count
+            self.booleans &= count_true(pc.match_substring_regex(text, BOOLEAN)) == rows - nulls
         else:
             nulls = int(np.isnan(as_floats(array)).sum())
+            self.booleans &= pa.types.is_boolean(array.type) or nulls == rows
         finite = as_floats(array)
         finite = finite[np.isfinite(finite)]
         if finite.size:

@@ -1,0 +1,159 @@
+"""The command line: what it prints, its JSON keys and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from flows import cli, launch
+from tests.conftest import Model, make_rows
+
+pytestmark = pytest.mark.usefixtures("prefect")
+
+
+class Ror:
+    """Calls `ror` in this process, and remembers what it said."""
+
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+        self._root, self._capsys, self._monkeypatch = root, capsys, monkeypatch
+        self.out = self.err = ""
+
+    def __call__(self, *words: str) -> int:
+        self._monkeypatch.setattr(sys, "argv", ["ror", *words, "--root", str(self._root)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        self.out, self.err = self._capsys.readouterr()
+        return int(ended.value.code or 0)
+
+    def json(self, *words: str) -> Any:
+        assert self(*words, "--json") == 0, self.err
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def ror(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ror:
+    return Ror(tmp_path, capsys, monkeypatch)
+
+
+@pytest.fixture
+def trained(model: Model) -> Model:
+    model.deliver("001")
+    launch.run(model.root, model.name)
+    return model
+
+
+def test_status_without_a_version(model: Model, ror: Ror) -> None:
+    """Before the first version, status says so with null, and names the batches that wait."""
+    model.deliver("001")
+    status = ror.json("status", "loans")
+    assert status["version"] is None
+    assert status["pending_batches"] == ["001"]
+    assert status["trained_on"] is None
+
+
+def test_status_answers_the_five_questions(trained: Model, ror: Ror) -> None:
+    """Which version, since when, by which decision, trained on which data, justified by which metrics."""
+    status = ror.json("status", "loans")
+    assert {"model", "version", "since", "decision", "reasons", "metrics", "trained_on", "pending_batches",
+            "waiting"} <= set(status)  # fmt: skip
+    assert (status["model"], status["version"], status["decision"]) == ("loans", 1, "retrain")
+    assert set(status["trained_on"]) == {"rows", "batches", "sha256"}
+    assert status["trained_on"]["batches"] == ["001"]
+    assert set(status["metrics"]) == {"loss", "roc_auc"}
+    assert ror("status", "loans") == 0
+    assert "v1" in ror.out and "sha256" in ror.out
+    assert ror("status") == 0
+    assert "loans" in ror.out
+
+
+def test_history_keys(trained: Model, ror: Ror) -> None:
+    """History is a list with stable keys, oldest first."""
+    history = ror.json("history", "loans")
+    assert [entry["event"] for entry in history] == ["decided"]
+    assert {"seq", "at", "event", "action", "version", "reasons", "window", "run", "actor"} <= set(history[0])
+    assert (history[0]["action"], history[0]["version"], history[0]["window"]) == ("retrain", 1, ["001"])
+    assert ror("history", "loans") == 0
+    assert "Retrained" in ror.out
+
+
+def test_show_is_the_manifest(trained: Model, ror: Ror) -> None:
+    """`show --json` prints the manifest as it is stored; an unknown version is a wrong call."""
+    stored = json.loads((trained.root / "artifacts/loans/versions/00000001/manifest.json").read_text())
+    assert ror.json("show", "loans", "v1") == stored
+    assert ror.json("show", "loans") == stored
+    assert ror("show", "loans", "v9") == 2
+    assert "Versions: v1" in ror.err
+    assert ror("show", "loans", "seven") == 2
+
+
+def test_run_prints_the_decision(trained: Model, ror: Ror) -> None:
+    """`run` says what was decided in one sentence, and again when nothing is new; --json has the same for scripts."""
+    trained.deliver("002")
+    assert ror("run", "loans") == 0
+    assert "loans · 002: Reloaded — v1 in service" in ror.out
+    answer = ror.json("run", "loans")
+    assert (answer["outcome"], answer["version"], answer["decided_now"]) == ("Reloaded", 1, False)
+
+
+def test_blocked_run_exits_3(trained: Model, ror: Ror) -> None:
+    """A broken batch makes `run` exit 3 and name batch and column."""
+    trained.deliver("002", make_rows(seed=2).drop(columns="age"))
+    assert ror("run", "loans") == 3
+    assert "002 is set aside: column 'age' is missing" in ror.out
+
+
+def test_damaged_model_exits_4(trained: Model, ror: Ror) -> None:
+    """A damaged model file makes `predict` exit 4, and nothing is written."""
+    from tasks.core import registry
+
+    registry._LOADED.clear()
+    path = trained.root / "artifacts/loans/versions/00000001/pipeline.joblib"
+    path.write_bytes(path.read_bytes()[:-1])
+    output = trained.root / "out.parquet"
+    assert ror("predict", "loans", str(trained.batches / "001.parquet"), "-o", str(output)) == 4
+    assert "pipeline.joblib is damaged" in ror.err
+    assert not output.exists()
+
+
+def test_predict_writes_once(trained: Model, ror: Ror, tmp_path: Path) -> None:
+    """`predict` writes a new file with the version in service, and never over one for other data."""
+    data, output = tmp_path / "new.csv", tmp_path / "out.parquet"
+    make_rows(50, seed=5).drop(columns="y").to_csv(data, index=False)
+    assert ror("predict", "loans", str(data), "-o", str(output)) == 0
+    assert len(pd.read_parquet(output)) == 50
+    assert ror("predict", "loans", str(trained.batches / "001.parquet"), "-o", str(output)) == 1
+    assert "nothing is overwritten" in ror.err
+    assert len(pd.read_parquet(output)) == 50
+    assert ror("predict", "loans", str(tmp_path / "none.csv"), "-o", str(output)) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("status", "nothing"), "Models here: loans"),
+        (("run", "loans", "--action", "retrain"), "reason"),
+        (("run", "loans", "--batch", "1999"), "no batch '1999'"),
+        (("run", "loans", "--action", "dance"), "dance"),
+        (("show", "loans"), "in service yet"),
+    ],
+)
+def test_wrong_use_is_said_on_one_screen(model: Model, ror: Ror, words: tuple[str, ...], said: str) -> None:
+    """A wrong call says what, which value and the next step, without a traceback."""
+    code = ror(*words)
+    assert code in (1, 2)
+    assert said in ror.err
+    assert "Traceback" not in ror.err
+    assert len(ror.err.splitlines()) < 15
+
+
+def test_wrong_specification_lists_every_problem(model: Model, ror: Ror) -> None:
+    """All problems of a model's file are reported at once, with exit code 2."""
+    path = model.root / "deployments/loans.toml"
+    path.write_text(path.read_text().replace('task = "binary"', 'task = "binry"') + "\n[policy]\nretrain_cst = 1\n")
+    assert ror("status", "loans") == 2
+    assert "'binry'" in ror.err and "retrain_cst" in ror.err and "retrain_cost" in ror.err

@@ -1,0 +1,90 @@
+"""The demo: real flights, the real flow, and a timeline that follows from the data."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from flows import demo
+from tasks.core.types import Outcome
+from tasks.core.workspace import Workspace
+
+pytestmark = pytest.mark.usefixtures("prefect")
+
+ROWS = 2_500
+"""Flights sampled from each month: enough for every rule, and a year takes half a minute."""
+
+
+@pytest.fixture(scope="module")
+def year() -> list[demo.Month]:
+    months = []
+    for month in demo.load_months():
+        flights = month.flights.sample(ROWS, random_state=0).sort_index().reset_index(drop=True)
+        labels = month.labels[month.labels[demo.KEY].isin(flights[demo.KEY])].reset_index(drop=True)
+        months.append(dataclasses.replace(month, flights=flights, labels=labels))
+    return months
+
+
+def play(root: Path, months: list[demo.Month]) -> list[dict[str, Any]]:
+    demo._lay_out_model(root)
+    workspace = Workspace.open(root, demo.MODEL)
+    list(demo.run_months(workspace, months, months))
+    return demo.timeline(workspace, months)
+
+
+def test_months_hold_only_what_is_known_before_departure(year: list[demo.Month]) -> None:
+    """Twelve months in time order; no column tells how the flight went, and labels are joined by a unique key."""
+    assert [month.name for month in year] == [f"2013-{number:02d}" for number in range(1, 13)]
+    for month in year:
+        assert not {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"} & set(month.flights.columns)
+        assert month.flights[demo.KEY].is_unique
+        assert set(month.labels[demo.TARGET]) == {0, 1}
+        assert set(month.labels[demo.KEY]) <= set(month.flights[demo.KEY])
+
+
+@pytest.mark.slow
+def test_timeline_follows_from_the_data(tmp_path: Path, year: list[demo.Month]) -> None:
+    """January waits, February trains v1, later months do both; swapping two months' contents changes the timeline."""
+    rows = play(tmp_path / "as-it-was", year)
+    outcomes = [row["outcome"] for row in rows]
+    assert outcomes[:2] == [Outcome.HELD, Outcome.RETRAINED]
+    assert {Outcome.RELOADED, Outcome.RETRAINED} <= set(outcomes[2:])
+    assert rows[0]["auc"] is None and rows[-1]["auc"] is None
+    assert all(row["auc"] > 0.5 for row in rows[1:-1])
+
+    swapped = list(year)
+    swapped[2] = dataclasses.replace(year[6], name=year[2].name)
+    swapped[6] = dataclasses.replace(year[2], name=year[6].name)
+    other = play(tmp_path / "swapped", swapped)
+    assert [(row["outcome"], row["why"]) for row in other] != [(row["outcome"], row["why"]) for row in rows]
+
+
+def test_second_time_is_a_no_op(
+    tmp_path: Path, year: list[demo.Month], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The demo goes on where it was stopped, and run again says that nothing was left to do."""
+    monkeypatch.setattr(demo, "load_months", lambda: year[:3])
+    play(tmp_path, year[:2])
+    demo.run_demo(tmp_path)
+    assert "2 months are decided on already" in capsys.readouterr().out
+    ledger = Workspace.open(tmp_path, demo.MODEL).ledger
+    seq, picture = ledger.head().seq, tmp_path / "data/flights/timeline.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+    demo.run_demo(tmp_path)
+    assert "nothing was run again" in capsys.readouterr().out
+    assert ledger.head().seq == seq
+
+
+def test_what_is_there_is_not_written_again(tmp_path: Path) -> None:
+    """A file that was laid out is left alone, so that the digest which a version recorded stays true."""
+    path = tmp_path / "batches" / "2013-01.parquet"
+    demo._write(pd.DataFrame({"a": [1]}), path)
+    before = path.read_bytes()
+    demo._write(pd.DataFrame({"a": [2]}), path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
