@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flows import demo
 from tasks.core.workspace import Workspace
 
 STREAMS = Path(os.environ.get("ROR_STREAMS", Path(__file__).resolve().parents[2] / "shared" / "streams"))
@@ -106,6 +107,17 @@ def prefect() -> Iterator[None]:
         temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
     ):
         yield
+
+
+@pytest.fixture(scope="session")
+def year() -> list[demo.Month]:
+    """The demo's twelve months, with 2,500 flights sampled from each: enough for every rule, in a tenth of the time."""
+    months = []
+    for month in demo.load_months():
+        flights = month.flights.sample(2_500, random_state=0).sort_index().reset_index(drop=True)
+        labels = month.labels[month.labels[demo.KEY].isin(flights[demo.KEY])].reset_index(drop=True)
+        months.append(replace(month, flights=flights, labels=labels))
+    return months
 
 
 @pytest.fixture

@@ -15,19 +15,6 @@ from tasks.core.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
-ROWS = 2_500
-"""Flights sampled from each month: enough for every rule, and a year takes half a minute."""
-
-
-@pytest.fixture(scope="module")
-def year() -> list[demo.Month]:
-    months = []
-    for month in demo.load_months():
-        flights = month.flights.sample(ROWS, random_state=0).sort_index().reset_index(drop=True)
-        labels = month.labels[month.labels[demo.KEY].isin(flights[demo.KEY])].reset_index(drop=True)
-        months.append(dataclasses.replace(month, flights=flights, labels=labels))
-    return months
-
 
 def play(root: Path, months: list[demo.Month]) -> list[dict[str, Any]]:
     demo._lay_out_model(root)

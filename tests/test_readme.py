@@ -1,0 +1,95 @@
+"""The README tells the truth: every command in it runs, its example file is valid, its tables are complete."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from flows import cli, demo
+from tasks.core.registry import Registry
+from tasks.core.spec import parse_spec
+from tasks.core.types import Outcome
+from tests.flows.test_demo import play
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+INSTALL_AND_RUN = "python3 -m venv .venv && . .venv/bin/activate && pip install -e '.[demo]' && ror demo"
+INSTALL_AND_TEST = "pip install -e '.[dev]' && pytest"
+ELSEWHERE = {
+    INSTALL_AND_RUN: "its parts are what .ci/run and test_demo do",
+    INSTALL_AND_TEST: "the last line of .ci/run",
+    "ror serve": "tests/flows/test_serve.py",
+}
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.S)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_two_commands_stand_first() -> None:
+    """The first command installs and runs the main job, the second installs and tests; CI ends with the second."""
+    assert commands()[:2] == [INSTALL_AND_RUN, INSTALL_AND_TEST]
+    assert (REPOSITORY / ".ci/run").read_text().rstrip().endswith(INSTALL_AND_TEST)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("prefect")
+def test_every_command_runs(
+    tmp_path: Path, year: list[demo.Month], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each `ror` command of the README exits 0 after the demo, in the order it stands there."""
+    play(tmp_path, year[:4])
+    shutil.copy(tmp_path / "data/flights/batches/2013-04.parquet", tmp_path / "december.in.parquet")
+    monkeypatch.chdir(tmp_path)
+    wanted = [line for line in commands() if line not in ELSEWHERE]
+    assert len(wanted) >= 6
+    for line in wanted:
+        words = shlex.split(line.replace("data/flights/batches/2013-12.parquet", "december.in.parquet"))
+        assert words[0] == "ror", line
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert not ended.value.code, (line, capsys.readouterr())
+    answers = Registry("artifacts").load_current("flights").predict(year[4].flights)
+    assert answers.probabilities is not None and answers.probabilities.shape == (len(year[4].flights), 2)
+
+
+def test_example_file_is_valid() -> None:
+    """The model file that the README shows is accepted as it stands."""
+    (example,) = re.findall(r"```toml\n(.*?)```", README, flags=re.S)
+    spec = parse_spec(tomllib.loads(example), "README.md")
+    assert spec.policy.max_age == 16
+
+
+def test_every_state_is_explained() -> None:
+    """The table of final states has every one of them."""
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", README, flags=re.M)
+    assert {name: kind == "failed" for name, kind in rows} == {state.value: state.failed for state in Outcome}
+
+
+def test_every_exit_code_is_explained() -> None:
+    """The table of exit codes has each code that an error or an outcome ends with."""
+    from flows.launch import EXIT_CODES
+    from tasks.core import errors
+
+    defined = {
+        cls.exit_code for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.RorError)
+    }
+    explained = {int(code) for code in re.findall(r"^\| (\d) \|", README, flags=re.M)}
+    assert defined | set(EXIT_CODES.values()) == explained
+
+
+def test_nothing_names_a_path_of_one_machine() -> None:
+    """No document or source holds an absolute path of the machine it was written on."""
+    here = str(REPOSITORY.parent) + "/"
+    texts = [path for folder in ("flows", "tasks", "deployments") for path in (REPOSITORY / folder).rglob("*.*")]
+    texts += [REPOSITORY / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "pyproject.toml")]
+    assert not [path for path in texts if path.suffix != ".pyc" and here in path.read_text(encoding="utf-8")]
