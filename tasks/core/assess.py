@@ -118,6 +118,8 @@ class LabelFindings:
     dummy_loss: float | None = None
     unlabelled: int = 0
     """Decided batches that still wait for labels."""
+    blocked: tuple[Blocked, ...] = ()
+    """Labels that cannot be used, with the reason; data and predictions are not held up by them."""
     snapshot: Any = None
     """Evidently's, of the newest labelled batch."""
 
@@ -126,6 +128,15 @@ def check_performance(
     workspace: Workspace, state: State, work: Work, data: DataFindings, versions: Versions
 ) -> LabelFindings:
     """Score both versions on the same newly labelled rows, which neither was trained on."""
+    try:
+        return _check_performance(workspace, state, work, data, versions)
+    except DataError as error:
+        return LabelFindings(blocked=(Blocked("labels", "", (str(error),)),))
+
+
+def _check_performance(
+    workspace: Workspace, state: State, work: Work, data: DataFindings, versions: Versions
+) -> LabelFindings:
     spec, labels = workspace.spec, Labels(workspace.root, workspace.spec)
     open_batches = [b for b in _in_service(state, work) if not state.batches[b.id].labels] + list(data.valid)
     labelled: list[Labelled] = []
@@ -167,7 +178,9 @@ def check_performance(
     checks, snapshot = performance.performance_checks(
         part.batch.id, answers, part.target, spec.task, labelled[-1].coverage
     )
-    usual = dummy(versions.current.reference[drift.TARGET].to_numpy(), spec.task, len(part.rows))
+    reference, calibration = versions.current.reference, _calibration(versions.current)
+    checks += drift.check_drift(reference, pd.DataFrame({drift.TARGET: part.target}), calibration).checks
+    usual = dummy(reference[drift.TARGET].to_numpy(), spec.task, len(part.rows))
     expected = float(performance.row_losses(usual, part.target, spec.task).mean())
     return replace(findings, checks=checks, dummy_loss=expected, snapshot=snapshot)
 
@@ -197,8 +210,11 @@ def check_drift(workspace: Workspace, data: DataFindings, versions: Versions) ->
     ]
     window = pd.concat(parts, ignore_index=True)
     window[drift.SCORE] = persistence.predict(current.pipeline, window).score
-    calibration = {name: from_dict(drift.ColumnCalibration, column) for name, column in current.calibration.items()}
-    return drift.check_drift(current.reference, window, calibration)
+    return drift.check_drift(current.reference, window, _calibration(current))
+
+
+def _calibration(version: LoadedVersion) -> dict[str, drift.ColumnCalibration]:
+    return {name: from_dict(drift.ColumnCalibration, column) for name, column in version.calibration.items()}
 
 
 # --- evidence and what follows from the decision -------------------------------------------------------------

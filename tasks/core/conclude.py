@@ -36,14 +36,15 @@ def conclude(
     """
     overtaken = now.by_hand != found.by_hand
     in_service, outcome = _effect(now, spec, decision, attempt, overtaken)
-    if data.blocked:
+    blocked = (*data.blocked, *labels.blocked)
+    if blocked:
         outcome = Outcome.BLOCKED
     return Decided(
         outcome=outcome,
         decision=decision,
         window=data.valid,
         window_rows=data.rows,
-        blocked=data.blocked,
+        blocked=blocked,
         labelled=labels.labelled,
         losses=labels.losses,
         comparisons=labels.comparisons,

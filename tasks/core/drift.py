@@ -152,42 +152,46 @@ def check_drift(
     empty = {name for name in columns if then[name].isna().all() or now[name].isna().all()}
     measured = [name for name in columns if name not in empty]
     try:
-        distances, snapshot = _evidently(then, now, {name: calibration[name].numeric for name in measured})
+        measurement = _evidently(then, now, {name: calibration[name].numeric for name in columns}, measured)
     except Exception as error:  # noqa: BLE001 - a measuring library must never stop a decision
         reason = f"Evidently could not measure drift: {type(error).__name__}: {error}"
         return DriftReport((Check("drift", Verdict.SKIPPED, reason),), DriftEvidence())
-    checks = []
-    for name in columns:
-        label, column = name.removeprefix("ror:"), calibration[name]
-        if name in empty:
-            checks.append(Check(f"drift:{label}", Verdict.SKIPPED, f"{label} has no values on one side"))
-            continue
-        checks.append(_judged(name, label, distances[name], column))
-    features = [
-        c for c in checks if c.verdict is Verdict.FAIL and c.name.removeprefix("drift:") not in ("score", "target")
-    ]
-    features.sort(key=lambda check: -(check.weight or 0.0))
+    checks = {name: _judged(name, measurement.distances.get(name), calibration[name]) for name in columns}
+    moved = [name for name in columns if checks[name].verdict is Verdict.FAIL and name not in (SCORE, TARGET)]
+    moved.sort(key=lambda name: -calibration[name].weight)
     return DriftReport(
-        checks=tuple(checks),
+        checks=(*checks.values(), *([_missing(measurement.missing)] if SCORE in columns else [])),
         evidence=DriftEvidence(
-            drifted=tuple(check.name.removeprefix("drift:") for check in features),
-            weight=min(1.0, sum(check.weight or 0.0 for check in features)),
-            prediction=any(c.name == "drift:score" and c.verdict is Verdict.FAIL for c in checks),
+            drifted=tuple(moved),
+            weight=min(1.0, sum(calibration[name].weight for name in moved)),
+            prediction=SCORE in checks and checks[SCORE].verdict is Verdict.FAIL,
             measured=bool(measured),
         ),
-        snapshot=snapshot,
+        snapshot=measurement.snapshot,
     )
 
 
-def _judged(name: str, label: str, value: float, column: ColumnCalibration) -> Check:
+def _missing(shares: Mapping[str, float]) -> Check:
+    """Missing values for people; the contract judges them, column by column and on every row."""
+    features = {name: share for name, share in shares.items() if name != SCORE}
+    worst = sorted((name for name in features if features[name]), key=lambda name: -features[name])[:3]
+    named = ", ".join(f"{name} {features[name]:.0%}" for name in worst) or "no column has any"
+    mean = sum(features.values()) / max(1, len(features))
+    return Check("missing values", Verdict.PASS, f"{mean:.1%} of the cells are missing ({named})", mean)
+
+
+def _judged(name: str, value: float | None, column: ColumnCalibration) -> Check:
+    title = {SCORE: "the prediction", TARGET: "the target"}.get(name, name)
+    label = f"drift:{title}"
+    if value is None:
+        return Check(label, Verdict.SKIPPED, f"{title} has no values on one side", weight=column.weight)
     moved = value > column.threshold
     important = name in (SCORE, TARGET) or column.weight >= UNIMPORTANT
     verdict = (Verdict.FAIL if important else Verdict.WARN) if moved else Verdict.PASS
-    title = {SCORE: "the prediction", TARGET: "the target"}.get(name, label)
     summary = f"{title} {'moved' if moved else 'is stable'}: distance {value:.3f}, alarm at {column.threshold:.3f}"
     if moved and not important:
         summary += ", but the model hardly uses it"
-    return Check(f"drift:{label}", verdict, summary, value, column.threshold, column.weight)
+    return Check(label, verdict, summary, value, column.threshold, column.weight)
 
 
 def definition(numeric: Sequence[str], categorical: Sequence[str], **tasks: Any) -> Any:
@@ -205,12 +209,18 @@ def definition(numeric: Sequence[str], categorical: Sequence[str], **tasks: Any)
     )
 
 
+@dataclass(frozen=True)
+class _Measurement:
+    distances: Mapping[str, float]
+    missing: Mapping[str, float]
+    """Share of each column's current values, 0 to 1."""
+    snapshot: Any
+
+
 def _evidently(
-    then: Mapping[str, pd.Series], now: Mapping[str, pd.Series], numeric: Mapping[str, bool]
-) -> tuple[dict[str, float], Any]:
-    """Distances by Evidently and its snapshot. Column names go unescaped into its page, so they are escaped here."""
-    if not numeric:
-        return {}, None
+    then: Mapping[str, pd.Series], now: Mapping[str, pd.Series], numeric: Mapping[str, bool], measured: Sequence[str]
+) -> _Measurement:
+    """What Evidently measures. Column names go unescaped into its page, so they are escaped here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from evidently import Dataset, Report
@@ -223,13 +233,18 @@ def _evidently(
             [names[name] for name, is_number in numeric.items() if not is_number],
         )
         metrics = {
-            name: ValueDrift(column=names[name], method="wasserstein" if is_number else "jensenshannon")
-            for name, is_number in numeric.items()
+            name: ValueDrift(column=names[name], method="wasserstein" if numeric[name] else "jensenshannon")
+            for name in measured
         }
-        missing = [MissingValueCount(column=name) for name in names.values()]
+        missing = {name: MissingValueCount(column=names[name]) for name in numeric}
         current, reference = (Dataset.from_pandas(frame, described) for frame in frames)
-        snapshot = Report([*metrics.values(), *missing]).run(current, reference)
-    return {name: float(snapshot.metric_results[m.metric_id].value) for name, m in metrics.items()}, snapshot
+        snapshot = Report([*metrics.values(), *missing.values()]).run(current, reference)
+    found = snapshot.metric_results
+    return _Measurement(
+        distances={name: float(found[metric.metric_id].value) for name, metric in metrics.items()},
+        missing={name: float(found[metric.metric_id].share.value) for name, metric in missing.items()},
+        snapshot=snapshot,
+    )
 
 
 def _safe_names(names: Sequence[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 
 from tasks.core.errors import SpecError
@@ -49,6 +50,13 @@ def fingerprint(path: Path) -> str:
     if path.is_dir():
         lines = "".join(f"{file.name}\0{fingerprint(file)}\n" for file in parts(path))
         return hashlib.sha256(lines.encode()).hexdigest()
+    stat = path.stat()
+    return _file_digest(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _file_digest(path: Path, inode: int, size: int, modified_ns: int) -> str:
+    """One run asks for a file's digest several times; it is read again when the file system says that it changed."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

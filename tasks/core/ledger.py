@@ -6,6 +6,7 @@ raises LedgerConflict, reads again and reconsiders. Every event carries the stat
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tasks.core.errors import AlreadyExists, CorruptObject, LeaseHeld, LedgerConflict, NotFound
+from tasks.core.errors import AlreadyExists, CorruptObject, LeaseHeld, LedgerConflict, StoreError
 from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
 from tasks.core.store import Store
 from tasks.core.types import (
@@ -178,7 +179,7 @@ def _after_decision(state: State, decided: Decided, event: Event) -> State:
     for labelled in decided.labelled:
         batches[labelled.batch] = replace(batches[labelled.batch], labels=labelled.labels, labelled_rows=labelled.rows)
     blocked = {b: sha256 for b, sha256 in state.blocked.items() if b not in batches}
-    blocked.update({b.batch: b.sha256 for b in decided.blocked})
+    blocked.update({b.batch: b.sha256 for b in decided.blocked if b.sha256})
 
     suspect = None if state.suspect in (decision.cleared, decision.quarantined) else state.suspect
     after = replace(
@@ -256,7 +257,9 @@ class Lease:
         self._stop.set()
         if not self._released:
             reason = f"{kind.__name__}: {error}" if kind else "the run ended without a decision"
-            self._append("failed", {"error": reason[:2000]})
+            # Fenced off: a later run holds the lease, there is nothing to give back.
+            with contextlib.suppress(LeaseHeld):
+                self._append("failed", {"error": reason[:2000]})
 
     def commit(self, build: Any) -> Event:
         """Append the run's `decided` event: `build(state)` gives its body for the newest state.
@@ -290,6 +293,8 @@ class Lease:
                 self._append("renewed", {"expires": expires})
             except LeaseHeld:
                 return
+            except StoreError:
+                continue  # the store may answer again before the lease runs out
 
     def _mine(self) -> LeaseRecord:
         import psutil
@@ -329,6 +334,3 @@ def _alive(lease: LeaseRecord) -> bool:
         return abs(psutil.Process(lease.pid).create_time() - lease.process_started) < 1
     except psutil.NoSuchProcess:
         return False
-
-
-__all__ = ["Head", "Lease", "Ledger", "NotFound", "fold"]

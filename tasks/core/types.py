@@ -87,10 +87,11 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """A batch that was set aside because a pipeline cannot predict on it."""
+    """A batch that was set aside because a pipeline cannot predict on it, or labels that cannot be used."""
 
     batch: str
     sha256: str
+    """Empty for labels: they are looked at again by every run."""
     problems: tuple[str, ...]
 
 

@@ -364,3 +364,25 @@ def test_twenty_batches_of_a_real_stream(tmp_path: Path, streams: Path, stream: 
     predicted = sorted(path.stem for path in (model.root / "data" / stream / "predictions").iterdir())
     held = [number for number in outcomes if f"{number:03d}" not in predicted]
     assert all(outcomes[number] is Outcome.HELD for number in held)
+
+
+def test_unusable_labels_do_not_hold_up_predictions(model: Model) -> None:
+    """A damaged label file makes the run Blocked and says so; the batch is predicted all the same."""
+    model.write_spec(late_labels=True)
+    first, second = make_rows(seed=1), make_rows(seed=2)
+    model.deliver("001", first.drop(columns="y"))
+    run(model)
+    model.labels.mkdir(parents=True)
+    first[["id", "y"]].to_parquet(model.labels / "001.parquet")
+    model.deliver("002", second.drop(columns="y"))
+    assert run(model).outcome is Outcome.RETRAINED
+
+    (model.labels / "002.parquet").write_bytes(b"PAR1 and no more")
+    model.deliver("003", make_rows(seed=3).drop(columns="y"))
+    assert run(model).outcome is Outcome.BLOCKED
+    assert "labels/002.parquet cannot be read" in "\n".join(views.sentences(decided(model)))
+    assert (model.root / "data/loans/predictions/003.parquet").exists()
+
+    second[["id", "y"]].to_parquet(model.labels / "002.parquet")
+    assert run(model).outcome in (Outcome.RELOADED, Outcome.RETRAINED)
+    assert model.workspace.ledger.head().state.batches["002"].labels is not None
