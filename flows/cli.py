@@ -37,6 +37,10 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log and what every rule saw.")]
 
 
+INTERRUPTED = 130
+"""Typer turns Ctrl-C into this exit code, without a word."""
+
+
 class ActionChoice(StrEnum):
     auto = "auto"
     reload = "reload"
@@ -316,9 +320,10 @@ def main() -> None:
             raise
         terminal.err.print(Text.assemble(("error: ", "bold red"), str(error)))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        terminal.err.print("Interrupted. The version in service was not changed; run it again to go on.")
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            terminal.err.print("Interrupted. What was decided stands; run it again to go on.")
+        raise
     except Exception as error:
         if debug:
             raise

@@ -50,7 +50,10 @@ def retrain_or_reload(
         str | None, Field(description="Why you ask, for the history; needed unless action is auto.")
     ] = None,
     actor: Annotated[str | None, Field(description="Who asks, for the history; empty: as Prefect knows it.")] = None,
-    root: Annotated[str, Field(description="Folder that holds deployments/, data/ and artifacts/.")] = ".",
+    root: Annotated[
+        str | None,
+        Field(description="Folder that holds deployments/, data/ and artifacts/; empty: ROR_ROOT, else here."),
+    ] = None,
 ) -> Any:
     """Decide whether the model's current version is reloaded or a new one is trained, and carry it out."""
     workspace = Workspace.open(root, model)

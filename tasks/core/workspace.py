@@ -22,9 +22,10 @@ class Workspace:
     store_location: str
 
     @classmethod
-    def open(cls, root: str | Path, model: str) -> Workspace:
-        """The store is the environment's ROR_STORE, or `artifacts` below the root."""
-        root = Path(root).resolve()
+    def open(cls, root: str | Path | None, model: str) -> Workspace:
+        """The root is by default the environment's ROR_ROOT, else the current folder; the store ROR_STORE, else
+        `artifacts` below the root."""
+        root = Path(root or os.environ.get("ROR_ROOT") or ".").resolve()
         return cls(root, model, os.environ.get("ROR_STORE") or str(root / "artifacts"))
 
     @cached_property
