@@ -24,7 +24,7 @@ from tasks.core.types import Action, Decided, Event, Outcome, Request
 from tasks.core.work import Work, check_request, find_work, pending_names
 from tasks.core.workspace import Workspace
 from tasks.load import load_current
-from tasks.predict import predict_batch
+from tasks.predict import predict_batch, predictions_path
 from tasks.publish import publish
 from tasks.train import train
 
@@ -59,7 +59,10 @@ def retrain_or_reload(
     workspace = Workspace.open(root, model)
     request = Request(action, reason, actor or _actor(), batch)
     check_request(request)
-    work = find_work(workspace, request, workspace.ledger.head().state)
+    state = workspace.ledger.head().state
+    work = find_work(workspace, request, state)
+    if state.decided is not None:
+        predict(workspace, workspace.ledger.event(state.decided.seq))  # a run killed after deciding left this undone
     with tempfile.TemporaryDirectory(prefix="ror-") as folder:
         pages = Path(folder)
         if work.decided is not None:
@@ -70,15 +73,21 @@ def retrain_or_reload(
                 event = _decide(workspace, request, work, pages)
             except LeaseHeld as other:
                 return Completed(name=Outcome.SKIPPED, message=str(other))
-        decided = from_dict(Decided, event.body)
-        if decided.in_service:
-            for item in decided.window:
-                predict_batch(workspace, item, decided.in_service, event.run)
+        predict(workspace, event)
         publish(workspace, event, pages)
+    decided = from_dict(Decided, event.body)
     message = views.headline(decided, model)
     get_run_logger().info(message)
     final = Failed if decided.outcome.failed else Completed
     return final(name=decided.outcome, message=message)
+
+
+def predict(workspace: Workspace, event: Event) -> None:
+    """Predict what a decision covers and is not predicted yet, with the version that it left in service."""
+    decided = from_dict(Decided, event.body)
+    for batch in decided.window:
+        if decided.in_service and not predictions_path(workspace, batch).exists():
+            predict_batch(workspace, batch, decided.in_service, event.run)
 
 
 def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> Event:

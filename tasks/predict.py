@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
@@ -10,11 +12,16 @@ from tasks.core.types import Batch, Served
 from tasks.core.workspace import Workspace
 
 
+def predictions_path(workspace: Workspace, batch: Batch) -> Path:
+    """Where the predictions for a batch stand, once they are written."""
+    return workspace.data / "predictions" / f"{batch.id}.parquet"
+
+
 @task(cache_policy=NO_CACHE, task_run_name="predict {batch.id}")
 def predict_batch(workspace: Workspace, batch: Batch, served: Served, run: str) -> str:
     """Path of the predictions, relative to the root. They are written once: a second call keeps the first's file."""
     version = workspace.registry.load(workspace.model, served)
-    output = workspace.data / "predictions" / f"{batch.id}.parquet"
+    output = predictions_path(workspace, batch)
     write_predictions(workspace.root, batch.path, output, version, workspace.spec, run)
     get_run_logger().info("%s is predicted by v%d.", batch.id, version.version)
     return output.relative_to(workspace.root).as_posix()

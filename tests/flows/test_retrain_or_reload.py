@@ -102,6 +102,16 @@ def test_same_question_same_answer(trained: Model) -> None:
     assert predictions.read_bytes() == before
 
 
+def test_predictions_left_undone_are_made_up_for(trained: Model) -> None:
+    """What a run that was killed after its decision left unpredicted is predicted by the next run, with its version."""
+    predictions = trained.root / "data/loans/predictions/001.parquet"
+    before = predictions.read_bytes()
+    predictions.unlink()
+    trained.deliver("002")
+    assert run(trained).outcome is Outcome.RELOADED
+    assert predictions.read_bytes() == before
+
+
 def test_old_versions_are_never_touched(trained: Model) -> None:
     """Ten more runs, retrains among them, leave every byte of v1 as it was."""
     folder = trained.root / "artifacts/loans/versions/00000001"
