@@ -148,13 +148,11 @@ def status(
         ["last decision", f"{answer['decision'] or 'none yet'}: {'; '.join(answer['reasons'])}".rstrip(": ")],
     ]
     if trained := answer["trained_on"]:
-        batches = trained["batches"]
-        span = batches[0] if len(batches) == 1 else f"{batches[0]} to {batches[-1]}"
         rows += [
             ["made because", "; ".join(answer["made_because"])],
             [
                 "trained on",
-                f"{trained['rows']:,} rows of {len(batches)} batches, {span} (sha256 {trained['sha256'][:12]})",
+                f"{trained['rows']:,} rows of {_span(trained['batches'])} (sha256 {trained['sha256'][:12]})",
             ],
         ]
     for name, metric in answer["metrics"].items():
@@ -169,7 +167,7 @@ def status(
         rows.append(
             [
                 "loss, in service",
-                f"{seen['loss']:.4g} on {seen['rows']:,} rows of {len(seen['batches'])} batches",
+                f"{seen['loss']:.4g} on {seen['rows']:,} rows of {_span(seen['batches'])}",
             ]
         )
     rows.append(["pending batches", ", ".join(answer["pending_batches"]) or "none"])
@@ -198,7 +196,7 @@ def history(
             _when(entry["at"]),
             entry["outcome"] or entry["event"],
             _version(entry["version"]),
-            _span(entry["window"]),
+            _span(entry["window"] or entry["blocked"]),
             entry["actor"],
             "; ".join(entry["reasons"]),
         ]
@@ -307,7 +305,7 @@ def _when(at: str | None) -> str:
 
 
 def _span(window: list[str]) -> str:
-    return window[0] if len(window) == 1 else f"{window[0]} .. {window[-1]}" if window else "-"
+    return window[0] if len(window) == 1 else f"{window[0]} to {window[-1]}" if window else "-"
 
 
 def main() -> None:

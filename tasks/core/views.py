@@ -32,6 +32,7 @@ def status(workspace: Workspace) -> dict[str, Any]:
     head = workspace.ledger.head()
     state = head.state
     decided = _last_decision(workspace.ledger, state)
+    pending = pending_names(workspace, state)
     answer: dict[str, Any] = {
         "model": workspace.model,
         "version": state.current.version if state.current else None,
@@ -40,12 +41,12 @@ def status(workspace: Workspace) -> dict[str, Any]:
         "reasons": list(decided.decision.reasons) if decided else [],
         "metrics": {},
         "trained_on": None,
-        "pending_batches": pending_names(workspace, state),
+        "pending_batches": pending,
         "waiting": [served.version for served in state.waiting],
         "outcome": decided.outcome.value if decided else None,
         "made_because": [],
         "prequential": None,
-        "blocked": sorted(state.blocked),
+        "blocked": sorted(set(state.blocked) & set(pending)),
         "suspect": state.suspect,
         "barred": list(state.barred),
     }
@@ -90,6 +91,7 @@ def history(ledger: Ledger, events: Sequence[Event] | None = None) -> list[dict[
             "run": event.run,
             "actor": event.actor,
             "outcome": None,
+            "blocked": [],
         }
         if event.event == "decided":
             decided = from_dict(Decided, event.body)
@@ -98,6 +100,7 @@ def history(ledger: Ledger, events: Sequence[Event] | None = None) -> list[dict[
                 "reasons": list(decided.decision.reasons),
                 "window": [batch.id for batch in decided.window],
                 "outcome": decided.outcome.value,
+                "blocked": [item.batch for item in decided.blocked],
             }
         elif event.event == "failed":
             row["reasons"] = [str(event.body.get("error", ""))]
