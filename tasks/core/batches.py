@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,10 @@ def _plain(error: Exception) -> str:
     if "magic bytes" in text or "Parquet" in text or "thrift" in text.lower() or "file size" in text.lower():
         return f"it is cut short or not Parquet ({text.rstrip('.')}). Deliver it again."
     if "CSV parse error" in text:
-        return ":".join(text.split(":")[:3]).strip() + ". The file is cut short or malformed; deliver it again."
+        where = re.search(r"(Row #\d+: )?Expected \d+ columns, got \d+", text)
+        return (
+            f"{where[0] if where else 'a line does not parse'}. The file is cut short or malformed; deliver it again."
+        )
     return f"{text.rstrip('.')}. Deliver it again."
 
 

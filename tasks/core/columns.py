@@ -13,7 +13,7 @@ NUMBER = rf"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?([iI]nf(inity)?|[nN]a[
 """What reads as a number in a text file; `true` and `false` are 1 and 0, as they are in a Parquet file."""
 
 EXACT = 2**53
-"""Integers beyond this are not exact as float64."""
+"""Integers from this on are not exact as float64."""
 
 
 def decoded(array: pa.Array) -> pa.Array:
@@ -45,6 +45,16 @@ def as_text(array: pa.Array) -> pa.Array:
             return array.cast(pa.string())
     text = array if pa.types.is_string(array.type) else array.cast(pa.string())
     return pc.utf8_trim_whitespace(text)
+
+
+def as_names(array: pa.Array, codes: bool) -> pa.Array:
+    """Values as names. Codes (numbers or booleans that are names) are written alike whatever file they came in: `71.0`
+    is `71`, `True` is `true`."""
+    text = as_text(array)
+    if not codes:
+        return text
+    whole = pc.replace_substring_regex(text, r"^([+-]?\d+)\.0+$", r"\1")
+    return pc.if_else(pc.match_substring_regex(whole, BOOLEAN), pc.utf8_lower(whole), whole)
 
 
 def as_numbers(text: pa.Array) -> pa.Array:

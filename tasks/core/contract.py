@@ -8,7 +8,7 @@ infinities are counted and read as missing, because scikit-learn refuses them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from tasks.core.columns import (
     EXACT,
     NUMBER,
     as_floats,
+    as_names,
     as_numbers,
     as_text,
     count_true,
@@ -54,6 +55,8 @@ class Column:
     """The most frequent first, at most CATEGORIES of them."""
     other_share: float = 0.0
     """Share of the training values outside `categories`."""
+    codes: bool = False
+    """Declared `categorical`: numbers or booleans that are names."""
     null_peak: float = 0.0
     """Highest null rate of one training batch: its own history is the yardstick."""
     unseen_peak: float = 0.0
@@ -69,7 +72,7 @@ class Contract:
     """Training rows it was inferred from."""
     features: tuple[Column, ...]
     ignored: tuple[str, ...]
-    """Columns that were there but are not features: key, time, target, dates."""
+    """Columns that were there but are not features: key, time, target, dates, columns that some batch lacks."""
 
     @property
     def names(self) -> list[str]:
@@ -115,7 +118,7 @@ class _Profile:
         rows, first = len(array), self.rows == 0
         self.types.add("text" if from_text else str(array.type))
         if is_text(array.type) or self.as_category:
-            text = as_text(array)
+            text = as_names(array, self.as_category)
             numeric = count_true(pc.match_substring_regex(text, NUMBER))
             # A text column of a Parquet file holds names even if they look like numbers; a CSV file cannot say so.
             self.words |= not from_text or numeric < rows - text.null_count
@@ -148,6 +151,7 @@ class _Profile:
             kind="number",
             type=" or ".join(sorted(self.types)),
             null_rate=self.nulls / self.rows if self.rows else 0.0,
+            codes=self.as_category,
             null_peak=self.null_peak,
         )
         never_seen = self.nulls == self.rows and self.types <= {"text", "null"}
@@ -167,39 +171,45 @@ class _Profile:
         return replace(common, kind=kind, low=self.low, high=self.high)
 
 
-def infer(sources: Iterable[Source], spec: ModelSpec) -> Contract:
-    """The contract of a training set, batch by batch in time order. Raises DataError, naming columns."""
-    profiles: dict[str, _Profile] = {}
-    dates: set[str] = set()
+def infer(sources: Sequence[Source], spec: ModelSpec) -> Contract:
+    """The contract of a training set, batch by batch in time order.
+
+    Without a list of features these are the columns that every batch has, but dates and nested values: a column that
+    somebody adds upstream must not break the next training. Raises DataError, naming columns.
+    """
+    problems = [problem for source in sources for problem in _unusable(source, spec)]
+    if problems:
+        raise DataError("\n".join(problems))
     aside = {spec.target, spec.key, spec.time}
+    shared = [name for name in sources[-1].names if all(name in source.names for source in sources)]
+    names = list(spec.features or [name for name in shared if name not in aside])
+    profiles: dict[str, _Profile] = {name: _Profile(name, name in spec.categorical) for name in names}
     for source in sources:
-        problems = _unusable(source, spec)
-        if problems:
-            raise DataError("\n".join(problems))
-        names = list(spec.features or [name for name in source.names if name not in aside])
-        table = source.read(names)
-        for name in names:
+        table = source.read(list(profiles))
+        for name in list(profiles):
             column = table.column(name)
-            if pa.types.is_temporal(column.type):
-                dates.add(name)
+            if not _is_usable(column.type):
+                if spec.features:
+                    advice = "derive numbers from it (hour, weekday, age), or leave it out of `features`"
+                    raise DataError(f"{source.path}: column {name!r} is {column.type}: {advice}.")
+                del profiles[name]
                 continue
-            _refuse_nested(source.path, name, column.type)
-            profile = profiles.setdefault(name, _Profile(name, name in spec.categorical))
-            profile.add(column.combine_chunks(), source.is_text)
-    if spec.features and dates:
-        raise DataError(f"Features {sorted(dates)} are dates: derive numbers from them (hour, weekday, age).")
+            profiles[name].add(column.combine_chunks(), source.is_text)
     unknown = sorted(set(spec.categorical) - set(profiles))
     if unknown:
         raise DataError(f"categorical names {unknown}, which the data do not have.")
-    kept = [profile for name, profile in profiles.items() if name not in dates]
-    if not kept:
+    if not profiles:
         raise DataError("The training data have no feature columns. List some under `features`.")
     return Contract(
         format_version=1,
-        rows=max(profile.rows for profile in kept),
-        features=tuple(profile.column() for profile in kept),
-        ignored=tuple(sorted({*dates, *(name for name in aside if name)})),
+        rows=max(profile.rows for profile in profiles.values()),
+        features=tuple(profile.column() for profile in profiles.values()),
+        ignored=tuple(sorted({name for source in sources for name in source.names} - set(profiles))),
     )
+
+
+def _is_usable(kind: pa.DataType) -> bool:
+    return not (pa.types.is_temporal(kind) or pa.types.is_nested(kind) or pa.types.is_binary(kind))
 
 
 def _unusable(source: Source, spec: ModelSpec) -> list[str]:
@@ -211,13 +221,6 @@ def _unusable(source: Source, spec: ModelSpec) -> list[str]:
     required = [*(spec.features or ()), *([spec.key] if spec.key else [])]
     problems += [f"{source.path}: column {name!r} is missing" for name in required if name not in source.names]
     return problems
-
-
-def _refuse_nested(path: str, name: str, kind: pa.DataType) -> None:
-    if pa.types.is_nested(kind) or pa.types.is_binary(kind):
-        raise DataError(
-            f"{path}: column {name!r} is {kind}, which no pipeline here can use. Leave it out of `features`."
-        )
 
 
 # --- validation ----------------------------------------------------------------------------------------------
@@ -246,7 +249,7 @@ class _Tally:
             if pa.types.is_temporal(array.type) or pa.types.is_nested(array.type):
                 self._reject(array, array)
                 return
-            text = as_text(array)
+            text = as_names(array, column.codes)
             self.nulls += text.null_count
             unseen = text.filter(
                 pc.and_(
@@ -271,8 +274,8 @@ class _Tally:
                 self._reject(array.drop_null(), array.drop_null())
                 return
             values = as_floats(array)
-            if pa.types.is_integer(array.type) and np.abs(values).max(initial=0) > EXACT:
-                large = array.filter(pa.array(np.abs(values) > EXACT))
+            if pa.types.is_integer(array.type) and np.abs(values).max(initial=0) >= EXACT:
+                large = array.filter(pa.array(np.abs(values) >= EXACT))
                 self._reject(large, large)
             self.nulls += int(np.isnan(values).sum())
             self.infinite += int(np.isinf(values).sum())
@@ -408,7 +411,7 @@ def conform(contract: Contract, data: pd.DataFrame) -> pd.DataFrame:
 def _canonical(column: Column, array: pa.Array) -> np.ndarray:
     array = decoded(array)
     if column.kind == "category":
-        values = as_text(array).to_numpy(zero_copy_only=False).astype(object)
+        values = as_names(array, column.codes).to_numpy(zero_copy_only=False).astype(object)
         values[pd.isna(values)] = np.nan
         return values
     if is_text(array.type):
