@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
+from tasks.core.columns import BOOLEAN, count_true
 from tasks.core.errors import DataError, UnreadableData
 from tasks.core.files import label_files, parts
 from tasks.core.spec import ModelSpec
@@ -62,7 +63,8 @@ class Source:
         try:
             if not self.is_text:
                 return list(pq.read_schema(self._files[0]).names)
-            _complete(self.path, self._files[-1])
+            for file in self._files:
+                _complete(self.path, file)
             with csv.open_csv(self._files[0], parse_options=_PARSE) as reader:
                 return list(reader.schema.names)
         except (pa.ArrowException, OSError) as error:
@@ -142,7 +144,8 @@ class Labels:
         source = Source(self._root, batch.path)
         if self._spec.data.labels is None:
             _require(source, [self._spec.target])
-            values = _joined(source.read([self._spec.target]).column(0))
+            column = source.read([self._spec.target]).column(0)
+            values = _joined(_parsed(column) if source.is_text else column)
         else:
             assert self._spec.key is not None
             _require(source, [self._spec.key])
@@ -197,7 +200,10 @@ def _joined(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _parsed(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text as numbers where all of it parses, else as it is."""
+    """Text as booleans or numbers where all of it parses, else as it is."""
+    text = column.combine_chunks()
+    if count_true(pc.match_substring_regex(text, BOOLEAN)) == len(text) - text.null_count:
+        return pa.chunked_array([pc.equal(pc.utf8_lower(text), "true")])
     try:
         return column.cast(pa.float64())
     except pa.ArrowInvalid:

@@ -183,18 +183,20 @@ def infer(sources: Sequence[Source], spec: ModelSpec) -> Contract:
     aside = {spec.target, spec.key, spec.time}
     shared = [name for name in sources[-1].names if all(name in source.names for source in sources)]
     names = list(spec.features or [name for name in shared if name not in aside])
-    profiles: dict[str, _Profile] = {name: _Profile(name, name in spec.categorical) for name in names}
+    profiles: dict[str, _Profile] = {}
+    unusable: set[str] = set()
     for source in sources:
-        table = source.read(list(profiles))
-        for name in list(profiles):
+        table = source.read(names)
+        for name in names:
             column = table.column(name)
-            if not _is_usable(column.type):
-                if spec.features:
-                    advice = "derive numbers from it (hour, weekday, age), or leave it out of `features`"
-                    raise DataError(f"{source.path}: column {name!r} is {column.type}: {advice}.")
-                del profiles[name]
-                continue
-            profiles[name].add(column.combine_chunks(), source.is_text)
+            if _is_usable(column.type) and name not in unusable:
+                profile = profiles.setdefault(name, _Profile(name, name in spec.categorical))
+                profile.add(column.combine_chunks(), source.is_text)
+            elif spec.features or name in profiles:
+                advice = "derive numbers from it (hour, weekday, age), or leave it out of `features`"
+                raise DataError(f"{source.path}: column {name!r} is {column.type}: {advice}.")
+            else:
+                unusable.add(name)
     unknown = sorted(set(spec.categorical) - set(profiles))
     if unknown:
         raise DataError(f"categorical names {unknown}, which the data do not have.")
@@ -361,21 +363,23 @@ def validate(contract: Contract | None, source: Source, spec: ModelSpec) -> Vali
 # --- frames: what pipelines see ------------------------------------------------------------------------------
 
 
-def frames(contract: Contract, source: Source) -> Iterator[pd.DataFrame]:
-    """The features of a validated batch, chunk by chunk, exactly as the pipeline saw them in training."""
-    for chunk in source.stream(contract.names):
-        yield pd.DataFrame(
-            {
-                column.name: _canonical(column, array)
-                for column, array in zip(contract.features, chunk.columns, strict=True)
-            }
-        )
+def frames(
+    contract: Contract, source: Source, beside: Sequence[str] = ()
+) -> Iterator[tuple[pd.DataFrame, list[pa.Array]]]:
+    """The features of a validated batch, chunk by chunk, exactly as the pipeline saw them in training.
+
+    With them come the columns named in `beside`, as they are in the file and row for row.
+    """
+    extra = [name for name in beside if name not in contract.names]
+    for chunk in source.stream([*contract.names, *extra]):
+        part = {column.name: _canonical(column, chunk.column(column.name)) for column in contract.features}
+        yield pd.DataFrame(part), [chunk.column(name) for name in beside]
 
 
 def frame(contract: Contract, source: Source, rows: np.ndarray | None = None) -> pd.DataFrame:
     """All features of a batch, or those of the given row numbers (sorted)."""
     parts, start = [], 0
-    for part in frames(contract, source):
+    for part, _ in frames(contract, source):
         if rows is not None:
             inside = rows[(rows >= start) & (rows < start + len(part))] - start
             start += len(part)

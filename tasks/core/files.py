@@ -51,11 +51,11 @@ def fingerprint(path: Path) -> str:
         lines = "".join(f"{file.name}\0{fingerprint(file)}\n" for file in parts(path))
         return hashlib.sha256(lines.encode()).hexdigest()
     stat = path.stat()
-    return _file_digest(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    return _file_digest(path, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 @lru_cache(maxsize=4096)
-def _file_digest(path: Path, inode: int, size: int, modified_ns: int) -> str:
+def _file_digest(path: Path, inode: int, size: int, modified_ns: int, changed_ns: int) -> str:
     """One run asks for a file's digest several times; it is read again when the file system says that it changed."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

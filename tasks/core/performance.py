@@ -106,7 +106,7 @@ def _bootstrapped(
         warnings.simplefilter("ignore")  # one class only: scikit-learn warns and gives nan, which becomes "no interval"
         try:
             value = score(predictions, target)
-        except ValueError:
+        except (ValueError, AttributeError):  # undefined on these rows, or in need of probabilities that are not there
             return None
         if not np.isfinite(value):
             return None

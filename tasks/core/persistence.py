@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import io
 import platform
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from inspect import isfunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MINOR = ("scikit-learn", "numpy", "scipy")
-"""Distributions whose major.minor must match: a pickled estimator is promised to load in no other."""
+"""Always recorded, beside those that the pipeline's own classes come from: a pickled estimator is promised to load in
+no other major.minor release."""
+
+INFORMATIVE = ("joblib", "pandas")
+"""Recorded for people: other releases of these read the same pickles, and the known answers are asked again."""
 
 SMALL = 10_000
 """Rows up to which predicting uses one thread."""
@@ -100,17 +105,15 @@ def _predict(pipeline: Any, frame: pd.DataFrame) -> Predictions:
 
 def environment(pipeline: Any, root: Path) -> Environment:
     """The environment a pipeline was fitted in, as far as loading it depends on it."""
-    modules = sorted({type(part).__module__ for part in _parts(pipeline)})
+    modules = sorted({_module(part) for part in _parts(pipeline)} - {"builtins"})
     owners = importlib.metadata.packages_distributions()
-    distributions = {*MINOR, "joblib", "pandas"}
+    distributions = {*MINOR, *INFORMATIVE}
     sources = {}
     for module in modules:
-        found = owners.get(module.partition(".")[0])
-        file = getattr(sys.modules.get(module), "__file__", None)
-        if found:
+        if found := owners.get(module.partition(".")[0]):
             distributions.update(found)
-        elif file:
-            sources[module] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        elif digest := _source_digest(module):
+            sources[module] = digest
     return Environment(
         python=platform.python_version(),
         platform=platform.platform(),
@@ -131,13 +134,27 @@ def check_environment(recorded: Environment, what: str) -> None:
         except importlib.metadata.PackageNotFoundError:
             problems.append(f"{name} {version}, here it is not installed")
             continue
-        if name in MINOR and _minor(here) != _minor(version):
+        if name not in INFORMATIVE and _minor(here) != _minor(version):
             problems.append(f"{name} {version}, here {here}")
+    for module, digest in recorded.sources.items():
+        if _source_digest(module) != digest:
+            problems.append(f"another {module} than the one here: its source has changed or is gone")
     if problems:
         raise EnvironmentMismatch(
             f"{what} was made with {'; '.join(problems)}. Install the recorded versions, or retrain here: "
             "`ror run MODEL --action retrain --reason 'new environment'`."
         )
+
+
+def _source_digest(module: str) -> str | None:
+    """sha256 of a module's source file, None where there is none."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or not spec.origin or not Path(spec.origin).is_file():
+        return None
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
 
 
 def _minor(version: str) -> list[str]:
@@ -153,6 +170,11 @@ def _parts(value: Any) -> Iterator[Any]:
     elif isinstance(value, Iterable) and isinstance(value, list | tuple):
         for part in value:
             yield from _parts(part)
+
+
+def _module(part: Any) -> str:
+    """Where a part's code lives: a function's own module, else its class's."""
+    return str(getattr(part, "__module__", None) if isfunction(part) else type(part).__module__)
 
 
 def _git_commit(root: Path) -> str | None:

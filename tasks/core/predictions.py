@@ -19,6 +19,8 @@ from tasks.core.persistence import Predictions, predict
 from tasks.core.registry import LoadedVersion
 from tasks.core.spec import ModelSpec
 
+OURS = ("prediction", "probability", "version", "run")
+
 
 def write_predictions(root: Path, data: str, output: Path, version: LoadedVersion, spec: ModelSpec, run: str) -> Path:
     """Predict a validated file chunk by chunk; memory does not grow with its rows.
@@ -36,32 +38,33 @@ def write_predictions(root: Path, data: str, output: Path, version: LoadedVersio
     found = validate(version.contract, source, spec)
     if found.problems:
         raise DataError("\n".join(f"{data}: {problem}" for problem in found.problems))
-    output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(f".{output.name}.{uuid.uuid4().hex}")
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         _write(source, temporary, version, spec, run, sha256)
         os.link(temporary, output)
     except FileExistsError:
+        if not output.exists():
+            raise StoreError(f"Could not write {output}: {output.parent} is not a folder.") from None
         if _made_from(output) != sha256:
             raise AlreadyExists(f"{output} was written meanwhile for other data; it was left as it is.") from None
     except OSError as error:
         raise StoreError(f"Could not write {output}: {error.strerror or error}.") from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             temporary.unlink()
     return output
 
 
 def _write(source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, run: str, sha256: str) -> None:
-    key = spec.key if spec.key in source.names else None
-    keys = source.stream([key]) if key else None
+    beside = [spec.key] if spec.key else []
     writer: pq.ParquetWriter | None = None
     start = 0
     try:
-        for part in frames(version.contract, source):
+        for part, keys in frames(version.contract, source, beside):
             rows = len(part)
-            identity = next(keys).column(0) if keys else pa.array(np.arange(start, start + rows))
-            columns = {key or "row": identity, **_columns(predict(version.pipeline, part))}
+            identity = keys[0] if keys else pa.array(np.arange(start, start + rows))
+            columns = {_key_name(spec.key): identity, **_columns(predict(version.pipeline, part))}
             table = pa.table(
                 {
                     **columns,
@@ -79,6 +82,11 @@ def _write(source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, 
             writer.close()
 
 
+def _key_name(key: str | None) -> str:
+    """A key that is called like a column of ours becomes `key`."""
+    return "row" if key is None else "key" if key in OURS else key
+
+
 def _columns(answers: Predictions) -> dict[str, pa.Array]:
     """`probability` is P(second class) of two classes, else that of the predicted class."""
     columns = {"prediction": pa.array(answers.values)}
@@ -89,6 +97,9 @@ def _columns(answers: Predictions) -> dict[str, pa.Array]:
 
 
 def _made_from(path: Path) -> str | None:
-    metadata = pq.read_schema(path).metadata or {}
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (pa.ArrowException, OSError):
+        return None  # not a file of ours
     recorded = metadata.get(b"ror")
     return recorded.decode() if recorded else None

@@ -83,7 +83,7 @@ class ModelSpec(Section):
     features: tuple[str, ...] | None = Field(None, description="None: every column but target, key and time.")
     categorical: tuple[str, ...] = Field((), description="Numbers that are names: ids, codes.")
     metric: str = Field("", description="scikit-learn scorer for people; by default one that suits the task.")
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     owner: str
     purpose: str
     data: DataSpec

@@ -100,7 +100,7 @@ class Store:
             raise AlreadyExists(f"{self._name(path)} exists already and is never overwritten.") from None
         except (NotFoundError, FileNotFoundError):
             raise NotFound(f"{self._name(path)} does not exist.") from None
-        except (BaseError, OSError) as error:
+        except (BaseError, OSError, ValueError) as error:  # ValueError: a path that leaves the root
             raise StoreError(f"Could not {action} {self._name(path)}: {_plain(error)}") from error
 
     def _name(self, path: str) -> str:

@@ -76,7 +76,12 @@ def build(spec: ModelSpec) -> Any:
     offered = {"task": spec.task, "seed": spec.seed}
     accepted = inspect.signature(factory).parameters
     arguments = {key: value for key, value in offered.items() if key in accepted} | dict(spec.pipeline.parameters)
-    pipeline = factory(**arguments)
+    try:
+        pipeline = factory(**arguments)
+    except Exception as error:
+        raise SpecError(
+            "pipeline", [f"{spec.pipeline.factory!r} with {arguments} failed: {type(error).__name__}: {error}"]
+        ) from error
     if not (hasattr(pipeline, "fit") and hasattr(pipeline, "predict")):
         raise SpecError(
             "pipeline.factory",
@@ -184,7 +189,7 @@ def _fit(spec: ModelSpec, features: pd.DataFrame, target: np.ndarray) -> Any:
     performance.scorer(spec.metric, spec.task)  # an unknown metric is refused before the work, not after it
     pipeline = build(spec)
     if spec.task != "regression" and len(np.unique(target)) < 2:
-        raise TrainingError(f"All {len(target):,} labels are {target[0]!r}: there is nothing to tell apart.")
+        raise TrainingError(f"All {len(target):,} labels are {target[0]}: there is nothing to tell apart.")
     try:
         return pipeline.fit(features, target)
     except Exception as error:

@@ -1,0 +1,187 @@
+"""What is in batches and label files: streams, labels joined by key, and files that cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks.core import batches
+from tasks.core.batches import BatchLabels, Labels, Source
+from tasks.core.errors import DataError, UnreadableData
+from tasks.core.files import find_batches
+from tests.core.conftest import make_spec, put
+
+LATE = make_spec(data={"batches": "*.parquet", "labels": "labels/*"})
+KEYS = pd.DataFrame({"id": [1, 2, 3, 4], "x": [0.1, 0.2, 0.3, 0.4]})
+
+
+def labels_of(root: Path, spec: Any = LATE) -> BatchLabels:
+    """Labels of the only batch in `root`."""
+    (batch,) = find_batches(root, spec)
+    return Labels(root, spec).of(batch)
+
+
+@pytest.fixture
+def late(tmp_path: Path) -> Path:
+    """A root with one batch of four rows whose labels arrive in a folder of their own."""
+    put(tmp_path, KEYS)
+    (tmp_path / "labels").mkdir()
+    return tmp_path
+
+
+# --- streams -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["b.parquet", "b.csv"])
+def test_a_stream_gives_the_columns_in_the_order_asked_for(tmp_path: Path, name: str) -> None:
+    """Columns arrive as they are asked for, whatever their order and names in the file."""
+    frame = pd.DataFrame({"a": [1, 2], "b": [3, 4], "a.b": [5, 6]})
+    source = put(tmp_path, frame, name)
+    assert source.names == ["a", "b", "a.b"]
+    for asked in (["b", "a"], ["a.b"], ["a"], ["a.b", "a", "b"]):
+        table = source.read(asked)
+        assert table.column_names == asked
+        assert [[int(value) for value in column] for column in table.to_pydict().values()] == [
+            frame[column].tolist() for column in asked
+        ]
+
+
+def test_memory_is_bounded_by_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is read in chunks of a fixed number of rows, all of it and in order."""
+    monkeypatch.setattr(batches, "CHUNK_ROWS", 30)
+    source = put(tmp_path, pd.DataFrame({"a": np.arange(100)}))
+    chunks = list(source.stream())
+    assert [chunk.num_rows for chunk in chunks] == [30, 30, 30, 10]
+    assert [value for chunk in chunks for value in chunk.column(0).to_pylist()] == list(range(100))
+
+
+def test_csv_arrives_as_text(tmp_path: Path) -> None:
+    """Values of a CSV file are not interpreted, so that each one that does not fit can be counted later."""
+    (tmp_path / "b.csv").write_text('a,b\n007,"x\ny"\n,1.50\n')
+    source = Source(tmp_path, "b.csv")
+    assert source.is_text
+    assert source.read(["a", "b"]).to_pydict() == {"a": ["007", None], "b": ["x\ny", "1.50"]}
+
+
+def test_a_folder_is_read_in_name_order(tmp_path: Path) -> None:
+    """The parts of a batch that is a folder follow each other by name."""
+    (tmp_path / "batch").mkdir()
+    for name, value in (("2.parquet", 2), ("1.parquet", 1), (".3.parquet", 3)):
+        put(tmp_path, pd.DataFrame({"a": [value]}), f"batch/{name}")
+    assert Source(tmp_path, "batch").read(["a"]).to_pydict() == {"a": [1, 2]}
+
+
+def test_an_empty_folder_is_unreadable(tmp_path: Path) -> None:
+    """A folder without data files is refused with what was looked for."""
+    (tmp_path / "batch").mkdir()
+    with pytest.raises(UnreadableData, match=r"holds no \.parquet or \.csv files") as caught:
+        Source(tmp_path, "batch")
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("damaged", ["1.csv", "2.csv", "1.parquet", "2.parquet"])
+def test_every_part_of_a_folder_must_be_whole(tmp_path: Path, damaged: str) -> None:
+    """A part that was cut short makes the whole batch unreadable, whichever part it is."""
+    (tmp_path / "batch").mkdir()
+    for number in (1, 2):
+        put(tmp_path, KEYS, f"batch/{number}{Path(damaged).suffix}")
+    file = tmp_path / "batch" / damaged
+    file.write_bytes(file.read_bytes()[:-2])
+    with pytest.raises(UnreadableData, match="cut short"):
+        Source(tmp_path, "batch").read(["id", "x"])
+
+
+@pytest.mark.parametrize("name", ["none.parquet", "none.csv"])
+def test_a_file_that_is_gone_is_unreadable(tmp_path: Path, name: str) -> None:
+    """A file that was removed between looking and reading is named, without a traceback of a library."""
+    with pytest.raises(UnreadableData, match=f"{name} cannot be read"):
+        Source(tmp_path, name)
+
+
+# --- labels --------------------------------------------------------------------------------------------------
+
+
+def test_labels_in_the_batch(tmp_path: Path) -> None:
+    """Labels in a column of the batch are known where they are not missing."""
+    put(tmp_path, KEYS.assign(y=[1.0, np.nan, 0.0, 1.0]))
+    found = labels_of(tmp_path, make_spec())
+    assert found.values.to_pylist() == [1.0, None, 0.0, 1.0]
+    assert (found.known, found.coverage) == (3, 0.75)
+
+
+def test_labels_are_joined_by_key(late: Path) -> None:
+    """Late labels find their rows by key, in any order, from several files; the rest stays unknown."""
+    put(late, pd.DataFrame({"id": [3, 1], "y": [0, 1]}), "labels/1.parquet")
+    put(late, pd.DataFrame({"id": [99, 4], "y": [1, 1]}), "labels/2.parquet")
+    found = labels_of(late)
+    assert found.values.to_pylist() == [1, None, 0, 1]
+    assert found.coverage == 0.75
+
+
+def test_later_labels_supersede_earlier_ones(late: Path) -> None:
+    """A correction wins: a later file over an earlier one, and a later row over an earlier one of the same file."""
+    put(late, pd.DataFrame({"id": [1, 2, 2], "y": [0, 0, 1]}), "labels/1.parquet")
+    put(late, pd.DataFrame({"id": [1], "y": [1]}), "labels/2.parquet")
+    assert labels_of(late).values.to_pylist() == [1, 1, None, None]
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_keys_match_across_file_formats(late: Path, text: bool) -> None:
+    """A key is the same key whether its file holds it as a number or as text."""
+    labels = pd.DataFrame({"id": [1, 4], "y": [0, 1]})
+    put(late, labels.astype({"id": str}) if text else labels, "labels/1.parquet" if text else "labels/1.csv")
+    assert [None if y is None else int(y) for y in labels_of(late).values.to_pylist()] == [0, None, None, 1]
+
+
+@pytest.mark.parametrize(
+    "target", [[0, 1, 1, 0], [1.5, 2.5, 3.5, -4.0], ["no", "yes", "yes", "no"], [False, True, True, False]]
+)
+@pytest.mark.parametrize("spec", [make_spec(data={"batches": "*"}), LATE], ids=["in the batch", "late"])
+def test_labels_are_the_same_in_csv_and_parquet(tmp_path: Path, target: list[Any], spec: Any) -> None:
+    """The same labels are the same values, whichever format they arrive in."""
+    found = []
+    for ending in ("parquet", "csv"):
+        root = tmp_path / ending
+        (root / "labels").mkdir(parents=True)
+        labelled = KEYS.assign(y=target)
+        if spec is LATE:
+            put(root, KEYS)
+            put(root, labelled[["id", "y"]], f"labels/1.{ending}")
+        else:
+            put(root, labelled, f"b.{ending}")
+            (root / "labels").rmdir()
+        found.append(labels_of(root, spec))
+    assert found[0].values.to_pylist() == found[1].values.to_pylist() == target
+
+
+@pytest.mark.parametrize("y", [[1, 0, 1, 1], [1.0, 0.0, 1.0, None], [1.0, 0.0, None, 0.0]])
+def test_the_digest_follows_the_labels(tmp_path: Path, y: list[Any]) -> None:
+    """Every other set of labels has another digest, and the way they are laid out in the file does not matter."""
+    put(tmp_path, KEYS.assign(y=[1.0, 0.0, 1.0, 0.0]))
+    digest = labels_of(tmp_path, make_spec()).digest
+    put(tmp_path, KEYS.assign(y=[1.0, 0.0, 1.0, 0.0]), row_group_size=2)
+    assert labels_of(tmp_path, make_spec()).digest == digest
+    put(tmp_path, KEYS.assign(y=y))
+    assert labels_of(tmp_path, make_spec()).digest != digest
+
+
+def test_without_label_files_nothing_is_known(late: Path) -> None:
+    """Before the first label file arrives a batch has no labels, and that is no error."""
+    found = labels_of(late)
+    assert (found.known, found.coverage) == (0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [(["id"], "column 'y' is missing"), (["y"], "column 'id' is missing"), (["z"], "(?s)'id' is missing.*'y'")],
+)
+def test_label_files_need_key_and_target(late: Path, columns: list[str], message: str) -> None:
+    """A label file without the columns that carry the labels is refused with the file and the columns named."""
+    put(late, pd.DataFrame({name: [1] for name in columns}), "labels/1.parquet")
+    with pytest.raises(DataError, match=message) as caught:
+        labels_of(late)
+    assert "labels/1.parquet" in str(caught.value)

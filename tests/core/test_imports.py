@@ -1,0 +1,54 @@
+"""What importing brings along, and who may import whom."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*command: str, cwd: Path = ROOT) -> str:
+    """The output of a fresh process; it must succeed."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def brought_in(statement: str, *packages: str) -> list[str]:
+    """Those of the packages that a fresh interpreter has loaded after the statement."""
+    script = f"{statement}\nimport sys\nprint(*[name for name in {packages!r} if name in sys.modules])"
+    return run(sys.executable, "-c", script).split()
+
+
+def test_a_service_needs_no_web_and_no_training() -> None:
+    """A process that only serves loads neither Prefect, Evidently, scikit-learn nor anything of the web."""
+    heavy = ("prefect", "evidently", "sklearn", "fastapi", "starlette", "uvicorn", "litestar", "plotly")
+    assert brought_in("import tasks.core.registry", *heavy) == []
+
+
+def test_looking_is_quick() -> None:
+    """`ror status` loads nothing that takes long to import."""
+    heavy = ("prefect", "evidently", "sklearn", "pandas", "pyarrow", "numpy", "joblib", "psutil")
+    assert brought_in("from flows.cli import app", *heavy) == []
+
+
+def test_evidently_is_loaded_when_it_measures() -> None:
+    """Importing the heaviest modules of the core does not load Evidently: that waits until it measures something."""
+    statement = "from tasks.core import assess, drift, performance, predictions, training"
+    assert brought_in(statement, "evidently", "prefect") == []
+
+
+def test_a_foreign_folder_is_no_obstacle(tmp_path: Path) -> None:
+    """The packages are found from any folder, also one that has folders called tasks and flows."""
+    for name in ("tasks", "flows"):
+        (tmp_path / name).mkdir()
+    script = "import tasks.core.registry, flows.cli; print(tasks.core.registry.__file__)"
+    assert run(sys.executable, "-c", script, cwd=tmp_path).strip() == str(ROOT / "tasks" / "core" / "registry.py")
+
+
+def test_the_layers_are_kept() -> None:
+    """Flows use tasks, tasks use the core, never the other way round; Evidently has two importers."""
+    output = run(str(Path(sys.executable).with_name("lint-imports")))
+    assert "0 broken" in output

@@ -1,0 +1,315 @@
+"""Versions: what registering promises, and what loading refuses."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+
+from tasks.core import persistence
+from tasks.core.errors import (
+    CorruptObject,
+    DataError,
+    EnvironmentMismatch,
+    NotFound,
+    ProbeMismatch,
+    VerificationError,
+)
+from tasks.core.records import to_dict
+from tasks.core.registry import Candidate, LoadedVersion, Registry
+from tasks.core.store import Store
+from tasks.core.types import Served
+from tests.conftest import make_rows
+from tests.core.conftest import Trained
+
+FILES = [
+    "pipeline.joblib",
+    "contract.json",
+    "reference.parquet",
+    "probe.parquet",
+    "calibration.json",
+    "evaluation.json",
+    "manifest.json",
+]
+
+
+class Payload:
+    """An object whose pickle runs code when it is loaded: it writes a file."""
+
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (self.marker, "your code ran")
+
+
+@pytest.fixture
+def candidate(trained: Trained) -> Candidate:
+    return trained.challenger.candidate
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    """An empty registry in a folder."""
+    return Registry(tmp_path / "artifacts")
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    """A file that a planted payload would write."""
+    return tmp_path / "marker"
+
+
+@pytest.fixture
+def served(registry: Registry, candidate: Candidate) -> Served:
+    """The candidate as v1."""
+    version, sha256 = registry.register("loans", "key", candidate)
+    return Served(version, sha256, data_end=3)
+
+
+def folder(registry: Registry, version: int = 1, model: str = "loans") -> Path:
+    return Path(registry.store.location) / model / "versions" / f"{version:08d}"
+
+
+def same(left: persistence.Predictions, right: persistence.Predictions) -> bool:
+    assert left.probabilities is not None
+    assert right.probabilities is not None
+    return np.array_equal(left.values, right.values) and np.array_equal(left.probabilities, right.probabilities)
+
+
+# --- registering ---------------------------------------------------------------------------------------------
+
+
+def test_a_loaded_version_predicts_as_it_was_trained(store: Store, candidate: Candidate) -> None:
+    """A version that was registered and loaded again gives the very predictions of the fitted pipeline."""
+    registry = Registry(store)
+    version, _ = registry.register("loans", "key", candidate)
+    rows = make_rows(200, seed=9)
+    fitted = persistence.load(candidate.pipeline)
+    loaded = registry.load("loans", version)
+    seen = rows[candidate.contract.names].astype({"age": float, "member": float})
+    assert same(loaded.predict(rows), persistence.predict(fitted, seen))
+
+
+def test_plain_joblib_loads_a_pipeline(registry: Registry, served: Served) -> None:
+    """The stored pipeline is an ordinary joblib file, and predicts the same without this program."""
+    loaded = registry.load("loans", served)
+    plain = joblib.load(folder(registry) / "pipeline.joblib")
+    seen = loaded.reference[loaded.contract.names]
+    expected = persistence.predict(loaded.pipeline, seen).probabilities
+    assert np.array_equal(plain.predict_proba(seen), expected)
+
+
+def test_a_version_exists_only_once_its_manifest_does(registry: Registry, candidate: Candidate) -> None:
+    """A number that was claimed by a run that died is invisible, cannot be loaded, and is not used again."""
+    claimed = registry.claim("loans", "died")
+    version, _ = registry.register("loans", "key", candidate)
+    assert (claimed, version) == (1, 2)
+    assert registry.versions("loans") == [2]
+    with pytest.raises(NotFound, match=r"00000001/manifest\.json"):
+        registry.load("loans", 1)
+    (folder(registry, 2) / "manifest.json").unlink()
+    assert registry.versions("loans") == []
+    assert registry.claim("loans", "next") == 3
+
+
+def test_each_claim_is_another_number(store: Store) -> None:
+    """Runs that register at the same moment never share a number."""
+    registry = Registry(store)
+    with ThreadPoolExecutor(8) as threads:
+        numbers = list(threads.map(lambda run: registry.claim("loans", str(run)), range(8)))
+    assert sorted(numbers) == list(range(1, 9))
+
+
+def test_the_manifest_names_every_file(registry: Registry, served: Served) -> None:
+    """The manifest holds digest and size of all that belongs to the version, but its claim and itself."""
+    manifest, sha256 = registry.manifest("loans", served.version)
+    on_disk = {file.name: file.stat().st_size for file in folder(registry).iterdir()}
+    assert sha256 == served.manifest
+    assert {name: record.size for name, record in manifest.files.items()} == {
+        name: size for name, size in on_disk.items() if name not in ("claim.json", "manifest.json")
+    }
+    assert manifest.rows == sum(file.rows for file in manifest.training) > 1000
+
+
+def test_an_interrupted_run_finds_its_own_version(registry: Registry, candidate: Candidate) -> None:
+    """A run that registered and died adopts that version when asked again; other runs' versions are not its own."""
+    version, sha256 = registry.register("loans", "mine", candidate)
+    registry.claim("loans", "died")
+    assert registry.adopt("loans", "mine", newer_than=0) == (version, sha256)
+    assert registry.adopt("loans", "another question", newer_than=0) is None
+    assert registry.adopt("loans", "died", newer_than=0) is None
+    assert registry.adopt("loans", "mine", newer_than=version) is None
+
+
+# --- what loading refuses ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("where", [0.0, 0.5, 1.0])
+def test_one_flipped_byte_is_refused(registry: Registry, served: Served, name: str, where: float) -> None:
+    """A version of which any file differs by one byte, wherever, is refused as corrupt and by name."""
+    file = folder(registry) / name
+    data = bytearray(file.read_bytes())
+    data[round(where * (len(data) - 1))] ^= 1
+    file.write_bytes(bytes(data))
+    with pytest.raises(CorruptObject, match=f"00000001/{name}") as caught:
+        registry.load("loans", served)
+    assert caught.value.exit_code == 4
+
+
+def test_a_file_that_is_gone_is_refused(registry: Registry, served: Served) -> None:
+    """A version that lost a file is not loaded without it."""
+    (folder(registry) / "contract.json").unlink()
+    with pytest.raises(NotFound, match=r"contract\.json does not exist"):
+        registry.load("loans", served)
+
+
+def test_a_planted_pipeline_is_never_unpickled(registry: Registry, served: Served, marker: Path) -> None:
+    """A pipeline file that somebody replaced by one with code in it is refused before that code can run."""
+    joblib.dump(Payload(marker), folder(registry) / "pipeline.joblib")
+    with pytest.raises(CorruptObject, match="Nothing of it was loaded"):
+        registry.load("loans", served)
+    assert not marker.exists()
+    joblib.load(folder(registry) / "pipeline.joblib")
+    assert marker.exists(), "the payload would have run"
+
+
+@pytest.mark.parametrize(("model", "version"), [("loans", 2), ("flights", 1)])
+def test_a_version_in_another_place_is_refused(registry: Registry, served: Served, model: str, version: int) -> None:
+    """A version that was copied to another number or another model is not loaded there."""
+    shutil.copytree(folder(registry), folder(registry, version, model))
+    with pytest.raises(CorruptObject, match="says it is loans v1: it was moved or copied"):
+        registry.load(model, version)
+
+
+def test_another_manifest_than_the_recorded_is_refused(registry: Registry, served: Served) -> None:
+    """A manifest that is valid but not the one that the history names is refused."""
+    manifest = folder(registry) / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"a test"', '"an excuse"'))
+    with pytest.raises(CorruptObject, match="not the manifest that the history names"):
+        registry.load("loans", served)
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"python": "3.9.1"}, ["Python 3.9.1", "here 3."]),
+        ({"distributions": {"scikit-learn": "1.2.0"}}, ["scikit-learn 1.2.0", "here 1."]),
+        ({"distributions": {"numpy": "1.26.4", "scipy": "1.2.3"}}, ["numpy 1.26.4", "scipy 1.2.3"]),
+        ({"distributions": {"not-installed-here": "4.5"}}, ["not-installed-here 4.5", "not installed"]),
+    ],
+)
+def test_another_environment_is_refused_before_unpickling(
+    registry: Registry, candidate: Candidate, marker: Path, changes: dict[str, Any], names: list[str]
+) -> None:
+    """A version made with other libraries is refused with both versions named, and nothing of it was unpickled."""
+    foreign = replace(
+        candidate, pipeline=pickle.dumps(Payload(marker)), environment=replace(candidate.environment, **changes)
+    )
+    version, _ = registry.register("loans", "key", foreign)
+    with pytest.raises(EnvironmentMismatch) as caught:
+        registry.load("loans", version)
+    for name in names:
+        assert name in str(caught.value)
+    assert "ror run" in str(caught.value)
+    assert not marker.exists()
+
+
+def test_another_version_of_the_pipelines_own_package_is_refused(registry: Registry, candidate: Candidate) -> None:
+    """A package that the pipeline's classes come from must be the recorded version, not only be there."""
+    recorded = {**candidate.environment.distributions, "pytest": "0.1.0"}
+    foreign = replace(candidate, environment=replace(candidate.environment, distributions=recorded))
+    version, _ = registry.register("loans", "key", foreign)
+    with pytest.raises(EnvironmentMismatch, match=r"pytest 0\.1\.0"):
+        registry.load("loans", version)
+
+
+def test_changed_source_of_the_pipelines_own_module_is_refused(registry: Registry, candidate: Candidate) -> None:
+    """A module of one's own that the pipeline needs must be the one that it was made with."""
+    foreign = replace(
+        candidate, environment=replace(candidate.environment, sources={"tests.core.test_registry": "0" * 64})
+    )
+    version, _ = registry.register("loans", "key", foreign)
+    with pytest.raises(EnvironmentMismatch, match=r"tests\.core\.test_registry"):
+        registry.load("loans", version)
+
+
+def test_patch_releases_are_compatible(registry: Registry, candidate: Candidate) -> None:
+    """A library that differs in its patch number only is accepted."""
+    here = candidate.environment.distributions["numpy"]
+    patched = {**candidate.environment.distributions, "numpy": f"{here.rpartition('.')[0]}.999"}
+    foreign = replace(candidate, environment=replace(candidate.environment, distributions=patched))
+    version, _ = registry.register("loans", "key", foreign)
+    assert registry.load("loans", version).version == version
+
+
+def test_verified_bytes_that_do_not_unpickle(registry: Registry, candidate: Candidate) -> None:
+    """A pipeline whose bytes are as recorded and still do not load is a failed verification, not a crash."""
+    version, _ = registry.register("loans", "key", replace(candidate, pipeline=b"no pickle"))
+    with pytest.raises(VerificationError, match="do not unpickle here"):
+        registry.load("loans", version)
+
+
+@pytest.mark.parametrize(
+    ("platform", "change", "refused"),
+    [(None, 1e-12, True), ("another machine", 1e-12, False), ("another machine", 1e-6, True)],
+)
+def test_other_answers_than_recorded_are_refused(
+    registry: Registry, candidate: Candidate, platform: str | None, change: float, refused: bool
+) -> None:
+    """Known answers must come out exactly on the platform they were recorded on, and to nine digits elsewhere."""
+    probe = candidate.probe.copy()
+    probe.loc[0, "ror:probability:1"] *= 1 + change
+    environment = replace(candidate.environment, platform=platform or candidate.environment.platform)
+    version, _ = registry.register("loans", "key", replace(candidate, probe=probe, environment=environment))
+    if not refused:
+        assert registry.load("loans", version).version == version
+        return
+    with pytest.raises(ProbeMismatch, match=r"loans v1 no longer gives its known answers \(probability:1 differs"):
+        registry.load("loans", version)
+
+
+# --- reading -------------------------------------------------------------------------------------------------
+
+
+def test_a_version_is_loaded_once_per_process(registry: Registry, served: Served) -> None:
+    """The same bytes are verified and unpickled once, also when they are asked for through another registry."""
+    first = registry.load("loans", served)
+    assert registry.load("loans", served.version) is first
+    assert Registry(registry.store.location).load("loans", served) is first
+
+
+def test_two_versions_are_two_objects(registry: Registry, served: Served, candidate: Candidate) -> None:
+    """Loading one version never gives another that was loaded before."""
+    second, _ = registry.register("loans", "another key", candidate)
+    assert registry.load("loans", served).version == served.version
+    assert registry.load("loans", second).version == second
+
+
+def test_the_current_version_is_the_ledgers(registry: Registry, served: Served) -> None:
+    """The version in service is the one that the history names, and none before the history names one."""
+    with pytest.raises(NotFound, match="`ror run loans` trains one"):
+        registry.load_current("loans")
+    ledger = registry.ledger("loans")
+    ledger.append(
+        ledger.head(), "promoted", run="r", key="", actor="ann", reason="test", body={"served": to_dict(served)}
+    )
+    assert registry.load_current("loans").version == served.version
+
+
+def test_a_frame_that_breaks_the_contract_is_refused(champion: LoadedVersion) -> None:
+    """A service that asks with broken data gets every violation by name, not a wrong answer."""
+    rows = make_rows(10).drop(columns="income")
+    with pytest.raises(DataError, match="column 'income' is missing"):
+        champion.predict(rows)
+    rows = make_rows(10).assign(age="old", income="much")
+    with pytest.raises(DataError, match=r"(?s)'income'.*'age'"):
+        champion.predict(rows)

@@ -1,0 +1,165 @@
+"""A model's file: what is accepted, and how well a mistake is explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.core.errors import SpecError
+from tasks.core.spec import load_spec, models, parse_spec
+from tests.conftest import Model
+
+MINIMAL: dict[str, Any] = {
+    "task": "binary",
+    "target": "y",
+    "owner": "tests",
+    "purpose": "tests",
+    "data": {"batches": "data/loans/batches/*"},
+}
+
+
+def problems(**changes: Any) -> list[str]:
+    """What is wrong with a file that is fine but for these changes; None takes a key away."""
+    values = {key: value for key, value in {**MINIMAL, **changes}.items() if value is not None}
+    with pytest.raises(SpecError) as caught:
+        parse_spec(values, "loans.toml")
+    assert caught.value.exit_code == 2
+    assert all(f"  - {problem}" in str(caught.value) for problem in caught.value.problems)
+    return caught.value.problems
+
+
+def test_a_file_is_read(model: Model) -> None:
+    """The smallest useful file is a complete specification: the rest has defaults."""
+    model.write_spec("[policy]\nretrain_cost = 0.1", late_labels=True)
+    spec = load_spec(model.root, "loans")
+    assert (spec.task, spec.target, spec.key, spec.data.labels) == ("binary", "y", "id", "data/loans/labels/*")
+    assert (spec.policy.retrain_cost, spec.policy.max_age, spec.pipeline.factory) == (
+        0.1,
+        16,
+        "tasks.core.training:tabular",
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [("binary", "roc_auc"), ("multiclass", "balanced_accuracy"), ("regression", "neg_mean_absolute_error")],
+)
+def test_the_metric_suits_the_task(task: str, metric: str) -> None:
+    """Without a metric the one that suits the task is used; one that is given is kept."""
+    assert parse_spec({**MINIMAL, "task": task}, "x").metric == metric
+    assert parse_spec({**MINIMAL, "task": task, "metric": "r2"}, "x").metric == "r2"
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "close"),
+    [
+        ({"targett": "y"}, "targett = 'y'", "target"),
+        ({"policy": {"retrain_costs": 0.1}}, "policy.retrain_costs = 0.1", "retrain_cost"),
+        ({"data": {"batches": "*", "lables": "*"}}, "data.lables = '*'", "labels"),
+    ],
+)
+def test_an_unknown_key_suggests_the_close_one(changes: dict[str, Any], key: str, close: str) -> None:
+    """A misspelt key is named with its value, the one that was meant, and all that are allowed."""
+    (problem,) = problems(**changes)
+    assert problem.startswith(f"{key}: unknown key; did you mean {close!r}?")
+    assert "Allowed: " in problem
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"task": "ranking"}, ["task = 'ranking'", "'binary', 'multiclass' or 'regression'"]),
+        ({"policy": {"retrain_cost": 0}}, ["policy.retrain_cost = 0", "greater than 0"]),
+        ({"policy": {"drift": "always"}}, ["policy.drift = 'always'", "'early-warning', 'trigger' or 'report'"]),
+        ({"policy": {"min_rows": "many"}}, ["policy.min_rows = 'many'", "integer"]),
+        ({"data": {"batches": "*", "min_coverage": 2}}, ["data.min_coverage = 2", "less than or equal to 1"]),
+        ({"data": {"batches": "/etc/*"}}, ["data.batches = '/etc/*'", "below the root"]),
+        ({"data": {"batches": "../*"}}, ["data.batches = '../*'", "without '..'"]),
+        ({"pipeline": {"factory": "no colon"}}, ["pipeline.factory = 'no colon'", "must match"]),
+        ({"data": "batches/*"}, ["data = 'batches/*'"]),
+        ({"seed": -1}, ["seed = -1", "greater than or equal to 0"]),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_allowed(changes: dict[str, Any], parts: list[str]) -> None:
+    """A value that cannot be used is named with its key and with what is allowed instead."""
+    (problem,) = problems(**changes)
+    for part in parts:
+        assert part in problem
+
+
+def test_a_value_with_two_kinds_names_both() -> None:
+    """The age limit is a number or a word: a value that is neither is told so, always under its own key."""
+    found = problems(policy={"max_age": "sometimes"})
+    assert all(problem.startswith("policy.max_age = 'sometimes': ") for problem in found)
+    assert "'never'" in " ".join(found)
+    assert "integer" in " ".join(found)
+
+
+def test_all_problems_are_listed_at_once() -> None:
+    """Nobody has to mend a file one error at a time."""
+    found = problems(task="ranking", owner=None, colour="red", policy={"min_rows": 1})
+    assert len(found) == 4
+    for part in ("task = 'ranking'", "owner: missing", "colour = 'red': unknown key", "policy.min_rows = 1"):
+        assert part in "\n".join(found)
+
+
+def test_late_labels_need_a_key() -> None:
+    """Labels that arrive in files of their own cannot be joined without a key."""
+    (problem,) = problems(data={"batches": "*", "labels": "labels/*"})
+    assert problem == "data.labels needs key: late labels are joined by it"
+
+
+def test_the_target_is_no_feature() -> None:
+    """The answer must not be an input."""
+    (problem,) = problems(features=["a", "y"])
+    assert "features lists the target 'y'" in problem
+
+
+def test_a_missing_file_lists_the_models(model: Model) -> None:
+    """Who mistypes a model's name sees the models that there are."""
+    (model.root / "deployments" / "flights.toml").write_text("")
+    with pytest.raises(SpecError, match="Models here: flights, loans"):
+        load_spec(model.root, "laons")
+    assert models(model.root) == ["flights", "loans"]
+
+
+def test_without_models_the_root_is_doubted(tmp_path: Path) -> None:
+    """In an empty folder the message asks whether --root is right."""
+    with pytest.raises(SpecError, match=r"Models here: none\. Is --root right\?"):
+        load_spec(tmp_path, "loans")
+
+
+@pytest.mark.parametrize("name", ["../loans", "Loans", "", "a b", "-loans"])
+def test_a_name_that_is_no_name_is_refused(model: Model, name: str) -> None:
+    """A model's name is a plain word, so that it can never point elsewhere."""
+    with pytest.raises(SpecError, match="lower-case letters"):
+        load_spec(model.root, name)
+
+
+@pytest.mark.parametrize("text", [b"task = ", b"\xff\xfe"])
+def test_a_file_that_is_not_toml_is_named(model: Model, text: bytes) -> None:
+    """A file that cannot be parsed is named, with the parser's reason."""
+    (model.root / "deployments" / "loans.toml").write_bytes(text)
+    with pytest.raises(SpecError, match=r"(?s)loans\.toml.*not valid TOML"):
+        load_spec(model.root, "loans")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"target": "z"},
+        {"purpose": "other"},
+        {"seed": 1},
+        {"data": {"batches": "other/*"}},
+        {"policy": {"retrain_cost": 0.06}},
+        {"pipeline": {"parameters": {"max_iter": 10}}},
+        {"checks": {"drift_floor": 0.2}},
+    ],
+)
+def test_the_digest_changes_with_every_value(change: dict[str, Any]) -> None:
+    """The digest stands for the whole specification: the same for the same values, another for any other one."""
+    digest = parse_spec(MINIMAL, "x").digest
+    assert parse_spec(dict(reversed(MINIMAL.items())), "y").digest == digest
+    assert parse_spec({**MINIMAL, **change}, "x").digest != digest
