@@ -14,7 +14,6 @@ import pandas as pd
 from tasks.core import drift, performance, persistence
 from tasks.core.batches import Labels, Source
 from tasks.core.columns import sample_rows
-from tasks.core.contract import frame, validate
 from tasks.core.errors import DataError, NotFound, VerificationError
 from tasks.core.evidence import DriftEvidence, Evidence
 from tasks.core.gate import LabelledRows, dummy, labelled_rows
@@ -33,6 +32,7 @@ from tasks.core.types import (
     State,
     Verdict,
 )
+from tasks.core.validation import frame, validate
 from tasks.core.work import Work
 from tasks.core.workspace import Workspace
 

@@ -15,10 +15,11 @@ import pyarrow as pa
 from tasks.core import performance, persistence
 from tasks.core.batches import Labels, Source
 from tasks.core.columns import target_values
-from tasks.core.contract import Contract, frame
+from tasks.core.contract import Contract
 from tasks.core.registry import LoadedVersion
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Batch, Gate, Metric, Verdict
+from tasks.core.validation import frame
 
 FOLD = 5
 """One row in FOLD of the newest labelled batches is kept for the gate."""

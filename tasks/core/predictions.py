@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core.batches import Source
-from tasks.core.contract import frames, validate
 from tasks.core.errors import AlreadyExists, DataError, StoreError
 from tasks.core.files import fingerprint
 from tasks.core.persistence import Predictions, predict
 from tasks.core.registry import LoadedVersion
 from tasks.core.spec import ModelSpec
+from tasks.core.validation import frames, validate
 
 OURS = ("prediction", "probability", "version", "run")
 

@@ -122,9 +122,9 @@ class LoadedVersion:
 
     def predict(self, frame: pd.DataFrame) -> Predictions:
         """Answers for a frame that satisfies the contract. Raises DataError naming every violation."""
-        from tasks.core import contract, persistence
+        from tasks.core import persistence, validation
 
-        return persistence.predict(self.pipeline, contract.conform(self.contract, frame))
+        return persistence.predict(self.pipeline, validation.conform(self.contract, frame))
 
     @cached_property
     def reference(self) -> pd.DataFrame:
@@ -247,7 +247,7 @@ class Registry:
         return self.load(model, current)
 
     def _load(self, manifest: Manifest, sha256: str) -> LoadedVersion:
-        from tasks.core import contract, persistence
+        from tasks.core import contract, persistence, validation
 
         what = f"{manifest.model} v{manifest.version}"
         recorded = from_dict(persistence.Environment, manifest.environment)
@@ -262,7 +262,7 @@ class Registry:
             pipeline = persistence.load(files["pipeline.joblib"])
         except Exception as error:
             raise VerificationError(f"{what}: its verified bytes do not unpickle here: {error!r}") from error
-        persistence.replay_probe(pipeline, probe, contract.conform(accepted, probe), recorded, what)
+        persistence.replay_probe(pipeline, probe, validation.conform(accepted, probe), recorded, what)
         return LoadedVersion(manifest.model, manifest.version, sha256, manifest, accepted, pipeline, files)
 
     def _verified(self, path: str, record: FileRecord) -> bytes:

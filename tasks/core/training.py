@@ -18,13 +18,14 @@ import pandas as pd
 
 from tasks.core import drift, performance, persistence
 from tasks.core.columns import sample_rows
-from tasks.core.contract import Contract, frame, infer, validate
+from tasks.core.contract import Contract, infer
 from tasks.core.errors import DataError, SpecError, TrainingError
 from tasks.core.gate import LabelledRows, compare, features_of, rival_of, split, target_of
 from tasks.core.records import to_dict
 from tasks.core.registry import Candidate, LoadedVersion, TrainingFile
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Gate
+from tasks.core.validation import frame, validate
 
 PROBE_ROWS = 32
 IMPORTANCE_ROWS = 2_000

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import pandas as frames_of
 
 from tasks.core.batches import Source
-from tasks.core.contract import Contract, Validation, conform, frame, infer, validate
+from tasks.core.contract import Contract, infer
 from tasks.core.errors import DataError, UnreadableData
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Check, Verdict
+from tasks.core.validation import Validation, conform, frame, validate
 from tests.conftest import make_rows
 from tests.core.conftest import make_spec, put
 

@@ -15,10 +15,10 @@ from sklearn.dummy import DummyClassifier
 from threadpoolctl import threadpool_limits
 
 from tasks.core import drift, persistence, training
-from tasks.core.contract import frame
 from tasks.core.errors import DataError, RorError, SpecError, TrainingError
 from tasks.core.registry import LoadedVersion, Registry
 from tasks.core.types import Verdict
+from tasks.core.validation import frame
 from tests.conftest import make_rows
 from tests.core.conftest import Trained, make_history, make_spec, put, train
 
