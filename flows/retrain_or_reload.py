@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from prefect import flow, get_run_logger
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
-from pydantic import Field
 
 from tasks.check import check_data, check_drift, check_performance
 from tasks.core import views
@@ -40,22 +39,23 @@ def run_name() -> str:
 
 @flow(name="retrain-or-reload", flow_run_name=run_name)
 def retrain_or_reload(
-    model: Annotated[str, Field(description="Name of the model: deployments/<model>.toml.")],
-    action: Annotated[
-        Literal["auto", "reload", "retrain"],
-        Field(description="auto: let the rules decide. The others are carried out, and recorded, as asked by hand."),
-    ] = "auto",
-    batch: Annotated[str | None, Field(description="Decide on this batch only; empty: on every pending one.")] = None,
-    reason: Annotated[
-        str | None, Field(description="Why you ask, for the history; needed unless action is auto.")
-    ] = None,
-    actor: Annotated[str | None, Field(description="Who asks, for the history; empty: as Prefect knows it.")] = None,
-    root: Annotated[
-        str | None,
-        Field(description="Folder that holds deployments/, data/ and artifacts/; empty: ROR_ROOT, else here."),
-    ] = None,
+    model: str,
+    action: Literal["auto", "reload", "retrain"] = "auto",
+    batch: str | None = None,
+    reason: str | None = None,
+    actor: str | None = None,
+    root: str | None = None,
 ) -> Any:
-    """Decide whether the model's current version is reloaded or a new one is trained, and carry it out."""
+    """Decide whether the model's current version is reloaded or a new one is trained, and carry it out.
+
+    Args:
+        model: Name of the model, that of its file deployments/<model>.toml.
+        action: auto lets the rules decide. The others are carried out, and recorded, as asked by hand.
+        batch: Decide on this batch only. Empty: on every pending one.
+        reason: Why you ask, for the history. Needed unless the action is auto.
+        actor: Who asks, for the history. Empty: as Prefect knows it.
+        root: Folder that holds deployments/, data/ and artifacts/. Empty: ROR_ROOT, else the current folder.
+    """
     workspace = Workspace.open(root, model)
     request = Request(action, reason, actor or _actor(), batch)
     check_request(request)

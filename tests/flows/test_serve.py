@@ -170,3 +170,15 @@ def test_deployments_are_read_from_the_yaml(tmp_path: Path) -> None:
     (tmp_path / "deployments/prefect.yaml").write_text("deployments: {")
     with pytest.raises(SpecError, match="not a list of deployments"):
         read_deployments(tmp_path)
+
+
+def test_form_explains_every_parameter() -> None:
+    """The UI builds its form from the flow's parameters: each is described, and only the model is required."""
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.retrain_or_reload import retrain_or_reload
+
+    schema = parameter_schema(retrain_or_reload).model_dump()
+    assert schema["required"] == ["model"]
+    assert all(item["description"] for item in schema["properties"].values())
+    assert schema["properties"]["action"]["enum"] == ["auto", "reload", "retrain"]
