@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.core import assess, training
 from tasks.core.errors import DataError, TrainingError
+from tasks.core.ledger import with_labels
 from tasks.core.types import Attempt, Decision, Gate, Labelled, State, Verdict
 from tasks.core.work import Work
 from tasks.core.workspace import Workspace
@@ -22,7 +23,7 @@ def train(workspace: Workspace, state: State, work: Work, labelled: Sequence[Lab
     fit is an attempt with the reason, not an exception: the current version stays.
     """
     log = get_run_logger()
-    usable = assess.usable_batches(state, labelled, decision)
+    usable = with_labels(state, labelled, decision).usable
     if adopted := workspace.registry.adopt(workspace.model, work.key, newer_than=state.newest):
         version, digest = adopted
         manifest, _ = workspace.registry.manifest(workspace.model, version, digest)

@@ -17,15 +17,14 @@ from tasks.core.columns import sample_rows
 from tasks.core.errors import DataError, NotFound, VerificationError
 from tasks.core.evidence import DriftEvidence, Evidence
 from tasks.core.gate import LabelledRows, dummy, labelled_rows
+from tasks.core.ledger import with_labels
 from tasks.core.records import from_dict
 from tasks.core.registry import LoadedVersion
 from tasks.core.types import (
     Batch,
-    BatchRecord,
     Blocked,
     Check,
     Comparison,
-    Decision,
     Labelled,
     LossPoint,
     Request,
@@ -228,9 +227,8 @@ def collect(
     drifted: drift.DriftReport,
 ) -> Evidence:
     """Everything the rules may look at: what was measured now, and what the ledger's state remembers."""
-    known = _labelled_rows(state, labels)
-    usable = usable_batches(state, labels.labelled, None)
-    age = len(usable) - (state.attempt.labelled if state.attempt else 0)
+    now = with_labels(state, labels.labelled)
+    rows = [now.batches[batch].labelled_rows for batch in now.usable]
     predecessor = state.predecessor
     return Evidence(
         request=request,
@@ -239,9 +237,9 @@ def collect(
         current=state.current.version if state.current else None,
         predecessor=predecessor.version if predecessor else None,
         predecessor_ready=bool(predecessor and predecessor.version not in state.barred and data.predecessor_ready),
-        labelled_rows=sum(known[batch] for batch in usable),
-        new_batches=age,
-        new_rows=sum(known[batch] for batch in usable[len(usable) - age :]) if age > 0 else 0,
+        labelled_rows=sum(rows),
+        new_batches=now.age,
+        new_rows=sum(rows[len(rows) - now.age :]) if now.age > 0 else 0,
         cooldown=max(0, state.cooldown - len(labels.labelled)),
         losses=(*state.losses, *labels.losses),
         comparisons=(*state.comparisons, *labels.comparisons),
@@ -253,26 +251,6 @@ def collect(
         drift=drifted.evidence,
         labels_late=not labels.labelled and labels.unlabelled > 2,
     )
-
-
-def usable_batches(state: State, labelled: Sequence[Labelled], decision: Decision | None) -> tuple[str, ...]:
-    """Labelled batches that may be trained on once the decision has spoken about suspects, in time order."""
-    batches = {
-        **state.batches,
-        **{item.batch: BatchRecord("", item.rows, item.labels, item.rows) for item in labelled},
-    }
-    suspect, quarantined = state.suspect, list(state.quarantined)
-    if decision:
-        if suspect in (decision.cleared, decision.quarantined):
-            suspect = None
-        suspect = decision.suspect or suspect
-        quarantined += [decision.quarantined] if decision.quarantined else []
-    return replace(state, batches=batches, suspect=suspect, quarantined=tuple(quarantined)).usable
-
-
-def _labelled_rows(state: State, labels: LabelFindings) -> dict[str, int]:
-    rows = {batch: record.labelled_rows for batch, record in state.batches.items()}
-    return rows | {item.batch: item.rows for item in labels.labelled}
 
 
 def history(workspace: Workspace, work: Work, usable: Sequence[str]) -> list[LabelledRows]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tasks.core.assess import DataFindings, LabelFindings
 from tasks.core.drift import DriftReport
 from tasks.core.policy import POLICY_VERSION
@@ -34,8 +36,10 @@ def conclude(
     `found` is the state that was decided on, `now` the newest one: if a person promoted, barred or quarantined
     something in between, what they did stands, and a challenger is registered but not put in service.
     """
+    if attempt and attempt.outcome == "registered" and spec.policy.promotion == "approve":
+        attempt = replace(attempt, outcome="waiting")
     overtaken = now.by_hand != found.by_hand
-    in_service, outcome = _effect(now, spec, decision, attempt, overtaken)
+    in_service, outcome = _effect(now, decision, attempt, overtaken)
     blocked = (*data.blocked, *labels.blocked)
     if blocked:
         outcome = Outcome.BLOCKED
@@ -58,9 +62,7 @@ def conclude(
     )
 
 
-def _effect(
-    now: State, spec: ModelSpec, decision: Decision, attempt: Attempt | None, overtaken: bool
-) -> tuple[Served | None, Outcome]:
+def _effect(now: State, decision: Decision, attempt: Attempt | None, overtaken: bool) -> tuple[Served | None, Outcome]:
     current = now.current
     match decision.action:
         case Action.RELOAD:
@@ -76,7 +78,7 @@ def _effect(
         return current, Outcome.RETRAIN_FAILED
     if attempt.outcome == "refused":
         return current, Outcome.KEPT if current else Outcome.HELD
-    if spec.policy.promotion == "approve":
+    if attempt.outcome == "waiting":
         return current, Outcome.AWAITING_APPROVAL
     if overtaken:
         return current, Outcome.KEPT

@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -25,7 +25,9 @@ from tasks.core.types import (
     Action,
     BatchRecord,
     Decided,
+    Decision,
     Event,
+    Labelled,
     LastDecision,
     LeaseRecord,
     Served,
@@ -171,26 +173,32 @@ def _after_hand(state: State, event: Event) -> State:
             )
 
 
+def with_labels(state: State, labelled: Sequence[Labelled], decision: Decision | None = None) -> State:
+    """The state once these labels count, and the decision has spoken about suspect batches."""
+    batches = dict(state.batches)
+    for item in labelled:
+        known = batches.get(item.batch, BatchRecord("", item.rows))  # in this run's window: recorded when it commits
+        batches[item.batch] = replace(known, labels=item.labels, labelled_rows=item.rows)
+    state = replace(state, batches=batches)
+    if decision is None:
+        return state
+    kept = None if state.suspect in (decision.cleared, decision.quarantined) else state.suspect
+    quarantined = (*state.quarantined, *([decision.quarantined] if decision.quarantined else []))
+    return replace(state, suspect=decision.suspect or kept, quarantined=quarantined)
+
+
 def _after_decision(state: State, decided: Decided, event: Event) -> State:
     decision = decided.decision
-    batches = dict(state.batches)
-    for batch, rows in zip(decided.window, decided.window_rows, strict=True):
-        batches[batch.id] = BatchRecord(batch.sha256, rows)
-    for labelled in decided.labelled:
-        batches[labelled.batch] = replace(batches[labelled.batch], labels=labelled.labels, labelled_rows=labelled.rows)
-    blocked = {b: sha256 for b, sha256 in state.blocked.items() if b not in batches}
+    window = {b.id: BatchRecord(b.sha256, rows) for b, rows in zip(decided.window, decided.window_rows, strict=True)}
+    recorded = replace(state, batches={**state.batches, **window})
+    blocked = {b: sha256 for b, sha256 in state.blocked.items() if b not in recorded.batches}
     blocked.update({b.batch: b.sha256 for b in decided.blocked if b.sha256})
-
-    suspect = None if state.suspect in (decision.cleared, decision.quarantined) else state.suspect
     after = replace(
-        state,
-        batches=batches,
+        with_labels(recorded, decided.labelled, decision),
         blocked=blocked,
         losses=(*state.losses, *decided.losses)[-KEEP_LOSSES:],
         comparisons=(*state.comparisons, *decided.comparisons)[-KEEP_COMPARISONS:],
         cooldown=max(0, state.cooldown - len(decided.labelled)),
-        suspect=decision.suspect or suspect,
-        quarantined=(*state.quarantined, *([decision.quarantined] if decision.quarantined else [])),
         attempt=decided.attempt or state.attempt,
         accepted=() if decided.attempt and decided.attempt.outcome != "failed" else state.accepted,
         decided=LastDecision(event.key, event.seq),
@@ -207,10 +215,9 @@ def _after_decision(state: State, decided: Decided, event: Event) -> State:
         else:
             assert decided.in_service is not None
             after = replace(after, served=(*state.served, decided.in_service)[-KEEP_SERVED:])
-    if decided.outcome == "AwaitingApproval" and decided.attempt and decided.attempt.manifest:
-        attempt = decided.attempt
-        challenger = Served(attempt.version or 0, attempt.manifest or "", attempt.labelled)
-        after = replace(after, waiting=(*state.waiting, challenger))
+    if (attempt := decided.attempt) and attempt.outcome == "waiting":
+        assert attempt.version is not None and attempt.manifest is not None
+        after = replace(after, waiting=(*state.waiting, Served(attempt.version, attempt.manifest, attempt.labelled)))
     return after
 
 

@@ -218,7 +218,7 @@ class Attempt:
     labelled: int
     """Labelled batches there were: the data end, as a count."""
     outcome: str
-    """`registered`, `refused` (by the gate) or `failed`."""
+    """`registered`, `waiting` (for approval), `refused` (by the gate) or `failed`."""
     version: int | None = None
     manifest: str | None = None
     reason: str = ""

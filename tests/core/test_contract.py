@@ -257,6 +257,8 @@ def test_lossless_types_give_the_same_frame(contract: Contract, tmp_path: Path, 
     pd.testing.assert_frame_equal(frame(contract, source), expected)
     if isinstance(made, pd.DataFrame):
         pd.testing.assert_frame_equal(conform(contract, made), expected)
+    trained_on_it = infer([source], make_spec(features=contract.names))
+    pd.testing.assert_frame_equal(frame(trained_on_it, source), expected)
 
 
 def test_short_floats_are_widened(contract: Contract, tmp_path: Path) -> None:

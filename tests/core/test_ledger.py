@@ -286,7 +286,7 @@ def test_a_promotion_by_hand_clears_the_version() -> None:
 
 def test_a_version_that_awaits_approval_is_not_in_service() -> None:
     """With promotion by approval the challenger is kept as waiting and the current version stays."""
-    attempt = Attempt(4, "registered", 2, V2.manifest)
+    attempt = Attempt(4, "waiting", 2, V2.manifest)
     record = decided(Action.RETRAIN, attempt=attempt, outcome=Outcome.AWAITING_APPROVAL)
     state = after_decision(State(served=(V1,)), record)
     assert state.current == V1

@@ -260,7 +260,7 @@ def test_a_worse_version_is_rolled_back(changes: dict[str, Any], rolled_back: bo
 @pytest.mark.parametrize(
     ("losses", "dropped"),
     [
-        (points(2, 0.2, 0.2, 0.2, 0.2, 0.21), False),
+        (points(2, 0.2, 0.2, 0.2, 0.2, 0.218), False),
         (points(2, 0.2, 0.2, 0.2, 0.2, 0.23), True),
         (points(2, 0.01, 0.01, 0.01, 0.01, 0.02), False),
         (points(2, 0.2, 0.23), False),

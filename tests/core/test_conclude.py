@@ -1,0 +1,78 @@
+"""From a decision to the run's single commit: who serves, and under which name the run ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tasks.core.assess import DataFindings, LabelFindings
+from tasks.core.conclude import conclude
+from tasks.core.drift import DriftReport
+from tasks.core.evidence import DriftEvidence
+from tasks.core.types import Action, Attempt, Blocked, Decided, Decision, Outcome, Served, State
+from tests.core.conftest import make_spec
+
+V1, V2, V3 = (Served(number, f"digest of v{number}", number) for number in (1, 2, 3))
+TWO = State(served=(V1, V2))
+NEW = Attempt(3, "registered", 3, V3.manifest)
+
+
+def concluded(
+    action: Action, attempt: Attempt | None = None, *, now: State = TWO, promotion: str = "auto", broken: bool = False
+) -> Decided:
+    blocked = (Blocked("009", "f" * 64, ("no rows",)),) if broken else ()
+    return conclude(
+        TWO,
+        now,
+        make_spec(policy={"promotion": promotion}),
+        Decision(action, "a rule", ("a reason",), ()),
+        DataFindings(blocked=blocked),
+        LabelFindings(),
+        DriftReport((), DriftEvidence()),
+        attempt,
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "attempt", "outcome", "in_service"),
+    [
+        (Action.RELOAD, None, Outcome.RELOADED, V2),
+        (Action.HOLD, None, Outcome.HELD, V2),
+        (Action.BLOCK, None, Outcome.BLOCKED, V2),
+        (Action.ROLLBACK, None, Outcome.ROLLED_BACK, V1),
+        (Action.RETRAIN, NEW, Outcome.RETRAINED, V3),
+        (Action.RETRAIN, replace(NEW, outcome="refused"), Outcome.KEPT, V2),
+        (Action.RETRAIN, Attempt(3, "failed", reason="no"), Outcome.RETRAIN_FAILED, V2),
+    ],
+)
+def test_outcome_and_version_in_service(
+    action: Action, attempt: Attempt | None, outcome: Outcome, in_service: Served
+) -> None:
+    """Each action ends under its own name; only a rollback and an accepted challenger change who serves."""
+    decided = concluded(action, attempt)
+    assert (decided.outcome, decided.in_service) == (outcome, in_service)
+
+
+def test_a_persons_choice_stands() -> None:
+    """If somebody promoted a version while the run was at work, the challenger is registered and not put in service."""
+    by_hand = replace(TWO, served=(V1, V2, V1), by_hand=7)
+    decided = concluded(Action.RETRAIN, NEW, now=by_hand)
+    assert (decided.outcome, decided.in_service) == (Outcome.KEPT, V1)
+    assert concluded(Action.ROLLBACK, now=by_hand).in_service == V1
+
+
+def test_approval_waits_even_beside_a_broken_batch() -> None:
+    """With approval asked for, the challenger waits, whatever name the run ends under."""
+    alone = concluded(Action.RETRAIN, NEW, promotion="approve")
+    beside = concluded(Action.RETRAIN, NEW, promotion="approve", broken=True)
+    assert (alone.outcome, beside.outcome) == (Outcome.AWAITING_APPROVAL, Outcome.BLOCKED)
+    for decided in (alone, beside):
+        assert decided.in_service == V2
+        assert decided.attempt is not None and decided.attempt.outcome == "waiting"
+
+
+def test_a_broken_batch_makes_the_run_blocked() -> None:
+    """Whatever was decided on the good batches, a broken one makes the run end Blocked, and somebody is told."""
+    decided = concluded(Action.RETRAIN, NEW, broken=True)
+    assert (decided.outcome, decided.in_service) == (Outcome.BLOCKED, V3)
