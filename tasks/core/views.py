@@ -116,25 +116,41 @@ def _last_decision(ledger: Ledger, state: State) -> Decided | None:
 
 
 def headline(decided: Decided, model: str) -> str:
-    """The decision in one sentence."""
+    """The decision and its cause in one line: the message of the run's final state."""
     version = f"v{decided.in_service.version}" if decided.in_service else "no version"
     names = [batch.id for batch in decided.window] or [item.batch for item in decided.blocked]
     window = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}" if names else "no new batch"
-    return f"{model} · {window}: {decided.outcome.value} — {version} in service. {decided.decision.reasons[0]}."
+    return f"{model} · {window}: {decided.outcome.value} — {version} in service. {_cause(decided)}"
 
 
 def sentences(decided: Decided) -> list[str]:
     """What else a person must know, one line each."""
-    lines = [f"{reason}." for reason in decided.decision.reasons[1:]]
+    return [line for line in _facts(decided) if line != _cause(decided)]
+
+
+def _cause(decided: Decided) -> str:
+    """What made the run end as it did: the broken data or the failed attempt, where there is one, else the decision."""
+    facts = _facts(decided)
+    if decided.blocked:
+        return facts[0]
+    if decided.attempt and decided.attempt.outcome in ("refused", "failed"):
+        return facts[-1]
+    return f"{decided.decision.reasons[0]}."
+
+
+def _facts(decided: Decided) -> list[str]:
+    lines = []
     for item in decided.blocked:
-        lines += [f"{item.batch} is set aside: {problem.rstrip('.')}." for problem in item.problems]
-    if attempt := decided.attempt:
-        if attempt.gate:
-            lines.append(f"v{attempt.version} {attempt.outcome}: {attempt.gate.reason}.")
-        if attempt.reason:
-            lines.append(attempt.reason)
-    if decided.outcome is Outcome.KEPT and decided.in_service and attempt and attempt.outcome == "registered":
-        lines.append("Somebody changed what is in service during this run; their choice stands.")
+        what = f"{item.batch} is set aside" if item.sha256 else "the labels cannot be used"
+        lines += [f"{what}: {problem.rstrip('.')}." for problem in item.problems]
+    lines += [f"{reason}." for reason in decided.decision.reasons]
+    attempt, service = decided.attempt, decided.in_service
+    if attempt and attempt.gate:
+        lines.append(f"v{attempt.version} {attempt.outcome}: {attempt.gate.reason}.")
+        if attempt.outcome == "registered" and (service is None or service.version != attempt.version):
+            lines.append("Somebody changed what is in service during this run; their choice stands.")
+    elif attempt:
+        lines.append(f"{attempt.reason.rstrip('.')}.")
     return lines
 
 

@@ -204,6 +204,12 @@ def test_a_second_bad_batch_confirms_the_suspect() -> None:
     assert (found.cleared, found.quarantined, found.suspect) == ("b4", None, None)
 
 
+def test_a_suspect_is_no_part_of_the_usual() -> None:
+    """The loss on the suspect batch does not raise the bar that the next one has to pass to confirm it."""
+    found = decision({"suspect": "b4", "losses": points(2, 0.3, 0.3, 0.3, 0.9, 0.6), "new_batches": 2})
+    assert (found.rule, found.cleared) == ("suspect labels", "b4")
+
+
 def test_a_good_batch_quarantines_the_suspect() -> None:
     """When the next labelled batch is as usual, the suspect's labels were wrong: they are kept out for good."""
     losses = points(2, 0.2, 0.2, 0.2, 0.6, 0.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,36 @@ def test_a_failure_in_mid_file_leaves_nothing(
     assert list((tmp_path / "out").iterdir()) == []
     assert len(pd.read_parquet(predict(tmp_path, champion))) == 600
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["predictions.parquet"]
+
+
+class Slow:
+    """A pipeline during whose answer another process writes the same file."""
+
+    def __init__(self, pipeline: Any, meanwhile: Callable[[], Path]):
+        self.pipeline, self.meanwhile, self.classes_ = pipeline, meanwhile, pipeline.classes_
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        self.meanwhile()
+        return self.pipeline.predict(frame)
+
+    def predict_proba(self, frame: pd.DataFrame) -> np.ndarray:
+        self.meanwhile()
+        return self.pipeline.predict_proba(frame)
+
+
+@pytest.mark.parametrize("data", ["batch.parquet", "other.parquet"])
+def test_of_two_writers_the_first_stays(champion: LoadedVersion, tmp_path: Path, data: str) -> None:
+    """What another run wrote meanwhile is kept: it is as good where it is for the same data, and refused elsewhere."""
+    put(tmp_path, ROWS)
+    put(tmp_path, make_rows(10), "other.parquet")
+    slow = replace(champion, version=2, pipeline=Slow(champion.pipeline, lambda: predict(tmp_path, champion, data)))
+    if data == "batch.parquet":
+        predict(tmp_path, slow)
+    else:
+        with pytest.raises(AlreadyExists, match="written meanwhile for other data"):
+            predict(tmp_path, slow)
+    (output,) = (tmp_path / "out").iterdir()
+    assert set(pd.read_parquet(output)["version"]) == {1}
 
 
 def test_a_folder_that_cannot_be_written(champion: LoadedVersion, tmp_path: Path) -> None:

@@ -38,6 +38,11 @@ def decided(model: Model) -> Decided:
     return from_dict(Decided, model.workspace.ledger.event(state.decided.seq).body)
 
 
+def words(model: Model) -> str:
+    """All that the last decision says."""
+    return "\n".join([views.headline(decided(model), model.name), *views.sentences(decided(model))])
+
+
 def serving(model: Model) -> int | None:
     current = model.workspace.ledger.head().state.current
     return current.version if current else None
@@ -180,8 +185,7 @@ def test_broken_batch_is_set_aside(
     content = broken.read_bytes()
     result = run(trained)
     assert (result.outcome, result.exit_code) == (Outcome.BLOCKED, 3)
-    said = "\n".join(views.sentences(decided(trained)))
-    assert all(word in said for word in named), said
+    assert all(word in words(trained) for word in named), words(trained)
     assert serving(trained) == 1
 
     trained.deliver("003")
@@ -209,7 +213,7 @@ def test_decided_batch_with_other_bytes_is_an_alarm(trained: Model) -> None:
     """A batch that was decided on and then changes on disk blocks the run and is never trained on unnoticed."""
     make_rows(seed=99).to_parquet(trained.batches / "001.parquet")
     assert run(trained).outcome is Outcome.BLOCKED
-    assert "other bytes" in "\n".join(views.sentences(decided(trained)))
+    assert "other bytes" in words(trained)
 
 
 # --- failures leave the current version in service ------------------------------------------------------------
@@ -240,7 +244,7 @@ def test_failing_fit_keeps_the_current_version(trained: Model) -> None:
     trained.deliver("002")
     result = run(trained, action="retrain", reason="a new pipeline")
     assert (result.outcome, result.exit_code) == (Outcome.RETRAIN_FAILED, 5)
-    assert "no such strategy" in "\n".join(views.sentences(decided(trained)))
+    assert "no such strategy" in words(trained)
     assert serving(trained) == 1
     assert set(pd.read_parquet(trained.root / "data/loans/predictions/002.parquet")["version"]) == {1}
 
@@ -390,7 +394,7 @@ def test_unusable_labels_do_not_hold_up_predictions(model: Model) -> None:
     (model.labels / "002.parquet").write_bytes(b"PAR1 and no more")
     model.deliver("003", make_rows(seed=3).drop(columns="y"))
     assert run(model).outcome is Outcome.BLOCKED
-    assert "labels/002.parquet cannot be read" in "\n".join(views.sentences(decided(model)))
+    assert "labels/002.parquet cannot be read" in words(model)
     assert (model.root / "data/loans/predictions/003.parquet").exists()
 
     second[["id", "y"]].to_parquet(model.labels / "002.parquet")

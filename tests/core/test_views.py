@@ -1,0 +1,73 @@
+"""The words of a decision: what happened, and why, in one line and then in detail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tasks.core.types import Action, Attempt, Batch, Blocked, Decided, Decision, Finding, Gate, Outcome, Served, Verdict
+from tasks.core.views import card, headline, sentences
+
+RELOADED = Decided(
+    outcome=Outcome.RELOADED,
+    decision=Decision(Action.RELOAD, "otherwise", ("v2 stays",), (Finding("otherwise", True, "v2 stays | as it was"),)),
+    window=(Batch("007", "data/007.parquet", "a" * 64),),
+    window_rows=(10,),
+    blocked=(),
+    labelled=(),
+    losses=(),
+    comparisons=(),
+    checks=(),
+    attempt=None,
+    in_service=Served(2, "digest", 6),
+    spec="s",
+    policy_version=1,
+)
+BROKEN = Blocked("008", "b" * 64, ("column 'age' is missing", "column 'city' is missing"))
+GATE = Gate(Verdict.FAIL, "worse than v2", 200, 0.1, 0.01, "v2")
+
+
+@pytest.mark.parametrize(
+    ("decided", "cause", "then"),
+    [
+        (RELOADED, "v2 stays.", []),
+        (
+            replace(RELOADED, outcome=Outcome.BLOCKED, blocked=(BROKEN,)),
+            "008 is set aside: column 'age' is missing.",
+            ["008 is set aside: column 'city' is missing.", "v2 stays."],
+        ),
+        (
+            replace(RELOADED, outcome=Outcome.BLOCKED, blocked=(Blocked("labels", "", ("x.csv is empty.",)),)),
+            "the labels cannot be used: x.csv is empty.",
+            ["v2 stays."],
+        ),
+        (
+            replace(RELOADED, outcome=Outcome.KEPT, attempt=Attempt(7, "refused", 3, "d", gate=GATE)),
+            "v3 refused: worse than v2.",
+            ["v2 stays."],
+        ),
+        (
+            replace(RELOADED, outcome=Outcome.RETRAIN_FAILED, attempt=Attempt(7, "failed", reason="Fitting failed.")),
+            "Fitting failed.",
+            ["v2 stays."],
+        ),
+    ],
+)
+def test_the_cause_comes_first(decided: Decided, cause: str, then: list[str]) -> None:
+    """The one line that Prefect and the terminal show names what made the run end so; nothing is said twice."""
+    said = headline(decided, "loans")
+    assert said == f"loans · 007: {decided.outcome.value} — v2 in service. {cause}"
+    assert sentences(decided) == then
+
+
+def test_a_broken_batch_alone_is_named() -> None:
+    """Where no good batch was pending, the line names the broken one."""
+    assert headline(replace(RELOADED, window=(), blocked=(BROKEN,)), "loans").startswith("loans · 008:")
+
+
+def test_the_card_is_one_table_a_row() -> None:
+    """Text from data cannot break the card's tables or bring markup into the page."""
+    odd = Decision(Action.RELOAD, "otherwise", ("v2",), (Finding("otherwise", True, "a|b\n<script>"),))
+    text = card(replace(RELOADED, decision=odd), "loans", {})
+    assert "| otherwise | **yes** | a\\|b &lt;script> |" in text.splitlines()
