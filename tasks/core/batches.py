@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from tasks.core.columns import BOOLEAN, count_true
+from tasks.core.columns import BOOLEAN, count_true, is_number, is_text
 from tasks.core.errors import DataError, UnreadableData
 from tasks.core.files import label_files, parts
 from tasks.core.spec import ModelSpec
@@ -179,7 +179,7 @@ class Labels:
             tables.append(table.filter(pc.is_valid(table.column(0))))
         if not tables:
             return pa.table({columns[0]: pa.array([], pa.string()), columns[1]: pa.array([], pa.string())})
-        table = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+        table = _combined(tables, columns, self._spec.data.labels or "")
         return table.take(pa.array(range(len(table) - 1, -1, -1), pa.int64()))
 
 
@@ -199,9 +199,32 @@ def _joined(column: pa.ChunkedArray) -> pa.Array:
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
+def _combined(tables: Sequence[pa.Table], columns: Sequence[str], where: str) -> pa.Table:
+    """Label files as one table, whatever files they came in. Raises DataError where their targets contradict."""
+    keys = {table.schema.field(0).type for table in tables}
+    kinds = {table.schema.field(1).type for table in tables if not pa.types.is_null(table.schema.field(1).type)}
+    if len(keys) > 1:
+        tables = [table.set_column(0, columns[0], table.column(0).cast(pa.string())) for table in tables]
+    if len(kinds) > 1:
+        if not all(is_number(kind) for kind in kinds) and not all(is_text(kind) for kind in kinds):
+            found = " and ".join(sorted(str(kind) for kind in kinds))
+            raise DataError(f"{where}: the files do not agree, {columns[1]!r} is {found}. Deliver them all alike.")
+        common = pa.float64() if is_number(next(iter(kinds))) else pa.string()
+        tables = [table.set_column(1, columns[1], _cast(table.column(1), common)) for table in tables]
+    return pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if pa.types.is_boolean(column.type) and pa.types.is_floating(kind):
+        column = column.cast(pa.int8())
+    return column.cast(kind)
+
+
 def _parsed(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Text as booleans or numbers where all of it parses, else as it is."""
     text = column.combine_chunks()
+    if text.null_count == len(text):
+        return pa.chunked_array([pa.nulls(len(text))])  # fits beside a column of any kind
     if count_true(pc.match_substring_regex(text, BOOLEAN)) == len(text) - text.null_count:
         return pa.chunked_array([pc.equal(pc.utf8_lower(text), "true")])
     try:

@@ -215,6 +215,12 @@ def _after_decision(state: State, decided: Decided, event: Event) -> State:
         else:
             assert decided.in_service is not None
             after = replace(after, served=(*state.served, decided.in_service)[-KEEP_SERVED:])
+    if decision.quarantined:  # what was measured on doubtful labels must not shape what counts as usual
+        after = replace(
+            after,
+            losses=tuple(point for point in after.losses if point.batch != decision.quarantined),
+            comparisons=tuple(item for item in after.comparisons if item.batch != decision.quarantined),
+        )
     if (attempt := decided.attempt) and attempt.outcome == "waiting":
         assert attempt.version is not None and attempt.manifest is not None
         after = replace(after, waiting=(*state.waiting, Served(attempt.version, attempt.manifest, attempt.labelled)))

@@ -169,6 +169,43 @@ def test_the_digest_follows_the_labels(tmp_path: Path, y: list[Any]) -> None:
     assert labels_of(tmp_path, make_spec()).digest != digest
 
 
+NEWER = pd.DataFrame({"id": [1, 4], "y": [1, 0]})
+
+
+@pytest.mark.parametrize(
+    "older",
+    [
+        "id,y\n",
+        "id,y\n1,\n2,\n",
+        "id,y\n2,1\n",
+        "id,y\n2,true\n",
+        pd.DataFrame({"id": [2], "y": [True]}),
+        pd.DataFrame({"id": [2], "y": [1.0]}),
+        pd.DataFrame({"id": ["2"], "y": [1]}),
+        pd.DataFrame({"id": [2], "y": [1]}, dtype="Int8"),
+    ],
+    ids=["no rows", "no labels", "text", "words", "booleans", "floats", "keys as text", "small integers"],
+)
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_label_files_of_several_kinds_are_one_table(late: Path, older: str | pd.DataFrame, ending: str) -> None:
+    """Label files may differ in format and types: what they say of the rows is put together all the same."""
+    if isinstance(older, str):
+        (late / "labels" / "1.csv").write_text(older)
+    else:
+        put(late, older, "labels/1.parquet")
+    put(late, NEWER, f"labels/2.{ending}")
+    second = None if isinstance(older, str) and "2,1" not in older and "true" not in older else 1
+    assert [None if y is None else int(y) for y in labels_of(late).values.to_pylist()] == [1, second, None, 0]
+
+
+def test_label_files_that_contradict_each_other_are_refused(late: Path) -> None:
+    """Words in one file and numbers in another are no labels of one kind: the error says so and names a file."""
+    put(late, pd.DataFrame({"id": [2], "y": ["yes"]}), "labels/1.parquet")
+    put(late, NEWER, "labels/2.parquet")
+    with pytest.raises(DataError, match="labels/"):
+        labels_of(late)
+
+
 def test_without_label_files_nothing_is_known(late: Path) -> None:
     """Before the first label file arrives a batch has no labels, and that is no error."""
     found = labels_of(late)

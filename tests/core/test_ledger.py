@@ -23,6 +23,7 @@ from tasks.core.types import (
     Attempt,
     Batch,
     Blocked,
+    Comparison,
     Decided,
     Decision,
     Event,
@@ -462,3 +463,13 @@ def test_events_are_readable_json(on_disk: tuple[Ledger, Path]) -> None:
     """An event is a JSON object that names its format, so that other tools can read the history."""
     event = json.loads((on_disk[1] / "00000001.json").read_text())
     assert (event["format_version"], event["seq"], event["event"]) == (1, 1, "accepted")
+
+
+def test_a_quarantined_batch_leaves_no_trace_in_what_is_usual() -> None:
+    """Losses and comparisons that were measured on doubtful labels are forgotten once the batch is quarantined."""
+    points = tuple(LossPoint(batch, 1, 100, loss, 0.1) for batch, loss in (("a", 0.2), ("b", 9.0)))
+    pair = Comparison("b", 1, 0, 100, 1.0, 0.1, 1)
+    state = State(served=(V1,), losses=points, comparisons=(pair,), suspect="b")
+    judged = after_decision(state, decided(decision={"quarantined": "b"}, **arrived("c")))
+    assert [point.batch for point in judged.losses] == ["a"]
+    assert judged.comparisons == ()
