@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from tasks.core.errors import RorError
@@ -97,13 +98,35 @@ def run(root: Path, model: str, **parameters: Any) -> Result:
 
     # A terminated run ends like an interrupted one: it gives back its lease, and Prefect records the end.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    state: Any = retrain_or_reload(model=model, root=str(root), actor=actor(), return_state=True, **parameters)
-    if state.name in set(Outcome):
-        return Result(Outcome(state.name), state.message or "")
-    error = state.result(raise_on_failure=False)
-    if isinstance(error, BaseException):
-        raise error
-    raise RorError(f"The run ended as {state.name}: {state.message}")
+    with _interruptible():
+        state: Any = retrain_or_reload(model=model, root=str(root), actor=actor(), return_state=True, **parameters)
+        if state.name in set(Outcome):
+            return Result(Outcome(state.name), state.message or "")
+        error = state.result(raise_on_failure=False)
+        if isinstance(error, BaseException):
+            raise error
+        raise RorError(f"The run ended as {state.name}: {state.message}")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C in the middle of Prefect's own bookkeeping comes out as some error of Prefect's; here it stays Ctrl-C."""
+    interrupted = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except Exception as error:
+        if interrupted:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def actor() -> str:
