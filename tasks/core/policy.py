@@ -237,7 +237,7 @@ def _changed(c: _Context) -> _Seen:
     more = f" and {len(e.changes) - 3} more" if len(e.changes) > 3 else ""
     reason = f"assumptions changed: {'; '.join(e.changes[:3])}{more}"
     if c.policy.on_change == "block":
-        return _Seen(f"{reason}. `ror accept` it, or repair the batch", Action.BLOCK, numbers)
+        return _Seen(f"{reason}. Repair the batch, or let policy.on_change retrain", Action.BLOCK, numbers)
     return _Seen(reason, Action.RETRAIN, numbers, proposes=True)
 
 

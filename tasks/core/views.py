@@ -16,9 +16,9 @@ from tasks.core.workspace import Workspace
 MUST_ACT = {
     Outcome.RELOADED: "no",
     Outcome.RETRAINED: "no",
-    Outcome.ROLLED_BACK: "yes: find out why the newer version was worse, then `ror promote` clears it",
+    Outcome.ROLLED_BACK: "yes: find out why the newer version was worse; it stays barred",
     Outcome.KEPT: "no",
-    Outcome.AWAITING_APPROVAL: "yes: look at the challenger, then promote it",
+    Outcome.AWAITING_APPROVAL: "yes: look at the challenger; it waits",
     Outcome.HELD: "no, unless it repeats: the reason says what is missing",
     Outcome.SKIPPED: "no: another run is at work",
     Outcome.BLOCKED: "yes: repair the data and deliver them again",
