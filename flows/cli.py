@@ -15,7 +15,8 @@ from tasks.core import views
 from tasks.core.errors import NotFound, RorError, SpecError
 from tasks.core.records import from_dict, to_dict
 from tasks.core.spec import models
-from tasks.core.types import Decided, Outcome, Request, State
+from tasks.core.state import Decided, State
+from tasks.core.types import Outcome, Request
 from tasks.core.work import check_request
 from tasks.core.workspace import Workspace
 

@@ -21,7 +21,8 @@ from rich.text import Text
 from flows import launch, terminal
 from tasks.core.errors import SpecError
 from tasks.core.records import from_dict
-from tasks.core.types import Decided, Outcome
+from tasks.core.state import Decided
+from tasks.core.types import Outcome
 from tasks.core.workspace import Workspace
 
 MODEL, KEY, TIME, TARGET = "flights", "flight_id", "scheduled", "late"

@@ -13,13 +13,14 @@ from prefect.states import Completed, Failed
 
 from tasks.check import check_data, check_drift, check_performance
 from tasks.core import views
-from tasks.core.assess import collect
+from tasks.core.assess import Findings, collect
 from tasks.core.conclude import conclude
 from tasks.core.errors import LeaseHeld
 from tasks.core.ledger import Lease
 from tasks.core.policy import decide
 from tasks.core.records import from_dict
-from tasks.core.types import Action, Decided, Event, Outcome, Request
+from tasks.core.state import Decided, Event
+from tasks.core.types import Action, Outcome, Request
 from tasks.core.work import Work, check_request, find_work, pending_names
 from tasks.core.workspace import Workspace
 from tasks.load import load_current
@@ -106,12 +107,14 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> 
         labels = check_performance(workspace, state, work, data, pages)
         drift = check_drift(workspace, state, data, pages)
 
-        decision = decide(collect(request, state, data, labels, drift), workspace.spec.policy)
+        measured = Findings(data, labels, drift)
+        evidence = collect(request, state, measured)
+        decision = decide(evidence, workspace.spec.policy)
 
         attempt = None
         if decision.action is Action.RETRAIN:
             attempt = train(workspace, state, work, labels.labelled, decision)
-        return lease.commit(lambda now: conclude(state, now, workspace.spec, decision, data, labels, drift, attempt))
+        return lease.commit(lambda now: conclude(state, now, workspace.spec, measured, evidence, decision, attempt))
 
 
 def _actor() -> str:

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tasks.core.types import Decided, Outcome
+from tasks.core.state import Decided
+from tasks.core.types import Outcome
 from tasks.core.views import headline, sentences
 
 out = Console(highlight=False, soft_wrap=True)

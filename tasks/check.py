@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.core import assess, drift
 from tasks.core.assess import DataFindings, LabelFindings
-from tasks.core.types import State
+from tasks.core.state import State
 from tasks.core.work import Work
 from tasks.core.workspace import Workspace
 

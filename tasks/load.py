@@ -6,7 +6,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core import assess
-from tasks.core.types import State
+from tasks.core.state import State
 from tasks.core.workspace import Workspace
 
 

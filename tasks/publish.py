@@ -13,7 +13,8 @@ from prefect.events import emit_event
 from tasks.core import views
 from tasks.core.errors import AlreadyExists
 from tasks.core.records import from_dict, to_json
-from tasks.core.types import Action, Decided, Event, Outcome
+from tasks.core.state import Decided, Event
+from tasks.core.types import Action, Outcome
 from tasks.core.workspace import Workspace
 
 

@@ -6,7 +6,7 @@ Measuring is not judging (that is `policy.decide`) and not acting (that is the f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -20,17 +20,8 @@ from tasks.core.gate import LabelledRows, dummy, labelled_rows
 from tasks.core.ledger import with_labels
 from tasks.core.records import from_dict
 from tasks.core.registry import LoadedVersion
-from tasks.core.types import (
-    Batch,
-    Blocked,
-    Check,
-    Comparison,
-    Labelled,
-    LossPoint,
-    Request,
-    State,
-    Verdict,
-)
+from tasks.core.state import State
+from tasks.core.types import Batch, Blocked, Check, Comparison, Labelled, LossPoint, Request, Verdict
 from tasks.core.validation import frame, validate
 from tasks.core.work import Work
 from tasks.core.workspace import Workspace
@@ -219,14 +210,18 @@ def _calibration(version: LoadedVersion) -> dict[str, drift.ColumnCalibration]:
 # --- evidence and what follows from the decision -------------------------------------------------------------
 
 
-def collect(
-    request: Request,
-    state: State,
-    data: DataFindings,
-    labels: LabelFindings,
-    drifted: drift.DriftReport,
-) -> Evidence:
+@dataclass(frozen=True)
+class Findings:
+    """What a run measured."""
+
+    data: DataFindings = field(default_factory=DataFindings)
+    labels: LabelFindings = field(default_factory=LabelFindings)
+    drift: drift.DriftReport = field(default_factory=lambda: drift.DriftReport((), DriftEvidence()))
+
+
+def collect(request: Request, state: State, found: Findings) -> Evidence:
     """Everything the rules may look at: what was measured now, and what the ledger's state remembers."""
+    data, labels = found.data, found.labels
     now = with_labels(state, labels.labelled)
     rows = [now.batches[batch].labelled_rows for batch in now.usable]
     predecessor = state.predecessor
@@ -248,7 +243,7 @@ def collect(
         suspect=state.suspect,
         changes=data.changes,
         accepted=state.accepted,
-        drift=drifted.evidence,
+        drift=found.drift.evidence,
         labels_late=not labels.labelled and labels.unlabelled > 2,
     )
 

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tasks.core.assess import DataFindings, LabelFindings
-from tasks.core.drift import DriftReport
+from tasks.core.assess import Findings
+from tasks.core.evidence import Evidence
 from tasks.core.policy import POLICY_VERSION
 from tasks.core.spec import ModelSpec
-from tasks.core.types import (
-    Action,
-    Attempt,
-    Check,
-    Decided,
-    Decision,
-    Outcome,
-    Served,
-    State,
-    Verdict,
-)
+from tasks.core.state import Decided, State
+from tasks.core.types import Action, Attempt, Check, Decision, Outcome, Served, Verdict
 
 
 def conclude(
     found: State,
     now: State,
     spec: ModelSpec,
+    measured: Findings,
+    evidence: Evidence,
     decision: Decision,
-    data: DataFindings,
-    labels: LabelFindings,
-    drifted: DriftReport,
     attempt: Attempt | None,
 ) -> Decided:
     """The body of the `decided` event.
@@ -40,6 +30,7 @@ def conclude(
         attempt = replace(attempt, outcome="waiting")
     overtaken = now.by_hand != found.by_hand
     in_service, outcome = _effect(now, decision, attempt, overtaken)
+    data, labels = measured.data, measured.labels
     blocked = (*data.blocked, *labels.blocked)
     if blocked:
         outcome = Outcome.BLOCKED
@@ -53,12 +44,15 @@ def conclude(
         losses=labels.losses,
         comparisons=labels.comparisons,
         checks=tuple(
-            check for check in _checks(data, labels, drifted) if check.verdict is not Verdict.PASS or _shown(check)
+            check
+            for check in (*data.checks, *labels.checks, *measured.drift.checks)
+            if check.verdict is not Verdict.PASS or _shown(check)
         ),
         attempt=attempt,
         in_service=in_service,
         spec=spec.digest,
         policy_version=POLICY_VERSION,
+        evidence=evidence,
     )
 
 
@@ -84,10 +78,6 @@ def _effect(now: State, decision: Decision, attempt: Attempt | None, overtaken: 
         return current, Outcome.KEPT
     assert attempt.version is not None and attempt.manifest is not None
     return Served(attempt.version, attempt.manifest, attempt.labelled), Outcome.RETRAINED
-
-
-def _checks(data: DataFindings, labels: LabelFindings, drifted: DriftReport) -> tuple[Check, ...]:
-    return (*data.checks, *labels.checks, *drifted.checks)
 
 
 def _shown(check: Check) -> bool:

@@ -20,19 +20,9 @@ from typing import Any
 
 from tasks.core.errors import AlreadyExists, CorruptObject, LeaseHeld, LedgerConflict, StoreError
 from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
+from tasks.core.state import Decided, Event, LastDecision, LeaseRecord, State
 from tasks.core.store import Store
-from tasks.core.types import (
-    Action,
-    BatchRecord,
-    Decided,
-    Decision,
-    Event,
-    Labelled,
-    LastDecision,
-    LeaseRecord,
-    Served,
-    State,
-)
+from tasks.core.types import Action, BatchRecord, Decision, Labelled, Served
 
 FORMAT_VERSION = 1
 LEASE_TTL = timedelta(minutes=10)

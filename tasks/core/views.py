@@ -9,7 +9,8 @@ from typing import Any
 from tasks.core.ledger import Ledger
 from tasks.core.records import from_dict, to_dict
 from tasks.core.registry import Manifest
-from tasks.core.types import Decided, Event, Metric, Outcome, State, Verdict
+from tasks.core.state import Decided, Event, State
+from tasks.core.types import Metric, Outcome, Verdict
 from tasks.core.work import pending_names
 from tasks.core.workspace import Workspace
 

@@ -9,7 +9,8 @@ from tasks.core.errors import SpecError
 from tasks.core.files import find, find_batches, label_digest
 from tasks.core.policy import POLICY_VERSION
 from tasks.core.records import digest
-from tasks.core.types import Batch, Request, State
+from tasks.core.state import State
+from tasks.core.types import Batch, Request
 from tasks.core.workspace import Workspace
 
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.core.assess import DataFindings, LabelFindings
+from tasks.core.assess import DataFindings, Findings
 from tasks.core.conclude import conclude
-from tasks.core.drift import DriftReport
-from tasks.core.evidence import DriftEvidence
-from tasks.core.types import Action, Attempt, Blocked, Decided, Decision, Outcome, Served, State
+from tasks.core.evidence import Evidence
+from tasks.core.state import Decided, State
+from tasks.core.types import Action, Attempt, Blocked, Decision, Outcome, Served
 from tests.core.conftest import make_spec
 
 V1, V2, V3 = (Served(number, f"digest of v{number}", number) for number in (1, 2, 3))
@@ -26,10 +26,9 @@ def concluded(
         TWO,
         now,
         make_spec(policy={"promotion": promotion}),
+        Findings(DataFindings(blocked=blocked)),
+        Evidence(),
         Decision(action, "a rule", ("a reason",), ()),
-        DataFindings(blocked=blocked),
-        LabelFindings(),
-        DriftReport((), DriftEvidence()),
         attempt,
     )
 

@@ -17,23 +17,9 @@ import pytest
 from tasks.core.errors import CorruptObject, LeaseHeld, LedgerConflict
 from tasks.core.ledger import KEEP_LOSSES, Head, Lease, Ledger, fold
 from tasks.core.records import digest, to_dict
+from tasks.core.state import Decided, Event, LeaseRecord, State
 from tasks.core.store import Store
-from tasks.core.types import (
-    Action,
-    Attempt,
-    Batch,
-    Blocked,
-    Comparison,
-    Decided,
-    Decision,
-    Event,
-    Labelled,
-    LeaseRecord,
-    LossPoint,
-    Outcome,
-    Served,
-    State,
-)
+from tasks.core.types import Action, Attempt, Batch, Blocked, Comparison, Decision, Labelled, LossPoint, Outcome, Served
 
 WHO: dict[str, Any] = {"run": "run-1", "key": "key-1", "actor": "ann", "reason": "because"}
 V1, V2 = Served(1, "a" * 64, data_end=1), Served(2, "b" * 64, data_end=3)

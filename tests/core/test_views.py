@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.core.types import Action, Attempt, Batch, Blocked, Decided, Decision, Finding, Gate, Outcome, Served, Verdict
+from tasks.core.state import Decided
+from tasks.core.types import Action, Attempt, Batch, Blocked, Decision, Finding, Gate, Outcome, Served, Verdict
 from tasks.core.views import card, headline, sentences
 
 RELOADED = Decided(

@@ -22,7 +22,8 @@ from tasks.core import views
 from tasks.core.errors import CorruptObject, SpecError
 from tasks.core.ledger import Lease
 from tasks.core.records import from_dict
-from tasks.core.types import Decided, Outcome
+from tasks.core.state import Decided
+from tasks.core.types import Outcome
 from tests.conftest import Model, make_rows
 
 pytestmark = pytest.mark.usefixtures("prefect")

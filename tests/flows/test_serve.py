@@ -22,7 +22,7 @@ import yaml
 from flows.serve import read_deployments
 from tasks.core.errors import SpecError
 from tasks.core.records import from_dict
-from tasks.core.types import Decided
+from tasks.core.state import Decided
 from tests.conftest import Model, make_rows
 
 REPOSITORY = Path(__file__).resolve().parents[2]

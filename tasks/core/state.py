@@ -1,0 +1,144 @@
+"""What the ledger holds: events, the decisions in them, and the state that every event carries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tasks.core.evidence import Evidence
+from tasks.core.types import (
+    Attempt,
+    Batch,
+    BatchRecord,
+    Blocked,
+    Check,
+    Comparison,
+    Decision,
+    Labelled,
+    LossPoint,
+    Outcome,
+    Served,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """Who is at work on a model, and until when that is believed."""
+
+    token: int
+    """Sequence number of the `started` event: later tokens fence off earlier ones."""
+    run: str
+    expires: str
+    host: str
+    boot: str
+    pid: int
+    process_started: float
+
+
+@dataclass(frozen=True, slots=True)
+class LastDecision:
+    """The newest decision, so that the same question gets the same answer."""
+
+    key: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything a run needs to decide, carried by every ledger event."""
+
+    served: tuple[Served, ...] = ()
+    """Versions put in service and not rolled back, oldest first: the last one is current."""
+    since: str | None = None
+    """When the current version was put in service, UTC."""
+    batches: Mapping[str, BatchRecord] = field(default_factory=dict)
+    blocked: Mapping[str, str] = field(default_factory=dict)
+    """Digest of each batch that is set aside as broken."""
+    losses: tuple[LossPoint, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    attempt: Attempt | None = None
+    cooldown: int = 0
+    """Labelled batches to wait for, after a rollback, before the next attempt to train."""
+    waiting: tuple[Served, ...] = ()
+    """Versions registered and waiting for approval."""
+    barred: tuple[int, ...] = ()
+    """Versions that were rolled back; a person clears them."""
+    suspect: str | None = None
+    quarantined: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
+    """Batches whose changed content a person accepted and no version has been trained on yet."""
+    decided: LastDecision | None = None
+    by_hand: int = 0
+    """Sequence number of the newest event that a person made (a promotion, an acceptance, a quarantine)."""
+    lease: LeaseRecord | None = None
+
+    @property
+    def current(self) -> Served | None:
+        return self.served[-1] if self.served else None
+
+    @property
+    def predecessor(self) -> Served | None:
+        return self.served[-2] if len(self.served) > 1 else None
+
+    @property
+    def newest(self) -> int:
+        """The highest version number that the history knows of, 0 before the first."""
+        known = [served.version for served in (*self.served, *self.waiting)]
+        return max([*known, *self.barred, (self.attempt.version or 0) if self.attempt else 0], default=0)
+
+    @property
+    def usable(self) -> tuple[str, ...]:
+        """Labelled batches that may be trained on, in time order."""
+        kept_out = {self.suspect, *self.quarantined}
+        return tuple(sorted(b for b, record in self.batches.items() if record.labels and b not in kept_out))
+
+    @property
+    def age(self) -> int:
+        """Labelled batches since the data end of the last attempt to train."""
+        return len(self.usable) - (self.attempt.labelled if self.attempt else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The body of a `decided` event: a run's single commit."""
+
+    outcome: Outcome
+    decision: Decision
+    window: tuple[Batch, ...]
+    """Batches this decision covers, broken ones left out."""
+    window_rows: tuple[int, ...]
+    blocked: tuple[Blocked, ...]
+    labelled: tuple[Labelled, ...]
+    losses: tuple[LossPoint, ...]
+    comparisons: tuple[Comparison, ...]
+    checks: tuple[Check, ...]
+    attempt: Attempt | None
+    in_service: Served | None
+    """The version that this decision leaves in service."""
+    spec: str
+    """sha256 of the model's specification."""
+    policy_version: int
+    evidence: Evidence = field(default_factory=Evidence)
+    """All that the rules looked at, so that another policy can be asked about it later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of the ledger."""
+
+    format_version: int
+    seq: int
+    prev: str | None
+    """sha256 of the bytes of the event before it."""
+    at: str
+    event: str
+    """`started`, `renewed`, `decided`, `failed`, `promoted`, `accepted`, `quarantined` or `cleared`."""
+    run: str
+    key: str
+    actor: str
+    reason: str
+    current: Served | None
+    """The version in service after this event."""
+    body: Mapping[str, Any]
+    state_after: State
