@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -145,32 +145,44 @@ def compare(
     rival: Rival | None,
     champion: LoadedVersion | None,
 ) -> tuple[Gate, dict[str, Metric], dict[str, Metric]]:
-    """Paired on the same rows: refused when worse beyond two standard errors, or below the floor if one is set."""
+    """The gate's verdict, and the metrics of both on its rows."""
     if answers is None or rival is None:
-        return Gate(Verdict.SKIPPED, "no rows were kept for the comparison", 0), {}, {}
+        return NOTHING_KEPT, {}, {}
     metrics = performance.metrics(answers, truth, spec.metric, spec.task, spec.seed)
     rival_metrics = performance.metrics(rival.answers, truth, spec.metric, spec.task, spec.seed)
     rows = rival.clean
-    if champion and len(rows) < GATE_ROWS:
-        reason = f"only {len(rows)} rows that v{champion.version} has not seen ({GATE_ROWS} needed): it stays"
-        return Gate(Verdict.SKIPPED, reason, len(rows), against=rival.name), metrics, rival_metrics
     ours = performance.row_losses(answers, truth, spec.task)[rows]
     theirs = performance.row_losses(rival.answers, truth, spec.task)[rows]
-    difference = float((ours - theirs).mean())
-    error = float((ours - theirs).std(ddof=1) / math.sqrt(len(rows))) if len(rows) > 1 else math.inf
-    flips = None
-    if spec.task != "regression" and champion:
+    reached = metrics.get(spec.metric)
+    gate = judge(spec, ours, theirs, champion.version if champion else None, reached.value if reached else None)
+    if spec.task != "regression" and champion and gate.difference is not None:
         flips = float(((rival.answers.values == truth) & (answers.values != truth))[rows].mean())
+        gate = replace(gate, negative_flips=flips)
+    return gate, metrics, rival_metrics
+
+
+def judge(spec: ModelSpec, ours: np.ndarray, theirs: np.ndarray, champion: int | None, reached: float | None) -> Gate:
+    """Paired on the same rows, shape (rows,): refused when worse beyond two standard errors, or below the floor.
+
+    `champion` is None for a first version, which must beat Dummy; `reached` is the challenger's primary metric.
+    """
+    against, rows = f"v{champion}" if champion is not None else "Dummy", len(ours)
+    if champion is not None and rows < GATE_ROWS:
+        reason = f"only {rows} rows that {against} has not seen ({GATE_ROWS} needed): it stays"
+        return Gate(Verdict.SKIPPED, reason, rows, against=against)
+    difference = float((ours - theirs).mean())
+    error = float((ours - theirs).std(ddof=1) / math.sqrt(rows)) if rows > 1 else None
     better = "better" if difference < 0 else "not worse"
-    verdict, reason = Verdict.PASS, f"{better} than {rival.name} on {len(rows):,} rows that neither has seen"
-    floor, reached = spec.policy.metric_floor, metrics.get(spec.metric)
+    verdict, reason = Verdict.PASS, f"{better} than {against} on {rows:,} rows that neither has seen"
     if champion is None and difference >= 0:
         verdict, reason = Verdict.FAIL, f"loses {difference:.4g} a row more than always predicting the usual"
-    elif champion is not None and difference > 2 * error:
+    elif champion is not None and error is not None and difference > 2 * error:
         verdict = Verdict.FAIL
-        reason = f"worse than {rival.name} by {difference:.4g} a row on {len(rows):,} rows, beyond two standard errors"
-    elif floor is not None and (reached is None or reached.value < floor):
-        shown = f"{reached.value:.4g}" if reached else "undefined"
+        reason = f"worse than {against} by {difference:.4g} a row on {rows:,} rows, beyond two standard errors"
+    elif (floor := spec.policy.metric_floor) is not None and (reached is None or reached < floor):
+        shown = f"{reached:.4g}" if reached is not None else "undefined"
         verdict, reason = Verdict.FAIL, f"{spec.metric} is {shown}, below the floor of {floor:g}"
-    finite = error if math.isfinite(error) else None
-    return Gate(verdict, reason, len(rows), difference, finite, rival.name, flips), metrics, rival_metrics
+    return Gate(verdict, reason, rows, difference, error, against)
+
+
+NOTHING_KEPT = Gate(Verdict.SKIPPED, "no rows were kept for the comparison", 0)

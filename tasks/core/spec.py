@@ -58,10 +58,26 @@ class ChecksSpec(Section):
     unseen_floor: float = Field(0.05, gt=0, le=1, description="Share of unseen categories that counts as a change.")
 
 
+class Forgetting(Section):
+    """How much of the past a fit looks at; empty: all of it."""
+
+    window: int | None = Field(None, ge=1, description="Train on this many of the newest labelled batches only.")
+    half_life: float | None = Field(None, gt=0, description="Batches after which a row's weight has halved.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Forgetting:
+        if self.window and self.half_life:
+            raise ValueError("window and half_life exclude each other: choose one")
+        return self
+
+
 class PolicySpec(Section):
     """When to retrain."""
 
     retrain_cost: float = Field(0.05, gt=0, description="What a retrain is worth, as a share of one batch's loss.")
+    retrain: float | None = Field(None, gt=0, description="Cost of one retrain in money; needs error.")
+    error: float | None = Field(None, gt=0, description="Cost of one unit of loss on one row in money; needs retrain.")
+    forgetting: Forgetting = Forgetting()
     max_age: Annotated[int, Field(ge=1)] | Literal["never"] = Field(16, description="Labelled batches, or 'never'.")
     min_rows: int = Field(200, ge=10, description="Labelled rows below which nothing is trained.")
     drift: Literal["early-warning", "trigger", "report"] = "early-warning"
@@ -71,6 +87,12 @@ class PolicySpec(Section):
     on_change: Literal["retrain", "block"] = "retrain"
     promotion: Literal["auto", "approve"] = "auto"
     metric_floor: float | None = Field(None, description="The primary metric a challenger must reach.")
+
+    @model_validator(mode="after")
+    def _money(self) -> PolicySpec:
+        if (self.retrain is None) != (self.error is None):
+            raise ValueError("retrain and error belong together: the cost of a retrain, and that of one unit of loss")
+        return self
 
 
 class ModelSpec(Section):

@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from tasks.core import drift, performance, persistence
 from tasks.core.columns import sample_rows
 from tasks.core.contract import Contract, infer
 from tasks.core.errors import DataError, SpecError, TrainingError
-from tasks.core.gate import LabelledRows, compare, features_of, rival_of, split, target_of
+from tasks.core.forgetting import fit_arguments, recency, remembered
+from tasks.core.gate import LabelledRows, TrainingSet, compare, features_of, rival_of, split, target_of
+from tasks.core.persistence import Predictions
 from tasks.core.records import to_dict
 from tasks.core.registry import Candidate, LoadedVersion, TrainingFile
 from tasks.core.spec import ModelSpec
@@ -95,6 +97,22 @@ def build(spec: ModelSpec) -> Any:
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """A pipeline fitted on labelled history, with all that checks on later data need."""
+
+    training: TrainingSet
+    contract: Contract
+    pipeline: Any
+    target: np.ndarray
+    """What it learned from, shape (rows,)."""
+    answers: Predictions | None
+    """On the gate's rows, None where there are none."""
+    importance: Mapping[str, float]
+    reference: pd.DataFrame
+    calibration: Mapping[str, drift.ColumnCalibration]
+
+
+@dataclass(frozen=True)
 class Challenger:
     """A fitted pipeline and the gate's verdict on it."""
 
@@ -115,47 +133,27 @@ def train(
     Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract.
     """
     started = time.monotonic()
-    training = split(history)
-    contract = infer([part.source for part in training.learn], spec)
-    _consistent(contract, training.learn, spec)
-    features, target = features_of(contract, training.learn), target_of(training.learn)
-    pipeline = _fit(spec, features, target)
-    kept, truth = features_of(contract, training.gate), target_of(training.gate)
-    try:
-        answers = persistence.predict(pipeline, kept) if len(kept) else None
-    except Exception as error:
-        raise TrainingError(f"The fitted pipeline cannot predict: {type(error).__name__}: {error}") from error
-
-    rivals = rival_of(spec, training, target, champion)
-    gate, metrics, rival_metrics = compare(spec, answers, truth, rivals, champion)
-    importance = _importance(spec, pipeline, kept, truth)
-    windows = _windows(spec, pipeline, contract, training.learn)
-    reference = pd.concat(windows, ignore_index=True)
-    reference = reference.iloc[sample_rows(len(reference), spec.checks.sample_rows, spec.seed)]
-    calibration = drift.calibrate(
-        windows,
-        contract,
-        importance,
-        answers.score if answers else np.array([]),
-        spec.checks.drift_floor,
-        spec.seed,
-    )
-    probe = reference[contract.names].iloc[sample_rows(len(reference), PROBE_ROWS, spec.seed)].reset_index(drop=True)
+    fitted = fit(root, spec, history)
+    training, truth = fitted.training, target_of(fitted.training.gate)
+    rival = rival_of(spec, training, fitted.target, champion)
+    gate, metrics, rival_metrics = compare(spec, fitted.answers, truth, rival, champion)
+    reference, names = fitted.reference, fitted.contract.names
+    probe = reference[names].iloc[sample_rows(len(reference), PROBE_ROWS, spec.seed)].reset_index(drop=True)
     evaluation = {
         "metrics": to_dict(metrics),
         "rival": gate.against,
         "rival_metrics": to_dict(rival_metrics),
         "gate": to_dict(gate),
-        "importance": importance,
+        "importance": fitted.importance,
     }
     candidate = Candidate(
-        pipeline=persistence.dump(pipeline),
-        contract=contract,
+        pipeline=persistence.dump(fitted.pipeline),
+        contract=fitted.contract,
         reference=reference,
-        probe=persistence.make_probe(pipeline, probe),
-        calibration={name: to_dict(column) for name, column in calibration.items()},
+        probe=persistence.make_probe(fitted.pipeline, probe),
+        calibration={name: to_dict(column) for name, column in fitted.calibration.items()},
         evaluation=evaluation,
-        environment=persistence.environment(pipeline, root),
+        environment=persistence.environment(fitted.pipeline, root),
         manifest={
             "parent": champion.version if champion else None,
             "factory": spec.pipeline.factory,
@@ -186,13 +184,46 @@ def train(
     return Challenger(candidate, gate)
 
 
-def _fit(spec: ModelSpec, features: pd.DataFrame, target: np.ndarray) -> Any:
+def fit(root: Path, spec: ModelSpec, history: Sequence[LabelledRows]) -> Fitted:
+    """Fit on the history but the gate's rows, and measure what the checks on later data will need.
+
+    Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract.
+    """
+    training = split(remembered(history, spec.policy.forgetting))
+    contract = infer([part.source for part in training.learn], spec)
+    _consistent(contract, training.learn, spec)
+    target = target_of(training.learn)
+    pipeline = _fit(
+        spec, features_of(contract, training.learn), target, recency(training.learn, spec.policy.forgetting)
+    )
+    kept, truth = features_of(contract, training.gate), target_of(training.gate)
+    try:
+        answers = persistence.predict(pipeline, kept) if len(kept) else None
+    except Exception as error:
+        raise TrainingError(f"The fitted pipeline cannot predict: {type(error).__name__}: {error}") from error
+    importance = _importance(spec, pipeline, kept, truth)
+    windows = _windows(spec, pipeline, contract, training.learn)
+    reference = pd.concat(windows, ignore_index=True)
+    reference = reference.iloc[sample_rows(len(reference), spec.checks.sample_rows, spec.seed)]
+    calibration = drift.calibrate(
+        windows,
+        contract,
+        importance,
+        answers.score if answers else np.array([]),
+        spec.checks.drift_floor,
+        spec.seed,
+    )
+    return Fitted(training, contract, pipeline, target, answers, importance, reference, calibration)
+
+
+def _fit(spec: ModelSpec, features: pd.DataFrame, target: np.ndarray, weights: np.ndarray | None) -> Any:
     performance.scorer(spec.metric, spec.task)  # an unknown metric is refused before the work, not after it
     pipeline = build(spec)
+    arguments = fit_arguments(pipeline, weights)
     if spec.task != "regression" and len(np.unique(target)) < 2:
         raise TrainingError(f"All {len(target):,} labels are {target[0]}: there is nothing to tell apart.")
     try:
-        return pipeline.fit(features, target)
+        return pipeline.fit(features, target, **arguments)
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         raise TrainingError(
