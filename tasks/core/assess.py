@@ -148,17 +148,7 @@ def _check_performance(
         if versions.predecessor and state.current and state.predecessor:
             theirs = performance.row_losses(_predict(versions.predecessor, part), part.target, spec.task)
             losses.append(performance.loss_point(batch.id, versions.predecessor.version, theirs))
-            comparisons.append(
-                Comparison(
-                    batch=batch.id,
-                    version=versions.current.version,
-                    predecessor=versions.predecessor.version,
-                    rows=len(ours),
-                    gain=float((theirs - ours).mean()),
-                    variance=float((theirs - ours).var()),
-                    gap=max(1, state.current.data_end - state.predecessor.data_end),
-                )
-            )
+            comparisons.append(performance.comparison(batch.id, state.current, state.predecessor, ours, theirs))
     findings = LabelFindings(
         tuple(labelled), tuple(losses), tuple(comparisons), unlabelled=len(open_batches) - len(labelled)
     )

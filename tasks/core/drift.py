@@ -67,18 +67,17 @@ def calibrate(
     size = int(np.median([len(window) for window in windows]))
     for name, is_number in numeric.items():
         base = _fitted(whole[name], is_number, importance.get(name, 0.0))
+        scaled = [_scaled(window[name], base) for window in windows]
+        everything = pd.concat(scaled, ignore_index=True)
         if len(windows) >= _WINDOWS:
-            pairs = [
-                (window[name], pd.concat([other[name] for other in windows if other is not window]))
-                for window in windows
-            ]
+            pairs = [(scaled[i], pd.concat([*scaled[:i], *scaled[i + 1 :]])) for i in range(len(windows))]
         else:
             draws = (rng.integers(0, len(whole), size) for _ in range(_DRAWS))
-            pairs = [(whole[name].iloc[rows], whole[name]) for rows in draws]
-        distances = [distance(_scaled(rest, base), _scaled(window, base), is_number) for window, rest in pairs]
+            pairs = [(everything.iloc[rows], everything) for rows in draws]
+        distances = [distance(rest, window, is_number) for window, rest in pairs]
         if name == SCORE and len(held_out_score):
             held_out = _scaled(pd.Series(held_out_score), base)
-            unseen = distance(_scaled(whole[name], base), held_out, is_number)
+            unseen = distance(everything, held_out, is_number)
             distances = [1.5 * unseen if unseen else 0.0, *distances]
         history = [value for value in distances if value is not None]
         threshold = max(floor, float(np.quantile(history, _QUANTILE)) if history else floor)
@@ -146,7 +145,8 @@ def check_drift(
     reference: pd.DataFrame, current: pd.DataFrame, calibration: Mapping[str, ColumnCalibration]
 ) -> DriftReport:
     """Distance of every calibrated column that `current` has; a column that cannot be measured says why."""
-    then, now = _compared(reference, current, calibration)
+    now = comparable(current, calibration)
+    then = {name: values for name, values in comparable(reference, calibration).items() if name in now}
     measured = [name for name in then if not (then[name].isna().all() or now[name].isna().all())]
     try:
         measurement = _evidently(then, now, {name: calibration[name].numeric for name in then}, measured)
@@ -161,26 +161,21 @@ def check_drift(
     )
 
 
-def replay_drift(
-    reference: pd.DataFrame, current: pd.DataFrame, calibration: Mapping[str, ColumnCalibration]
+def drift_evidence(
+    reference: Mapping[str, pd.Series], current: pd.DataFrame, calibration: Mapping[str, ColumnCalibration]
 ) -> DriftEvidence:
-    """The evidence that `check_drift` would give, from scipy's numbers, which are Evidently's: for thousands of
-    comparisons at once, where no page is shown."""
-    then, now = _compared(reference, current, calibration)
-    distances = {name: distance(then[name], now[name], calibration[name].numeric) for name in then}
-    checks = {name: _judged(name, value, calibration[name]) for name, value in distances.items()}
-    return _evidence(checks, calibration)
+    """The evidence that `check_drift` would give, for a backtest's thousands of comparisons, where no page is shown.
+
+    The numbers are scipy's, which are Evidently's. `reference` is what `comparable` makes of the reference sample.
+    """
+    now = comparable(current, calibration)
+    distances = {name: distance(reference[name], values, calibration[name].numeric) for name, values in now.items()}
+    return _evidence({name: _judged(name, value, calibration[name]) for name, value in distances.items()}, calibration)
 
 
-def _compared(
-    reference: pd.DataFrame, current: pd.DataFrame, calibration: Mapping[str, ColumnCalibration]
-) -> tuple[dict[str, pd.Series], dict[str, pd.Series]]:
-    """Both sides as they are compared, column by column."""
-    columns = [name for name in calibration if name in current.columns]
-    then, now = (
-        {name: _scaled(side[name], calibration[name]) for name in columns} for side in (reference, current)
-    )  # fmt: skip
-    return then, now
+def comparable(frame: pd.DataFrame, calibration: Mapping[str, ColumnCalibration]) -> dict[str, pd.Series]:
+    """The calibrated columns that a frame has, as they are compared."""
+    return {name: _scaled(frame[name], column) for name, column in calibration.items() if name in frame.columns}
 
 
 def _evidence(checks: Mapping[str, Check], calibration: Mapping[str, ColumnCalibration]) -> DriftEvidence:
@@ -268,6 +263,24 @@ def _evidently(
         missing={name: float(found[metric.metric_id].share.value) for name, metric in missing.items()},
         snapshot=snapshot,
     )
+
+
+def preset_share(reference: pd.DataFrame, current: pd.DataFrame, numeric: Mapping[str, bool]) -> float:
+    """Share of columns, 0 to 1, that Evidently's own defaults call drifted: what tutorials alarm on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from evidently import Dataset, Report
+        from evidently.metrics import DriftedColumnsCount
+
+        names = [name for name in numeric if not (reference[name].isna().all() or current[name].isna().all())]
+        safe = _safe_names(names)
+        described = definition(
+            [safe[name] for name in names if numeric[name]], [safe[name] for name in names if not numeric[name]]
+        )
+        sides = [Dataset.from_pandas(side[names].rename(columns=safe), described) for side in (current, reference)]
+        metric = DriftedColumnsCount()
+        snapshot = Report([metric]).run(*sides)
+    return float(snapshot.metric_results[metric.metric_id].share.value) * len(names) / max(1, len(numeric))
 
 
 def _safe_names(names: Sequence[str]) -> dict[str, str]:

@@ -131,7 +131,7 @@ def fold(state: State, event: Event) -> State:
         case "failed":
             return replace(state, lease=None)
         case "decided":
-            return _after_decision(state, from_dict(Decided, body), event)
+            return after_decision(state, from_dict(Decided, body), LastDecision(event.key, event.seq), event.at)
         case "promoted" | "accepted" | "quarantined" | "cleared":
             return replace(_after_hand(state, event), by_hand=event.seq)
     raise CorruptObject(f"Ledger event {event.seq} has the unknown kind {event.event!r}; a newer release wrote it.")
@@ -177,7 +177,8 @@ def with_labels(state: State, labelled: Sequence[Labelled], decision: Decision |
     return replace(state, suspect=decision.suspect or kept, quarantined=quarantined)
 
 
-def _after_decision(state: State, decided: Decided, event: Event) -> State:
+def after_decision(state: State, decided: Decided, mark: LastDecision, at: str) -> State:
+    """The state after one decision, `at` being when it was taken; a backtest folds with it too."""
     decision = decided.decision
     window = {b.id: BatchRecord(b.sha256, rows) for b, rows in zip(decided.window, decided.window_rows, strict=True)}
     recorded = replace(state, batches={**state.batches, **window})
@@ -191,11 +192,11 @@ def _after_decision(state: State, decided: Decided, event: Event) -> State:
         cooldown=max(0, state.cooldown - len(decided.labelled)),
         attempt=decided.attempt or state.attempt,
         accepted=() if decided.attempt and decided.attempt.outcome != "failed" else state.accepted,
-        decided=LastDecision(event.key, event.seq),
+        decided=mark,
         lease=None,
     )
     if decided.in_service != state.current:
-        after = replace(after, since=event.at)
+        after = replace(after, since=at)
         if decision.action is Action.ROLLBACK:
             assert state.current is not None
             wait = max(2, round(decision.interval)) if decision.interval else 2

@@ -15,7 +15,7 @@ from sklearn.utils.metaestimators import available_if
 
 from tasks.core.errors import SpecError
 from tasks.core.persistence import Predictions
-from tasks.core.types import Check, LossPoint, Metric, Verdict
+from tasks.core.types import Check, Comparison, LossPoint, Metric, Served, Verdict
 
 RESAMPLES = 200
 _MAX_ROWS = 5_000
@@ -38,8 +38,26 @@ def row_losses(predictions: Predictions, target: np.ndarray, task: str) -> np.nd
     return (((predictions.probabilities - truth) ** 2).sum(axis=1) + missing) / 2
 
 
+def hard_losses(predictions: Predictions, target: np.ndarray, task: str) -> np.ndarray:
+    """0/1 error of each row for classes, absolute error for regression, shape (rows,)."""
+    return row_losses(Predictions(predictions.values, None, predictions.classes), target, task)
+
+
 def loss_point(batch: str, version: int, losses: np.ndarray) -> LossPoint:
     return LossPoint(batch, version, len(losses), float(losses.mean()), float(losses.var()))
+
+
+def comparison(batch: str, current: Served, predecessor: Served, ours: np.ndarray, theirs: np.ndarray) -> Comparison:
+    """Two versions on the same rows of one batch, from their losses, each of shape (rows,)."""
+    return Comparison(
+        batch=batch,
+        version=current.version,
+        predecessor=predecessor.version,
+        rows=len(ours),
+        gain=float((theirs - ours).mean()),
+        variance=float((theirs - ours).var()),
+        gap=max(1, current.data_end - predecessor.data_end),
+    )
 
 
 def mean_metric(values: np.ndarray) -> Metric:
@@ -92,30 +110,35 @@ def metrics(predictions: Predictions, target: np.ndarray, primary: str, task: st
     """The loss and the primary metric, each with a 95 % interval (normal for the loss, bootstrap for the metric)."""
     losses = row_losses(predictions, target, task)
     measured = {"loss": mean_metric(losses)}
-    if (value := _bootstrapped(predictions, target, scorer(primary, task), seed)) is not None:
+    if (value := _bootstrapped(predictions, target, primary, task, seed)) is not None:
         measured[primary] = value
     return measured
 
 
-def _bootstrapped(
-    predictions: Predictions, target: np.ndarray, score: Callable[[Predictions, np.ndarray], float], seed: int
-) -> Metric | None:
-    """None where the metric is not defined on these rows (one class only, say)."""
-    rows = len(target)
+def value_of(name: str, predictions: Predictions, target: np.ndarray, task: str) -> float | None:
+    """A scikit-learn scorer's value on these rows, None where it is not defined there."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # one class only: scikit-learn warns and gives nan, which becomes "no interval"
+        warnings.simplefilter("ignore")  # one class only: scikit-learn warns and gives nan
         try:
-            value = score(predictions, target)
+            value = scorer(name, task)(predictions, target)
         except (ValueError, AttributeError):  # undefined on these rows, or in need of probabilities that are not there
             return None
-        if not np.isfinite(value):
-            return None
-        rng, size = np.random.default_rng(seed), min(rows, _MAX_ROWS)
-        values = []
+    return value if np.isfinite(value) else None
+
+
+def _bootstrapped(predictions: Predictions, target: np.ndarray, name: str, task: str, seed: int) -> Metric | None:
+    """None where the metric is not defined on these rows (one class only, say)."""
+    rows, score = len(target), scorer(name, task)
+    if (value := value_of(name, predictions, target, task)) is None:
+        return None
+    rng, size = np.random.default_rng(seed), min(rows, _MAX_ROWS)
+    values = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         for _ in range(RESAMPLES):
             chosen = rng.integers(0, rows, size)
             try:
-                values.append(score(_take(predictions, chosen), target[chosen]))
+                values.append(score(take(predictions, chosen), target[chosen]))
             except ValueError:
                 continue
     spread = np.nanstd(values) * np.sqrt(size / rows) if values else np.nan
@@ -124,7 +147,8 @@ def _bootstrapped(
     return Metric(value, value - 1.96 * float(spread), value + 1.96 * float(spread), rows)
 
 
-def _take(predictions: Predictions, rows: np.ndarray) -> Predictions:
+def take(predictions: Predictions, rows: np.ndarray) -> Predictions:
+    """The answers of some rows."""
     probabilities = predictions.probabilities
     return Predictions(
         predictions.values[rows],

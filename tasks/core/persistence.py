@@ -112,7 +112,7 @@ def environment(pipeline: Any, root: Path) -> Environment:
     for module in modules:
         if found := owners.get(module.partition(".")[0]):
             distributions.update(found)
-        elif digest := _source_digest(module):
+        elif digest := source_digest(module):
             sources[module] = digest
     return Environment(
         python=platform.python_version(),
@@ -137,7 +137,7 @@ def check_environment(recorded: Environment, what: str) -> None:
         if name not in INFORMATIVE and _minor(here) != _minor(version):
             problems.append(f"{name} {version}, here {here}")
     for module, digest in recorded.sources.items():
-        if _source_digest(module) != digest:
+        if source_digest(module) != digest:
             problems.append(f"another {module} than the one here: its source has changed or is gone")
     if problems:
         raise EnvironmentMismatch(
@@ -146,7 +146,7 @@ def check_environment(recorded: Environment, what: str) -> None:
         )
 
 
-def _source_digest(module: str) -> str | None:
+def source_digest(module: str) -> str | None:
     """sha256 of a module's source file, None where there is none."""
     try:
         spec = importlib.util.find_spec(module)

@@ -97,14 +97,20 @@ def build(spec: ModelSpec) -> Any:
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A pipeline fitted on labelled history, with all that checks on later data need."""
+class Learned:
+    """A pipeline fitted on some rows, and the input schema they make."""
 
-    training: TrainingSet
     contract: Contract
     pipeline: Any
     target: np.ndarray
     """What it learned from, shape (rows,)."""
+
+
+@dataclass(frozen=True)
+class Fitted(Learned):
+    """A pipeline fitted on all labelled history but the gate's rows, with all that checks on later data need."""
+
+    training: TrainingSet
     answers: Predictions | None
     """On the gate's rows, None where there are none."""
     importance: Mapping[str, float]
@@ -190,12 +196,8 @@ def fit(root: Path, spec: ModelSpec, history: Sequence[LabelledRows]) -> Fitted:
     Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract.
     """
     training = split(remembered(history, spec.policy.forgetting))
-    contract = infer([part.source for part in training.learn], spec)
-    _consistent(contract, training.learn, spec)
-    target = target_of(training.learn)
-    pipeline = _fit(
-        spec, features_of(contract, training.learn), target, recency(training.learn, spec.policy.forgetting)
-    )
+    learned = learn(spec, training.learn)
+    contract, pipeline = learned.contract, learned.pipeline
     kept, truth = features_of(contract, training.gate), target_of(training.gate)
     try:
         answers = persistence.predict(pipeline, kept) if len(kept) else None
@@ -213,7 +215,16 @@ def fit(root: Path, spec: ModelSpec, history: Sequence[LabelledRows]) -> Fitted:
         spec.checks.drift_floor,
         spec.seed,
     )
-    return Fitted(training, contract, pipeline, target, answers, importance, reference, calibration)
+    return Fitted(contract, pipeline, learned.target, training, answers, importance, reference, calibration)
+
+
+def learn(spec: ModelSpec, parts: Sequence[LabelledRows]) -> Learned:
+    """Fit on these rows, all of them. Raises TrainingError and DataError as `fit` does."""
+    contract = infer([part.source for part in parts], spec)
+    _consistent(contract, parts, spec)
+    target = target_of(parts)
+    weights = recency(parts, spec.policy.forgetting)
+    return Learned(contract, _fit(spec, features_of(contract, parts), target, weights), target)
 
 
 def _fit(spec: ModelSpec, features: pd.DataFrame, target: np.ndarray, weights: np.ndarray | None) -> Any:

@@ -1,0 +1,77 @@
+"""What a backtest replays: the labelled batches of a model, in time order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from tasks.core.batches import Labels
+from tasks.core.errors import DataError, SpecError
+from tasks.core.files import find_batches
+from tasks.core.gate import LabelledRows, fold_rows, labelled_rows
+from tasks.core.spec import ModelSpec
+from tasks.core.types import Batch
+
+FEWEST = 6
+"""Labelled batches that a backtest needs: four to train the first version on, two to decide about."""
+
+
+@dataclass(frozen=True)
+class History:
+    """Labelled batches in time order; everything else refers to them by position."""
+
+    root: Path
+    spec: ModelSpec
+    parts: tuple[LabelledRows, ...]
+    left_out: Mapping[str, str]
+    """Batches that cannot be replayed, and why."""
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    @property
+    def batches(self) -> tuple[Batch, ...]:
+        return tuple(part.batch for part in self.parts)
+
+    @cached_property
+    def folds(self) -> tuple[np.ndarray, ...]:
+        """For each batch: which of its labelled rows belong to the gate's fold, shape (rows,)."""
+        return tuple(np.isin(part.rows, fold_rows(part.batch, part.total)) for part in self.parts)
+
+    @cached_property
+    def position(self) -> dict[str, int]:
+        return {part.batch.id: place for place, part in enumerate(self.parts)}
+
+
+def read_history(root: Path, spec: ModelSpec) -> History:
+    """Every batch on disk with enough labels. Raises SpecError when there are too few to replay."""
+    labels, parts, left_out = Labels(root, spec), [], {}
+    for batch in find_batches(root, spec):
+        try:
+            part = labelled_rows(root, batch, labels, spec.task)
+        except DataError as error:
+            left_out[batch.id] = str(error)
+            continue
+        coverage = len(part.rows) / part.total if part.total else 0.0
+        if coverage < spec.data.min_coverage:
+            left_out[batch.id] = (
+                f"labels for {coverage:.0%} of its rows only (min_coverage is {spec.data.min_coverage:.0%})"
+            )
+            continue
+        parts.append(part)
+    if len(parts) < FEWEST:
+        why = "; ".join(f"{batch}: {reason}" for batch, reason in left_out.items()) or "no others were found"
+        raise SpecError(
+            spec.data.batches, [f"a backtest needs {FEWEST} labelled batches, and there are {len(parts)} ({why})"]
+        )
+    return History(root, spec, tuple(parts), left_out)
+
+
+@lru_cache(maxsize=2)
+def history_of(root: Path, spec_json: str) -> History:
+    """`read_history` once per worker process."""
+    return read_history(root, ModelSpec.model_validate_json(spec_json))

@@ -1,0 +1,195 @@
+"""Replay the product's own decisions from fits on disk: evidence, rules, gate and ledger fold are production's.
+
+Batch t arrives, labels are known up to t - delay, the policy decides, then batch t is predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tasks.core import gate, performance
+from tasks.core.assess import DataFindings, Findings, LabelFindings, collect
+from tasks.core.backtest.fits import Fit, FitOf, Plan
+from tasks.core.backtest.history import History
+from tasks.core.conclude import conclude
+from tasks.core.drift import DriftReport
+from tasks.core.evidence import DriftEvidence
+from tasks.core.ledger import after_decision, with_labels
+from tasks.core.policy import decide
+from tasks.core.spec import ModelSpec
+from tasks.core.state import Decided, LastDecision, State
+from tasks.core.types import (
+    Action,
+    Attempt,
+    BatchRecord,
+    Blocked,
+    Comparison,
+    Decision,
+    Gate,
+    Labelled,
+    LossPoint,
+    Request,
+    Served,
+    Verdict,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One batch of a replay."""
+
+    batch: str
+    loss: float
+    """Mean loss of its rows under the version that predicts them; NaN where none does."""
+    fitted: bool
+    """A version was trained at this step, whether or not the gate let it pass."""
+    served: bool
+    """The version trained at this step was put in service."""
+    error: float = np.nan
+    """Mean 0/1 error (classes), else absolute error."""
+    decided: Decided | None = None
+    """The whole decision, where the product's rules took it."""
+
+
+@dataclass
+class Replay:
+    """The product in production, on a history that is known: `run` gives one step a batch.
+
+    `start` is the first batch to decide on, with a version trained on all before it; None begins with an empty ledger
+    as production does. `measure` may alter what was measured, to see what a check is worth.
+    """
+
+    history: History
+    fits: FitOf
+    spec: ModelSpec
+    delay: int
+    start: int | None
+    measure: Callable[[Findings], Findings] = field(default=lambda found: found)
+    state: State = field(default_factory=State)
+    versions: dict[int, Fit] = field(default_factory=dict)
+
+    def run(self) -> list[Step]:
+        """Raises Missing for the first fit that is not there yet."""
+        if self.start is None:
+            return [self._step(place) for place in range(len(self.history))]
+        self._first(self.start)
+        return [self._step(place) for place in range(self.start, len(self.history))]
+
+    def _first(self, start: int) -> None:
+        """v1 is trained on every batch before the start; the gate, having no labels to come, is not asked."""
+        self.versions[1] = self.fits(self._plan(tuple(range(start))))
+        records = {
+            part.batch.id: BatchRecord(part.batch.sha256, part.total, part.labels, len(part.rows))
+            for part in self.history.parts[:start]
+        }
+        first = Served(1, "", start)
+        self.state = State(served=(first,), batches=records, attempt=Attempt(start, "registered", 1))
+
+    def _plan(self, train: tuple[int, ...]) -> Plan:
+        return Plan(train, gated=True, forgetting=self.spec.policy.forgetting)
+
+    def _step(self, place: int) -> Step:
+        state, batch = self.state, self.history.parts[place].batch
+        measured = self.measure(Findings(self._data(place), self._labels(place), DriftReport((), self._drift(place))))
+        evidence = collect(Request(), state, measured)
+        decision = decide(evidence, self.spec.policy)
+        attempt = self._attempt(measured, decision) if decision.action is Action.RETRAIN else None
+        decided = conclude(state, state, self.spec, measured, evidence, decision, attempt)
+        self.state = after_decision(state, decided, LastDecision("", place + 1), f"{place:08d}")
+        current = self.versions[self.state.current.version] if self.state.current else None
+        predicted = current is not None and not measured.data.blocked
+        return Step(
+            batch=batch.id,
+            loss=float(current.means[place]) if current and predicted else np.nan,
+            error=float(current.errors[place]) if current and predicted else np.nan,
+            fitted=attempt is not None,
+            served=decided.in_service != state.current and attempt is not None,
+            decided=decided,
+        )
+
+    # --- what production would measure ---
+
+    def _loaded(self, served: Served | None) -> Fit | None:
+        return self.versions[served.version] if served else None
+
+    def _data(self, place: int) -> DataFindings:
+        part, current = self.history.parts[place], self._loaded(self.state.current)
+        if current is None:
+            return DataFindings((part.batch,), (part.total,))
+        sight, other = current.sight(place), self._loaded(self.state.predecessor)
+        if sight.problems:
+            return DataFindings(blocked=(Blocked(part.batch.id, part.batch.sha256, sight.problems),))
+        ready = other is not None and not other.sight(place).problems
+        return DataFindings((part.batch,), (part.total,), changes=sight.changes, predecessor_ready=ready)
+
+    def _drift(self, place: int) -> DriftEvidence:
+        current = self._loaded(self.state.current)
+        return current.sight(place).drift if current else DriftEvidence()
+
+    def _labels(self, place: int) -> LabelFindings:
+        """Losses of champion and predecessor on the batches whose labels are known from this step on."""
+        waiting = [self.history.position[b] for b, record in self.state.batches.items() if not record.labels]
+        if self.delay == 0:
+            waiting.append(place)
+        known = sorted(other for other in waiting if other <= place - self.delay)
+        parts = [self.history.parts[other] for other in known]
+        labelled = tuple(
+            Labelled(part.batch.id, part.labels, len(part.rows), len(part.rows) / part.total) for part in parts
+        )
+        found = LabelFindings(labelled, unlabelled=len(waiting) - len(known) + (self.delay > 0))
+        current, predecessor = self.state.current, self.state.predecessor
+        if current is None or not known:
+            return found
+        losses: list[LossPoint] = []
+        comparisons: list[Comparison] = []
+        for other, part in zip(known, parts, strict=True):
+            ours = self.versions[current.version].losses(other)
+            losses.append(performance.loss_point(part.batch.id, current.version, ours))
+            if predecessor is not None:
+                theirs = self.versions[predecessor.version].losses(other)
+                losses.append(performance.loss_point(part.batch.id, predecessor.version, theirs))
+                comparisons.append(performance.comparison(part.batch.id, current, predecessor, ours, theirs))
+        usual = self.versions[current.version].sight(known[-1]).dummy_loss
+        return replace(found, losses=tuple(losses), comparisons=tuple(comparisons), dummy_loss=usual)
+
+    # --- what production would do ---
+
+    def _attempt(self, measured: Findings, decision: Decision) -> Attempt:
+        usable = with_labels(self.state, measured.labels.labelled, decision).usable
+        challenger = self.fits(self._plan(tuple(self.history.position[batch] for batch in usable)))
+        if challenger.failed:
+            return Attempt(len(usable), "failed", reason=challenger.failed)
+        verdict = self._gate(challenger)
+        number = self.state.newest + 1
+        self.versions[number] = challenger
+        passed = verdict.verdict is Verdict.PASS or (verdict.verdict is Verdict.SKIPPED and not self.state.current)
+        return Attempt(len(usable), "registered" if passed else "refused", number, "", gate=verdict)
+
+    def _gate(self, challenger: Fit) -> Gate:
+        if not challenger.held_out:
+            return gate.NOTHING_KEPT
+        ours = [challenger.losses(place) for place in challenger.held_out]
+        if self.state.current is None:
+            return gate.judge(self.spec, np.concatenate(ours), challenger.dummy, None, challenger.reached)
+        champion = self.versions[self.state.current.version]
+        clean = [i for i, place in enumerate(challenger.held_out) if self._unseen(champion, place)]
+        mine = [ours[i] for i in clean]
+        theirs = [self._fold(champion, challenger.held_out[i]) for i in clean]
+        return gate.judge(
+            self.spec, _joined(mine), _joined(theirs), self.state.current.version, challenger.reached
+        )  # fmt: skip
+
+    @staticmethod
+    def _unseen(champion: Fit, place: int) -> bool:
+        return place not in champion.learned or place in champion.held_out
+
+    def _fold(self, fit: Fit, place: int) -> np.ndarray:
+        losses = fit.losses(place)
+        return losses if place in fit.held_out else losses[self.history.folds[place]]
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.array([])
