@@ -73,6 +73,10 @@ class Interval:
     """Loss that one more batch of age adds to every later batch."""
     base: float
     """Mean loss of the champion over its last few batches."""
+    cost: float
+    """What a retrain is worth, in loss per row of one batch."""
+    rows: float
+    """Rows of one of those batches, on average."""
     capped: bool
     """`max_age` decided, not evidence of staleness."""
 
@@ -80,19 +84,22 @@ class Interval:
 def interval(evidence: Evidence, policy: PolicySpec) -> Interval:
     """k* = sqrt(2 C / s): least cost per batch of C/k for retraining plus s k/2 for being stale.
 
-    C = retrain_cost x base; s is the staleness slope, from paired losses of champion and predecessor on the same rows,
-    shrunk towards PRIOR_SLOPE x base. (The economic order quantity, Harris 1913, with staleness as the holding cost.)
+    C is the policy's price of a retrain; s is the staleness slope, from paired losses of champion and predecessor on
+    the same rows, shrunk towards PRIOR_SLOPE x base. (The economic order quantity, Harris 1913, with staleness as the
+    holding cost.)
     """
     recent = (evidence.losses_of(evidence.current) or list(evidence.losses))[-4:]
     base = sum(point.mean for point in recent) / len(recent) if recent else 0.0
+    rows = sum(point.rows for point in recent) / len(recent) if recent else 0.0
+    cost = policy.price(base, rows)
     weighted = [(DECAY**i, item) for i, item in enumerate(reversed(evidence.comparisons))]
     gains = sum(w * item.gain for w, item in weighted) + PRIOR_WEIGHT * PRIOR_SLOPE * base
     gaps = sum(w * item.gap for w, item in weighted) + PRIOR_WEIGHT
     slope = gains / gaps
     cap = None if policy.max_age == "never" else float(policy.max_age)
     if slope <= 0 or base <= 0:
-        return Interval(cap, slope, base, capped=True)
-    best = max(1.0, math.sqrt(2 * policy.retrain_cost * base / slope))
+        return Interval(cap, slope, base, cost, rows, capped=True)
+    best = max(1.0, math.sqrt(2 * cost / slope))
     if cap is not None and best >= cap:
-        return Interval(cap, slope, base, capped=True)
-    return Interval(best, slope, base, capped=False)
+        return Interval(cap, slope, base, cost, rows, capped=True)
+    return Interval(best, slope, base, cost, rows, capped=False)

@@ -256,10 +256,9 @@ def _stale(c: _Context) -> _Seen:
     if best.capped:
         due = f"routine refresh every {best.batches:.0f} labelled batches, no evidence of staleness"
     if age >= best.batches - 0.5:
-        saving = c.policy.retrain_cost * best.base
         return _Seen(
             f"{age} labelled {_batches(age)} since the last attempt to train; {due} "
-            f"(when it avoids a loss of {saving:.3g} a row, {c.policy.retrain_cost:.0%} of {best.base:.3g})",
+            f"(when it avoids about {best.cost * best.rows:,.3g} of the {best.base * best.rows:,.3g} lost a batch)",
             Action.RETRAIN,
             numbers,
             proposes=True,

@@ -94,6 +94,12 @@ class PolicySpec(Section):
             raise ValueError("retrain and error belong together: the cost of a retrain, and that of one unit of loss")
         return self
 
+    def price(self, loss: float, rows: float) -> float:
+        """What a retrain is worth, in loss per row of one batch: of `rows` rows that usually lose `loss` each."""
+        if self.retrain is not None and self.error is not None and rows:
+            return self.retrain / (self.error * rows)
+        return self.retrain_cost * loss
+
 
 class ModelSpec(Section):
     """Everything about one model that a person decides."""
@@ -157,8 +163,13 @@ def parse_spec(values: dict[str, Any], where: str) -> ModelSpec:
     try:
         spec = ModelSpec.model_validate(values)
     except ValidationError as error:
-        raise SpecError(where, [_problem(item) for item in error.errors(include_url=False)]) from None
+        raise SpecError(where, problems_of(error)) from None
     return spec
+
+
+def problems_of(error: ValidationError, below: tuple[str, ...] = ()) -> list[str]:
+    """Every violation in plain words; `below` says in which section of a model's file the values stand."""
+    return [_problem({**item, "loc": (*below, *item["loc"])}) for item in error.errors(include_url=False)]
 
 
 def models(root: Path) -> list[str]:

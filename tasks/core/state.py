@@ -119,7 +119,7 @@ class Decided:
     spec: str
     """sha256 of the model's specification."""
     policy_version: int
-    evidence: Evidence = field(default_factory=Evidence)
+    evidence: Evidence | None = None
     """All that the rules looked at, so that another policy can be asked about it later."""
 
 

@@ -68,11 +68,13 @@ class Replay:
     delay: int
     start: int | None
     measure: Callable[[Findings], Findings] = field(default=lambda found: found)
-    state: State = field(default_factory=State)
-    versions: dict[int, Fit] = field(default_factory=dict)
+    state: State = field(init=False)
+    versions: dict[int, Fit] = field(init=False)
+    """By number, those that the gate refused too."""
 
     def run(self) -> list[Step]:
         """Raises Missing for the first fit that is not there yet."""
+        self.state, self.versions = State(), {}
         if self.start is None:
             return [self._step(place) for place in range(len(self.history))]
         self._first(self.start)

@@ -34,6 +34,8 @@ class Seen:
 
 
 Rule = Callable[[Seen], bool]
+Price = Callable[[float], float]
+"""What one fit is worth, in loss per row of one batch, by how much a batch usually loses."""
 
 
 def never(_: Seen) -> bool:
@@ -102,19 +104,39 @@ def hindsight(losses: np.ndarray, price: float) -> list[int]:
     return path[::-1]
 
 
-def optimum(history: History, fits: FitOf, start: int, delay: int, cost: float) -> list[Step]:
-    """The least loss plus cost that any choice of retrains could have had, knowing the future."""
+@dataclass(frozen=True)
+class Possible:
+    """What could have been had from one starting point: every version on every batch."""
+
+    batches: tuple[str, ...]
+    losses: np.ndarray
+    """Shape (decisions, versions), as `hindsight` takes them; infinite where a version cannot predict."""
+    errors: np.ndarray
+
+    def measured(self, measure: str) -> np.ndarray:
+        return self.errors if measure == "error" else self.losses
+
+    def best(self, price: Price, measure: str) -> list[Step]:
+        """The least loss plus cost that any choice of retrains could have had, knowing the future."""
+        table = self.measured(measure)
+        usual = float(np.mean(np.diagonal(table)[np.isfinite(np.diagonal(table))]))
+        steps = []
+        for step, version in enumerate(hindsight(table, price(usual))):
+            new = version == step and step > 0
+            steps.append(
+                Step(self.batches[step], float(self.losses[step, version]), new, new, float(self.errors[step, version]))
+            )
+        return steps
+
+
+def possible(history: History, fits: FitOf, start: int, delay: int) -> Possible:
+    """Raises Missing for a fit that is not there yet."""
     places = range(start, len(history))
     ends = [start, *(max(start, place - delay + 1) for place in places[1:])]
     opened = [fits(Plan(tuple(range(end)), gated=False)) for end in ends]
-    losses = np.array([[fit.means[place] for fit in opened] for place in places])
-    losses = np.where(np.isnan(losses), np.inf, losses)
-    usual = float(np.nanmean([opened[step].means[place] for step, place in enumerate(places)]))
-    path = hindsight(losses, cost * usual)
-    steps = []
-    for step, (place, version) in enumerate(zip(places, path, strict=True)):
-        fit, retrained = opened[version], version == step and step > 0
-        steps.append(
-            Step(history.batches[place].id, float(fit.means[place]), retrained, retrained, float(fit.errors[place]))
-        )  # fmt: skip
-    return steps
+
+    def table(name: str) -> np.ndarray:
+        values = np.array([[getattr(fit, name)[place] for fit in opened] for place in places])
+        return np.where(np.isnan(values), np.inf, values)
+
+    return Possible(tuple(history.batches[place].id for place in places), table("means"), table("errors"))

@@ -14,7 +14,7 @@ from tasks.core.backtest.fits import Alarms, Fits, Missing, Plan
 from tasks.core.backtest.history import History, read_history
 from tasks.core.backtest.replay import Replay, Step
 from tasks.core.errors import SpecError
-from tasks.core.spec import Forgetting, ModelSpec
+from tasks.core.spec import Forgetting, ModelSpec, PolicySpec, parse_spec
 
 CONFIGURED, OPTIMUM, WINDOWS = "configured", "hindsight optimum", (4, 8, 16)
 
@@ -35,7 +35,7 @@ class Score:
     captured: float | None
     """Share of the gain from never to always retraining; None where always gains nothing."""
     cost: float
-    """`loss_vs_always` + retrain cost x `fits`."""
+    """`loss_vs_always` + the price of a fit x `fits`."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,14 @@ class Backtest:
     """Scored batches from the first starting point on."""
     delay: int
     cost: float
+    """Price of a fit, as a share of what a batch loses under always retraining."""
     measure: str
     """What `loss` is: the product's own per-row loss, or `error`."""
     scores: tuple[Score, ...]
     paths: Mapping[str, tuple[tuple[Step, ...], ...]]
     """For each policy the steps from each starting point."""
+    possible: tuple[rivals.Possible, ...]
+    """For each starting point, what any choice of retrains could have had."""
     left_out: Mapping[str, str]
 
     def score(self, name: str) -> Score:
@@ -67,8 +70,6 @@ class Question:
     """Batches after which labels are known."""
     starts: int = 3
     """Starting points, two batches apart."""
-    cost: float | None = None
-    """Of one fit, as a share of one batch's loss; None: the policy's retrain_cost."""
     measure: str = "loss"
     """`loss`, the one that rules and gate use, or `error`: 0/1 error for classes."""
 
@@ -78,9 +79,17 @@ Progress = Callable[[str, int, int], None]
 
 
 def backtest(
-    model: str, root: Path, spec: ModelSpec, folder: Path, question: Question, progress: Progress, workers: int = -1
+    model: str,
+    root: Path,
+    spec: ModelSpec,
+    folder: Path,
+    question: Question,
+    progress: Progress,
+    others: Mapping[str, PolicySpec] | None = None,
+    workers: int = -1,
 ) -> Backtest:
-    """Replay every policy. Fits are kept in `folder`; an interrupted backtest goes on from what is there.
+    """Replay every policy, and `others` by name beside the configured one. Fits are kept in `folder`; an interrupted
+    backtest goes on from what is there.
 
     Raises SpecError when there is too little history for the question.
     """
@@ -88,20 +97,39 @@ def backtest(
     starts = starting_points(len(history), question)
     fits = Fits(history, folder)
     _fit_all(fits, starts, question, progress, workers)
-    runs = _policies(history, fits, spec, question)
+    runs = _policies(history, fits, spec, question, others or {})
     paths = _replay(fits, runs, starts, progress, workers)
-    cost = question.cost or spec.policy.retrain_cost
+    price, measure = price_of(spec, history), question.measure
+    usual = float(np.nanmean([getattr(step, measure) for step in paths["always"][0]]))
     return Backtest(
         model=model,
         batches=len(history),
         decisions=len(history) - starts[0],
         delay=question.delay,
-        cost=cost,
-        measure=question.measure,
-        scores=tuple(scores(paths, cost, question.measure)),
+        cost=price(usual) / usual if usual else 0.0,
+        measure=measure,
+        scores=tuple(scores(paths, price, measure)),
         paths=paths,
+        possible=tuple(rivals.possible(history, fits, start, question.delay) for start in starts),
         left_out=history.left_out,
     )
+
+
+def price_of(spec: ModelSpec, history: History) -> rivals.Price:
+    """The policy's price of a fit, for batches of this history's size."""
+    rows = float(np.mean([len(part.rows) for part in history.parts]))
+    return lambda loss: spec.policy.price(loss, rows)
+
+
+def at_cost(spec: ModelSpec, cost: float) -> ModelSpec:
+    """The specification with another retrain_cost, for its decisions and for the table. Raises SpecError."""
+    policy = {**spec.policy.model_dump(), "retrain_cost": cost, "retrain": None, "error": None}
+    return parse_spec({**spec.model_dump(), "policy": policy}, "--cost")
+
+
+def usual_delay(spec: ModelSpec) -> int:
+    """Batches after which labels are known, as far as the model's file says; 1 where it does not."""
+    return 1
 
 
 def starting_points(batches: int, question: Question) -> list[int]:
@@ -120,8 +148,10 @@ Policy = Callable[[int], list[Step]]
 """The steps of a policy from a starting point on; raises Missing."""
 
 
-def _policies(history: History, fits: Fits, spec: ModelSpec, question: Question) -> dict[str, Policy]:
-    delay = question.delay
+def _policies(
+    history: History, fits: Fits, spec: ModelSpec, question: Question, others: Mapping[str, PolicySpec]
+) -> dict[str, Policy]:
+    delay, price = question.delay, price_of(spec, history)
 
     def simple(rule: rivals.Rule) -> Policy:
         return lambda start: rivals.run(history, fits, rule, start, delay)
@@ -134,13 +164,14 @@ def _policies(history: History, fits: Fits, spec: ModelSpec, question: Question)
 
     return {
         CONFIGURED: configured(spec),
+        **{name: configured(spec.model_copy(update={"policy": policy})) for name, policy in others.items()},
         "never": simple(rivals.never),
         "always": simple(rivals.always),
         **{f"every-{batches}": simple(rivals.every(batches)) for batches in (2, 4, 8, 16)},
         **{f"window-{batches}": configured(_window(spec, batches)) for batches in WINDOWS},
         "drift-share": tutorial,
         "performance-drop": simple(rivals.performance_drop),
-        OPTIMUM: lambda start: rivals.optimum(history, fits, start, delay, question.cost or spec.policy.retrain_cost),
+        OPTIMUM: lambda start: rivals.possible(history, fits, start, delay).best(price, question.measure),
     }
 
 
@@ -194,7 +225,7 @@ def _compute(fits: Fits, jobs: Sequence[Plan | Alarms], what: str, progress: Pro
 # --- scores --------------------------------------------------------------------------------------------------
 
 
-def scores(paths: Mapping[str, Sequence[Sequence[Step]]], cost: float, measure: str = "loss") -> list[Score]:
+def scores(paths: Mapping[str, Sequence[Sequence[Step]]], price: rivals.Price, measure: str = "loss") -> list[Score]:
     """One score a policy, on the batches that every policy predicted."""
     rows = {name: [] for name in paths}  # type: dict[str, list[tuple[float, ...]]]
     for number in range(len(paths["always"])):
@@ -211,11 +242,13 @@ def scores(paths: Mapping[str, Sequence[Sequence[Step]]], cost: float, measure: 
                     sum(step.fitted for step in run) / len(run),
                     means[name] / means["always"] if means["always"] else np.nan,
                     (means["never"] - means[name]) / gain if gain > 0 else np.nan,
+                    price(means["always"]) / means["always"] if means["always"] else np.nan,
                 )
             )
     found = []
     for name, values in rows.items():
         loss, retrains, fits, relative = np.mean([row[:4] for row in values], axis=0)
+        cost = float(np.mean([row[5] for row in values]))
         captured = [row[4] for row in values if not np.isnan(row[4])]
         found.append(
             Score(

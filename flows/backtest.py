@@ -1,0 +1,43 @@
+"""The backtest as a flow: replay a model's history under several policies, before one is trusted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.states import Completed
+
+from tasks.core.backtest import report, run
+from tasks.core.workspace import Workspace
+
+
+@flow(name="backtest", flow_run_name="{model} · backtest")
+def backtest(
+    model: str, delay: int | None = None, starts: int = 3, cost: float | None = None, root: str | None = None
+) -> Any:
+    """Replay the model's own history under several policies and compare what each would have cost.
+
+    Args:
+        model: Name of the model, that of its file deployments/<model>.toml.
+        delay: Batches after which labels are known. Empty: as the model's file declares, else 1.
+        starts: Starting points, two batches apart.
+        cost: Of one fit, as a share of one batch's loss. Empty: the policy's retrain_cost.
+        root: Folder that holds deployments/, data/ and artifacts/. Empty: ROR_ROOT, else the current folder.
+    """
+    workspace = Workspace.open(root, model)
+    log = get_run_logger()
+    spec = workspace.spec if cost is None else run.at_cost(workspace.spec, cost)
+    question = run.Question(run.usual_delay(spec) if delay is None else delay, starts)
+    found = run.backtest(
+        model,
+        workspace.root,
+        spec,
+        workspace.data / "backtest" / "fits",
+        question,
+        lambda what, done, total: log.debug("%s: %d of %d", what, done, total),
+    )
+    says = report.recommendation(found)
+    create_markdown_artifact(report.markdown(found), key=f"{model.replace('_', '-')}-backtest", description=says)
+    log.info(says)
+    return Completed(name="Backtested", message=says)

@@ -1,0 +1,217 @@
+"""A whole backtest: what it says, that it starts again where it stopped, and that it claims no more than its table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.core.backtest import report, run
+from tasks.core.backtest.fits import Fits, Missing, Plan
+from tasks.core.backtest.history import History, read_history
+from tasks.core.backtest.replay import Replay, Step
+from tasks.core.errors import SpecError
+from tasks.core.spec import PolicySpec
+from tasks.core.types import Action
+from tests.conftest import make_rows
+from tests.core.backtest.conftest import BATCHES
+from tests.core.conftest import make_spec, put
+
+QUESTION = run.Question(starts=2)
+
+
+def silent(what: str, done: int, total: int) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def found(history: History, fits: Fits) -> run.Backtest:
+    others = {"thrifty": PolicySpec(retrain_cost=5.0, drift="report")}
+    return run.backtest("loans", history.root, history.spec, fits.folder, QUESTION, silent, others, workers=1)
+
+
+def replayed(history: History, fits: Fits, start: int | None, delay: int = 1, **policy: Any) -> Replay:
+    """A finished replay, its missing fits computed on the way."""
+    replay = Replay(history, fits, make_spec(policy=policy), delay, start)
+    while True:
+        try:
+            replay.run()
+        except Missing as missing:
+            fits.compute([missing.job], lambda: None, workers=1)
+            continue
+        return replay
+
+
+def test_the_answer_has_the_promised_shape(found: run.Backtest) -> None:
+    """Scripts find model, batches, decisions, delay and the policies, each with its six numbers."""
+    answer = report.as_json(found)
+    assert (answer["model"], answer["batches"], answer["delay"]) == ("loans", BATCHES, 1)
+    assert answer["decisions"] == BATCHES - 4
+    policies = {policy["name"]: policy for policy in answer["policies"]}
+    fixed = {"never", "always", *report.FIXED, "window-4", "window-8", "window-16", "drift-share", "performance-drop"}
+    assert set(policies) == {*fixed, "configured", "hindsight optimum", "thrifty"}
+    for policy in policies.values():
+        assert {"name", "loss", "retrains", "fits", "loss_vs_always", "captured", "cost"} == set(policy)
+        assert policy["cost"] == pytest.approx(policy["loss_vs_always"] + 0.05 * policy["fits"])
+    assert policies["always"]["loss_vs_always"] == 1
+    assert policies["never"]["fits"] == 0
+
+
+def test_another_policy_stands_beside(found: run.Backtest) -> None:
+    """A policy for which a retrain must be worth a hundred times as much trains less often on the same history."""
+    assert found.score("thrifty").fits < found.score("configured").fits
+
+
+def test_nothing_realisable_beats_hindsight(found: run.Backtest) -> None:
+    """The optimum on fits from all rows costs no more than any policy that uses the same fits."""
+    for name in ("never", "always", "every-2", "every-4", "drift-share", "performance-drop"):
+        assert found.score(run.OPTIMUM).cost <= found.score(name).cost + 1e-9
+
+
+def test_a_change_in_the_world_is_worth_retraining_for(found: run.Backtest) -> None:
+    """The relation changes at the seventh batch: never retraining loses more, and the configured policy retrains."""
+    assert found.score("never").loss_vs_always > 1.02
+    assert found.score("configured").retrains >= 1
+
+
+def test_it_starts_again_where_it_stopped(history: History, tmp_path: Path) -> None:
+    """Interrupted in the middle, a second backtest computes only what the first had not finished, and says the same."""
+    computed: list[str] = []
+
+    def stop_after_three(what: str, done: int, total: int) -> None:
+        if done >= 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.backtest("loans", history.root, history.spec, tmp_path, QUESTION, stop_after_three, workers=1)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.npz")}
+    assert len(kept) >= 3
+
+    def count(what: str, done: int, total: int) -> None:
+        computed.append(f"{done}/{total}")
+
+    again = run.backtest("loans", history.root, history.spec, tmp_path, QUESTION, count, workers=1)
+    assert computed[0] == f"{len(kept)}/{computed[0].split('/')[1]}"
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    cached: list[str] = []
+    other = run.backtest(
+        "loans", history.root, history.spec, tmp_path, QUESTION, lambda *seen: cached.append(str(seen)), workers=1
+    )
+    assert other.scores == again.scores
+
+
+def test_from_an_empty_ledger_it_begins_as_production_does(history: History, fits: Fits) -> None:
+    """Without a starting point the first batch waits for labels and is not predicted; the next one trains v1."""
+    steps = replayed(history, fits, None).run()
+    first = [step.decided for step in steps[:2] if step.decided]
+    assert [decided.decision.action for decided in first] == [Action.HOLD, Action.RETRAIN]
+    assert np.isnan(steps[0].loss) and not np.isnan(steps[1].loss)
+
+
+@pytest.mark.parametrize(("start", "delay"), [(None, 1), (4, 1), (4, 2), (4, 0)])
+def test_no_version_is_judged_on_rows_it_has_seen(history: History, fits: Fits, start: int | None, delay: int) -> None:
+    """In every gate of a replay, each row was kept from the challenger, and from the champion too: rows are counted
+    again from what either had learned."""
+    replay = replayed(history, fits, start, delay, max_age=1)
+    gates = 0
+    for step in replay.run():
+        decided = step.decided
+        attempt = decided.attempt if decided else None
+        if decided is None or attempt is None or attempt.gate is None or attempt.version is None:
+            continue
+        challenger = replay.versions[attempt.version]
+        sets = [_learned_rows(history, challenger.learned, challenger.held_out)]
+        if attempt.gate.against not in (None, "Dummy"):
+            champion = replay.versions[int(attempt.gate.against.removeprefix("v"))]
+            sets.append(_learned_rows(history, champion.learned, champion.held_out))
+        clean = 0
+        for place in challenger.held_out:
+            fold = {(place, row) for row in np.flatnonzero(history.folds[place])}
+            assert not fold & sets[0]
+            clean += len(fold) if all(not fold & seen for seen in sets) else 0
+        assert attempt.gate.rows == clean
+        gates += 1
+    assert gates >= 2
+
+
+def _learned_rows(history: History, learned: tuple[int, ...], held_out: tuple[int, ...]) -> set[tuple[int, int]]:
+    return {
+        (place, row)
+        for place in learned
+        for row in range(len(history.parts[place].rows))
+        if not (place in held_out and history.folds[place][row])
+    }
+
+
+def test_labels_are_not_known_before_their_time(history: History, fits: Fits) -> None:
+    """With labels two batches late, no decision has seen a label, and no version a row, of the last two batches."""
+    replay = replayed(history, fits, 4, 2, max_age=1)
+    for place, step in enumerate(replay.run(), start=4):
+        assert step.decided is not None
+        known = [history.position[item.batch] for item in step.decided.labelled]
+        assert all(other <= place - 2 for other in known)
+        if step.decided.attempt and step.decided.attempt.version:
+            learned = replay.versions[step.decided.attempt.version].learned
+            assert max(learned) <= max(3, place - 2)
+
+
+def test_too_little_history_is_refused(tmp_path: Path) -> None:
+    """Five labelled batches cannot be replayed; the message says how many there are, and which were left out."""
+    for number in range(6):
+        put(tmp_path, make_rows(50, seed=number), f"{number:03d}.parquet")
+    (tmp_path / "005.parquet").write_bytes(b"no Parquet")
+    with pytest.raises(SpecError, match=r"needs 6 labelled batches, and there are 5 \(005: .*not Parquet"):
+        read_history(tmp_path, make_spec())
+
+
+def test_starting_points_need_batches_to_score() -> None:
+    """Three starting points two batches apart need ten batches; fewer say what to do."""
+    assert run.starting_points(10, run.Question(starts=3)) == [4, 6, 8]
+    with pytest.raises(SpecError, match="try --starts 1"):
+        run.starting_points(9, run.Question(starts=3))
+    assert run.starting_points(68, run.Question(starts=1)) == [11]
+
+
+def test_a_batch_that_some_policy_could_not_predict_counts_for_none() -> None:
+    """Losses are compared on the same batches only."""
+
+    def steps(*losses: float) -> list[list[Step]]:
+        return [[Step(str(place), loss, False, False, loss) for place, loss in enumerate(losses)]]
+
+    paths = {"never": steps(2, 9, 4), "always": steps(2, np.nan, 2)}
+    scored = {score.name: score for score in run.scores(paths, lambda loss: 0.05 * loss)}
+    assert scored["never"].loss == 3
+    assert scored["never"].loss_vs_always == 1.5
+
+
+def test_money_is_the_same_cost_in_other_words(history: History) -> None:
+    """A retrain of 2 in money, at 0.1 for each unit of loss, is worth 20 units: 0.1 a row of a batch of 200."""
+    spec = make_spec(policy={"retrain": 2.0, "error": 0.1})
+    assert run.price_of(spec, history)(0.5) == pytest.approx(20 / 200)
+
+
+@pytest.mark.parametrize(
+    ("costs", "says"),
+    [
+        ({"never": 1.0}, "retraining hardly pays"),
+        ({"every-2": 1.01}, "every-2 would have cost less"),
+        ({"every-2": 1.049}, "keep the policy"),
+        ({"every-2": 1.049, "window-8": 0.9}, "forgetting = { window = 8 }"),
+    ],
+)
+def test_the_advice_follows_from_the_table(found: run.Backtest, costs: dict[str, float], says: str) -> None:
+    """What is recommended depends on the costs alone; differences within half a percent are not told apart."""
+    base = {"configured": 1.05, "hindsight optimum": 0.95}
+    scores = tuple(replace(score, cost=(base | costs).get(score.name, 1.2)) for score in found.scores)
+    assert says in report.recommendation(replace(found, scores=scores))
+
+
+def test_hindsight_uses_no_version_before_its_time(fits: Fits, found: run.Backtest) -> None:
+    """A version cannot serve a batch that it has learned from: its loss there is infinite."""
+    for possible in found.possible:
+        assert np.isinf(possible.losses[np.triu_indices(len(possible.batches), 1)]).all()
+        assert np.isfinite(possible.losses[np.tril_indices(len(possible.batches))]).all()
+    assert fits(Plan((0, 1, 2, 3), gated=False)).means[4] == found.possible[0].losses[0, 0]
