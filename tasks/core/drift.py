@@ -59,6 +59,7 @@ def calibrate(
     merely by not having been trained on (`held_out_score`).
     """
     whole = pd.concat(windows, ignore_index=True)
+    origin = np.repeat(np.arange(len(windows)), [len(window) for window in windows])
     numeric = {column.name: column.kind != "category" for column in contract.features}
     for name in (TARGET, SCORE):
         numeric[name] = pd.api.types.is_numeric_dtype(whole[name])
@@ -67,14 +68,13 @@ def calibrate(
     size = int(np.median([len(window) for window in windows]))
     for name, is_number in numeric.items():
         base = _fitted(whole[name], is_number, importance.get(name, 0.0))
-        scaled = [_scaled(window[name], base) for window in windows]
-        everything = pd.concat(scaled, ignore_index=True)
+        everything = _scaled(whole[name], base)
         if len(windows) >= _WINDOWS:
-            pairs = [(scaled[i], pd.concat([*scaled[:i], *scaled[i + 1 :]])) for i in range(len(windows))]
+            pairs = [(everything[origin != window], everything[origin == window]) for window in range(len(windows))]
         else:
             draws = (rng.integers(0, len(whole), size) for _ in range(_DRAWS))
-            pairs = [(everything.iloc[rows], everything) for rows in draws]
-        distances = [distance(rest, window, is_number) for window, rest in pairs]
+            pairs = [(everything, everything[rows]) for rows in draws]
+        distances = [distance(rest, window, is_number) for rest, window in pairs]
         if name == SCORE and len(held_out_score):
             held_out = _scaled(pd.Series(held_out_score), base)
             unseen = distance(everything, held_out, is_number)
@@ -87,21 +87,22 @@ def calibrate(
     return calibrated
 
 
-def distance(reference: pd.Series, current: pd.Series, numeric: bool) -> float | None:
+def distance(reference: np.ndarray, current: np.ndarray, numeric: bool) -> float | None:
     """Evidently's number, computed by scipy: Wasserstein over the reference's deviation, or Jensen-Shannon distance.
 
-    None where one side has no values. Both are measured on what is present: missing values are counted elsewhere.
+    Both sides have shape (rows,) and are measured on what is present: missing values are counted elsewhere. None where
+    one side has no values.
     """
     from scipy.spatial.distance import jensenshannon
     from scipy.stats import wasserstein_distance
 
-    reference, current = reference.dropna(), current.dropna()
-    if reference.empty or current.empty:
+    reference, current = reference[~pd.isna(reference)], current[~pd.isna(current)]
+    if not len(reference) or not len(current):
         return None
     if numeric:
         # Evidently 0.7 floors the deviation at 0.001 and takes it of the population.
         return float(wasserstein_distance(reference, current) / max(float(np.std(reference)), 0.001))
-    then, now = reference.value_counts().to_dict(), current.value_counts().to_dict()
+    then, now = (pd.Series(side).value_counts().to_dict() for side in (reference, current))
     keys = list({**then, **now})
     return float(jensenshannon([then.get(key, 0) for key in keys], [now.get(key, 0) for key in keys]))
 
@@ -118,15 +119,15 @@ def _fitted(values: pd.Series, numeric: bool, weight: float) -> ColumnCalibratio
     return ColumnCalibration(True, 0.0, True, weight, center=float(present.median()), scale=scale)
 
 
-def _scaled(values: pd.Series, column: ColumnCalibration) -> pd.Series:
-    """What is compared: clipped multiples of the IQR around the median, or the frequent levels and `other`."""
+def _scaled(values: pd.Series, column: ColumnCalibration) -> np.ndarray:
+    """What is compared, shape (rows,): clipped multiples of the IQR around the median; frequent levels and `other`."""
     if column.numeric:
-        scaled = (pd.to_numeric(values, errors="coerce").astype("float64") - column.center) / column.scale
-        return scaled.clip(-CLIP, CLIP)
+        scaled = (pd.to_numeric(values, errors="coerce").to_numpy(dtype="float64") - column.center) / column.scale
+        return np.clip(scaled, -CLIP, CLIP)
     text = values.dropna().astype(str)
     known = text.isin(column.levels)
     # Category labels go unescaped into Evidently's page.
-    return text.where(known, "(other)").map(html.escape).reindex(values.index)
+    return text.where(known, "(other)").map(html.escape).reindex(values.index).to_numpy(dtype=object)
 
 
 # --- the check -----------------------------------------------------------------------------------------------
@@ -147,7 +148,7 @@ def check_drift(
     """Distance of every calibrated column that `current` has; a column that cannot be measured says why."""
     now = comparable(current, calibration)
     then = {name: values for name, values in comparable(reference, calibration).items() if name in now}
-    measured = [name for name in then if not (then[name].isna().all() or now[name].isna().all())]
+    measured = [name for name in then if not (pd.isna(then[name]).all() or pd.isna(now[name]).all())]
     try:
         measurement = _evidently(then, now, {name: calibration[name].numeric for name in then}, measured)
     except Exception as error:  # noqa: BLE001 - a measuring library must never stop a decision
@@ -162,7 +163,7 @@ def check_drift(
 
 
 def drift_evidence(
-    reference: Mapping[str, pd.Series], current: pd.DataFrame, calibration: Mapping[str, ColumnCalibration]
+    reference: Mapping[str, np.ndarray], current: pd.DataFrame, calibration: Mapping[str, ColumnCalibration]
 ) -> DriftEvidence:
     """The evidence that `check_drift` would give, for a backtest's thousands of comparisons, where no page is shown.
 
@@ -173,7 +174,7 @@ def drift_evidence(
     return _evidence({name: _judged(name, value, calibration[name]) for name, value in distances.items()}, calibration)
 
 
-def comparable(frame: pd.DataFrame, calibration: Mapping[str, ColumnCalibration]) -> dict[str, pd.Series]:
+def comparable(frame: pd.DataFrame, calibration: Mapping[str, ColumnCalibration]) -> dict[str, np.ndarray]:
     """The calibrated columns that a frame has, as they are compared."""
     return {name: _scaled(frame[name], column) for name, column in calibration.items() if name in frame.columns}
 
@@ -236,7 +237,7 @@ class _Measurement:
 
 
 def _evidently(
-    then: Mapping[str, pd.Series], now: Mapping[str, pd.Series], numeric: Mapping[str, bool], measured: Sequence[str]
+    then: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray], numeric: Mapping[str, bool], measured: Sequence[str]
 ) -> _Measurement:
     """What Evidently measures. Column names go unescaped into its page, so they are escaped here."""
     with warnings.catch_warnings():
@@ -245,7 +246,7 @@ def _evidently(
         from evidently.metrics import MissingValueCount, ValueDrift
 
         names = _safe_names(list(numeric))
-        frames = [pd.DataFrame({names[name]: side[name].to_numpy() for name in numeric}) for side in (now, then)]
+        frames = [pd.DataFrame({names[name]: side[name] for name in numeric}) for side in (now, then)]
         described = definition(
             [names[name] for name, is_number in numeric.items() if is_number],
             [names[name] for name, is_number in numeric.items() if not is_number],

@@ -242,7 +242,7 @@ class _Found:
         place: int,
         part: LabelledRows,
         learned: Learned,
-        reference: Mapping[str, pd.Series] | None,
+        reference: Mapping[str, np.ndarray] | None,
         spec: ModelSpec,
     ) -> None:
         """Losses on a batch that this fit has not seen; and what its checks say, for a gated one."""

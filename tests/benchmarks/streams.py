@@ -1,0 +1,168 @@
+"""The five real streams as models, and the policies replayed on them. Run one of:
+
+    python -m tests.benchmarks.streams policies [--delay 4]      every policy, beside the published baselines
+    python -m tests.benchmarks.streams max-age                   max_age 8, 16 and never
+    python -m tests.benchmarks.streams broken                    one broken fit, with and without gate and rollback
+    python -m tests.benchmarks.streams corrupted                 corrupted batches, with and without each safeguard
+    python -m tests.benchmarks.streams alternating               a world that alternates: does the rollback flap?
+
+Streams are found through ROR_STREAMS; fits are kept in --work, so that a second call takes seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tasks.core.backtest import rivals
+from tasks.core.backtest.fits import Alarms, Fits, Missing, Plan
+from tasks.core.backtest.history import History, read_history
+from tasks.core.backtest.replay import Step
+from tasks.core.backtest.run import Policy, Question, Score, backtest
+from tasks.core.spec import ModelSpec, load_spec
+
+STREAMS = Path(os.environ.get("ROR_STREAMS", Path(__file__).resolve().parents[3] / "shared" / "streams"))
+NAMES = ("elec2", "bike", "bank", "pm25", "acs_ma")
+COST = 0.05
+SMALLEST = 50
+"""Batches with fewer rows join the one before."""
+
+BASELINES = {
+    1: {
+        "never": (1.154, 0.000), "always": (1.000, 0.981), "every-2": (1.015, 0.495), "every-4": (1.038, 0.244),
+        "every-8": (1.067, 0.116), "drift-share": (1.004, 0.706), "hindsight optimum": (0.993, 0.281),
+    },
+    4: {
+        "never": (1.076, 0.000), "always": (1.000, 0.980), "every-2": (1.006, 0.495), "every-4": (1.013, 0.243),
+        "every-8": (1.023, 0.117), "drift-share": (1.003, 0.746), "hindsight optimum": (0.980, 0.113),
+    },
+}  # fmt: skip
+"""Loss against always retraining and fits per decision, mean of five streams, by an independent harness."""
+
+
+def lay_out(
+    work: Path, name: str, *, change: Callable[[list[pd.DataFrame]], None] | None = None, **pipeline: object
+) -> Path:
+    """A root that holds the stream as a model, one file a batch; `change` may alter the batches first."""
+    root = work / name
+    about = json.loads((STREAMS / "streams.json").read_text())[name.split("-")[0]]
+    stream = pd.read_parquet(STREAMS / f"{name.split('-')[0]}.parquet")
+    batches: list[pd.DataFrame] = []
+    for _, part in stream.groupby("batch", sort=True):
+        if batches and len(part) < SMALLEST:
+            batches[-1] = pd.concat([batches[-1], part])
+        else:
+            batches.append(part)
+    if change:
+        change(batches)
+    folder = root / "data" / name / "batches"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, part in enumerate(batches):
+        part.drop(columns="batch").to_parquet(folder / f"{number:03d}.parquet", index=False)
+    write_spec(root, name, about, **pipeline)
+    return root
+
+
+def write_spec(
+    root: Path, name: str, about: Mapping[str, object], factory: str = "boosting", **parameters: object
+) -> None:
+    task = "binary" if about["task"] == "clf" else "regression"
+    settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in parameters.items())
+    (root / "deployments").mkdir(exist_ok=True)
+    (root / "deployments" / f"{name}.toml").write_text(
+        f'task = "{task}"\ntarget = "y"\nowner = "benchmark"\npurpose = "benchmark"\n'
+        f"categorical = {json.dumps(about['categorical'])}\n"
+        f'[data]\nbatches = "data/{name}/batches/*"\nsettle = 0\n'
+        f'[pipeline]\nfactory = "tests.benchmarks.pipelines:{factory}"\nparameters = {{ {settings} }}\n'
+    )
+
+
+@dataclass(frozen=True)
+class World:
+    """One stream as a history, with the folder of its fits."""
+
+    name: str
+    spec: ModelSpec
+    history: History
+    fits: Fits
+
+    @classmethod
+    def open(cls, root: Path, name: str) -> World:
+        spec = load_spec(root, name)
+        history = read_history(root, spec)
+        return cls(name, spec, history, Fits(history, root / "data" / name / "backtest" / "fits"))
+
+    def play(self, policies: Mapping[str, Policy], starts: Sequence[int]) -> dict[str, tuple[tuple[Step, ...], ...]]:
+        """Steps of every policy from every start, with fits made as they are asked for."""
+        done: dict[tuple[str, int], tuple[Step, ...]] = {}
+        while True:
+            missing: list[Plan | Alarms] = []
+            for name, policy in policies.items():
+                for start in starts:
+                    if (name, start) not in done:
+                        try:
+                            done[name, start] = tuple(policy(start))
+                        except Missing as needed:
+                            missing.append(needed.job)
+            if not missing:
+                return {name: tuple(done[name, start] for start in starts) for name in policies}
+            self.fits.compute(missing, lambda: None)
+
+    def fixed(self, rule: rivals.Rule, delay: int = 1) -> Policy:
+        return lambda start: rivals.run(self.history, self.fits, rule, start, delay)
+
+
+def show(rows: Mapping[str, Sequence[Score]], baselines: Mapping[str, tuple[float, float]] | None = None) -> None:
+    """Mean over streams; a baseline's numbers stand behind ours where there are some."""
+    print(
+        f"{'policy':<24}{'loss':>7}{'worst':>7}{'fits':>7}{'capt.':>7}{'c(.05)':>8}{'c(.1)':>8}   baseline loss, fits"
+    )
+    for name, found in rows.items():
+        loss, fits = np.mean([s.loss_vs_always for s in found]), np.mean([s.fits for s in found])
+        worst = max(s.loss_vs_always for s in found)
+        captured = np.mean([s.captured for s in found if s.captured is not None] or [np.nan])
+        beside = "   {:.3f}, {:.3f}".format(*baselines[name]) if baselines and name in baselines else ""
+        print(
+            f"{name:<24}{loss:7.3f}{worst:7.3f}{fits:7.3f}{captured:7.3f}{loss + 0.05 * fits:8.3f}{loss + 0.1 * fits:8.3f}{beside}"
+        )
+
+
+def policies(work: Path, names: Sequence[str], delay: int, measure: str) -> None:
+    """Every policy of `ror backtest` on every stream."""
+    rows: dict[str, list[Score]] = {}
+    for name in names:
+        root, began = lay_out(work, name, labels_only=measure == "loss"), time.monotonic()
+        spec = load_spec(root, name)
+        folder = root / "data" / name / "backtest" / "fits"
+        found = backtest(name, root, spec, folder, Question(delay=delay, measure=measure), lambda *_: None)
+        print(f"\n{name}: {found.batches} batches, {time.monotonic() - began:.1f} s")
+        show({score.name: [score] for score in found.scores})
+        for score in found.scores:
+            rows.setdefault(score.name, []).append(score)
+    print(f"\nmean of {len(names)} streams, labels {delay} late, {measure}")
+    show(rows, BASELINES.get(delay))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["policies", "max-age", "broken", "corrupted", "alternating"])
+    parser.add_argument("--work", type=Path, default=Path("build/streams"))
+    parser.add_argument("--streams", default=",".join(NAMES))
+    parser.add_argument("--delay", type=int, default=1)
+    parser.add_argument("--measure", choices=["loss", "error"], default="loss")
+    asked = parser.parse_args()
+    names = asked.streams.split(",")
+    if asked.what == "policies":
+        policies(asked.work, names, asked.delay, asked.measure)
+
+
+if __name__ == "__main__":
+    main()
