@@ -58,7 +58,7 @@ def retrain_or_reload(
         root: Folder that holds deployments/, data/ and artifacts/. Empty: ROR_ROOT, else the current folder.
     """
     workspace = Workspace.open(root, model)
-    request = Request(action, reason, actor or _actor(), batch)
+    request = Request(action, reason, actor or started_by(), batch)
     check_request(request)
     state = workspace.ledger.head().state
     work = find_work(workspace, request, state)
@@ -122,7 +122,7 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> 
         return lease.commit(body)
 
 
-def _actor() -> str:
+def started_by() -> str:
     """Who started this run, as far as Prefect knows."""
     context = FlowRunContext.get()
     run = context.flow_run if context else None

@@ -20,6 +20,7 @@ from tasks.core.gate import LabelledRows, dummy, labelled_rows
 from tasks.core.ledger import with_labels
 from tasks.core.records import from_dict
 from tasks.core.registry import LoadedVersion
+from tasks.core.spec import ModelSpec
 from tasks.core.state import State
 from tasks.core.types import Batch, Blocked, Check, Comparison, Labelled, LossPoint, Request, Verdict
 from tasks.core.validation import frame, validate
@@ -150,20 +151,21 @@ def _check_performance(
         if coverage < spec.data.min_coverage:
             continue
         labelled.append(Labelled(batch.id, part.labels, len(part.rows), coverage))
-        if versions.current is None:
-            continue
+        if versions.current is None or not _accepts(versions.current, part, spec):
+            continue  # decided on under another version, before this one was put back by hand
         answers = _predict(versions.current, part)
         newest = (part, answers)
         ours = performance.row_losses(answers, part.target, spec.task)
         losses.append(performance.loss_point(batch.id, versions.current.version, ours))
-        if versions.predecessor and state.current and state.predecessor:
-            theirs = performance.row_losses(_predict(versions.predecessor, part), part.target, spec.task)
-            losses.append(performance.loss_point(batch.id, versions.predecessor.version, theirs))
+        predecessor = versions.predecessor
+        if predecessor and state.current and state.predecessor and _accepts(predecessor, part, spec):
+            theirs = performance.row_losses(_predict(predecessor, part), part.target, spec.task)
+            losses.append(performance.loss_point(batch.id, predecessor.version, theirs))
             comparisons.append(
                 Comparison(
                     batch=batch.id,
                     version=versions.current.version,
-                    predecessor=versions.predecessor.version,
+                    predecessor=predecessor.version,
                     rows=len(ours),
                     gain=float((theirs - ours).mean()),
                     variance=float((theirs - ours).var()),
@@ -177,7 +179,7 @@ def _check_performance(
         return findings
     part, answers = newest
     checks, snapshot = performance.performance_checks(
-        part.batch.id, answers, part.target, spec.task, labelled[-1].coverage
+        part.batch.id, answers, part.target, spec.task, len(part.rows) / part.total
     )
     reference, calibration = versions.current.reference, _calibration(versions.current)
     checks += drift.check_drift(reference, pd.DataFrame({drift.TARGET: part.target}), calibration).checks
@@ -189,6 +191,11 @@ def _check_performance(
 def _in_service(state: State, work: Work) -> list[Batch]:
     """Decided batches that are on disk as they were."""
     return [b for b in work.batches if b.id in state.batches and state.batches[b.id].sha256 == b.sha256]
+
+
+def _accepts(version: LoadedVersion, part: LabelledRows, spec: ModelSpec) -> bool:
+    """Two versions may differ in the columns that they need; one that cannot predict a batch is not judged on it."""
+    return not validate(version.contract, part.source, spec).problems
 
 
 def _predict(version: LoadedVersion, part: LabelledRows) -> persistence.Predictions:
