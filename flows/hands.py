@@ -35,6 +35,7 @@ def promote(
 
     number = version_number(version)
     now = None if expected is None else 0 if expected == "none" else version_number(expected)
+    hands.check_words(reason, launch.actor())
     workspace = open_workspace(root, model)
     with terminal.working(f"{model}: checking v{number} ..."), launch.prefect_ready(verbose=verbose):
         result = launch.promote(workspace.root, model, version=number, reason=reason, expected=now)

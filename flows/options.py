@@ -30,6 +30,6 @@ def open_workspace(root: Path, model: str) -> Workspace:
 def version_number(version: str) -> int:
     """`v7` or `7`. Raises SpecError for anything else."""
     digits = version.removeprefix("v")
-    if not digits.isdigit():
+    if not digits.isdecimal() or int(digits) == 0:
         raise SpecError(version, ["not a version; write v7 or 7"])
     return int(digits)

@@ -39,6 +39,7 @@ def promote(
     not barred, and compared with it on the labels to come. Raises SpecError for a version that does not exist or is in
     service already, LedgerConflict when another than the expected one is, VerificationError when it does not load here.
     """
+    check_words(reason, actor)
     ledger, registry = workspace.ledger, workspace.registry
     try:
         manifest, sha256 = registry.manifest(workspace.model, version, _recorded(workspace, ledger.head(), version))
@@ -121,6 +122,13 @@ def release(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Eve
     return _append(workspace, "cleared", body, reason=reason, actor=actor)
 
 
+def check_words(reason: str, actor: str) -> None:
+    """Raises SpecError when either is empty."""
+    for name, value in (("reason", reason), ("actor", actor)):
+        if not value.strip():
+            raise SpecError(name, ["it must not be empty: the history says who, and why (--reason '...')"])
+
+
 # --- parts ---------------------------------------------------------------------------------------------------
 
 
@@ -134,9 +142,7 @@ def _append(
     run: str = BY_HAND,
 ) -> Event:
     """One event after the newest one; `body` checks every precondition on that state, and again after a lost race."""
-    for name, value in (("reason", reason), ("actor", actor)):
-        if not value.strip():
-            raise SpecError(name, ["it must not be empty: the history says who, and why (--reason '...')"])
+    check_words(reason, actor)
     while True:
         head = workspace.ledger.head()
         content = body(head.state)

@@ -1,13 +1,16 @@
-"""A model that has grown: made once, and copied for every test that goes on from there."""
+"""What the flow tests share: `ror`, called in this process, and a model that has grown, copied for every test."""
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flows import launch
+from flows import cli, launch
 from tests.conftest import Model
 
 QUICK = "[pipeline]\nparameters = { max_iter = 20 }\n"
@@ -31,3 +34,27 @@ def grown(grown_once: Path, tmp_path: Path) -> Model:
     """A copy of that model, to be changed."""
     shutil.copytree(grown_once, tmp_path, dirs_exist_ok=True)
     return Model(tmp_path)
+
+
+class Ror:
+    """Calls `ror` in this process, and remembers what it said."""
+
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+        self._root, self._capsys, self._monkeypatch = root, capsys, monkeypatch
+        self.out = self.err = ""
+
+    def __call__(self, *words: str) -> int:
+        self._monkeypatch.setattr(sys, "argv", ["ror", *words, "--root", str(self._root)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        self.out, self.err = self._capsys.readouterr()
+        return int(ended.value.code or 0)
+
+    def json(self, *words: str) -> Any:
+        assert self(*words, "--json") == 0, self.err
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def ror(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ror:
+    return Ror(tmp_path, capsys, monkeypatch)
