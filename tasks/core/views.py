@@ -19,11 +19,11 @@ MUST_ACT = {
     Outcome.RETRAINED: "no",
     Outcome.ROLLED_BACK: "yes: find out why the newer version was worse; it stays barred",
     Outcome.KEPT: "no",
-    Outcome.AWAITING_APPROVAL: "yes: look at the challenger; it waits",
+    Outcome.AWAITING_APPROVAL: "yes: look at the challenger; it waits for the command above",
     Outcome.PROMOTED: "no",
     Outcome.HELD: "no, unless it repeats: the reason says what is missing",
     Outcome.SKIPPED: "no: another run is at work",
-    Outcome.BLOCKED: "yes: repair the data and deliver them again",
+    Outcome.BLOCKED: "yes: repair the data and deliver them again, or accept what changed",
     Outcome.RETRAIN_FAILED: "yes: read why training failed; the current version was kept",
     Outcome.LABELS_OVERDUE: "yes: find out where the labels are",
 }

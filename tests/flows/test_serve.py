@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.serve import read_deployments
+from flows.serve import _deployment, read_deployments
 from tasks.core.errors import SpecError
 from tasks.core.records import from_dict
 from tasks.core.state import Decided
@@ -173,6 +173,15 @@ def test_deployments_are_read_from_the_yaml(tmp_path: Path) -> None:
     (tmp_path / "deployments/prefect.yaml").write_text("deployments: {")
     with pytest.raises(SpecError, match="not a list of deployments"):
         read_deployments(tmp_path)
+
+
+def test_each_deployment_starts_the_flow_it_names() -> None:
+    """`ror serve` serves the flow that the yaml's entrypoint names, and says so when there is none."""
+    made = [_deployment(item, REPOSITORY) for item in read_deployments(REPOSITORY)]
+    assert [item.flow_name for item in made] == ["retrain-or-reload", "retrain-or-reload", "promote"]
+    for entrypoint in ("flows.promote.demote", "flows.nothing.promote", "promote", None):
+        with pytest.raises(SpecError, match=r"deployment x:\n.*entrypoint"):
+            _deployment({"name": "x", "entrypoint": entrypoint}, REPOSITORY)
 
 
 def test_form_explains_every_parameter() -> None:
