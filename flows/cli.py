@@ -137,6 +137,7 @@ def status(
     rows = [
         ["version in service", _version(answer["version"])],
         ["since", _when(answer["since"])],
+        *([["put there by", _by_hand(by)]] if (by := answer["promoted"]) else []),
         ["last decision", f"{answer['decision'] or 'none yet'}: {'; '.join(answer['reasons'])}".rstrip(": ")],
     ]
     if trained := answer["trained_on"]:
@@ -292,6 +293,11 @@ def _asks(answer: dict[str, Any]) -> list[list[str]]:
 
 def _decided(workspace: Workspace, state: State) -> Decided | None:
     return from_dict(Decided, workspace.ledger.event(state.decided.seq).body) if state.decided else None
+
+
+def _by_hand(promotion: dict[str, Any]) -> str:
+    was = f" ({promotion['was']})" if promotion["was"] else ""
+    return f"{promotion['actor']}{was}: {promotion['reason']}"
 
 
 def _why(entry: dict[str, Any]) -> str:

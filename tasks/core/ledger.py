@@ -142,7 +142,7 @@ def _after_hand(state: State, event: Event) -> State:
     released = None if state.suspect == batch else state.suspect
     match event.event:
         case "promoted":
-            return _after_promotion(state, from_dict(Served, event.body["served"]), event.at)
+            return _after_promotion(state, from_dict(Served, event.body["served"]), event)
         case "accepted":
             return replace(
                 state,
@@ -164,7 +164,7 @@ def _after_hand(state: State, event: Event) -> State:
             )
 
 
-def _after_promotion(state: State, served: Served, at: str) -> State:
+def _after_promotion(state: State, served: Served, event: Event) -> State:
     """A person put this version in service. The one it replaces becomes its predecessor and is not barred.
 
     Both are compared on the labels to come, and the rules may go back on that evidence, but not on what the person
@@ -175,7 +175,8 @@ def _after_promotion(state: State, served: Served, at: str) -> State:
     return replace(
         state,
         served=(*state.served, served)[-KEEP_SERVED:],
-        since=at,
+        since=event.at,
+        promoted=event.seq,
         waiting=tuple(w for w in state.waiting if w.version > served.version),
         barred=tuple(v for v in state.barred if v != served.version),
         comparisons=tuple(c for c in state.comparisons if (c.version, c.predecessor) != (served.version, replaced)),
@@ -236,7 +237,7 @@ def _after_decision(state: State, decided: Decided, event: Event) -> State:
         lease=None,
     )
     if decided.in_service != state.current:
-        after = replace(after, since=event.at)
+        after = replace(after, since=event.at, promoted=None)
         if decision.action is Action.ROLLBACK:
             assert state.current is not None
             wait = max(2, round(decision.interval)) if decision.interval else 2

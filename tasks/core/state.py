@@ -52,6 +52,8 @@ class State:
     """Versions put in service and not rolled back, oldest first: the last one is current."""
     since: str | None = None
     """When the current version was put in service, UTC."""
+    promoted: int | None = None
+    """Sequence number of the event by which a person put it there; None when the rules did."""
     batches: Mapping[str, BatchRecord] = field(default_factory=dict)
     blocked: Mapping[str, str] = field(default_factory=dict)
     """Digest of each batch that is set aside."""

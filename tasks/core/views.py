@@ -39,6 +39,7 @@ def status(workspace: Workspace) -> dict[str, Any]:
         "model": workspace.model,
         "version": state.current.version if state.current else None,
         "since": state.since,
+        "promoted": _promotion(workspace.ledger, state),
         "decision": decided.decision.action.value if decided else None,
         "reasons": list(decided.decision.reasons) if decided else [],
         "metrics": {},
@@ -71,6 +72,14 @@ def status(workspace: Workspace) -> dict[str, Any]:
         loss = sum(point.mean * point.rows for point in points) / rows
         answer["prequential"] = {"loss": loss, "rows": rows, "batches": [point.batch for point in points]}
     return answer
+
+
+def _promotion(ledger: Ledger, state: State) -> dict[str, Any] | None:
+    """By whom, and why, the version in service was put there by hand; None when the rules did."""
+    if state.promoted is None:
+        return None
+    event = ledger.event(state.promoted)
+    return {"seq": event.seq, "actor": event.actor, "reason": event.reason, "was": event.body.get("was")}
 
 
 def training_digest(manifest: Manifest) -> str:
@@ -127,8 +136,8 @@ def deed(event: Event) -> str | None:
         case "accepted":
             return f"changed content of {batch} accepted"
         case "quarantined":
-            trained = ", ".join(f"v{number}" for number in event.body.get("trained", ()))
-            return f"labels of {batch} kept out of training" + (f"; already trained on: {trained}" if trained else "")
+            learned = ", ".join(f"v{number}" for number in event.body.get("trained", ()))
+            return f"labels of {batch} kept out of training" + (f" ({learned} learned them)" if learned else "")
         case "cleared":
             return f"labels of {batch} may be trained on again"
     return None

@@ -144,8 +144,9 @@ def test_what_a_promotion_was(workspace: Workspace) -> None:
     """Approved, overridden, gone back, chosen again, cleared: the history tells them apart."""
     was = [hands.promote(workspace, version, **WHO).body["was"] for version in (2, 3, 1, 2)]
     assert was == ["approved", "gate overridden", "rolled back", "chosen"]
+    assert state(workspace).promoted == workspace.ledger.head().seq
     decide(workspace, decided(Action.ROLLBACK, in_service=state(workspace).predecessor))
-    assert state(workspace).barred == (2,)
+    assert (state(workspace).barred, state(workspace).promoted) == ((2,), None)
     event = hands.promote(workspace, 2, **WHO)
     assert (event.body["was"], event.body["replaced"]) == ("cleared", 1)
     assert state(workspace).barred == ()
@@ -166,6 +167,8 @@ def test_what_it_replaces_is_kept_for_comparison(workspace: Workspace) -> None:
     now = state(workspace)
     assert (numbers(workspace), now.barred, now.waiting) == ([1, 2, 1], (), ())
     assert now.predecessor is not None and now.predecessor.version == 2
+    decide(workspace, decided(Action.ROLLBACK, in_service=now.predecessor))  # the rules, on labels that came later
+    assert (numbers(workspace), state(workspace).barred) == ([1, 2], (1,))
 
 
 def test_old_evidence_is_not_held_against_it_again(workspace: Workspace) -> None:

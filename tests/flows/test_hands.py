@@ -27,7 +27,10 @@ def test_promote(grown: Model, ror: Ror) -> None:
     assert "v1 put in service, in place of v2 (rolled back): a test" in ror.out
     answer = ror.json("promote", "loans", "2", *WHY)
     assert (answer["outcome"], answer["version"]) == ("Promoted", 2)
-    assert ror.json("status", "loans")["version"] == 2
+    status = ror.json("status", "loans")
+    assert (status["version"], status["promoted"]["actor"]) == (2, launch.actor())
+    assert ror("status", "loans") == 0
+    assert f"{launch.actor()} (chosen): a test" in ror.out
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,7 @@ def test_a_damaged_version_exits_4(grown: Model, ror: Ror) -> None:
 def test_quarantine_and_release(grown: Model, ror: Ror) -> None:
     """Quarantine names the versions that learned the batch and status how to end it; release ends it."""
     assert ror("quarantine", "loans", "002", *WHY) == 0
-    assert "labels of 002 kept out of training; already trained on: v2" in ror.out
+    assert "labels of 002 kept out of training (v2 learned them)" in ror.out
     assert ror.json("status", "loans")["quarantined"] == ["002"]
     assert ror("status", "loans") == 0
     assert "labels of 002: `ror release loans 002 --reason '...'`" in ror.out
