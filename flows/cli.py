@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from flows import terminal
+from flows import hands, terminal
+from flows.options import Debug, Json, Model, Root, Verbose, open_workspace, version_number
 from tasks.core import views
 from tasks.core.errors import NotFound, RorError, SpecError
 from tasks.core.records import from_dict, to_dict
@@ -27,16 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Model = Annotated[str, typer.Argument(help="Name of the model: deployments/<model>.toml.")]
-Root = Annotated[
-    Path,
-    typer.Option("--root", envvar="ROR_ROOT", help="Folder that holds deployments/, data/ and artifacts/."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log and what every rule saw.")]
-
 
 INTERRUPTED = 130
 """Typer turns Ctrl-C into this exit code, without a word."""
@@ -71,7 +62,7 @@ def run(
     from flows import launch
 
     check_request(Request(action=action.value, reason=reason))
-    workspace = _workspace(root, model)
+    workspace = open_workspace(root, model)
     before = workspace.ledger.head().state
     with terminal.working(f"{model}: checking and deciding ..."), launch.prefect_ready(verbose=verbose):
         result = launch.run(workspace.root, model, action=action.value, batch=batch, reason=reason)
@@ -123,7 +114,7 @@ def status(
         names = models(root)
         if not names:
             raise SpecError(str(root / "deployments"), ["no models here; is --root right? `ror demo` makes one"])
-        answers = [views.status(_workspace(root, name)) for name in names]
+        answers = [views.status(open_workspace(root, name)) for name in names]
         if as_json:
             terminal.print_json(answers)
         else:
@@ -139,13 +130,14 @@ def status(
             ]
             terminal.show(terminal.table(["model", "version", "last run", "in service since", "pending"], rows))
         return
-    answer = views.status(_workspace(root, model))
+    answer = views.status(open_workspace(root, model))
     if as_json:
         terminal.print_json(answer)
         return
     rows = [
         ["version in service", _version(answer["version"])],
         ["since", _when(answer["since"])],
+        *([["put there by", _by_hand(by)]] if (by := answer["promoted"]) else []),
         ["last decision", f"{answer['decision'] or 'none yet'}: {'; '.join(answer['reasons'])}".rstrip(": ")],
     ]
     if trained := answer["trained_on"]:
@@ -172,9 +164,7 @@ def status(
             ]
         )
     rows.append(["pending batches", ", ".join(answer["pending_batches"]) or "none"])
-    for name in ("waiting", "blocked", "barred"):
-        if answer[name]:
-            rows.append([name, ", ".join(str(item) for item in answer[name])])
+    rows += _asks(answer)
     terminal.show(terminal.table([answer["model"], ""], rows))
 
 
@@ -187,7 +177,7 @@ def history(
     debug: Debug = False,
 ) -> None:
     """Everything that was ever decided about a model, with its reasons; the chain is checked on the way."""
-    entries = views.history(_workspace(root, model).ledger)
+    entries = views.history(open_workspace(root, model).ledger)
     if as_json:
         terminal.print_json(entries)
         return
@@ -197,9 +187,9 @@ def history(
             _when(entry["at"]),
             entry["outcome"] or entry["event"],
             _version(entry["version"]),
-            _span(entry["window"] or entry["blocked"]),
+            entry["batch"] or _span(entry["window"] or entry["blocked"]),
             entry["actor"],
-            "; ".join(entry["reasons"]),
+            _why(entry),
         ]
         for entry in entries[-limit:]
     ]
@@ -215,7 +205,7 @@ def show(
     debug: Debug = False,
 ) -> None:
     """The record of a version: data, metrics, environment, files."""
-    workspace = _workspace(root, model)
+    workspace = open_workspace(root, model)
     if version is None:
         current = workspace.ledger.head().state.current
         if current is None:
@@ -223,7 +213,7 @@ def show(
         manifest, _ = workspace.registry.manifest(model, current.version, current.manifest)
     else:
         try:
-            manifest, _ = workspace.registry.manifest(model, _number(version))
+            manifest, _ = workspace.registry.manifest(model, version_number(version))
         except NotFound:
             known = ", ".join(f"v{n}" for n in workspace.registry.versions(model)) or "none"
             raise SpecError(version, [f"{model} has no such version. Versions: {known}"]) from None
@@ -260,13 +250,17 @@ def predict(
     from tasks.core.errors import UnreadableData
     from tasks.core.predictions import write_predictions
 
-    workspace = _workspace(root, model)
+    workspace = open_workspace(root, model)
     if not file.exists():
         raise UnreadableData(str(file), "there is no such file.")
     version = workspace.registry.load_current(model)
     absolute = file.resolve()
     write_predictions(absolute.parent, absolute.name, output.resolve(), version, workspace.spec, "by hand")
     terminal.out.print(f"{output}: predicted by {model} v{version.version}.")
+
+
+for command in (hands.promote, hands.accept, hands.quarantine, hands.release):
+    app.command()(command)
 
 
 @app.command()
@@ -277,24 +271,38 @@ def serve(root: Root = Path(), debug: Debug = False) -> None:
     serve_all(root.resolve())
 
 
+def _asks(answer: dict[str, Any]) -> list[list[str]]:
+    """What waits for a person, with the command that it takes."""
+    model = answer["model"]
+    rows = [["waiting for approval", f"v{v}: `{views.promotion(model, v)}`"] for v in answer["waiting"]]
+    for batch in answer["blocked"]:
+        ways = "repair it and deliver it again"
+        if batch in answer["changed"]:
+            ways += f", or let it stand: `ror accept {model} {batch} --reason '...'`"
+        rows.append(["set aside", f"{batch}: {ways}"])
+    held = [("suspect", answer["suspect"])] if answer["suspect"] else []
+    for name, batch in held + [("quarantined", batch) for batch in answer["quarantined"]]:
+        rows.append([name, f"labels of {batch}: `ror release {model} {batch} --reason '...'` lets them count"])
+    if answer["accepted"]:
+        rows.append(["accepted, not learned", ", ".join(answer["accepted"])])
+    return rows + [["barred", f"v{v}, rolled back: `{views.promotion(model, v)}`"] for v in answer["barred"]]
+
+
 # --- helpers -------------------------------------------------------------------------------------------------
-
-
-def _workspace(root: Path, model: str) -> Workspace:
-    workspace = Workspace.open(root, model)
-    _ = workspace.spec  # a missing or wrong file is said before anything else happens
-    return workspace
 
 
 def _decided(workspace: Workspace, state: State) -> Decided | None:
     return from_dict(Decided, workspace.ledger.event(state.decided.seq).body) if state.decided else None
 
 
-def _number(version: str) -> int:
-    digits = version.removeprefix("v")
-    if not digits.isdigit():
-        raise SpecError(version, ["not a version; write v7 or 7"])
-    return int(digits)
+def _by_hand(promotion: dict[str, Any]) -> str:
+    was = f" ({promotion['was']})" if promotion["was"] else ""
+    return f"{promotion['actor']}{was}: {promotion['reason']}"
+
+
+def _why(entry: dict[str, Any]) -> str:
+    reasons = "; ".join(entry["reasons"])
+    return f"{entry['deed']}: {reasons}" if entry["deed"] else reasons
 
 
 def _version(number: int | None) -> str:

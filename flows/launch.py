@@ -1,4 +1,4 @@
-"""Run the main flow from the command line: in this process, on the user's Prefect server or else an embedded one."""
+"""Run flows from the command line: in this process, on the user's Prefect server or else an embedded one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,10 +96,21 @@ def run(root: Path, model: str, **parameters: Any) -> Result:
     """One run of the main flow, inside `prefect_ready`. Raises the flow's own error where it ended in one."""
     from flows.retrain_or_reload import retrain_or_reload
 
+    return _call(retrain_or_reload, root, model, parameters)
+
+
+def promote(root: Path, model: str, **parameters: Any) -> Result:
+    """One run of the flow that puts a version in service by hand, likewise."""
+    from flows.promote import promote
+
+    return _call(promote, root, model, parameters)
+
+
+def _call(flow: Any, root: Path, model: str, parameters: Mapping[str, Any]) -> Result:
     # A terminated run ends like an interrupted one: it gives back its lease, and Prefect records the end.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with _interruptible():
-        state: Any = retrain_or_reload(model=model, root=str(root), actor=actor(), return_state=True, **parameters)
+        state: Any = flow(model=model, root=str(root), actor=actor(), return_state=True, **parameters)
         if state.name in set(Outcome):
             return Result(Outcome(state.name), state.message or "")
         error = state.result(raise_on_failure=False)

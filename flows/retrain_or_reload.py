@@ -13,13 +13,13 @@ from prefect.states import Completed, Failed
 
 from tasks.check import check_data, check_drift, check_performance
 from tasks.core import views
-from tasks.core.assess import Findings, collect
+from tasks.core.assess import Findings, collect, recheck
 from tasks.core.conclude import conclude
 from tasks.core.errors import LeaseHeld
 from tasks.core.ledger import Lease
 from tasks.core.policy import decide
 from tasks.core.records import from_dict
-from tasks.core.state import Decided, Event
+from tasks.core.state import Decided, Event, State
 from tasks.core.types import Action, Outcome, Request
 from tasks.core.work import Work, check_request, find_work, pending_names
 from tasks.core.workspace import Workspace
@@ -58,7 +58,7 @@ def retrain_or_reload(
         root: Folder that holds deployments/, data/ and artifacts/. Empty: ROR_ROOT, else the current folder.
     """
     workspace = Workspace.open(root, model)
-    request = Request(action, reason, actor or _actor(), batch)
+    request = Request(action, reason, actor or started_by(), batch)
     check_request(request)
     state = workspace.ledger.head().state
     work = find_work(workspace, request, state)
@@ -114,10 +114,15 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> 
         attempt = None
         if decision.action is Action.RETRAIN:
             attempt = train(workspace, state, work, labels.labelled, decision)
-        return lease.commit(lambda now: conclude(state, now, workspace.spec, measured, evidence, decision, attempt))
+
+        def body(now: State) -> Decided:
+            checked = recheck(workspace, work, state, now, measured)
+            return conclude(state, now, workspace.spec, checked, evidence, decision, attempt)
+
+        return lease.commit(body)
 
 
-def _actor() -> str:
+def started_by() -> str:
     """Who started this run, as far as Prefect knows."""
     context = FlowRunContext.get()
     run = context.flow_run if context else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,8 @@ def _deployment(item: dict[str, Any], root: Path) -> Any:
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
     from prefect.deployments.runner import EntrypointType
 
-    from flows.retrain_or_reload import retrain_or_reload
-
     limit = item.get("concurrency_limit")
-    return retrain_or_reload.to_deployment(
+    return _flow(item).to_deployment(
         name=item["name"],
         description=item.get("description"),
         tags=item.get("tags"),
@@ -59,6 +58,18 @@ def _deployment(item: dict[str, Any], root: Path) -> Any:
         # A module path needs only the installed packages, wherever the run happens to start.
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
+
+
+def _flow(item: dict[str, Any]) -> Any:
+    """The flow that a deployment names. Raises SpecError when there is none of that name."""
+    module, _, name = str(item.get("entrypoint")).rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SpecError(
+            f"deployment {item['name']}",
+            [f"entrypoint {item.get('entrypoint')!r}: {error}. Write flows.promote.promote, say"],
+        ) from None
 
 
 def _schedule(declared: dict[str, Any]) -> Any:

@@ -23,6 +23,7 @@ STYLES = {
     Outcome.RELOADED: "green",
     Outcome.RETRAINED: "blue",
     Outcome.ROLLED_BACK: "magenta",
+    Outcome.PROMOTED: "magenta",
     Outcome.BLOCKED: "red",
     Outcome.RETRAIN_FAILED: "red",
     Outcome.LABELS_OVERDUE: "red",

@@ -18,7 +18,7 @@ from tasks.core.workspace import Workspace
 @task(cache_policy=NO_CACHE, task_run_name="check data")
 def check_data(workspace: Workspace, state: State, work: Work) -> DataFindings:
     """Validate every pending batch; broken ones are set aside with all their reasons, the others proceed."""
-    findings = assess.check_data(workspace, work, assess.load_versions(workspace, state))
+    findings = assess.check_data(workspace, work, assess.load_versions(workspace, state), state.accepted)
     log = get_run_logger()
     for batch, rows in zip(findings.valid, findings.rows, strict=True):
         log.info("%s: %s rows, as the pipeline needs them.", batch.id, f"{rows:,}")

@@ -5,7 +5,7 @@ Measuring is not judging (that is `policy.decide`) and not acting (that is the f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from tasks.core.gate import LabelledRows, dummy, labelled_rows
 from tasks.core.ledger import with_labels
 from tasks.core.records import from_dict
 from tasks.core.registry import LoadedVersion
+from tasks.core.spec import ModelSpec
 from tasks.core.state import State
 from tasks.core.types import Batch, Blocked, Check, Comparison, Labelled, LossPoint, Request, Verdict
 from tasks.core.validation import frame, validate
@@ -41,7 +42,7 @@ def load_versions(workspace: Workspace, state: State) -> Versions:
     """Raises VerificationError for the champion: it is never silently replaced. A predecessor may be missing."""
     if state.current is None:
         return Versions()
-    current = workspace.registry.load(workspace.model, state.current)
+    current = workspace.registry.load_in_service(workspace.model, state)
     if state.predecessor is None:
         return Versions(current)
     try:
@@ -61,15 +62,19 @@ class DataFindings:
     rows: tuple[int, ...] = ()
     blocked: tuple[Blocked, ...] = ()
     changes: tuple[str, ...] = ()
+    """What changed in batches that no person has accepted."""
     checks: tuple[Check, ...] = ()
     predecessor_ready: bool = False
     """The predecessor loads and accepts every valid batch."""
 
 
-def check_data(workspace: Workspace, work: Work, versions: Versions) -> DataFindings:
-    """Validate every pending batch against the champion's contract; broken ones are set aside."""
+def check_data(workspace: Workspace, work: Work, versions: Versions, accepted: Collection[str] = ()) -> DataFindings:
+    """Validate every pending batch against the champion's contract; broken ones are set aside.
+
+    With `on_change = "block"` so are those whose content changed, until they are among the `accepted`.
+    """
     spec, current = workspace.spec, versions.current
-    valid, rows, blocked, checks = [], [], [], []
+    valid, rows, blocked, checks, changes = [], [], [], [], []
     ready = versions.predecessor is not None
     for batch in work.pending:
         try:
@@ -81,17 +86,23 @@ def check_data(workspace: Workspace, work: Work, versions: Versions) -> DataFind
         if problems:
             blocked.append(Blocked(batch.id, batch.sha256, problems))
             continue
+        checks += [replace(check, summary=f"{batch.id}: {check.summary}") for check in found.changes]
+        changed = [check.summary for check in found.changes if check.verdict is Verdict.FAIL]
+        if changed and batch.id not in accepted:
+            changes += [f"{batch.id}: {change}" for change in changed]
+            if spec.policy.on_change == "block":
+                accept = f"if this is how the world is now: `ror accept {workspace.model} {batch.id} --reason '...'`"
+                blocked.append(Blocked(batch.id, batch.sha256, (*changed, accept), changed=True))
+                continue
         valid.append(batch)
         rows.append(found.rows)
-        checks += [replace(check, summary=f"{batch.id}: {check.summary}") for check in found.changes]
         checks += [Check(f"coercion:{batch.id}", Verdict.WARN, note) for note in found.coercions]
         if versions.predecessor:
             ready &= not validate(versions.predecessor.contract, source, spec).problems
     for batch in work.altered:
         problem = "was decided on with other bytes; restore the original or deliver the change under a new name"
         blocked.append(Blocked(batch.id, batch.sha256, (problem,)))
-    changes = tuple(check.summary for check in checks if check.verdict is Verdict.FAIL)
-    return DataFindings(tuple(valid), tuple(rows), tuple(blocked), changes, tuple(checks), ready)
+    return DataFindings(tuple(valid), tuple(rows), tuple(blocked), tuple(changes), tuple(checks), ready)
 
 
 # --- performance ---------------------------------------------------------------------------------------------
@@ -129,6 +140,7 @@ def _check_performance(
 ) -> LabelFindings:
     spec, labels = workspace.spec, Labels(workspace.root, workspace.spec)
     open_batches = [b for b in _in_service(state, work) if not state.batches[b.id].labels] + list(data.valid)
+    open_batches = [batch for batch in open_batches if batch.id not in state.quarantined]
     labelled: list[Labelled] = []
     losses: list[LossPoint] = []
     comparisons: list[Comparison] = []
@@ -139,15 +151,16 @@ def _check_performance(
         if coverage < spec.data.min_coverage:
             continue
         labelled.append(Labelled(batch.id, part.labels, len(part.rows), coverage))
-        if versions.current is None:
-            continue
+        if versions.current is None or not _accepts(versions.current, part, spec):
+            continue  # decided on under another version, before this one was put back by hand
         answers = _predict(versions.current, part)
         newest = (part, answers)
         ours = performance.row_losses(answers, part.target, spec.task)
         losses.append(performance.loss_point(batch.id, versions.current.version, ours))
-        if versions.predecessor and state.current and state.predecessor:
-            theirs = performance.row_losses(_predict(versions.predecessor, part), part.target, spec.task)
-            losses.append(performance.loss_point(batch.id, versions.predecessor.version, theirs))
+        predecessor = versions.predecessor
+        if predecessor and state.current and state.predecessor and _accepts(predecessor, part, spec):
+            theirs = performance.row_losses(_predict(predecessor, part), part.target, spec.task)
+            losses.append(performance.loss_point(batch.id, predecessor.version, theirs))
             comparisons.append(performance.comparison(batch.id, state.current, state.predecessor, ours, theirs))
     findings = LabelFindings(
         tuple(labelled), tuple(losses), tuple(comparisons), unlabelled=len(open_batches) - len(labelled)
@@ -156,7 +169,7 @@ def _check_performance(
         return findings
     part, answers = newest
     checks, snapshot = performance.performance_checks(
-        part.batch.id, answers, part.target, spec.task, labelled[-1].coverage
+        part.batch.id, answers, part.target, spec.task, len(part.rows) / part.total
     )
     reference, calibration = versions.current.reference, _calibration(versions.current)
     checks += drift.check_drift(reference, pd.DataFrame({drift.TARGET: part.target}), calibration).checks
@@ -168,6 +181,11 @@ def _check_performance(
 def _in_service(state: State, work: Work) -> list[Batch]:
     """Decided batches that are on disk as they were."""
     return [b for b in work.batches if b.id in state.batches and state.batches[b.id].sha256 == b.sha256]
+
+
+def _accepts(version: LoadedVersion, part: LabelledRows, spec: ModelSpec) -> bool:
+    """Two versions may differ in the columns that they need; one that cannot predict a batch is not judged on it."""
+    return not validate(version.contract, part.source, spec).problems
 
 
 def _predict(version: LoadedVersion, part: LabelledRows) -> persistence.Predictions:
@@ -214,11 +232,13 @@ def collect(request: Request, state: State, found: Findings) -> Evidence:
     data, labels = found.data, found.labels
     now = with_labels(state, labels.labelled)
     rows = [now.batches[batch].labelled_rows for batch in now.usable]
-    predecessor = state.predecessor
+    predecessor, attempt = state.predecessor, state.attempt
+    known = {*now.batches, *(batch.id for batch in data.valid)}
+    accepted = tuple(batch for batch in state.accepted if batch in known)
     return Evidence(
         request=request,
         pending=len(data.valid),
-        blocked=tuple(item.batch for item in data.blocked),
+        blocked=tuple(item.batch for item in data.blocked if not item.changed),
         current=state.current.version if state.current else None,
         predecessor=predecessor.version if predecessor else None,
         predecessor_ready=bool(predecessor and predecessor.version not in state.barred and data.predecessor_ready),
@@ -232,10 +252,22 @@ def collect(request: Request, state: State, found: Findings) -> Evidence:
         dummy_loss=labels.dummy_loss,
         suspect=state.suspect,
         changes=data.changes,
-        accepted=state.accepted,
+        accepted=accepted,
+        unlearnable=tuple(batch for batch in accepted if batch not in now.usable),
+        waiting=attempt.version if attempt and attempt.version in [w.version for w in state.waiting] else None,
         drift=found.drift.evidence,
         labels_late=not labels.labelled and labels.unlabelled > 2,
     )
+
+
+def recheck(workspace: Workspace, work: Work, found: State, now: State, measured: Findings) -> Findings:
+    """What was measured, with the data checked again where a person put another version in service meanwhile.
+
+    That version is the one that will predict them. Raises VerificationError when it does not load here.
+    """
+    if now.current == found.current:
+        return measured
+    return replace(measured, data=check_data(workspace, work, load_versions(workspace, now), now.accepted))
 
 
 def history(workspace: Workspace, work: Work, usable: Sequence[str]) -> list[LabelledRows]:

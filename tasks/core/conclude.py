@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tasks.core.assess import Findings
 from tasks.core.evidence import Evidence
+from tasks.core.ledger import with_labels
 from tasks.core.policy import POLICY_VERSION
 from tasks.core.spec import ModelSpec
 from tasks.core.state import Decided, State
@@ -24,13 +25,19 @@ def conclude(
     """The body of the `decided` event.
 
     `found` is the state that was decided on, `now` the newest one: if a person promoted, barred or quarantined
-    something in between, what they did stands, and a challenger is registered but not put in service.
+    something in between, what they did stands, and a challenger is registered but not put in service. Labels count
+    for batches that are decided on, so not for those that the version now in service would not accept.
     """
     if attempt and attempt.outcome == "registered" and spec.policy.promotion == "approve":
         attempt = replace(attempt, outcome="waiting")
     overtaken = now.by_hand != found.by_hand
     in_service, outcome = _effect(now, decision, attempt, overtaken)
     data, labels = measured.data, measured.labels
+    known = {*now.batches, *(batch.id for batch in data.valid)}
+    labelled = tuple(item for item in labels.labelled if item.batch in known)
+    if attempt and overtaken:  # what was put in quarantine meanwhile counts no more
+        usable = with_labels(now, labelled, decision).usable
+        attempt = replace(attempt, labelled=min(attempt.labelled, len(usable)))
     blocked = (*data.blocked, *labels.blocked)
     if blocked:
         outcome = Outcome.BLOCKED
@@ -40,9 +47,9 @@ def conclude(
         window=data.valid,
         window_rows=data.rows,
         blocked=blocked,
-        labelled=labels.labelled,
-        losses=labels.losses,
-        comparisons=labels.comparisons,
+        labelled=labelled,
+        losses=tuple(point for point in labels.losses if point.batch in known),
+        comparisons=tuple(item for item in labels.comparisons if item.batch in known),
         checks=tuple(
             check
             for check in (*data.checks, *labels.checks, *measured.drift.checks)

@@ -55,6 +55,11 @@ class Evidence:
     changes: tuple[str, ...] = ()
     """What about the content goes beyond its calibrated tolerance, one sentence each."""
     accepted: tuple[str, ...] = ()
+    """Batches whose changed content a person accepted, and no attempt to train has learned from yet."""
+    unlearnable: tuple[str, ...] = ()
+    """Those of them that have no usable labels yet."""
+    waiting: int | None = None
+    """The version that the last attempt to train made, while it waits for approval."""
     drift: DriftEvidence = field(default_factory=DriftEvidence)
     labels_late: bool = False
     """No labels arrived for the batches decided since the last labels."""
@@ -93,7 +98,9 @@ def interval(evidence: Evidence, policy: PolicySpec) -> Interval:
     rows = sum(point.rows for point in recent) / len(recent) if recent else 0.0
     cost = policy.price(base, rows)
     weighted = [(DECAY**i, item) for i, item in enumerate(reversed(evidence.comparisons))]
-    gains = sum(w * item.gain for w, item in weighted) + PRIOR_WEIGHT * PRIOR_SLOPE * base
+    # What the newer one is worth: it is the predecessor where a person put an older version back in service.
+    newer = sum(w * (item.gain if item.version > item.predecessor else -item.gain) for w, item in weighted)
+    gains = newer + PRIOR_WEIGHT * PRIOR_SLOPE * base
     gaps = sum(w * item.gap for w, item in weighted) + PRIOR_WEIGHT
     slope = gains / gaps
     cap = None if policy.max_age == "never" else float(policy.max_age)

@@ -22,7 +22,7 @@ from tasks.core.errors import AlreadyExists, CorruptObject, LeaseHeld, LedgerCon
 from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
 from tasks.core.state import Decided, Event, LastDecision, LeaseRecord, State
 from tasks.core.store import Store
-from tasks.core.types import Action, BatchRecord, Decision, Labelled, Served
+from tasks.core.types import Action, Attempt, BatchRecord, Decision, Labelled, Served
 
 FORMAT_VERSION = 1
 LEASE_TTL = timedelta(minutes=10)
@@ -142,29 +142,68 @@ def _after_hand(state: State, event: Event) -> State:
     released = None if state.suspect == batch else state.suspect
     match event.event:
         case "promoted":
-            served = from_dict(Served, event.body["served"])
+            return _after_promotion(state, from_dict(Served, event.body["served"]), event)
+        case "accepted":
             return replace(
                 state,
-                served=(*state.served, served)[-KEEP_SERVED:],
-                since=event.at,
-                waiting=tuple(w for w in state.waiting if w.version != served.version),
-                barred=tuple(v for v in state.barred if v != served.version),
+                accepted=(*state.accepted, str(batch)),
+                blocked={b: sha256 for b, sha256 in state.blocked.items() if b != batch},  # pending again
+                changed=tuple(b for b in state.changed if b != batch),
             )
-        case "accepted":
-            return replace(state, accepted=(*state.accepted, str(batch)))
         case "quarantined":
-            return replace(state, quarantined=(*state.quarantined, str(batch)), suspect=released)
+            attempt = _moved(state.attempt, -1 if event.body.get("learned") else 0)
+            quarantined = (*state.quarantined, str(batch))
+            return _uncounted(replace(state, quarantined=quarantined, suspect=released, attempt=attempt))
         case _:
             return replace(
                 state,
                 quarantined=tuple(b for b in state.quarantined if b != batch),
                 suspect=released,
                 barred=tuple(v for v in state.barred if v != version),
+                attempt=_moved(state.attempt, 1 if event.body.get("learned") else 0),
             )
 
 
+def _after_promotion(state: State, served: Served, event: Event) -> State:
+    """A person put this version in service. The one it replaces becomes its predecessor and is not barred.
+
+    Both are compared on the labels to come, and the rules may go back on that evidence, but not on what the person
+    knew: earlier comparisons of the two, with this one as the newer, are forgotten. Challengers older than it need no
+    approval any more.
+    """
+    replaced = state.current.version if state.current else None
+    return replace(
+        state,
+        served=(*state.served, served)[-KEEP_SERVED:],
+        since=event.at,
+        promoted=event.seq,
+        waiting=tuple(w for w in state.waiting if w.version > served.version),
+        barred=tuple(v for v in state.barred if v != served.version),
+        comparisons=tuple(c for c in state.comparisons if (c.version, c.predecessor) != (served.version, replaced)),
+    )
+
+
+def _moved(attempt: Attempt | None, by: int) -> Attempt | None:
+    """The data end is a count of usable batches: it moves when one that was learned from leaves them or comes back."""
+    return replace(attempt, labelled=attempt.labelled + by) if attempt else None
+
+
+def _uncounted(state: State) -> State:
+    """What was measured on labels in quarantine must not shape what counts as usual; nothing is learned from them."""
+    out = state.quarantined
+    return replace(
+        state,
+        losses=tuple(point for point in state.losses if point.batch not in out),
+        comparisons=tuple(item for item in state.comparisons if item.batch not in out),
+        accepted=tuple(batch for batch in state.accepted if batch not in out),
+    )
+
+
 def with_labels(state: State, labelled: Sequence[Labelled], decision: Decision | None = None) -> State:
-    """The state once these labels count, and the decision has spoken about suspect batches."""
+    """The state once these labels count, and the decision has spoken about suspect batches.
+
+    Where a person spoke about one meanwhile, the person's word stands.
+    """
     batches = dict(state.batches)
     for item in labelled:
         known = batches.get(item.batch, BatchRecord("", item.rows))  # in this run's window: recorded when it commits
@@ -173,8 +212,9 @@ def with_labels(state: State, labelled: Sequence[Labelled], decision: Decision |
     if decision is None:
         return state
     kept = None if state.suspect in (decision.cleared, decision.quarantined) else state.suspect
-    quarantined = (*state.quarantined, *([decision.quarantined] if decision.quarantined else []))
-    return replace(state, suspect=decision.suspect or kept, quarantined=quarantined)
+    judged = (state.suspect,) if state.suspect and state.suspect == decision.quarantined else ()
+    suspect = decision.suspect if decision.suspect not in state.quarantined else None
+    return replace(state, suspect=suspect or kept, quarantined=(*state.quarantined, *judged))
 
 
 def after_decision(state: State, decided: Decided, mark: LastDecision, at: str) -> State:
@@ -184,19 +224,21 @@ def after_decision(state: State, decided: Decided, mark: LastDecision, at: str) 
     recorded = replace(state, batches={**state.batches, **window})
     blocked = {b: sha256 for b, sha256 in state.blocked.items() if b not in recorded.batches}
     blocked.update({b.batch: b.sha256 for b in decided.blocked if b.sha256})
+    found = {b.batch: b.changed for b in decided.blocked}
+    changed = [b for b in blocked if found.get(b, b in state.changed)]
     after = replace(
         with_labels(recorded, decided.labelled, decision),
         blocked=blocked,
+        changed=tuple(changed),
         losses=(*state.losses, *decided.losses)[-KEEP_LOSSES:],
         comparisons=(*state.comparisons, *decided.comparisons)[-KEEP_COMPARISONS:],
         cooldown=max(0, state.cooldown - len(decided.labelled)),
         attempt=decided.attempt or state.attempt,
-        accepted=() if decided.attempt and decided.attempt.outcome != "failed" else state.accepted,
         decided=mark,
         lease=None,
     )
     if decided.in_service != state.current:
-        after = replace(after, since=at)
+        after = replace(after, since=at, promoted=None)
         if decision.action is Action.ROLLBACK:
             assert state.current is not None
             wait = max(2, round(decision.interval)) if decision.interval else 2
@@ -205,17 +247,15 @@ def after_decision(state: State, decided: Decided, mark: LastDecision, at: str) 
             )
         else:
             assert decided.in_service is not None
-            after = replace(after, served=(*state.served, decided.in_service)[-KEEP_SERVED:])
-    if decision.quarantined:  # what was measured on doubtful labels must not shape what counts as usual
-        after = replace(
-            after,
-            losses=tuple(point for point in after.losses if point.batch != decision.quarantined),
-            comparisons=tuple(item for item in after.comparisons if item.batch != decision.quarantined),
-        )
-    if (attempt := decided.attempt) and attempt.outcome == "waiting":
+            new = decided.in_service
+            newer = tuple(w for w in state.waiting if w.version > new.version)
+            after = replace(after, served=(*state.served, new)[-KEEP_SERVED:], waiting=newer)
+    if (attempt := decided.attempt) and attempt.outcome != "failed":
+        after = replace(after, accepted=tuple(b for b in state.accepted if b not in after.usable))
+    if attempt and attempt.outcome == "waiting":
         assert attempt.version is not None and attempt.manifest is not None
         after = replace(after, waiting=(*state.waiting, Served(attempt.version, attempt.manifest, attempt.labelled)))
-    return after
+    return _uncounted(after)
 
 
 # --- the lease -----------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def comparison(batch: str, current: Served, predecessor: Served, ours: np.ndarra
         rows=len(ours),
         gain=float((theirs - ours).mean()),
         variance=float((theirs - ours).var()),
-        gap=max(1, current.data_end - predecessor.data_end),
+        gap=max(1, abs(current.data_end - predecessor.data_end)),
     )
 
 

@@ -44,6 +44,12 @@ class _Context:
     policy: PolicySpec
     interval: Interval
 
+    @property
+    def due(self) -> bool:
+        """The last attempt to train is as old as is worth waiting for."""
+        best = self.interval.batches
+        return best is not None and self.evidence.new_batches >= best - 0.5
+
     def usual_loss(self, version: int | None, leave_out: int = 1) -> tuple[float, float] | None:
         """Mean loss over a version's earlier batches and that mean's own variance; None before there are two."""
         earlier = self.evidence.losses_of(version)[:-leave_out] if leave_out else self.evidence.losses_of(version)
@@ -229,15 +235,19 @@ def _shock(c: _Context) -> _Seen:
 def _changed(c: _Context) -> _Seen:
     """7. Assumptions changed: content beyond its tolerance, or accepted by a person."""
     e = c.evidence
-    if e.accepted:
+    if set(e.accepted) - set(e.unlearnable):
         return _Seen(f"changed content of {_names(e.accepted)} was accepted", Action.RETRAIN, proposes=True)
+    if not e.changes and e.accepted:
+        reason = f"changed content of {_names(e.accepted)} was accepted; its labels must arrive before it is learned"
+        # Where there is something else to learn from, the rules below decide whether that is due.
+        return _Seen(reason, Action.HOLD if e.new_batches < 1 else None)
     if not e.changes:
         return _Seen("content of the data is as in training")
     numbers: Numbers = {"changes": len(e.changes)}
     more = f" and {len(e.changes) - 3} more" if len(e.changes) > 3 else ""
     reason = f"assumptions changed: {'; '.join(e.changes[:3])}{more}"
     if c.policy.on_change == "block":
-        return _Seen(f"{reason}. Repair the batch, or let policy.on_change retrain", Action.BLOCK, numbers)
+        return _Seen(f"{reason}. Repair the batch, or accept it as it is (`ror accept`)", Action.BLOCK, numbers)
     return _Seen(reason, Action.RETRAIN, numbers, proposes=True)
 
 
@@ -255,7 +265,7 @@ def _stale(c: _Context) -> _Seen:
     due = f"retraining pays every {best.batches:.1f} labelled batches"
     if best.capped:
         due = f"routine refresh every {best.batches:.0f} labelled batches, no evidence of staleness"
-    if age >= best.batches - 0.5:
+    if c.due:
         return _Seen(
             f"{age} labelled {_batches(age)} since the last attempt to train; {due} "
             f"(when it avoids about {best.cost * best.rows:,.3g} of the {best.base * best.rows:,.3g} lost a batch)",
@@ -312,7 +322,7 @@ RULES: Sequence[tuple[str, Callable[[_Context], _Seen]]] = (
 def _conclude(c: _Context, name: str, seen: _Seen, findings: list[Finding]) -> Decision:
     e, action, reasons = c.evidence, seen.action, [seen.reason]
     assert action is not None
-    if seen.proposes and action is Action.RETRAIN and (missing := _nothing_to_learn(c)):
+    if seen.proposes and action is Action.RETRAIN and (missing := _nothing_to_learn(c) or _awaits_approval(c, name)):
         action = Action.HOLD
         reasons.append(f"but {missing}")
     judged = e.suspect is not None and e.newest is not None and e.newest != e.suspect
@@ -339,6 +349,19 @@ def _nothing_to_learn(c: _Context) -> str | None:
     if e.cooldown > 0:
         return f"after the rollback {e.cooldown} more labelled {_batches(e.cooldown)} must arrive first"
     return None
+
+
+def _awaits_approval(c: _Context, name: str) -> str | None:
+    """Why another challenger would only lengthen the queue, or None.
+
+    The champion's troubles go on until the one that waits is approved. Another is made once that one has grown old,
+    too, or when a person or a confirmed shift gave new cause.
+    """
+    e = c.evidence
+    new_cause = name == "suspect labels" or (name == "assumptions changed" and e.accepted)
+    if e.waiting is None or c.due or new_cause:
+        return None
+    return f"v{e.waiting}, trained since, waits for approval"
 
 
 def _batches(count: int) -> str:

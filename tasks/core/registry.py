@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.core.errors import AlreadyExists, CorruptObject, NotFound, VerificationError
 from tasks.core.ledger import Ledger
 from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
+from tasks.core.state import State
 from tasks.core.store import Store
 from tasks.core.types import Gate, Metric, Served
 
@@ -217,22 +218,22 @@ class Registry:
         if expected and sha256 != expected:
             raise CorruptObject(
                 f"{path} is not the manifest that the history names (sha256 {sha256[:12]}, recorded {expected[:12]}). "
-                f"It was altered: restore it from a backup, or put another version in service."
+                "It was altered: restore it from a backup."
             )
         manifest = from_json(Manifest, data, path)
         if (manifest.model, manifest.version) != (model, version):
             raise CorruptObject(f"{path} says it is {manifest.model} v{manifest.version}: it was moved or copied here.")
         return manifest, sha256
 
-    def load(self, model: str, served: Served | int) -> LoadedVersion:
+    def load(self, model: str, served: Served | int, *, fresh: bool = False) -> LoadedVersion:
         """Load one version, verified. Nothing is unpickled before manifest, environment and digests are checked.
 
         Raises VerificationError (CorruptObject, EnvironmentMismatch, ProbeMismatch), NotFound or StoreError; another
-        version is never loaded instead. The same version is loaded once per process.
+        version is never loaded instead. The same version is loaded once per process, unless `fresh` is asked for.
         """
         number, expected = (served, None) if isinstance(served, int) else (served.version, served.manifest)
         manifest, sha256 = self.manifest(model, number, expected)
-        cached = _LOADED.get((self.store.location, model, sha256))
+        cached = None if fresh else _LOADED.get((self.store.location, model, sha256))
         if cached is None:
             cached = _LOADED[self.store.location, model, sha256] = self._load(manifest, sha256)
             while len(_LOADED) > _KEEP_LOADED:
@@ -240,11 +241,25 @@ class Registry:
         return cached
 
     def load_current(self, model: str) -> LoadedVersion:
-        """The version in service. Raises NotFound when there is none yet."""
-        current = self.ledger(model).head().state.current
-        if current is None:
+        """The version in service. Raises NotFound when there is none yet, and what `load` raises."""
+        return self.load_in_service(model, self.ledger(model).head().state)
+
+    def load_in_service(self, model: str, state: State) -> LoadedVersion:
+        """The version that this state has in service. Raises as `load_current` does.
+
+        Where it fails and an earlier version could take its place, the error names the command: a person decides that.
+        """
+        if state.current is None:
             raise NotFound(f"No version of {model!r} is in service yet. `ror run {model}` trains one.")
-        return self.load(model, current)
+        out = (state.current.version, *state.barred)
+        earlier = next((served.version for served in reversed(state.served) if served.version not in out), None)
+        try:
+            return self.load(model, state.current)
+        except (VerificationError, NotFound) as error:
+            if earlier is None:
+                raise
+            instead = f"`ror promote {model} v{earlier} --reason '...'` checks v{earlier} and puts it back in service."
+            raise type(error)(f"{error}\n{instead}") from error
 
     def _load(self, manifest: Manifest, sha256: str) -> LoadedVersion:
         from tasks.core import contract, persistence, validation
@@ -272,7 +287,7 @@ class Registry:
             raise CorruptObject(
                 f"{path} is damaged or was replaced (sha256 {found[:12]}, recorded {record.sha256[:12]}; "
                 f"{len(data):,} bytes, recorded {record.size:,}). Nothing of it was loaded. "
-                "Restore the file from a backup, or put another version in service."
+                "Restore the file from a backup."
             )
         return data
 

@@ -52,9 +52,13 @@ class State:
     """Versions put in service and not rolled back, oldest first: the last one is current."""
     since: str | None = None
     """When the current version was put in service, UTC."""
+    promoted: int | None = None
+    """Sequence number of the event by which a person put it there; None when the rules did."""
     batches: Mapping[str, BatchRecord] = field(default_factory=dict)
     blocked: Mapping[str, str] = field(default_factory=dict)
-    """Digest of each batch that is set aside as broken."""
+    """Digest of each batch that is set aside."""
+    changed: tuple[str, ...] = ()
+    """Those of them that are set aside because their content changed: a person may accept it."""
     losses: tuple[LossPoint, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     attempt: Attempt | None = None
@@ -67,7 +71,7 @@ class State:
     suspect: str | None = None
     quarantined: tuple[str, ...] = ()
     accepted: tuple[str, ...] = ()
-    """Batches whose changed content a person accepted and no version has been trained on yet."""
+    """Batches whose changed content a person accepted, and no attempt to train has learned from yet."""
     decided: LastDecision | None = None
     by_hand: int = 0
     """Sequence number of the newest event that a person made (a promotion, an acceptance, a quarantine)."""

@@ -34,6 +34,7 @@ class Outcome(StrEnum):
     ROLLED_BACK = "RolledBack"
     KEPT = "Kept"
     AWAITING_APPROVAL = "AwaitingApproval"
+    PROMOTED = "Promoted"
     HELD = "Held"
     SKIPPED = "Skipped"
     BLOCKED = "Blocked"
@@ -92,6 +93,8 @@ class Blocked:
     sha256: str
     """Empty for labels: they are looked at again by every run."""
     problems: tuple[str, ...]
+    changed: bool = False
+    """A pipeline could predict on it, but its content changed and `on_change` is "block": a person may accept it."""
 
 
 # --- measurements --------------------------------------------------------------------------------------------

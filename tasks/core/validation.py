@@ -171,8 +171,11 @@ def frames(
 ) -> Iterator[tuple[pd.DataFrame, list[pa.Array]]]:
     """The features of a validated batch, chunk by chunk, exactly as the pipeline saw them in training.
 
-    With them come the columns named in `beside`, as they are in the file and row for row.
+    With them come the columns named in `beside`, as they are in the file and row for row. Raises DataError where the
+    batch was validated for another version, and this one needs a column that it has not.
     """
+    if missing := [name for name in contract.names if name not in source.names]:
+        raise DataError(f"{source.path} has no column {', '.join(map(repr, missing))}, which this version needs.")
     extra = [name for name in beside if name not in contract.names]
     for chunk in source.stream([*contract.names, *extra]):
         part = {column.name: _canonical(column, chunk.column(column.name)) for column in contract.features}

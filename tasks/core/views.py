@@ -19,10 +19,11 @@ MUST_ACT = {
     Outcome.RETRAINED: "no",
     Outcome.ROLLED_BACK: "yes: find out why the newer version was worse; it stays barred",
     Outcome.KEPT: "no",
-    Outcome.AWAITING_APPROVAL: "yes: look at the challenger; it waits",
+    Outcome.AWAITING_APPROVAL: "yes: look at the challenger; it waits for the command above",
+    Outcome.PROMOTED: "no",
     Outcome.HELD: "no, unless it repeats: the reason says what is missing",
     Outcome.SKIPPED: "no: another run is at work",
-    Outcome.BLOCKED: "yes: repair the data and deliver them again",
+    Outcome.BLOCKED: "yes: repair the data and deliver them again, or accept what changed",
     Outcome.RETRAIN_FAILED: "yes: read why training failed; the current version was kept",
     Outcome.LABELS_OVERDUE: "yes: find out where the labels are",
 }
@@ -38,6 +39,7 @@ def status(workspace: Workspace) -> dict[str, Any]:
         "model": workspace.model,
         "version": state.current.version if state.current else None,
         "since": state.since,
+        "promoted": _promotion(workspace.ledger, state),
         "decision": decided.decision.action.value if decided else None,
         "reasons": list(decided.decision.reasons) if decided else [],
         "metrics": {},
@@ -48,7 +50,10 @@ def status(workspace: Workspace) -> dict[str, Any]:
         "made_because": [],
         "prequential": None,
         "blocked": sorted(set(state.blocked) & set(pending)),
+        "changed": sorted(set(state.changed) & set(pending)),
         "suspect": state.suspect,
+        "quarantined": list(state.quarantined),
+        "accepted": list(state.accepted),
         "barred": list(state.barred),
     }
     if state.current is None:
@@ -67,6 +72,14 @@ def status(workspace: Workspace) -> dict[str, Any]:
         loss = sum(point.mean * point.rows for point in points) / rows
         answer["prequential"] = {"loss": loss, "rows": rows, "batches": [point.batch for point in points]}
     return answer
+
+
+def _promotion(ledger: Ledger, state: State) -> dict[str, Any] | None:
+    """By whom, and why, the version in service was put there by hand; None when the rules did."""
+    if state.promoted is None:
+        return None
+    event = ledger.event(state.promoted)
+    return {"seq": event.seq, "actor": event.actor, "reason": event.reason, "was": event.body.get("was")}
 
 
 def training_digest(manifest: Manifest) -> str:
@@ -93,6 +106,8 @@ def history(ledger: Ledger, events: Sequence[Event] | None = None) -> list[dict[
             "actor": event.actor,
             "outcome": None,
             "blocked": [],
+            "batch": event.body.get("batch"),
+            "deed": deed(event),
         }
         if event.event == "decided":
             decided = from_dict(Decided, event.body)
@@ -109,6 +124,25 @@ def history(ledger: Ledger, events: Sequence[Event] | None = None) -> list[dict[
     return rows
 
 
+def deed(event: Event) -> str | None:
+    """What a person did, in a few words; None for what a run did."""
+    batch = event.body.get("batch")
+    match event.event:
+        case "promoted":
+            new, was = f"v{event.body['served']['version']}", event.body.get("was")
+            old = event.body.get("replaced")
+            place = f", in place of v{old}" if old else ""
+            return f"{new} put in service{place}" + (f" ({was})" if was else "")
+        case "accepted":
+            return f"changed content of {batch} accepted"
+        case "quarantined":
+            learned = ", ".join(f"v{number}" for number in event.body.get("trained", ()))
+            return f"labels of {batch} kept out of training" + (f" ({learned} learned them)" if learned else "")
+        case "cleared":
+            return f"labels of {batch} may be trained on again"
+    return None
+
+
 def _last_decision(ledger: Ledger, state: State) -> Decided | None:
     return from_dict(Decided, ledger.event(state.decided.seq).body) if state.decided else None
 
@@ -121,7 +155,24 @@ def headline(decided: Decided, model: str) -> str:
     version = f"v{decided.in_service.version}" if decided.in_service else "no version"
     names = [batch.id for batch in decided.window] or [item.batch for item in decided.blocked]
     window = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}" if names else "no new batch"
-    return f"{model} · {window}: {decided.outcome.value} — {version} in service. {_cause(decided)}"
+    text = f"{model} · {window}: {decided.outcome.value} — {version} in service. {_cause(decided)}"
+    if ready := ready_to_promote(decided):
+        text += f" v{ready} waits for `{promotion(model, ready)}`."
+    return text
+
+
+def promotion(model: str, version: int) -> str:
+    """The command that puts a version in service."""
+    return f"ror promote {model} v{version} --reason '...'"
+
+
+def ready_to_promote(decided: Decided) -> int | None:
+    """A version that passed the gate, and that only a person puts in service now."""
+    attempt, service = decided.attempt, decided.in_service
+    if attempt is None:
+        return decided.evidence.waiting if decided.evidence else None
+    passed = attempt.outcome in ("registered", "waiting")
+    return attempt.version if passed and (service is None or service.version != attempt.version) else None
 
 
 def sentences(decided: Decided) -> list[str]:
@@ -149,7 +200,7 @@ def _facts(decided: Decided) -> list[str]:
     if attempt and attempt.gate:
         lines.append(f"v{attempt.version} {attempt.outcome}: {attempt.gate.reason}.")
         if attempt.outcome == "registered" and (service is None or service.version != attempt.version):
-            lines.append("Somebody changed what is in service during this run; their choice stands.")
+            lines.append("Somebody acted by hand during this run, so it is not put in service: their choice stands.")
     elif attempt:
         lines.append(f"{attempt.reason.rstrip('.')}.")
     return lines

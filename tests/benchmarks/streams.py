@@ -130,9 +130,8 @@ def show(rows: Mapping[str, Sequence[Score]], baselines: Mapping[str, tuple[floa
         worst = max(s.loss_vs_always for s in found)
         captured = np.mean([s.captured for s in found if s.captured is not None] or [np.nan])
         beside = "   {:.3f}, {:.3f}".format(*baselines[name]) if baselines and name in baselines else ""
-        print(
-            f"{name:<24}{loss:7.3f}{worst:7.3f}{fits:7.3f}{captured:7.3f}{loss + 0.05 * fits:8.3f}{loss + 0.1 * fits:8.3f}{beside}"
-        )
+        costs = "".join(f"{loss + cost * fits:8.3f}" for cost in (0.05, 0.1))
+        print(f"{name:<24}{loss:7.3f}{worst:7.3f}{fits:7.3f}{captured:7.3f}{costs}{beside}")
 
 
 def policies(work: Path, names: Sequence[str], delay: int, measure: str) -> None:

@@ -6,11 +6,22 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.core.assess import DataFindings, Findings
+from tasks.core.assess import DataFindings, Findings, LabelFindings
 from tasks.core.conclude import conclude
 from tasks.core.evidence import Evidence
 from tasks.core.state import Decided, State
-from tasks.core.types import Action, Attempt, Blocked, Decision, Outcome, Served
+from tasks.core.types import (
+    Action,
+    Attempt,
+    BatchRecord,
+    Blocked,
+    Comparison,
+    Decision,
+    Labelled,
+    LossPoint,
+    Outcome,
+    Served,
+)
 from tests.core.conftest import make_spec
 
 V1, V2, V3 = (Served(number, f"digest of v{number}", number) for number in (1, 2, 3))
@@ -75,3 +86,25 @@ def test_a_broken_batch_makes_the_run_blocked() -> None:
     """Whatever was decided on the good batches, a broken one makes the run end Blocked, and somebody is told."""
     decided = concluded(Action.RETRAIN, NEW, broken=True)
     assert (decided.outcome, decided.in_service) == (Outcome.BLOCKED, V3)
+
+
+def test_labels_of_a_batch_that_waits_do_not_count_yet() -> None:
+    """What was measured on a batch that the version now in service would not accept is left for a later run."""
+    measured = Findings(labels=LabelFindings(
+        labelled=(Labelled("001", "l", 9, 1.0), Labelled("002", "l", 9, 1.0)),
+        losses=tuple(LossPoint(batch, 2, 9, 0.1, 0.1) for batch in ("001", "002")),
+        comparisons=tuple(Comparison(batch, 2, 1, 9, 0.1, 0.1, 1) for batch in ("001", "002")),
+    ))  # fmt: skip
+    now = replace(TWO, served=(V2, V1), by_hand=7, batches={"001": BatchRecord("a", 9)})
+    decided = conclude(TWO, now, make_spec(), measured, Evidence(), Decision(Action.RELOAD, "r", ("r",), ()), None)
+    kept = (decided.labelled, decided.losses, decided.comparisons)
+    assert [[item.batch for item in items] for items in kept] == [["001"], ["001"], ["001"]]
+
+
+def test_a_quarantine_meanwhile_moves_the_data_end() -> None:
+    """A run that trained on a batch that a person then put in quarantine counts the batches that are left."""
+    batches = {name: BatchRecord("a", 9, "l", 9) for name in ("001", "002", "003")}
+    now = replace(TWO, by_hand=7, batches=batches, quarantined=("002",))
+    attempt = concluded(Action.RETRAIN, NEW, now=now).attempt
+    assert attempt is not None and attempt.labelled == 2
+    assert concluded(Action.RETRAIN, NEW, now=replace(now, by_hand=0)).attempt == NEW

@@ -72,3 +72,11 @@ def test_the_interval_is_capped_by_the_age_limit() -> None:
     assert interval(slow, PolicySpec(max_age=10)).batches == 10.0
     assert interval(slow, PolicySpec(max_age=10)).capped
     assert interval(slow, PolicySpec(max_age=17)).batches == longest
+
+
+def test_an_older_version_that_was_put_back_tells_the_same() -> None:
+    """Where a person went back, what the newer version is worth is read from the other side of the comparison."""
+    ahead = evidence([0.2], [(0.02, 2)])
+    back = Evidence(current=1, predecessor=2, losses=(LossPoint("0", 1, 100, 0.2, 0.1),),
+                    comparisons=(Comparison("0", 1, 2, 100, -0.02, 0.1, 2),))  # fmt: skip
+    assert interval(back, PolicySpec()) == interval(ahead, PolicySpec())

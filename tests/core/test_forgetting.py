@@ -34,7 +34,7 @@ def test_weights_halve_with_every_half_life(tmp_path: Path) -> None:
 
 
 def test_weights_reach_the_last_step() -> None:
-    """A Pipeline takes them under its last step's name, a bare estimator as they are; none are passed without weights."""
+    """A Pipeline takes them under its last step's name, a bare estimator as they are; without any none is passed."""
     weights = np.array([1.0, 0.5])
     pipeline = Pipeline([("first", "passthrough"), ("model", LogisticRegression())])
     assert fit_arguments(pipeline, weights).keys() == {"model__sample_weight"}

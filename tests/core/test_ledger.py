@@ -294,11 +294,15 @@ def test_a_suspect_batch_is_held_out_until_judged() -> None:
 
 
 def test_an_accepted_change_waits_for_a_version_that_learned_it() -> None:
-    """An acceptance stays open through a failed attempt to train, and ends with one that worked."""
+    """An acceptance stays open until an attempt to train that worked has learned from that very batch."""
     state = after(State(served=(V1,)), "accepted", {"batch": "a"})
-    state = after_decision(state, decided(Action.RETRAIN, attempt=Attempt(2, "failed", reason="no")))
+    attempt = Attempt(2, "refused", 2, "m")
+    state = after_decision(state, decided(Action.RETRAIN, attempt=attempt, **arrived("a", labels=False)))
     assert state.accepted == ("a",)
-    state = after_decision(state, decided(Action.RETRAIN, attempt=Attempt(2, "refused", 2, "m")))
+    labelled = {"labelled": arrived("a")["labelled"]}
+    state = after_decision(state, decided(Action.RETRAIN, attempt=Attempt(2, "failed", reason="no"), **labelled))
+    assert state.accepted == ("a",)
+    state = after_decision(state, decided(Action.RETRAIN, attempt=attempt))
     assert state.accepted == ()
 
 

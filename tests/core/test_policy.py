@@ -293,6 +293,20 @@ def test_changed_content_may_block() -> None:
     assert (accepted.rule, accepted.action) == ("assumptions changed", Action.RETRAIN)
 
 
+def test_a_change_is_learned_once_it_is_labelled() -> None:
+    """An accepted batch without labels holds, saying so, unless something else can be learned: then that is judged."""
+    accepted = {"accepted": ("b5", "b6")}
+    unlabelled = {**accepted, "unlearnable": ("b5", "b6")}
+    held = decision({**unlabelled, "new_batches": 0})
+    assert (held.rule, held.action) == ("assumptions changed", Action.HOLD)
+    assert "its labels must arrive" in held.reasons[0]
+    assert decision({**unlabelled, "new_batches": 1}).rule == "otherwise"
+    assert decision({**unlabelled, "new_batches": 9}).rule == "stale"
+    assert decision({**unlabelled, "changes": ("b7: a",)}, on_change="block").action is Action.BLOCK
+    found = decision({**accepted, "unlearnable": ("b6",)})
+    assert (found.rule, found.action) == ("assumptions changed", Action.RETRAIN)
+
+
 @pytest.mark.parametrize(
     ("age", "settings", "due"),
     [
@@ -360,6 +374,24 @@ def test_a_retrain_that_cannot_help_is_held(rule: str, changes: dict[str, Any], 
     assert missing in " ".join(found.reasons)
 
 
+@pytest.mark.parametrize("rule", PROPOSALS)
+def test_no_queue_of_challengers(rule: str) -> None:
+    """While a challenger waits for approval no other is trained, until that one has grown old as well."""
+    waiting = {**CASES[rule][0], "waiting": 3}
+    if rule != "stale":
+        young = decision({**waiting, "new_batches": 1}, drift="trigger")
+        assert (young.rule, young.action) == (rule, Action.HOLD)
+        assert young.reasons[1] == "but v3, trained since, waits for approval"
+    assert decision({**waiting, "new_batches": 16}).action is Action.RETRAIN
+
+
+def test_new_cause_is_no_queue() -> None:
+    """What a person accepted, and a shift that was confirmed, are learned although a challenger waits."""
+    assert decision({"accepted": ("b5",), "waiting": 3}).action is Action.RETRAIN
+    losses = points(2, 0.2, 0.2, 0.2, 0.6, 0.6)
+    assert decision({"suspect": "b4", "losses": losses, "waiting": 3}).action is Action.RETRAIN
+
+
 def test_without_new_batches_nothing_is_learnt() -> None:
     """A drop that is still there holds until labels arrive that no version has been trained on."""
     found = decision({"losses": DROPPED, "new_batches": 0})
@@ -408,6 +440,8 @@ ANY = st.builds(
     suspect=BATCHES,
     changes=NAMES,
     accepted=NAMES,
+    unlearnable=NAMES,
+    waiting=VERSIONS,
     drift=st.builds(DriftEvidence, NAMES, st.floats(0, 1), st.booleans(), st.booleans()),
     labels_late=st.booleans(),
 )

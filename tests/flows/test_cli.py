@@ -3,41 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
-from flows import cli, launch
+from flows import launch
 from tests.conftest import Model, make_rows
+from tests.flows.conftest import Ror
 
 pytestmark = pytest.mark.usefixtures("prefect")
-
-
-class Ror:
-    """Calls `ror` in this process, and remembers what it said."""
-
-    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-        self._root, self._capsys, self._monkeypatch = root, capsys, monkeypatch
-        self.out = self.err = ""
-
-    def __call__(self, *words: str) -> int:
-        self._monkeypatch.setattr(sys, "argv", ["ror", *words, "--root", str(self._root)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        self.out, self.err = self._capsys.readouterr()
-        return int(ended.value.code or 0)
-
-    def json(self, *words: str) -> Any:
-        assert self(*words, "--json") == 0, self.err
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def ror(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ror:
-    return Ror(tmp_path, capsys, monkeypatch)
 
 
 @pytest.fixture

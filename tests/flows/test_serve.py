@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.serve import read_deployments
+from flows.serve import _deployment, read_deployments
 from tasks.core.errors import SpecError
 from tasks.core.records import from_dict
 from tasks.core.state import Decided
@@ -104,7 +104,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def test_schedule_cli_and_rest_end_in_named_states(model: Model, server: Server, tmp_path: Path) -> None:
     """A run by its schedule, by `prefect deployment run` and by REST: each final state is what the ledger says."""
     declared = yaml.safe_load((REPOSITORY / "deployments/prefect.yaml").read_text())
-    scheduled, by_hand = declared["deployments"]
+    scheduled, by_hand, _ = declared["deployments"]
     scheduled |= {"name": "loans", "parameters": {"model": "loans"}}
     scheduled["schedules"][0]["cron"] = "* * * * *"
     (model.root / "deployments/prefect.yaml").write_text(yaml.safe_dump(declared))
@@ -166,13 +166,22 @@ def test_serve_needs_a_server(model: Model) -> None:
 
 def test_deployments_are_read_from_the_yaml(tmp_path: Path) -> None:
     """The one place that says when and where is deployments/prefect.yaml; a missing or broken one is said."""
-    assert [item["name"] for item in read_deployments(REPOSITORY)] == ["flights", "any-model"]
+    assert [item["name"] for item in read_deployments(REPOSITORY)] == ["flights", "any-model", "promote"]
     with pytest.raises(SpecError, match="no such file"):
         read_deployments(tmp_path)
     (tmp_path / "deployments").mkdir()
     (tmp_path / "deployments/prefect.yaml").write_text("deployments: {")
     with pytest.raises(SpecError, match="not a list of deployments"):
         read_deployments(tmp_path)
+
+
+def test_each_deployment_starts_the_flow_it_names() -> None:
+    """`ror serve` serves the flow that the yaml's entrypoint names, and says so when there is none."""
+    made = [_deployment(item, REPOSITORY) for item in read_deployments(REPOSITORY)]
+    assert [item.flow_name for item in made] == ["retrain-or-reload", "retrain-or-reload", "promote"]
+    for entrypoint in ("flows.promote.demote", "flows.nothing.promote", "promote", None):
+        with pytest.raises(SpecError, match=r"deployment x:\n.*entrypoint"):
+            _deployment({"name": "x", "entrypoint": entrypoint}, REPOSITORY)
 
 
 def test_form_explains_every_parameter() -> None:

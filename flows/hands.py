@@ -1,0 +1,87 @@
+"""`ror promote`, `accept`, `quarantine`, `release`: what a person does to a model, each one entry in its history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from flows import terminal
+from flows.options import Debug, Json, Model, Root, Verbose, open_workspace, version_number
+from tasks.core import hands, views
+from tasks.core.state import Event
+
+Reason = Annotated[str, typer.Option(help="Why, for the history.")]
+Batch = Annotated[str, typer.Argument(help="Name of the batch: its file's name without the ending.")]
+
+
+def promote(
+    model: Model,
+    version: Annotated[str, typer.Argument(help="v7 or 7.")],
+    reason: Reason,
+    expected: Annotated[
+        str | None, typer.Option(help="Only if this version is in service now (v6; none: no version yet).")
+    ] = None,
+    root: Root = Path(),
+    as_json: Json = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Put a version in service by hand: approve it, go back to it, or overrule the gate. It is verified first."""
+    from flows import launch
+
+    number = version_number(version)
+    now = None if expected is None else 0 if expected == "none" else version_number(expected)
+    hands.check_words(reason, launch.actor())
+    workspace = open_workspace(root, model)
+    with terminal.working(f"{model}: checking v{number} ..."), launch.prefect_ready(verbose=verbose):
+        result = launch.promote(workspace.root, model, version=number, reason=reason, expected=now)
+    if as_json:
+        terminal.print_json({"outcome": result.outcome.value, "message": result.message, "version": number})
+    else:
+        terminal.out.print(Text(result.message, style=terminal.STYLES[result.outcome]))
+
+
+def accept(
+    model: Model, batch: Batch, reason: Reason, root: Root = Path(), as_json: Json = False, debug: Debug = False
+) -> None:
+    """Say that a batch's changed content is how the world is now: the next run decides on it, and trains on it."""
+    _do(
+        hands.accept,
+        model,
+        batch,
+        reason,
+        root,
+        as_json,
+        f"`ror run {model}` decides on it, and trains once it is labelled.",
+    )
+
+
+def quarantine(
+    model: Model, batch: Batch, reason: Reason, root: Root = Path(), as_json: Json = False, debug: Debug = False
+) -> None:
+    """Never train on the labels of a batch, nor count them in what is usual, until it is released."""
+    again = f"`ror run {model} --action retrain --reason '...'` trains one without them."
+    _do(hands.quarantine, model, batch, reason, root, as_json, f"Versions stay as they are; {again}")
+
+
+def release(
+    model: Model, batch: Batch, reason: Reason, root: Root = Path(), as_json: Json = False, debug: Debug = False
+) -> None:
+    """Take back a quarantine, or the suspicion that a batch's labels are wrong."""
+    _do(hands.release, model, batch, reason, root, as_json, "The next version is trained on them, too.")
+
+
+def _do(act: Callable[..., Event], model: str, batch: str, reason: str, root: Path, as_json: bool, then: str) -> None:
+    from flows.launch import actor
+
+    workspace = open_workspace(root, model)
+    event = act(workspace, batch, reason=reason, actor=actor())
+    if as_json:
+        terminal.print_json(views.history(workspace.ledger, [event])[0])
+        return
+    terminal.out.print(Text(f"{model} · {views.deed(event)}."))
+    terminal.out.print(Text(f"  {then}"))

@@ -1,0 +1,223 @@
+"""What a person does to a model: put a version in service, accept a change, take labels out of training or back in.
+
+Each is one ledger event, appended by compare-and-swap: whoever loses the race looks at everything again. None needs
+the lease: a run that is at work notices, and what the person did stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tasks.core.errors import LedgerConflict, NotFound, SpecError
+from tasks.core.files import find, fingerprint
+from tasks.core.ledger import Head
+from tasks.core.records import to_dict
+from tasks.core.registry import Manifest
+from tasks.core.state import Event, State
+from tasks.core.types import Served, Verdict
+from tasks.core.workspace import Workspace
+
+APPROVED, CLEARED, ROLLED_BACK, OVERRIDDEN, CHOSEN = "approved", "cleared", "rolled back", "gate overridden", "chosen"
+"""What a promotion was: of a version that waited, was barred, is older, was refused, or of any other one."""
+
+BY_HAND = "by hand"
+
+
+def promote(
+    workspace: Workspace,
+    version: int,
+    *,
+    reason: str,
+    actor: str,
+    expected: int | None = None,
+    run: str = BY_HAND,
+) -> Event:
+    """Put a version in service, whatever the rules made of it, once it was loaded and checked like any other.
+
+    `expected` is the version believed to be in service, 0 for none. The one it replaces becomes its predecessor: kept,
+    not barred, and compared with it on the labels to come. Raises SpecError for a version that does not exist or is in
+    service already, LedgerConflict when another than the expected one is, VerificationError when it does not load here.
+    """
+    check_words(reason, actor)
+    ledger, registry = workspace.ledger, workspace.registry
+    try:
+        manifest, sha256 = registry.manifest(workspace.model, version, _recorded(workspace, ledger.head(), version))
+    except NotFound:
+        known = ", ".join(f"v{number}" for number in registry.versions(workspace.model)) or "none"
+        raise SpecError(f"v{version}", [f"{workspace.model} has no such version. Versions: {known}"]) from None
+    served = Served(version, sha256, manifest.data_end)
+
+    def body(state: State) -> dict[str, Any]:
+        current = state.current.version if state.current else 0
+        if expected is not None and current != expected:
+            raise LedgerConflict(
+                f"{_named(current)} of {workspace.model} is in service, not {_named(expected)}: nothing was changed. "
+                f"`ror history {workspace.model}` says who put it there; decide again."
+            )
+        if current == version:
+            raise SpecError(f"v{version}", [f"it is in service already, since {state.since}"])
+        return {"served": to_dict(served), "was": _kind(state, manifest), "replaced": current or None}
+
+    body(ledger.head().state)  # what is refused anyway is not loaded first
+    registry.load(workspace.model, served, fresh=True)
+    return _append(workspace, "promoted", body, reason=reason, actor=actor, run=run)
+
+
+def accept(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Event:
+    """Say that the changed content of a batch is how the world is now; the next version learns it.
+
+    A batch that was set aside for its content is decided on by the next run. Raises SpecError for a batch that is not
+    known, is broken, is kept out of training, was accepted already, or that the version in service was trained on.
+    """
+    delivered, trained = _delivered(workspace), _trained_on(workspace, batch)
+
+    def body(state: State) -> dict[str, Any]:
+        sha256 = _known(workspace, state, delivered, batch)
+        if batch in state.accepted:
+            raise SpecError(batch, ["it is accepted already; the next version that is trained on it learns it"])
+        if batch in state.quarantined:
+            raise SpecError(
+                batch, [f"its labels are kept out of training: first {_command('release', workspace, batch)}"]
+            )
+        if state.blocked.get(batch) == sha256 and batch not in state.changed:
+            raise SpecError(batch, ["it is broken: no version can predict on it. Repair it and deliver it again"])
+        if state.current and state.current.version in trained:
+            raise SpecError(batch, [f"v{state.current.version}, in service, was trained on it: nothing to accept"])
+        return {"batch": batch, "sha256": sha256}
+
+    return _append(workspace, "accepted", body, reason=reason, actor=actor)
+
+
+def quarantine(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Event:
+    """Keep the labels of a batch out of training, and out of what counts as usual, until it is released.
+
+    Versions that were trained on it stay as they are; the event names them under `trained`. Raises SpecError for a
+    batch that is not known or is in quarantine already.
+    """
+    delivered, trained = _delivered(workspace), _trained_on(workspace, batch)
+
+    def body(state: State) -> dict[str, Any]:
+        _known(workspace, state, delivered, batch)
+        if batch in state.quarantined:
+            raise SpecError(batch, [f"it is in quarantine already: {_command('release', workspace, batch)} ends it"])
+        return {"batch": batch, "trained": trained, "learned": _learned(state, batch, trained)}
+
+    return _append(workspace, "quarantined", body, reason=reason, actor=actor)
+
+
+def release(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Event:
+    """Take back a quarantine or a suspicion: the labels of this batch may be trained on again.
+
+    What was measured on them before stays forgotten. Raises SpecError when the batch is neither.
+    """
+    trained = _trained_on(workspace, batch)
+
+    def body(state: State) -> dict[str, Any]:
+        held = [*state.quarantined, *([state.suspect] if state.suspect else [])]
+        if batch not in held:
+            raise SpecError(batch, [f"it is neither in quarantine nor suspect. Those that are: {_list(held)}"])
+        return {"batch": batch, "learned": batch in state.quarantined and _learned(state, batch, trained)}
+
+    return _append(workspace, "cleared", body, reason=reason, actor=actor)
+
+
+def check_words(reason: str, actor: str) -> None:
+    """Raises SpecError when either is empty."""
+    for name, value in (("reason", reason), ("actor", actor)):
+        if not value.strip():
+            raise SpecError(name, ["it must not be empty: the history says who, and why (--reason '...')"])
+
+
+# --- parts ---------------------------------------------------------------------------------------------------
+
+
+def _append(
+    workspace: Workspace,
+    kind: str,
+    body: Callable[[State], Mapping[str, Any]],
+    *,
+    reason: str,
+    actor: str,
+    run: str = BY_HAND,
+) -> Event:
+    """One event after the newest one; `body` checks every precondition on that state, and again after a lost race."""
+    check_words(reason, actor)
+    while True:
+        head = workspace.ledger.head()
+        content = body(head.state)
+        try:
+            return workspace.ledger.append(head, kind, run=run, key="", actor=actor, reason=reason, body=content)
+        except LedgerConflict:
+            continue
+
+
+def _recorded(workspace: Workspace, head: Head, version: int) -> str | None:
+    """Digest of a version's manifest by the history: it was in service, waits, or was made by a recorded attempt.
+
+    None for a version that the history does not know: its run was killed between registering and deciding.
+    """
+    for served in (*head.state.served, *head.state.waiting):
+        if served.version == version:
+            return served.manifest
+    for seq in range(head.seq, 0, -1):
+        event = workspace.ledger.event(seq)
+        attempt = event.state_after.attempt
+        if attempt is None:
+            return None
+        if attempt.version == version:
+            return attempt.manifest
+    return None
+
+
+def _kind(state: State, manifest: Manifest) -> str:
+    version = manifest.version
+    if version in [served.version for served in state.waiting]:
+        return APPROVED
+    if version in state.barred:
+        return CLEARED
+    if state.current and version < state.current.version:
+        return ROLLED_BACK
+    return CHOSEN if manifest.gate.verdict is Verdict.PASS else OVERRIDDEN
+
+
+def _delivered(workspace: Workspace) -> dict[str, Any]:
+    """Where the batches on disk are."""
+    return {path.stem: path for path in find(workspace.root, workspace.spec.data.batches)}
+
+
+def _known(workspace: Workspace, state: State, delivered: Mapping[str, Any], batch: str) -> str:
+    """Digest of a batch that was decided on or delivered. Raises SpecError naming the newest ones."""
+    if batch in state.batches:
+        return state.batches[batch].sha256
+    if batch in delivered:
+        return fingerprint(delivered[batch])
+    newest = sorted({*state.batches, *delivered})[-5:]
+    raise SpecError(batch, [f"{workspace.model} has no such batch. The newest: {_list(newest)}"])
+
+
+def _trained_on(workspace: Workspace, batch: str) -> list[int]:
+    """Versions whose training data include this batch."""
+    registry, model = workspace.registry, workspace.model
+    manifests = [registry.manifest(model, number)[0] for number in registry.versions(model)]
+    return [record.version for record in manifests if batch in [file.batch for file in record.training]]
+
+
+def _learned(state: State, batch: str, trained: list[int]) -> bool:
+    """The batch counts in the data end of the last attempt to train."""
+    attempt = state.attempt
+    if attempt is None:
+        return False
+    return attempt.version in trained if attempt.version else batch in state.usable[: attempt.labelled]
+
+
+def _named(version: int) -> str:
+    return f"v{version}" if version else "no version"
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _command(name: str, workspace: Workspace, batch: str) -> str:
+    return f"`ror {name} {workspace.model} {batch} --reason '...'`"
