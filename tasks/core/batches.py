@@ -131,12 +131,13 @@ class BatchLabels:
 class Labels:
     """Where the target of a batch comes from: its own column, or later files joined by key.
 
-    A later file (by name) supersedes an earlier one, key by key.
+    A later file (by name) supersedes an earlier one, key by key. `files` are the label files to look at; by default
+    those that are there now.
     """
 
-    def __init__(self, root: Path, spec: ModelSpec):
+    def __init__(self, root: Path, spec: ModelSpec, files: Sequence[Path] | None = None):
         self._root, self._spec = root, spec
-        self.files = label_files(root, spec)
+        self.files = label_files(root, spec) if files is None else list(files)
         self._table: pa.Table | None = None
 
     def of(self, batch: Batch) -> BatchLabels:

@@ -31,6 +31,9 @@ def conclude(
     overtaken = now.by_hand != found.by_hand
     in_service, outcome = _effect(now, decision, attempt, overtaken)
     data, labels = measured.data, measured.labels
+    if labels.overdue and decision.action in (Action.RELOAD, Action.HOLD):
+        outcome = Outcome.LABELS_OVERDUE
+        decision = replace(decision, reasons=(*decision.reasons, labels.overdue.reason))
     blocked = (*data.blocked, *labels.blocked)
     if blocked:
         outcome = Outcome.BLOCKED
@@ -53,6 +56,7 @@ def conclude(
         spec=spec.digest,
         policy_version=POLICY_VERSION,
         evidence=evidence,
+        label_files=labels.files,
     )
 
 

@@ -73,12 +73,12 @@ def test_a_change_behind_an_old_date_is_noticed(tmp_path: Path) -> None:
 
 def test_the_label_digest_follows_every_change(tmp_path: Path) -> None:
     """A label file that arrives or changes makes a new question; reading again does not."""
-    digests = [label_digest(tmp_path, LATE)]
+    digests = [label_digest(label_files(tmp_path, LATE))]
     for name, text in (("1.csv", "one"), ("2.csv", "one"), ("1.csv", "two")):
         write(tmp_path / "labels" / name, text)
-        digests.append(label_digest(tmp_path, LATE))
+        digests.append(label_digest(label_files(tmp_path, LATE)))
     assert len(set(digests)) == 4
-    assert label_digest(tmp_path, LATE) == digests[-1]
+    assert label_digest(label_files(tmp_path, LATE)) == digests[-1]
     assert [path.name for path in label_files(tmp_path, LATE)] == ["1.csv", "2.csv"]
 
 
