@@ -313,8 +313,8 @@ class Scores:
     def _written(self, version: int, part: LabelledRows) -> persistence.Predictions | None:
         """What this version answered at the time; None where it did not, or where that is not to be relied on."""
         path, record = predictions_path(self._workspace, part.batch), self._state.batches.get(part.batch.id)
-        by, expected = written_version(path), record is not None and record.version == version
-        if by != version and not expected:
+        by = written_version(path)
+        if version != (by if record is None or record.version is None else record.version):
             return None
         try:
             if not path.exists():

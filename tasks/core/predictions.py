@@ -83,7 +83,12 @@ def _write(source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, 
                 }
             )
             if writer is None:
-                about = {"ror": sha256, "version": str(version.version), "classes": json.dumps(classes)}
+                about = {
+                    "ror": sha256,
+                    "version": str(version.version),
+                    "classes": json.dumps(classes),
+                    "probabilities": json.dumps(answers.probabilities is not None),
+                }
                 writer = pq.ParquetWriter(path, table.schema.with_metadata(about), write_page_checksum=True)
             writer.write_table(table.cast(writer.schema))
             start += rows
@@ -129,21 +134,22 @@ def read_predictions(path: Path, sha256: str, total: int, rows: np.ndarray) -> P
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            about = file.schema_arrow.metadata or {}
-            wanted = [
-                name for name in ("prediction", "probability", "probabilities") if name in file.schema_arrow.names
-            ]
-            table = file.read(wanted)
-    except (pa.ArrowException, OSError) as error:
+            about, names = file.schema_arrow.metadata or {}, file.schema_arrow.names
+            table = file.read([name for name in ("prediction", "probability", "probabilities") if name in names])
+        if about.get(b"ror", b"").decode() != sha256 or len(table) != total:
+            raise DataError(f"{path.name} was made from other data")
+        if b"classes" not in about:
+            raise DataError(f"{path.name} was written by an older release, which did not name the classes")
+        classes = tuple(json.loads(about[b"classes"]))
+        columns = {name: table.column(name).combine_chunks().take(pa.array(rows)) for name in table.column_names}
+        values = columns["prediction"].to_numpy(zero_copy_only=False)
+        if ("probability" in columns) != json.loads(about[b"probabilities"]) or (
+            classes and not set(np.unique(values).tolist()) <= {*classes}
+        ):
+            raise ValueError("its columns are not what its metadata say")
+        return Predictions(values, _probabilities(columns, len(classes)), classes)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DataError(f"{path.name} is damaged ({str(error).splitlines()[0].rstrip('.')})") from None
-    if about.get(b"ror", b"").decode() != sha256 or len(table) != total:
-        raise DataError(f"{path.name} was made from other data")
-    if b"classes" not in about:
-        raise DataError(f"{path.name} was written by an older release, which did not name the classes")
-    classes = tuple(json.loads(about[b"classes"]))
-    columns = {name: table.column(name).combine_chunks().take(pa.array(rows)) for name in wanted}
-    values = columns["prediction"].to_numpy(zero_copy_only=False)
-    return Predictions(values, _probabilities(columns, len(classes)), classes)
 
 
 def _probabilities(columns: dict[str, pa.Array], classes: int) -> np.ndarray | None:

@@ -9,6 +9,7 @@ import pytest
 from tasks.core.assess import DataFindings, Findings
 from tasks.core.conclude import conclude
 from tasks.core.evidence import Evidence
+from tasks.core.labels import LabelFindings, Overdue
 from tasks.core.state import Decided, State
 from tasks.core.types import Action, Attempt, Blocked, Decision, Outcome, Served
 from tests.core.conftest import make_spec
@@ -75,3 +76,27 @@ def test_a_broken_batch_makes_the_run_blocked() -> None:
     """Whatever was decided on the good batches, a broken one makes the run end Blocked, and somebody is told."""
     decided = concluded(Action.RETRAIN, NEW, broken=True)
     assert (decided.outcome, decided.in_service) == (Outcome.BLOCKED, V3)
+
+
+@pytest.mark.parametrize(
+    ("action", "attempt", "broken", "outcome"),
+    [
+        (Action.RELOAD, None, False, Outcome.LABELS_OVERDUE),
+        (Action.HOLD, None, False, Outcome.LABELS_OVERDUE),
+        (Action.RELOAD, None, True, Outcome.BLOCKED),
+        (Action.RETRAIN, NEW, False, Outcome.RETRAINED),
+    ],
+)
+def test_overdue_labels_end_a_run_that_changes_nothing(
+    action: Action, attempt: Attempt | None, broken: bool, outcome: Outcome
+) -> None:
+    """A reload or a hold with overdue labels is an alarm that says why; broken data and a retrain come first."""
+    found = Findings(
+        DataFindings(blocked=(Blocked("009", "f" * 64, ("no rows",)),) if broken else ()),
+        LabelFindings(overdue=Overdue(("001",), "labels are overdue for 001")),
+    )
+    decision = Decision(action, "a rule", ("a reason",), ())
+    decided = conclude(TWO, TWO, make_spec(), found, Evidence(), decision, attempt)
+    assert (decided.outcome, decided.outcome.failed) == (outcome, outcome is not Outcome.RETRAINED)
+    told = "labels are overdue for 001" in decided.decision.reasons
+    assert told == (action is not Action.RETRAIN)
