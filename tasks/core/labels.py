@@ -160,31 +160,34 @@ def calibration_of(version: LoadedVersion) -> dict[str, drift.ColumnCalibration]
 def _corrections(
     workspace: Workspace, state: State, work: Work, decided: Sequence[Batch], labels: Labels, scores: Scores
 ) -> list[Labelled]:
-    """Batches that counted already and whose labels are others now. Label files that have not changed cost nothing."""
+    """Batches that counted already and whose labels are others now.
+
+    Label files that have not changed cost nothing; new ones that sort last, as they should, cost a look at the keys.
+    """
     if work.label_digest == state.label_files:
         return []
-    earlier, found = _labels_before(workspace, state, work), []
+    found, seen = [], _seen(state, work)
+    if seen is not None:
+        earlier, later = (Labels(workspace.root, workspace.spec, f) for f in (work.labels[:seen], work.labels[seen:]))
     for batch in decided:
         record = state.batches[batch.id]
-        if not record.labels:
+        if not record.labels or (seen is not None and not later.touch(batch)):
             continue
         part = labelled_rows(workspace.root, batch, labels, workspace.spec.task)
         if part.labels == record.labels:
             continue
         found.append(Labelled(batch.id, part.labels, len(part.rows), part.coverage, record.lag, corrected=True))
-        before = labelled_rows(workspace.root, batch, earlier, workspace.spec.task) if earlier else None
+        before = labelled_rows(workspace.root, batch, earlier, workspace.spec.task) if seen is not None else None
         scores.checks.append(_changed(part, before if before and before.labels == record.labels else None))
         if len(part.rows) and batch.id not in state.quarantined:
             scores.again(part)
     return found
 
 
-def _labels_before(workspace: Workspace, state: State, work: Work) -> Labels | None:
-    """The labels as the last decision saw them, where the files that came since sort last, as they should."""
-    for count in range(len(work.labels) - 1, -1, -1):
-        if label_digest(work.labels[:count]) == state.label_files:
-            return Labels(workspace.root, workspace.spec, work.labels[:count])
-    return None
+def _seen(state: State, work: Work) -> int | None:
+    """How many of the label files the last decision saw, if all the others sort after those; None when in doubt."""
+    counts = range(len(work.labels) - 1, 0, -1)
+    return next((count for count in counts if label_digest(work.labels[:count]) == state.label_files), None)
 
 
 def _changed(now: LabelledRows, before: LabelledRows | None) -> Check:
