@@ -156,7 +156,7 @@ def collect(request: Request, state: State, found: Findings) -> Evidence:
         cooldown=max(0, state.cooldown - len(labels.fresh)),
         losses=with_losses(state.losses, labels.losses),
         comparisons=with_comparisons(state.comparisons, labels.comparisons),
-        newest=labels.newest,
+        newest=_newest(state, labels),
         dummy_loss=labels.dummy_loss,
         suspect=state.suspect,
         changes=data.changes,
@@ -166,6 +166,13 @@ def collect(request: Request, state: State, found: Findings) -> Evidence:
         label_delay=labels.delay,
         labels_overdue=labels.overdue.batches if labels.overdue else (),
     )
+
+
+def _newest(state: State, labels: LabelFindings) -> str | None:
+    """The newest labelled batch, if its labels count from this run on: labels may come out of order."""
+    before = max((batch for batch, record in state.batches.items() if record.labels), default="")
+    newest = max((item.batch for item in labels.fresh), default="")
+    return newest if newest > before else None
 
 
 def history(workspace: Workspace, work: Work, usable: Sequence[str]) -> list[LabelledRows]:

@@ -25,7 +25,7 @@ from tasks.core.registry import LoadedVersion
 from tasks.core.spec import DataSpec
 from tasks.core.state import State
 from tasks.core.types import Batch, Blocked, Check, Comparison, Labelled, LossPoint, Verdict
-from tasks.core.validation import frame
+from tasks.core.validation import frame, validate
 from tasks.core.work import Work
 from tasks.core.workspace import Workspace
 
@@ -51,8 +51,6 @@ class LabelFindings:
     losses: tuple[LossPoint, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     checks: tuple[Check, ...] = ()
-    newest: str | None = None
-    """The newest labelled batch, if this run brought its labels."""
     dummy_loss: float | None = None
     unlabelled: int = 0
     """Decided batches that still wait for labels."""
@@ -92,7 +90,7 @@ def _check(workspace: Workspace, state: State, work: Work, pending: Sequence[Bat
     spec = workspace.spec
     labels = Labels(workspace.root, spec, work.labels)
     decided = [b for b in work.batches if b.id in state.batches and state.batches[b.id].sha256 == b.sha256]
-    unlabelled = [batch for batch in decided if not state.batches[batch.id].labels]
+    unlabelled = [b for b in decided if not state.batches[b.id].labels and b.id not in state.quarantined]
     arrived = {batch.id for batch in work.batches} | set(state.batches)
     fresh: list[Labelled] = []
     waiting: list[Labelled] = []
@@ -103,20 +101,16 @@ def _check(workspace: Workspace, state: State, work: Work, pending: Sequence[Bat
             waiting.append(item)
             continue
         fresh.append(item)
-        if batch.id not in state.quarantined:
-            scores.add(part)
+        scores.add(part)
     again = _corrections(workspace, state, work, decided, labels, scores)
     delay = spec.data.label_delay
     if delay is None:
         delay = max([1, state.label_lag, *known_lags(fresh, [batch.id for batch in pending])])
-    before = max((batch for batch, record in state.batches.items() if record.labels), default="")
-    newest = max((item.batch for item in fresh if item.batch not in state.quarantined), default="")
     findings = LabelFindings(
         labelled=(*fresh, *again),
         losses=tuple(scores.losses),
         comparisons=tuple(scores.comparisons),
         checks=tuple(scores.checks),
-        newest=newest if newest > before else None,
         unlabelled=len(waiting),
         delay=delay,
         overdue=_overdue(workspace, state, waiting, delay),
@@ -213,14 +207,10 @@ def _changed(now: LabelledRows, before: LabelledRows | None) -> Check:
 
 
 def _overdue(workspace: Workspace, state: State, waiting: Sequence[Labelled], delay: int) -> Overdue | None:
-    """Batches decided on by earlier runs that wait for longer than labels may take; quarantined ones do not wait."""
+    """Batches decided on by earlier runs that wait for longer than labels may take."""
     data = workspace.spec.data
     limit = delay + data.overdue
-    late = [
-        item
-        for item in waiting
-        if item.batch in state.batches and item.batch not in state.quarantined and (item.lag or 0) > limit
-    ]
+    late = [item for item in waiting if item.batch in state.batches and (item.lag or 0) > limit]
     if not late:
         return None
     oldest = late[0]
@@ -231,7 +221,7 @@ def _overdue(workspace: Workspace, state: State, waiting: Sequence[Labelled], de
         f"labels are overdue for {names}: {oldest.lag} batches have arrived since {oldest.batch}, "
         f"{oldest.coverage:.0%} of its rows have a label ({data.min_coverage:.0%} needed), and labels take {delay} "
         f"({source}; data.overdue allows {data.overdue} more). {where}; if they take longer, say so with "
-        "data.label_delay; if they will never come, quarantine the batch"
+        f"data.label_delay; if they will never come: `ror quarantine {workspace.model} {oldest.batch} --reason '...'`"
     )
     return Overdue(tuple(item.batch for item in late), reason)
 
@@ -268,11 +258,12 @@ class Scores:
         if record and record.version is not None and record.version not in versions:
             versions.append(record.version)
         answers = self._ask(part, versions)
-        self.newest = part, answers[self.current.version]
+        if self.current.version in answers:
+            self.newest = part, answers[self.current.version]
         lost = self._measure(part, answers)
         now, before = self._state.current, self._state.predecessor
-        if now and before and before.version in lost:
-            gap = max(1, now.data_end - before.data_end)
+        if now and before and {now.version, before.version} <= set(lost):
+            gap = max(1, abs(now.data_end - before.data_end))
             item = Comparison(part.batch.id, now.version, before.version, 0, 0.0, 0.0, gap)
             self.comparisons.append(_compared(item, lost))
 
@@ -301,15 +292,16 @@ class Scores:
         return {version: answers for version, answers in found.items() if answers is not None}
 
     def _answers(self, version: int, part: LabelledRows) -> persistence.Predictions | None:
-        """Raises DataError when the champion does not accept the batch."""
+        """None for a version that does not load here, or could not predict the batch: versions may differ in the
+        columns that they need."""
         if (written := self._written(version, part)) is not None:
             return written
         try:
             loaded = self._loaded.get(version) or self._workspace.registry.load(self._workspace.model, version)
+            if problems := validate(loaded.contract, part.source, self._workspace.spec).problems:
+                raise DataError("; ".join(problems))
             return persistence.predict(loaded.pipeline, frame(loaded.contract, part.source, part.rows))
         except (DataError, NotFound, VerificationError) as error:
-            if self.current and version == self.current.version:
-                raise
             self._note(part.batch, f"v{version} was not measured on {part.batch.id}: {str(error).rstrip('.')}")
             return None
 

@@ -159,10 +159,11 @@ def test_labels_that_come_out_of_order_are_not_the_newest(play: Play) -> None:
     """Labels of an older batch, after those of a newer one, are counted and measured; no rule takes them for news."""
     play.deliver("001", "002")
     play.label("002")
-    assert play.run().newest == "002"
+    play.run()
+    assert play.evidence.newest == "002"
     play.label("001")
     found = play.run()
-    assert (names(found), found.newest, play.state.age) == (["001"], None, 2)
+    assert (names(found), play.evidence.newest, play.state.age) == (["001"], None, 2)
     assert play.state.usable == ("001", "002")
     assert play.losses("001").keys() == {1, 2}
 
@@ -253,7 +254,7 @@ def test_a_correction_supersedes_and_is_not_news(play: Play) -> None:
     play.label("001", 10, file="003-correction", flip=10)
     found = play.run()
     (item,) = found.labelled
-    assert (item.batch, item.corrected, found.newest, found.fresh) == ("001", True, None, [])
+    assert (item.batch, item.corrected, play.evidence.newest, found.fresh) == ("001", True, None, [])
     assert "10 corrected" in said(found, "labels:001") and "earlier labels" in said(found, "labels:001")
     assert (play.state.age, play.state.usable) == (before.age, before.usable)
     assert play.state.batches["001"].labels == item.labels != before.batches["001"].labels
@@ -422,7 +423,7 @@ def test_a_backlog_says_nothing_about_the_delay(play: Play) -> None:
 
 
 def test_a_quarantined_batch_is_not_waited_for(play: Play) -> None:
-    """A person ends the alarm for labels that will never come; should they come after all, they shape nothing."""
+    """A person ends the alarm for labels that will never come; should they come, they wait for the person's release."""
     play.model.write_spec("overdue = 0", late_labels=True)
     play.deliver("001", "002", "003")
     play.run()
@@ -430,7 +431,9 @@ def test_a_quarantined_batch_is_not_waited_for(play: Play) -> None:
     play.state = replace(play.state, quarantined=("001",))
     assert play.run().overdue is None
     play.label("001")
-    assert (names(play.run()), play.losses("001"), play.state.usable) == (["001"], {}, ())
+    assert (names(play.run()), play.losses("001"), play.state.usable) == ([], {}, ())
+    play.state = replace(play.state, quarantined=())
+    assert (names(play.run()), play.state.usable) == (["001"], ("001",))
 
 
 def test_a_first_look_at_a_backlog_is_no_alarm(play: Play) -> None:
@@ -449,3 +452,17 @@ def test_losses_of_the_day_agree_with_the_formula(play: Play) -> None:
     assert play.current is not None
     again = performance.row_losses(play.current.predict(rows.drop(columns="y")), rows["y"].to_numpy(), "binary")
     assert play.losses("001")[2] == pytest.approx(again.mean(), rel=1e-12)
+
+
+def test_a_version_that_needs_other_columns_is_not_judged(play: Play, champion: LoadedVersion) -> None:
+    """A version that could not predict a batch is left out of the comparison on it; the labels count all the same."""
+    assert play.predecessor is not None
+    first = champion.contract.features[0]
+    contract = replace(champion.contract, features=(replace(first, name="gone"), *champion.contract.features))
+    play.predecessor = replace(play.predecessor, contract=contract)
+    play.deliver("001")
+    play.run()
+    play.label("001")
+    found = play.run()
+    assert (names(found), found.blocked, play.losses("001").keys()) == (["001"], (), {2})
+    assert "v1 was not measured on 001: column 'gone' is missing" in said(found, "predictions:001")
