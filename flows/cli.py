@@ -163,8 +163,12 @@ def status(
                 f"{seen['loss']:.4g} on {seen['rows']:,} rows of {_span(seen['batches'])}",
             ]
         )
+        rows.append(["newest with labels", _labelled(seen["each"][-1])])
     rows.append(["pending batches", ", ".join(answer["pending_batches"]) or "none"])
     rows += _asks(answer)
+    for name in ("arriving", "unlabelled"):
+        if answer[name]:
+            rows.append([name, ", ".join(str(item) for item in answer[name])])
     terminal.show(terminal.table([answer["model"], ""], rows))
 
 
@@ -311,6 +315,12 @@ def _version(number: int | None) -> str:
 
 def _when(at: str | None) -> str:
     return at[:16].replace("T", " ") if at else "-"
+
+
+def _labelled(batch: dict[str, Any]) -> str:
+    """The loss of what users saw of one batch, with coverage and lag of its labels beside it."""
+    late = f", {batch['lag']} batches later" if batch["lag"] else ""
+    return f"{batch['batch']}: {batch['loss']:.4g} by v{batch['version']} ({batch['coverage']:.0%} of its rows{late})"
 
 
 def _span(window: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,15 +17,17 @@ from tasks.core import views
 from tasks.core.assess import Findings, collect, recheck
 from tasks.core.conclude import conclude
 from tasks.core.errors import LeaseHeld
+from tasks.core.files import arriving, is_unchanged
 from tasks.core.ledger import Lease
 from tasks.core.policy import decide
+from tasks.core.predictions import predictions_path
 from tasks.core.records import from_dict
 from tasks.core.state import Decided, Event, State
 from tasks.core.types import Action, Outcome, Request
 from tasks.core.work import Work, check_request, find_work, pending_names
 from tasks.core.workspace import Workspace
 from tasks.load import load_current
-from tasks.predict import predict_batch, predictions_path
+from tasks.predict import predict_batch
 from tasks.publish import publish
 from tasks.train import train
 
@@ -60,6 +63,7 @@ def retrain_or_reload(
     workspace = Workspace.open(root, model)
     request = Request(action, reason, actor or started_by(), batch)
     check_request(request)
+    wait_for_arrivals(workspace)
     state = workspace.ledger.head().state
     work = find_work(workspace, request, state)
     if state.decided is not None:
@@ -83,12 +87,32 @@ def retrain_or_reload(
     return final(name=decided.outcome, message=message)
 
 
+def wait_for_arrivals(workspace: Workspace) -> None:
+    """Wait until files that may still be written have settled, but no longer than one that is left alone takes."""
+    settle = workspace.spec.data.settle
+    seconds = 0.0 if settle == "marker" else float(settle)
+    deadline = time.monotonic() + seconds
+    known = workspace.ledger.head().state.batches
+    files = arriving(workspace.root, workspace.spec, known)
+    if files and seconds:
+        get_run_logger().info("Waiting up to %g s for files that may still be written: %s.", seconds, ", ".join(files))
+    while files and time.monotonic() < deadline:
+        time.sleep(min(0.2, seconds / 10))
+        files = arriving(workspace.root, workspace.spec, known)
+    if files:
+        get_run_logger().warning("Not counted, for they may still be written: %s.", ", ".join(files))
+
+
 def predict(workspace: Workspace, event: Event) -> None:
     """Predict what a decision covers and is not predicted yet, with the version that it left in service."""
     decided = from_dict(Decided, event.body)
     for batch in decided.window:
-        if decided.in_service and not predictions_path(workspace, batch).exists():
+        if not decided.in_service or predictions_path(workspace, batch).exists():
+            continue
+        if is_unchanged(workspace.root, batch):
             predict_batch(workspace, batch, decided.in_service, event.run)
+        else:
+            get_run_logger().error("%s cannot be predicted: it changed or is gone since it was decided on.", batch.id)
 
 
 def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> Event:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from logging import INFO, WARNING
 from pathlib import Path
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core import assess, drift
-from tasks.core.assess import DataFindings, LabelFindings
+from tasks.core import assess, drift, labels
+from tasks.core.assess import DataFindings
+from tasks.core.labels import LabelFindings
 from tasks.core.state import State
+from tasks.core.types import Verdict
 from tasks.core.work import Work
 from tasks.core.workspace import Workspace
 
@@ -20,6 +23,9 @@ def check_data(workspace: Workspace, state: State, work: Work) -> DataFindings:
     """Validate every pending batch; broken ones are set aside with all their reasons, the others proceed."""
     findings = assess.check_data(workspace, work, assess.load_versions(workspace, state), state.accepted)
     log = get_run_logger()
+    for check in findings.checks:
+        if check.name == "arrivals":
+            log.warning("%s.", check.summary)
     for batch, rows in zip(findings.valid, findings.rows, strict=True):
         log.info("%s: %s rows, as the pipeline needs them.", batch.id, f"{rows:,}")
     for item in findings.blocked:
@@ -29,11 +35,28 @@ def check_data(workspace: Workspace, state: State, work: Work) -> DataFindings:
 
 @task(cache_policy=NO_CACHE, task_run_name="check performance")
 def check_performance(workspace: Workspace, state: State, work: Work, data: DataFindings, pages: Path) -> LabelFindings:
-    """Score champion and predecessor on newly labelled rows; Evidently's page goes to the folder `pages`."""
-    findings = assess.check_performance(workspace, state, work, data, assess.load_versions(workspace, state))
+    """Score champion and predecessor on newly labelled rows, look again where labels changed, and name batches whose
+    labels are overdue; Evidently's page goes to the folder `pages`."""
+    versions = assess.load_versions(workspace, state)
+    findings = labels.check_performance(workspace, state, work, data.valid, versions.current, versions.predecessor)
     log = get_run_logger()
+    about = {item.batch: item for item in findings.labelled}
     for point in findings.losses:
-        log.info("v%d loses %.4g a row on %s, newly labelled.", point.version, point.mean, point.batch)
+        item = about[point.batch]
+        log.info(
+            "v%d loses %.4g a row on %s, %s (%.0f %% of its rows, labels %d batches later).",
+            point.version,
+            point.mean,
+            point.batch,
+            "labelled anew" if item.corrected else "newly labelled",
+            100 * item.coverage,
+            item.lag or 0,
+        )
+    for check in findings.checks:
+        if check.name.startswith(("labels:", "predictions:")):
+            log.log(WARNING if check.verdict is Verdict.WARN else INFO, "%s.", check.summary)
+    if findings.overdue:
+        log.error("%s.", findings.overdue.reason)
     _write_page(pages / "performance.html", findings.snapshot)
     return replace(findings, snapshot=None)
 

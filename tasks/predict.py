@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.predictions import write_predictions
+from tasks.core.predictions import predictions_path, write_predictions
 from tasks.core.types import Batch, Served
 from tasks.core.workspace import Workspace
-
-
-def predictions_path(workspace: Workspace, batch: Batch) -> Path:
-    """Where the predictions for a batch stand, once they are written."""
-    return workspace.data / "predictions" / f"{batch.id}.parquet"
 
 
 @task(cache_policy=NO_CACHE, task_run_name="predict {batch.id}")

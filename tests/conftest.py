@@ -51,7 +51,7 @@ class Model:
         labels = f'labels = "data/{self.name}/labels/*"' if late_labels else ""
         text = (
             f'task = "{task}"\ntarget = "y"\nkey = "id"\nowner = "tests"\npurpose = "tests"\n'
-            f'[data]\nbatches = "data/{self.name}/batches/*"\n{labels}\n{extra}\n'
+            f'[data]\nbatches = "data/{self.name}/batches/*"\nsettle = 0\n{labels}\n{extra}\n'
         )
         path = self.root / "deployments" / f"{self.name}.toml"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Measure what the rules will look at: the data of pending batches, performance on new labels, drift.
+"""Measure what the rules will look at: the data of pending batches and drift; labels have a module of their own.
 
 Measuring is not judging (that is `policy.decide`) and not acting (that is the flow).
 """
@@ -7,22 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pandas as pd
 
-from tasks.core import drift, performance, persistence
+from tasks.core import drift, persistence
 from tasks.core.batches import Labels, Source
 from tasks.core.columns import sample_rows
 from tasks.core.errors import DataError, NotFound, VerificationError
 from tasks.core.evidence import DriftEvidence, Evidence
-from tasks.core.gate import LabelledRows, dummy, labelled_rows
-from tasks.core.ledger import with_labels
-from tasks.core.records import from_dict
+from tasks.core.gate import LabelledRows, labelled_rows
+from tasks.core.labels import LabelFindings, calibration_of
+from tasks.core.ledger import with_comparisons, with_labels, with_losses
 from tasks.core.registry import LoadedVersion
-from tasks.core.spec import ModelSpec
 from tasks.core.state import State
-from tasks.core.types import Batch, Blocked, Check, Comparison, Labelled, LossPoint, Request, Verdict
+from tasks.core.types import Batch, Blocked, Check, Request, Verdict
 from tasks.core.validation import frame, validate
 from tasks.core.work import Work
 from tasks.core.workspace import Workspace
@@ -74,7 +72,7 @@ def check_data(workspace: Workspace, work: Work, versions: Versions, accepted: C
     With `on_change = "block"` so are those whose content changed, until they are among the `accepted`.
     """
     spec, current = workspace.spec, versions.current
-    valid, rows, blocked, checks, changes = [], [], [], [], []
+    valid, rows, blocked, checks, changes = [], [], [], _arrivals(work), []
     ready = versions.predecessor is not None
     for batch in work.pending:
         try:
@@ -100,96 +98,22 @@ def check_data(workspace: Workspace, work: Work, versions: Versions, accepted: C
         if versions.predecessor:
             ready &= not validate(versions.predecessor.contract, source, spec).problems
     for batch in work.altered:
-        problem = "was decided on with other bytes; restore the original or deliver the change under a new name"
+        problem = (
+            "it was decided on with other bytes than it has now, and predictions were made from those. "
+            "Restore the original, or deliver the change under a new name"
+        )
         blocked.append(Blocked(batch.id, batch.sha256, (problem,)))
     return DataFindings(tuple(valid), tuple(rows), tuple(blocked), tuple(changes), tuple(checks), ready)
 
 
-# --- performance ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LabelFindings:
-    """Batches whose labels arrived with this run, and how champion and predecessor did on them."""
-
-    labelled: tuple[Labelled, ...] = ()
-    losses: tuple[LossPoint, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
-    checks: tuple[Check, ...] = ()
-    dummy_loss: float | None = None
-    unlabelled: int = 0
-    """Decided batches that still wait for labels."""
-    blocked: tuple[Blocked, ...] = ()
-    """Labels that cannot be used, with the reason; data and predictions are not held up by them."""
-    snapshot: Any = None
-    """Evidently's, of the newest labelled batch."""
-
-
-def check_performance(
-    workspace: Workspace, state: State, work: Work, data: DataFindings, versions: Versions
-) -> LabelFindings:
-    """Score both versions on the same newly labelled rows, which neither was trained on."""
-    try:
-        return _check_performance(workspace, state, work, data, versions)
-    except DataError as error:
-        return LabelFindings(blocked=(Blocked("labels", "", (str(error),)),))
-
-
-def _check_performance(
-    workspace: Workspace, state: State, work: Work, data: DataFindings, versions: Versions
-) -> LabelFindings:
-    spec, labels = workspace.spec, Labels(workspace.root, workspace.spec)
-    open_batches = [b for b in _in_service(state, work) if not state.batches[b.id].labels] + list(data.valid)
-    open_batches = [batch for batch in open_batches if batch.id not in state.quarantined]
-    labelled: list[Labelled] = []
-    losses: list[LossPoint] = []
-    comparisons: list[Comparison] = []
-    newest: tuple[LabelledRows, persistence.Predictions] | None = None
-    for batch in sorted(open_batches, key=lambda batch: batch.id):
-        part = labelled_rows(workspace.root, batch, labels, spec.task)
-        coverage = len(part.rows) / part.total if part.total else 0.0
-        if coverage < spec.data.min_coverage:
-            continue
-        labelled.append(Labelled(batch.id, part.labels, len(part.rows), coverage))
-        if versions.current is None or not _accepts(versions.current, part, spec):
-            continue  # decided on under another version, before this one was put back by hand
-        answers = _predict(versions.current, part)
-        newest = (part, answers)
-        ours = performance.row_losses(answers, part.target, spec.task)
-        losses.append(performance.loss_point(batch.id, versions.current.version, ours))
-        predecessor = versions.predecessor
-        if predecessor and state.current and state.predecessor and _accepts(predecessor, part, spec):
-            theirs = performance.row_losses(_predict(predecessor, part), part.target, spec.task)
-            losses.append(performance.loss_point(batch.id, predecessor.version, theirs))
-            comparisons.append(performance.comparison(batch.id, state.current, state.predecessor, ours, theirs))
-    findings = LabelFindings(
-        tuple(labelled), tuple(losses), tuple(comparisons), unlabelled=len(open_batches) - len(labelled)
-    )
-    if newest is None or versions.current is None:
-        return findings
-    part, answers = newest
-    checks, snapshot = performance.performance_checks(
-        part.batch.id, answers, part.target, spec.task, len(part.rows) / part.total
-    )
-    reference, calibration = versions.current.reference, _calibration(versions.current)
-    checks += drift.check_drift(reference, pd.DataFrame({drift.TARGET: part.target}), calibration).checks
-    usual = dummy(reference[drift.TARGET].to_numpy(), spec.task, len(part.rows))
-    expected = float(performance.row_losses(usual, part.target, spec.task).mean())
-    return replace(findings, checks=checks, dummy_loss=expected, snapshot=snapshot)
-
-
-def _in_service(state: State, work: Work) -> list[Batch]:
-    """Decided batches that are on disk as they were."""
-    return [b for b in work.batches if b.id in state.batches and state.batches[b.id].sha256 == b.sha256]
-
-
-def _accepts(version: LoadedVersion, part: LabelledRows, spec: ModelSpec) -> bool:
-    """Two versions may differ in the columns that they need; one that cannot predict a batch is not judged on it."""
-    return not validate(version.contract, part.source, spec).problems
-
-
-def _predict(version: LoadedVersion, part: LabelledRows) -> persistence.Predictions:
-    return persistence.predict(version.pipeline, frame(version.contract, part.source, part.rows))
+def _arrivals(work: Work) -> list[Check]:
+    """What arrived in another way than it should: files that may still be written, batches that are out of order."""
+    found = [f"{path} may still be written and was not counted; the next run looks again" for path in work.arriving]
+    found += [
+        f"{batch} comes before batches that were decided on already: it is decided on now, and nothing is decided anew"
+        for batch in work.latecomers
+    ]
+    return [Check("arrivals", Verdict.WARN, text) for text in found]
 
 
 # --- drift ---------------------------------------------------------------------------------------------------
@@ -208,11 +132,7 @@ def check_drift(workspace: Workspace, data: DataFindings, versions: Versions) ->
     ]
     window = pd.concat(parts, ignore_index=True)
     window[drift.SCORE] = persistence.predict(current.pipeline, window).score
-    return drift.check_drift(current.reference, window, _calibration(current))
-
-
-def _calibration(version: LoadedVersion) -> dict[str, drift.ColumnCalibration]:
-    return {name: from_dict(drift.ColumnCalibration, column) for name, column in version.calibration.items()}
+    return drift.check_drift(current.reference, window, calibration_of(current))
 
 
 # --- evidence and what follows from the decision -------------------------------------------------------------
@@ -245,10 +165,10 @@ def collect(request: Request, state: State, found: Findings) -> Evidence:
         labelled_rows=sum(rows),
         new_batches=now.age,
         new_rows=sum(rows[len(rows) - now.age :]) if now.age > 0 else 0,
-        cooldown=max(0, state.cooldown - len(labels.labelled)),
-        losses=(*state.losses, *labels.losses),
-        comparisons=(*state.comparisons, *labels.comparisons),
-        newest=labels.labelled[-1].batch if labels.labelled else None,
+        cooldown=max(0, state.cooldown - len(labels.fresh)),
+        losses=with_losses(state.losses, labels.losses),
+        comparisons=with_comparisons(state.comparisons, labels.comparisons),
+        newest=_newest(state, labels),
         dummy_loss=labels.dummy_loss,
         suspect=state.suspect,
         changes=data.changes,
@@ -256,7 +176,9 @@ def collect(request: Request, state: State, found: Findings) -> Evidence:
         unlearnable=tuple(batch for batch in accepted if batch not in now.usable),
         waiting=attempt.version if attempt and attempt.version in [w.version for w in state.waiting] else None,
         drift=found.drift.evidence,
-        labels_late=not labels.labelled and labels.unlabelled > 2,
+        labels_late=not labels.fresh and labels.unlabelled > 2,
+        label_delay=labels.delay,
+        labels_overdue=labels.overdue.batches if labels.overdue else (),
     )
 
 
@@ -270,9 +192,16 @@ def recheck(workspace: Workspace, work: Work, found: State, now: State, measured
     return replace(measured, data=check_data(workspace, work, load_versions(workspace, now), now.accepted))
 
 
+def _newest(state: State, labels: LabelFindings) -> str | None:
+    """The newest labelled batch, if its labels count from this run on: labels may come out of order."""
+    before = max((batch for batch, record in state.batches.items() if record.labels), default="")
+    newest = max((item.batch for item in labels.fresh), default="")
+    return newest if newest > before else None
+
+
 def history(workspace: Workspace, work: Work, usable: Sequence[str]) -> list[LabelledRows]:
     """Labelled rows of the usable batches, to train on. Raises DataError when one is gone or changed its bytes."""
-    labels = Labels(workspace.root, workspace.spec)
+    labels = Labels(workspace.root, workspace.spec, work.labels)
     on_disk = {batch.id: batch for batch in work.batches}
     altered = {batch.id for batch in work.altered}
     missing = [batch for batch in usable if batch not in on_disk or batch in altered]
@@ -281,4 +210,5 @@ def history(workspace: Workspace, work: Work, usable: Sequence[str]) -> list[Lab
             f"Cannot train: {', '.join(missing)} is gone or was changed since it was decided on. "
             "Restore the original files."
         )
-    return [labelled_rows(workspace.root, on_disk[batch], labels, workspace.spec.task) for batch in usable]
+    parts = [labelled_rows(workspace.root, on_disk[batch], labels, workspace.spec.task) for batch in usable]
+    return [part for part in parts if len(part.rows)]  # all labels of a batch may have been withdrawn

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -131,13 +132,13 @@ class BatchLabels:
 class Labels:
     """Where the target of a batch comes from: its own column, or later files joined by key.
 
-    A later file (by name) supersedes an earlier one, key by key.
+    A later file (by name) supersedes an earlier one, key by key. `files` are the label files to look at; by default
+    those that are there now.
     """
 
-    def __init__(self, root: Path, spec: ModelSpec):
+    def __init__(self, root: Path, spec: ModelSpec, files: Sequence[Path] | None = None):
         self._root, self._spec = root, spec
-        self.files = label_files(root, spec)
-        self._table: pa.Table | None = None
+        self.files = label_files(root, spec) if files is None else list(files)
 
     def of(self, batch: Batch) -> BatchLabels:
         """Labels of one batch. Raises DataError when the columns that carry them are not there."""
@@ -147,24 +148,38 @@ class Labels:
             column = source.read([self._spec.target]).column(0)
             values = _joined(_parsed(column) if source.is_text else column)
         else:
-            assert self._spec.key is not None
-            _require(source, [self._spec.key])
-            keys = _joined(source.read([self._spec.key]).column(0))
-            values = self._look_up(keys)
+            values = self._look_up(self._keys(source))
         if pa.types.is_floating(values.type):
             values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
         known = len(values) - values.null_count
         return BatchLabels(values, known, _digest(values))
 
+    def touch(self, batch: Batch) -> bool:
+        """Whether these files say anything about a row of the batch. Raises DataError as `of` does."""
+        where = self._where(self._keys(Source(self._root, batch.path)))
+        return where.null_count < len(where)
+
+    def _keys(self, source: Source) -> pa.Array:
+        assert self._spec.key is not None
+        _require(source, [self._spec.key])
+        return _joined(source.read([self._spec.key]).column(0))
+
     def _look_up(self, keys: pa.Array) -> pa.Array:
-        if self._table is None:
-            self._table = self._read()
-        if len(self._table) == 0:
+        where = self._where(keys)
+        if len(self._known) == 0:
             return pa.nulls(len(keys), pa.float64())
-        known = self._table.column(0)
+        return _joined(self._known.column(1)).take(where)
+
+    def _where(self, keys: pa.Array) -> pa.Array:
+        """Which row of the label files each key finds, null for none."""
+        known = self._known.column(0)
         if known.type != keys.type:
             known, keys = known.cast(pa.string()), keys.cast(pa.string())
-        return _joined(self._table.column(1)).take(pc.index_in(keys, value_set=known, skip_nulls=True))
+        return pc.index_in(keys, value_set=known, skip_nulls=True)
+
+    @cached_property
+    def _known(self) -> pa.Table:
+        return self._read()
 
     def _read(self) -> pa.Table:
         """Key and target of every label file, newest file and last row first: the first match wins."""

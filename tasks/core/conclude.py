@@ -33,6 +33,9 @@ def conclude(
     overtaken = now.by_hand != found.by_hand
     in_service, outcome = _effect(now, decision, attempt, overtaken)
     data, labels = measured.data, measured.labels
+    if labels.overdue and decision.action in (Action.RELOAD, Action.HOLD):
+        outcome = Outcome.LABELS_OVERDUE
+        decision = replace(decision, reasons=(*decision.reasons, labels.overdue.reason))
     known = {*now.batches, *(batch.id for batch in data.valid)}
     labelled = tuple(item for item in labels.labelled if item.batch in known)
     if attempt and overtaken:  # what was put in quarantine meanwhile counts no more
@@ -60,6 +63,7 @@ def conclude(
         spec=spec.digest,
         policy_version=POLICY_VERSION,
         evidence=evidence,
+        label_files=labels.files,
     )
 
 

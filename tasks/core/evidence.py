@@ -63,6 +63,10 @@ class Evidence:
     drift: DriftEvidence = field(default_factory=DriftEvidence)
     labels_late: bool = False
     """No labels arrived for the batches decided since the last labels."""
+    label_delay: int | None = None
+    """Batches that labels may take: as declared, else the most that they are known to have taken."""
+    labels_overdue: tuple[str, ...] = ()
+    """Decided batches whose labels should have come by now, oldest first. No rule asks; the run's end does."""
 
     def losses_of(self, version: int | None) -> list[LossPoint]:
         return [point for point in self.losses if point.version == version]

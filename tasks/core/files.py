@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Container, Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,9 +27,32 @@ def find(root: Path, pattern: str) -> list[Path]:
     )
 
 
-def find_batches(root: Path, spec: ModelSpec) -> list[Batch]:
-    """Every batch on disk, in time order. Raises SpecError when two would have one name."""
+def is_settled(path: Path, settle: float | str) -> bool:
+    """Whether a file or folder is complete, as `data.settle` says how to tell.
+
+    By its marker: `_SUCCESS` in a folder, `<name>.done` beside a file. Or by its age: neither it nor anything in it
+    was changed within so many seconds of now, before or after, so that a clock may be a little off.
+    """
+    if settle == "marker":
+        return (path / "_SUCCESS" if path.is_dir() else path.with_name(f"{path.name}.done")).exists()
+    if settle == 0:
+        return True
+    try:
+        changed = max(part.stat().st_mtime for part in (path, *(path.iterdir() if path.is_dir() else ())))
+    except FileNotFoundError:  # renamed or removed since it was listed
+        return False
+    return abs(time.time() - changed) >= float(settle)
+
+
+def batch_files(root: Path, spec: ModelSpec, known: Container[str] = ()) -> list[Path]:
+    """Batches that count, in time order: those that have settled, and those `known` by name, as decided on earlier."""
     paths = find(root, spec.data.batches)
+    return [path for path in paths if path.stem in known or is_settled(path, spec.data.settle)]
+
+
+def find_batches(root: Path, spec: ModelSpec, known: Container[str] = ()) -> list[Batch]:
+    """The batches that count, fingerprinted. Raises SpecError when two would have one name."""
+    paths = batch_files(root, spec, known)
     twice = sorted({path.stem for path in paths if sum(path.stem == other.stem for other in paths) > 1})
     if twice:
         raise SpecError(spec.data.batches, [f"two files are both batch {name!r}: remove one" for name in twice])
@@ -35,13 +60,21 @@ def find_batches(root: Path, spec: ModelSpec) -> list[Batch]:
 
 
 def label_files(root: Path, spec: ModelSpec) -> list[Path]:
-    """Files that labels arrive in, oldest first by name; none when they come with the batch."""
-    return find(root, spec.data.labels) if spec.data.labels else []
+    """Settled files that labels arrive in, oldest first by name; none when they come with the batch."""
+    paths = find(root, spec.data.labels) if spec.data.labels else []
+    return [path for path in paths if is_settled(path, spec.data.settle)]
 
 
-def label_digest(root: Path, spec: ModelSpec) -> str:
+def arriving(root: Path, spec: ModelSpec, known: Container[str] = ()) -> list[str]:
+    """Batches and label files that do not count yet, because they may still be written; relative to the root."""
+    batches, labels = find(root, spec.data.batches), find(root, spec.data.labels) if spec.data.labels else []
+    waiting = [path for path in batches if path.stem not in known] + labels
+    return [path.relative_to(root).as_posix() for path in waiting if not is_settled(path, spec.data.settle)]
+
+
+def label_digest(files: Iterable[Path]) -> str:
     """Changes whenever a label file arrives or changes."""
-    lines = "".join(f"{path.name}\0{fingerprint(path)}\n" for path in label_files(root, spec))
+    lines = "".join(f"{path.name}\0{fingerprint(path)}\n" for path in files)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
@@ -52,6 +85,12 @@ def fingerprint(path: Path) -> str:
         return hashlib.sha256(lines.encode()).hexdigest()
     stat = path.stat()
     return _file_digest(path, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+def is_unchanged(root: Path, batch: Batch) -> bool:
+    """Whether a batch is still there, with the bytes that it had."""
+    path = root / batch.path
+    return path.exists() and fingerprint(path) == batch.sha256
 
 
 @lru_cache(maxsize=4096)

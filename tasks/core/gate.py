@@ -41,6 +41,11 @@ class LabelledRows:
     """Digest of the joined labels."""
     total: int
 
+    @property
+    def coverage(self) -> float:
+        """Labelled rows as a share of the batch's rows, 0 to 1."""
+        return len(self.rows) / self.total if self.total else 0.0
+
     def part(self, keep: np.ndarray) -> LabelledRows:
         """The rows whose number is in `keep`."""
         inside = np.isin(self.rows, keep)

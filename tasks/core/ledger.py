@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -22,7 +22,7 @@ from tasks.core.errors import AlreadyExists, CorruptObject, LeaseHeld, LedgerCon
 from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
 from tasks.core.state import Decided, Event, LastDecision, LeaseRecord, State
 from tasks.core.store import Store
-from tasks.core.types import Action, Attempt, BatchRecord, Decision, Labelled, Served
+from tasks.core.types import Action, Attempt, BatchRecord, Comparison, Decision, Labelled, LossPoint, Served
 
 FORMAT_VERSION = 1
 LEASE_TTL = timedelta(minutes=10)
@@ -207,7 +207,8 @@ def with_labels(state: State, labelled: Sequence[Labelled], decision: Decision |
     batches = dict(state.batches)
     for item in labelled:
         known = batches.get(item.batch, BatchRecord("", item.rows))  # in this run's window: recorded when it commits
-        batches[item.batch] = replace(known, labels=item.labels, labelled_rows=item.rows)
+        lag = known.lag if item.corrected else item.lag
+        batches[item.batch] = replace(known, labels=item.labels, labelled_rows=item.rows, lag=lag)
     state = replace(state, batches=batches)
     if decision is None:
         return state
@@ -217,10 +218,27 @@ def with_labels(state: State, labelled: Sequence[Labelled], decision: Decision |
     return replace(state, suspect=suspect or kept, quarantined=(*state.quarantined, *judged))
 
 
+def with_losses(points: Sequence[LossPoint], new: Iterable[LossPoint]) -> tuple[LossPoint, ...]:
+    """Losses in the order they were first measured; a new one for the same batch and version supersedes."""
+    known = {(point.batch, point.version): point for point in points}
+    return tuple((known | {(point.batch, point.version): point for point in new}).values())
+
+
+def with_comparisons(items: Sequence[Comparison], new: Iterable[Comparison]) -> tuple[Comparison, ...]:
+    """Comparisons in the order they were first made; a new one of the same versions on a batch supersedes."""
+    known = {(item.batch, item.version, item.predecessor): item for item in items}
+    return tuple((known | {(item.batch, item.version, item.predecessor): item for item in new}).values())
+
+
 def after_decision(state: State, decided: Decided, mark: LastDecision, at: str) -> State:
     """The state after one decision, `at` being when it was taken; a backtest folds with it too."""
     decision = decided.decision
-    window = {b.id: BatchRecord(b.sha256, rows) for b, rows in zip(decided.window, decided.window_rows, strict=True)}
+    version = decided.in_service.version if decided.in_service else None
+    window = {
+        batch.id: BatchRecord(batch.sha256, rows, version=version)
+        for batch, rows in zip(decided.window, decided.window_rows, strict=True)
+    }
+    fresh = [item for item in decided.labelled if not item.corrected]
     recorded = replace(state, batches={**state.batches, **window})
     blocked = {b: sha256 for b, sha256 in state.blocked.items() if b not in recorded.batches}
     blocked.update({b.batch: b.sha256 for b in decided.blocked if b.sha256})
@@ -230,12 +248,14 @@ def after_decision(state: State, decided: Decided, mark: LastDecision, at: str) 
         with_labels(recorded, decided.labelled, decision),
         blocked=blocked,
         changed=tuple(changed),
-        losses=(*state.losses, *decided.losses)[-KEEP_LOSSES:],
-        comparisons=(*state.comparisons, *decided.comparisons)[-KEEP_COMPARISONS:],
-        cooldown=max(0, state.cooldown - len(decided.labelled)),
+        losses=with_losses(state.losses, decided.losses)[-KEEP_LOSSES:],
+        comparisons=with_comparisons(state.comparisons, decided.comparisons)[-KEEP_COMPARISONS:],
+        cooldown=max(0, state.cooldown - len(fresh)),
         attempt=decided.attempt or state.attempt,
         decided=mark,
         lease=None,
+        label_files=decided.label_files or state.label_files,
+        label_lag=max([state.label_lag, *known_lags(fresh, window)]),
     )
     if decided.in_service != state.current:
         after = replace(after, since=at, promoted=None)
@@ -256,6 +276,16 @@ def after_decision(state: State, decided: Decided, mark: LastDecision, at: str) 
         assert attempt.version is not None and attempt.manifest is not None
         after = replace(after, waiting=(*state.waiting, Served(attempt.version, attempt.manifest, attempt.labelled)))
     return _uncounted(after)
+
+
+def known_lags(fresh: Sequence[Labelled], window: Collection[str]) -> list[int]:
+    """How many batches labels took at least.
+
+    Batches of one window piled up between two runs: all but one of them may have come after the labels and are taken
+    off. Labels that were there when their batch was decided on say nothing.
+    """
+    piled_up = max(0, len(window) - 1)
+    return [item.lag - piled_up for item in fresh if item.lag is not None and item.batch not in window]
 
 
 # --- the lease -----------------------------------------------------------------------------------------------

@@ -223,15 +223,16 @@ def evidently_metrics(predictions: Predictions, target: np.ndarray, task: str) -
 
 
 def performance_checks(
-    batch: str, predictions: Predictions, target: np.ndarray, task: str, coverage: float
+    batch: str, predictions: Predictions, target: np.ndarray, task: str, coverage: float, lag: int | None = None
 ) -> tuple[tuple[Check, ...], Any]:
-    """Performance on newly labelled rows, with the coverage beside it; never a crash of the run."""
+    """Performance on newly labelled rows, with coverage and lag of the labels beside it; never a crash of the run."""
+    late = f", {lag} {'batch' if lag == 1 else 'batches'} later" if lag else ""
     loss = float(row_losses(predictions, target, task).mean())
     checks = [
         Check(
             name="performance:loss",
             verdict=Verdict.PASS,
-            summary=f"loss {loss:.4g} on {len(target):,} labelled rows of {batch} ({coverage:.0%} of its rows)",
+            summary=f"loss {loss:.4g} on {len(target):,} labelled rows of {batch} ({coverage:.0%} of its rows{late})",
             value=loss,
         )
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import uuid
 from pathlib import Path
@@ -17,9 +18,16 @@ from tasks.core.files import fingerprint
 from tasks.core.persistence import Predictions, predict
 from tasks.core.registry import LoadedVersion
 from tasks.core.spec import ModelSpec
+from tasks.core.types import Batch
 from tasks.core.validation import frames, validate
+from tasks.core.workspace import Workspace
 
-OURS = ("prediction", "probability", "version", "run")
+OURS = ("prediction", "probability", "probabilities", "version", "run")
+
+
+def predictions_path(workspace: Workspace, batch: Batch) -> Path:
+    """Where the predictions for a batch stand, once they are written."""
+    return workspace.data / "predictions" / f"{batch.id}.parquet"
 
 
 def write_predictions(root: Path, data: str, output: Path, version: LoadedVersion, spec: ModelSpec, run: str) -> Path:
@@ -64,7 +72,9 @@ def _write(source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, 
         for part, keys in frames(version.contract, source, beside):
             rows = len(part)
             identity = keys[0] if keys else pa.array(np.arange(start, start + rows))
-            columns = {_key_name(spec.key): identity, **_columns(predict(version.pipeline, part))}
+            answers = predict(version.pipeline, part)
+            classes = list(answers.classes)
+            columns = {_key_name(spec.key): identity, **_columns(answers)}
             table = pa.table(
                 {
                     **columns,
@@ -73,8 +83,13 @@ def _write(source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, 
                 }
             )
             if writer is None:
-                schema = table.schema.with_metadata({"ror": sha256, "version": str(version.version)})
-                writer = pq.ParquetWriter(path, schema)
+                about = {
+                    "ror": sha256,
+                    "version": str(version.version),
+                    "classes": json.dumps(classes),
+                    "probabilities": json.dumps(answers.probabilities is not None),
+                }
+                writer = pq.ParquetWriter(path, table.schema.with_metadata(about), write_page_checksum=True)
             writer.write_table(table.cast(writer.schema))
             start += rows
     finally:
@@ -88,12 +103,63 @@ def _key_name(key: str | None) -> str:
 
 
 def _columns(answers: Predictions) -> dict[str, pa.Array]:
-    """`probability` is P(second class) of two classes, else that of the predicted class."""
+    """`probability` is P(second class) of two classes; of more it is that of the predicted class, and `probabilities`
+    has all of them, in the order of the classes that the file's metadata name."""
     columns = {"prediction": pa.array(answers.values)}
-    if answers.probabilities is not None:
+    if (each := answers.probabilities) is not None:
         two = len(answers.classes) == 2
-        columns["probability"] = pa.array(answers.probabilities[:, 1] if two else answers.probabilities.max(axis=1))
+        columns["probability"] = pa.array(each[:, 1] if two else each.max(axis=1))
+        if len(answers.classes) > 2:
+            flat = pa.array(np.ascontiguousarray(each, dtype=float).ravel())
+            columns["probabilities"] = pa.FixedSizeListArray.from_arrays(flat, each.shape[1])
     return columns
+
+
+# --- reading -------------------------------------------------------------------------------------------------
+
+
+def written_version(path: Path) -> int | None:
+    """The version that a file of predictions was written by; None when there is no such file."""
+    try:
+        return int((pq.read_schema(path).metadata or {})[b"version"])
+    except (pa.ArrowException, OSError, KeyError, ValueError):
+        return None
+
+
+def read_predictions(path: Path, sha256: str, total: int, rows: np.ndarray) -> Predictions:
+    """The answers that were written for these row numbers of a batch, whose digest is `sha256` and that has `total`.
+
+    Raises DataError saying why the file cannot be used: it was made from other data, is damaged, or was written by a
+    release that did not name the classes.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            about, names = file.schema_arrow.metadata or {}, file.schema_arrow.names
+            table = file.read([name for name in ("prediction", "probability", "probabilities") if name in names])
+        if about.get(b"ror", b"").decode() != sha256 or len(table) != total:
+            raise DataError(f"{path.name} was made from other data")
+        if b"classes" not in about:
+            raise DataError(f"{path.name} was written by an older release, which did not name the classes")
+        classes = tuple(json.loads(about[b"classes"]))
+        columns = {name: table.column(name).combine_chunks().take(pa.array(rows)) for name in table.column_names}
+        values = columns["prediction"].to_numpy(zero_copy_only=False)
+        if ("probability" in columns) != json.loads(about[b"probabilities"]) or (
+            classes and not set(np.unique(values).tolist()) <= {*classes}
+        ):
+            raise ValueError("its columns are not what its metadata say")
+        return Predictions(values, _probabilities(columns, len(classes)), classes)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise DataError(f"{path.name} is damaged ({str(error).splitlines()[0].rstrip('.')})") from None
+
+
+def _probabilities(columns: dict[str, pa.Array], classes: int) -> np.ndarray | None:
+    """Shape (rows, classes); None where the pipeline gave none."""
+    if "probability" not in columns:
+        return None
+    if "probabilities" in columns:
+        return columns["probabilities"].flatten().to_numpy().reshape(-1, classes)
+    one = columns["probability"].to_numpy()
+    return np.column_stack([1 - one, one] if classes == 2 else [one])
 
 
 def _made_from(path: Path) -> str | None:

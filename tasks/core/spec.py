@@ -35,6 +35,13 @@ class DataSpec(Section):
     batches: Glob = Field(description="Glob of batch files or folders, Parquet or CSV; names sort in time order.")
     labels: Glob | None = Field(None, description="Glob of label files, joined by key; none: labels are in the batch.")
     min_coverage: float = Field(0.8, gt=0, le=1, description="Share of rows with a label at which a batch counts.")
+    label_delay: int | None = Field(
+        None, ge=0, description="Later batches that arrive before the labels of one are complete; none: as seen so far."
+    )
+    overdue: int = Field(4, ge=0, description="Batches beyond that delay after which missing labels are an alarm.")
+    settle: Annotated[float, Field(ge=0, le=3600)] | Literal["marker"] = Field(
+        5.0, description="Seconds a file must have been left alone to count, or 'marker': _SUCCESS, <name>.done."
+    )
     private: tuple[str, ...] = Field((), description="Columns whose values never appear in messages.")
 
 

@@ -76,6 +76,10 @@ class State:
     by_hand: int = 0
     """Sequence number of the newest event that a person made (a promotion, an acceptance, a quarantine)."""
     lease: LeaseRecord | None = None
+    label_files: str | None = None
+    """Digest of the label files as of the last decision that could use them."""
+    label_lag: int = 0
+    """The most batches that labels are known to have taken: the largest lag, less what had piled up between runs."""
 
     @property
     def current(self) -> Served | None:
@@ -125,6 +129,8 @@ class Decided:
     policy_version: int
     evidence: Evidence | None = None
     """All that the rules looked at, so that another policy can be asked about it later."""
+    label_files: str | None = None
+    """Digest of the label files that were looked at; None when they could not be used."""
 
 
 @dataclass(frozen=True, slots=True)

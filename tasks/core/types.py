@@ -51,7 +51,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One settled data file or folder, as found on disk."""
+    """One data file or folder, as found on disk once it has settled."""
 
     id: str
     """File name without its ending: `2013-02`. Batches are in time order when sorted by it."""
@@ -70,11 +70,20 @@ class BatchRecord:
     labels: str | None = None
     """Digest of the labels joined to it, once enough of them are there."""
     labelled_rows: int = 0
+    lag: int | None = None
+    """Batches that had arrived after it when its labels counted."""
+    version: int | None = None
+    """The version that its decision left in service, which predicted it; None before the first."""
+
+    @property
+    def coverage(self) -> float:
+        """Labelled rows as a share of its rows, 0 to 1."""
+        return self.labelled_rows / self.rows if self.rows else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A batch whose labels arrived with this run."""
+    """A batch whose labels count from this run on, or whose labels changed after they counted."""
 
     batch: str
     labels: str
@@ -83,6 +92,10 @@ class Labelled:
     """Rows that have a label."""
     coverage: float
     """Those rows as a share of the batch's rows, 0 to 1."""
+    lag: int | None = None
+    """Batches that had arrived after it when its labels counted."""
+    corrected: bool = False
+    """It counted already: labels were corrected since, or more of them came. It is not new for any rule."""
 
 
 @dataclass(frozen=True, slots=True)

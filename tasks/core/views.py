@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+from tasks.core.files import arriving
 from tasks.core.ledger import Ledger
 from tasks.core.records import from_dict, to_dict
 from tasks.core.registry import Manifest
 from tasks.core.state import Decided, Event, State
-from tasks.core.types import Metric, Outcome, Verdict
+from tasks.core.types import LossPoint, Metric, Outcome, Verdict
 from tasks.core.work import pending_names
 from tasks.core.workspace import Workspace
 
@@ -49,12 +50,14 @@ def status(workspace: Workspace) -> dict[str, Any]:
         "outcome": decided.outcome.value if decided else None,
         "made_because": [],
         "prequential": None,
-        "blocked": sorted(set(state.blocked) & set(pending)),
+        "blocked": sorted(set(state.blocked) & {*pending, *state.batches}),
         "changed": sorted(set(state.changed) & set(pending)),
         "suspect": state.suspect,
         "quarantined": list(state.quarantined),
         "accepted": list(state.accepted),
         "barred": list(state.barred),
+        "arriving": arriving(workspace.root, workspace.spec, state.batches),
+        "unlabelled": sorted(b for b, r in state.batches.items() if not r.labels and b not in state.quarantined),
     }
     if state.current is None:
         return answer
@@ -66,11 +69,7 @@ def status(workspace: Workspace) -> dict[str, Any]:
         "batches": [file.batch for file in manifest.training],
         "sha256": training_digest(manifest),
     }
-    points = [point for point in state.losses if point.version == state.current.version]
-    if points:
-        rows = sum(point.rows for point in points)
-        loss = sum(point.mean * point.rows for point in points) / rows
-        answer["prequential"] = {"loss": loss, "rows": rows, "batches": [point.batch for point in points]}
+    answer["prequential"] = _in_service(state)
     return answer
 
 
@@ -80,6 +79,35 @@ def _promotion(ledger: Ledger, state: State) -> dict[str, Any] | None:
         return None
     event = ledger.event(state.promoted)
     return {"seq": event.seq, "actor": event.actor, "reason": event.reason, "was": event.body.get("was")}
+
+
+def _in_service(state: State) -> dict[str, Any] | None:
+    """What users saw: the loss on each recent batch of the version that served it, with lag and coverage of its labels.
+
+    A batch is left out when that version had been trained on its labels, or when it was served by none.
+    """
+    points = sorted((p for p in state.losses if _served(state, p)), key=lambda point: point.batch)
+    if not points:
+        return None
+    rows = sum(point.rows for point in points)
+    each = [
+        {
+            "batch": point.batch,
+            "version": point.version,
+            "loss": point.mean,
+            "rows": point.rows,
+            "coverage": state.batches[point.batch].coverage,
+            "lag": state.batches[point.batch].lag,
+        }
+        for point in points
+    ]
+    loss = sum(point.mean * point.rows for point in points) / rows
+    return {"loss": loss, "rows": rows, "batches": [point.batch for point in points], "each": each}
+
+
+def _served(state: State, point: LossPoint) -> bool:
+    record = state.batches.get(point.batch)
+    return record is not None and record.version == point.version
 
 
 def training_digest(manifest: Manifest) -> str:
@@ -187,6 +215,8 @@ def _cause(decided: Decided) -> str:
         return facts[0]
     if decided.attempt and decided.attempt.outcome in ("refused", "failed"):
         return facts[-1]
+    if decided.outcome is Outcome.LABELS_OVERDUE:
+        return f"{decided.decision.reasons[-1]}."
     return f"{decided.decision.reasons[0]}."
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from tasks.core.errors import SpecError
-from tasks.core.files import find, find_batches, label_digest
+from tasks.core.files import arriving, batch_files, find_batches, label_digest, label_files
 from tasks.core.policy import POLICY_VERSION
 from tasks.core.records import digest
 from tasks.core.state import State
@@ -20,13 +21,21 @@ class Work:
 
     key: str
     batches: tuple[Batch, ...]
-    """Every batch on disk, in time order."""
+    """Every batch on disk that counts, in time order."""
     pending: tuple[Batch, ...]
     """Not decided on yet, or delivered again after it was set aside."""
     altered: tuple[Batch, ...]
     """Decided on earlier, with other bytes than now."""
     decided: int | None
     """Sequence number of the event that answered this very question already."""
+    labels: tuple[Path, ...] = ()
+    """Label files that count, oldest first by name."""
+    label_digest: str = ""
+    """Of those files: the same digest, the same labels."""
+    arriving: tuple[str, ...] = ()
+    """Files that may still be written and do not count yet, relative to the root."""
+    latecomers: tuple[str, ...] = ()
+    """Pending batches that come before one that was decided on already."""
 
 
 def check_request(request: Request) -> None:
@@ -37,14 +46,17 @@ def check_request(request: Request) -> None:
 
 def find_work(workspace: Workspace, request: Request, state: State) -> Work:
     """Raises SpecError when the requested batch does not exist."""
-    batches = find_batches(workspace.root, workspace.spec)
+    unsettled = arriving(workspace.root, workspace.spec, state.batches)
+    batches = find_batches(workspace.root, workspace.spec, state.batches)
+    labels = label_files(workspace.root, workspace.spec)
+    labels_now = label_digest(labels)
     if request.batch is not None and request.batch not in {batch.id for batch in batches}:
         known = ", ".join(batch.id for batch in batches[-5:]) or "none"
         raise SpecError(workspace.spec.data.batches, [f"there is no batch {request.batch!r}. The newest here: {known}"])
     chosen = [batch for batch in batches if request.batch in (None, batch.id)]
     question = [
         [batch.sha256 for batch in batches],
-        label_digest(workspace.root, workspace.spec),
+        labels_now,
         workspace.spec.digest,
         POLICY_VERSION,
         [
@@ -55,16 +67,22 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
         state.by_hand,
     ]
     key = digest(json.dumps(question).encode())
+    pending = tuple(b for b in chosen if b.id not in state.batches and state.blocked.get(b.id) != b.sha256)
+    newest = max(state.batches, default="")
     return Work(
         key=key,
         batches=tuple(batches),
-        pending=tuple(b for b in chosen if b.id not in state.batches and state.blocked.get(b.id) != b.sha256),
+        pending=pending,
         altered=tuple(b for b in chosen if b.id in state.batches and state.batches[b.id].sha256 != b.sha256),
         decided=state.decided.seq if state.decided and state.decided.key == key else None,
+        labels=tuple(labels),
+        label_digest=labels_now,
+        arriving=tuple(unsettled),
+        latecomers=tuple(batch.id for batch in pending if batch.id < newest),
     )
 
 
 def pending_names(workspace: Workspace, state: State) -> list[str]:
     """Names of the batches that no run has decided on, without reading a file: for `ror status`."""
-    paths = find(workspace.root, workspace.spec.data.batches)
+    paths = batch_files(workspace.root, workspace.spec, state.batches)
     return [path.stem for path in paths if path.stem not in state.batches]

@@ -33,7 +33,8 @@ def make_spec(**changes: Any) -> ModelSpec:
         "data": {"batches": "*.parquet"},
         "pipeline": {"parameters": {"max_iter": 10}},
     }
-    return parse_spec({**values, **changes}, "tests")
+    merged = {**values, **changes}
+    return parse_spec({**merged, "data": {"settle": 0, **merged["data"]}}, "tests")  # files of tests appear whole
 
 
 def put(root: Path, frame: pd.DataFrame, name: str = "batch.parquet", **options: Any) -> Source:

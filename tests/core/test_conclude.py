@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.core.assess import DataFindings, Findings, LabelFindings
+from tasks.core.assess import DataFindings, Findings
 from tasks.core.conclude import conclude
 from tasks.core.evidence import Evidence
+from tasks.core.labels import LabelFindings, Overdue
 from tasks.core.state import Decided, State
 from tasks.core.types import (
     Action,
@@ -108,3 +109,27 @@ def test_a_quarantine_meanwhile_moves_the_data_end() -> None:
     attempt = concluded(Action.RETRAIN, NEW, now=now).attempt
     assert attempt is not None and attempt.labelled == 2
     assert concluded(Action.RETRAIN, NEW, now=replace(now, by_hand=0)).attempt == NEW
+
+
+@pytest.mark.parametrize(
+    ("action", "attempt", "broken", "outcome"),
+    [
+        (Action.RELOAD, None, False, Outcome.LABELS_OVERDUE),
+        (Action.HOLD, None, False, Outcome.LABELS_OVERDUE),
+        (Action.RELOAD, None, True, Outcome.BLOCKED),
+        (Action.RETRAIN, NEW, False, Outcome.RETRAINED),
+    ],
+)
+def test_overdue_labels_end_a_run_that_changes_nothing(
+    action: Action, attempt: Attempt | None, broken: bool, outcome: Outcome
+) -> None:
+    """A reload or a hold with overdue labels is an alarm that says why; broken data and a retrain come first."""
+    found = Findings(
+        DataFindings(blocked=(Blocked("009", "f" * 64, ("no rows",)),) if broken else ()),
+        LabelFindings(overdue=Overdue(("001",), "labels are overdue for 001")),
+    )
+    decision = Decision(action, "a rule", ("a reason",), ())
+    decided = conclude(TWO, TWO, make_spec(), found, Evidence(), decision, attempt)
+    assert (decided.outcome, decided.outcome.failed) == (outcome, outcome is not Outcome.RETRAINED)
+    told = "labels are overdue for 001" in decided.decision.reasons
+    assert told == (action is not Action.RETRAIN)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from tasks.core.errors import SpecError
-from tasks.core.files import find_batches, fingerprint, label_digest, label_files
+from tasks.core.files import arriving, find_batches, fingerprint, label_digest, label_files
+from tasks.core.spec import ModelSpec
 from tests.core.conftest import make_spec
 
 LATE = make_spec(data={"batches": "batches/*", "labels": "labels/*"})
@@ -73,15 +75,72 @@ def test_a_change_behind_an_old_date_is_noticed(tmp_path: Path) -> None:
 
 def test_the_label_digest_follows_every_change(tmp_path: Path) -> None:
     """A label file that arrives or changes makes a new question; reading again does not."""
-    digests = [label_digest(tmp_path, LATE)]
+    digests = [label_digest(label_files(tmp_path, LATE))]
     for name, text in (("1.csv", "one"), ("2.csv", "one"), ("1.csv", "two")):
         write(tmp_path / "labels" / name, text)
-        digests.append(label_digest(tmp_path, LATE))
+        digests.append(label_digest(label_files(tmp_path, LATE)))
     assert len(set(digests)) == 4
-    assert label_digest(tmp_path, LATE) == digests[-1]
+    assert label_digest(label_files(tmp_path, LATE)) == digests[-1]
     assert [path.name for path in label_files(tmp_path, LATE)] == ["1.csv", "2.csv"]
 
 
 def test_labels_in_the_batch_have_no_files(tmp_path: Path) -> None:
     """Where labels come with the batch, there are no label files to look for."""
     assert label_files(tmp_path, make_spec()) == []
+
+
+# --- settled files -------------------------------------------------------------------------------------------
+
+
+def settle(how: float | str) -> ModelSpec:
+    return make_spec(data={"batches": "batches/*", "labels": "labels/*", "settle": how})
+
+
+def seen(root: Path, spec: ModelSpec, *known: str) -> tuple[list[str], list[str], list[str]]:
+    """Batches, label files, and what does not count yet."""
+    batches = [batch.id for batch in find_batches(root, spec, known)]
+    return batches, [path.name for path in label_files(root, spec)], arriving(root, spec, known)
+
+
+@pytest.mark.parametrize(("age", "counts"), [(0, False), (-3, False), (4, False), (6, True), (-3600, True)])
+def test_a_file_counts_once_it_is_left_alone(tmp_path: Path, age: int, counts: bool) -> None:
+    """A file that changed within `settle` seconds of now, by a clock that may be a little off, may still be written."""
+    for name in ("batches/1.parquet", "labels/1.parquet"):
+        path = write(tmp_path / name)
+        os.utime(path, (time.time() - age,) * 2)
+    expected = (["1"], ["1.parquet"], []) if counts else ([], [], ["batches/1.parquet", "labels/1.parquet"])
+    assert seen(tmp_path, settle(5)) == expected
+    assert seen(tmp_path, settle(0)) == (["1"], ["1.parquet"], [])
+
+
+def test_a_folder_is_as_young_as_its_newest_file(tmp_path: Path) -> None:
+    """A folder into which a part has just been put, or moved, does not count yet."""
+    folder, old = tmp_path / "batches/1", (time.time() - 60,) * 2
+    part = write(folder / "a.parquet")
+    os.utime(folder, old)
+    assert seen(tmp_path, settle(5))[2] == ["batches/1"]
+    os.utime(part, old)
+    assert seen(tmp_path, settle(5)) == (["1"], [], [])
+    (tmp_path / "b.parquet").write_text("x")
+    os.utime(tmp_path / "b.parquet", old)
+    (tmp_path / "b.parquet").rename(folder / "b.parquet")
+    assert seen(tmp_path, settle(5))[2] == ["batches/1"]
+
+
+def test_a_marker_says_that_a_file_is_complete(tmp_path: Path) -> None:
+    """With settle = "marker" only what its writer marked counts, at once; the marker is no data itself."""
+    write(tmp_path / "batches/1.parquet")
+    write(tmp_path / "batches/2" / "a.parquet")
+    write(tmp_path / "labels/1.csv")
+    assert seen(tmp_path, settle("marker")) == ([], [], ["batches/1.parquet", "batches/2", "labels/1.csv"])
+    for marker in ("batches/1.parquet.done", "batches/2/_SUCCESS", "labels/1.csv.done"):
+        write(tmp_path / marker, "")
+    assert seen(tmp_path, settle("marker")) == (["1", "2"], ["1.csv"], [])
+
+
+def test_a_batch_that_was_decided_on_has_settled(tmp_path: Path) -> None:
+    """What was decided on counts without a marker and however young: it is compared by its bytes."""
+    write(tmp_path / "batches/1.parquet")
+    write(tmp_path / "batches/2.parquet")
+    for how in (5, "marker"):
+        assert seen(tmp_path, settle(how), "1") == (["1"], [], ["batches/2.parquet"])

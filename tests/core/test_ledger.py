@@ -16,10 +16,22 @@ import pytest
 
 from tasks.core.errors import CorruptObject, LeaseHeld, LedgerConflict
 from tasks.core.ledger import KEEP_LOSSES, Head, Lease, Ledger, fold
-from tasks.core.records import digest, to_dict
+from tasks.core.records import digest, from_dict, to_dict
 from tasks.core.state import Decided, Event, LeaseRecord, State
 from tasks.core.store import Store
-from tasks.core.types import Action, Attempt, Batch, Blocked, Comparison, Decision, Labelled, LossPoint, Outcome, Served
+from tasks.core.types import (
+    Action,
+    Attempt,
+    Batch,
+    BatchRecord,
+    Blocked,
+    Comparison,
+    Decision,
+    Labelled,
+    LossPoint,
+    Outcome,
+    Served,
+)
 
 WHO: dict[str, Any] = {"run": "run-1", "key": "key-1", "actor": "ann", "reason": "because"}
 V1, V2 = Served(1, "a" * 64, data_end=1), Served(2, "b" * 64, data_end=3)
@@ -463,3 +475,62 @@ def test_a_quarantined_batch_leaves_no_trace_in_what_is_usual() -> None:
     judged = after_decision(state, decided(decision={"quarantined": "b"}, **arrived("c")))
     assert [point.batch for point in judged.losses] == ["a"]
     assert judged.comparisons == ()
+
+
+# --- labels that come late -----------------------------------------------------------------------------------
+
+
+def test_a_batch_remembers_who_served_it_and_when_its_labels_came() -> None:
+    """The version that a decision left in service is the one its batches were predicted by; the lag stays the first."""
+    state = after_decision(State(), decided(in_service=None, **arrived("a", labels=False)))
+    state = after_decision(replace(state, served=(V1,)), decided(**arrived("b", labels=False)))
+    assert (state.batches["a"].version, state.batches["b"].version) == (None, 1)
+    state = after_decision(state, decided(labelled=(Labelled("b", "l", 90, 0.9, lag=3),)))
+    again = after_decision(state, decided(labelled=(Labelled("b", "m", 95, 0.95, lag=7, corrected=True),)))
+    record = again.batches["b"]
+    assert (record.labels, record.labelled_rows, record.lag, record.version) == ("m", 95, 3, 1)
+    assert again.label_lag == 3
+
+
+def test_corrections_supersede_and_count_for_nothing_else() -> None:
+    """A loss or comparison of the same versions on the same batch takes the place of the earlier one."""
+    points = tuple(LossPoint(batch, 1, 10, mean, 0.0) for batch, mean in (("a", 0.1), ("b", 0.2)))
+    pairs = tuple(Comparison(batch, 2, 1, 10, 0.1, 0.0, 1) for batch in ("a", "b"))
+    before = State(served=(V1,), losses=points, comparisons=pairs, cooldown=2)
+    correction = decided(
+        labelled=(Labelled("a", "l", 10, 1.0, corrected=True),),
+        losses=(LossPoint("a", 1, 12, 0.5, 0.0), LossPoint("a", 2, 12, 0.4, 0.0)),
+        comparisons=(Comparison("a", 2, 1, 12, 0.9, 0.0, 1),),
+    )
+    state = after_decision(before, correction)
+    assert [(p.batch, p.version, p.mean) for p in state.losses] == [("a", 1, 0.5), ("b", 1, 0.2), ("a", 2, 0.4)]
+    assert [item.gain for item in state.comparisons] == [0.9, 0.1]
+    assert state.cooldown == 2
+
+
+def test_label_files_are_as_of_the_last_decision_that_could_read_them() -> None:
+    """A decision with labels that could not be used leaves the digest, so that the next run looks again."""
+    state = after_decision(State(served=(V1,)), decided(label_files="one"))
+    assert after_decision(state, decided(label_files=None)).label_files == "one"
+    assert after_decision(state, decided(label_files="two")).label_files == "two"
+
+
+@pytest.mark.parametrize(("window", "seen"), [((), 6), (("x",), 6), (("x", "y", "z"), 4), (("a", "x"), 0)])
+def test_the_lag_is_counted_without_what_piled_up(window: tuple[str, ...], seen: int) -> None:
+    """Batches that arrived together may have come after the labels; labels that were there at once say nothing."""
+    state = State(served=(V1,), batches={} if "a" in window else {"a": BatchRecord("d", 100)})
+    record = decided(
+        window=tuple(Batch(name, name, "d") for name in window),
+        window_rows=(100,) * len(window),
+        labelled=(Labelled("a", "l", 90, 0.9, lag=6),),
+    )
+    assert after_decision(state, record).label_lag == seen
+
+
+def test_a_state_of_an_earlier_release_is_readable() -> None:
+    """Batches and states that know nothing of lags, versions and label files are read, with nothing in their place."""
+    old = {"batches": {"a": {"sha256": "d", "rows": 100, "labels": "l", "labelled_rows": 90}}}
+    state = from_dict(State, old)
+    record = state.batches["a"]
+    assert (record.lag, record.version, state.label_files, state.label_lag) == (None, None, None, 0)
+    assert after_decision(replace(state, served=(V1,)), decided()).batches["a"] == record

@@ -14,7 +14,8 @@ import pytest
 
 from tasks.core import batches
 from tasks.core.errors import AlreadyExists, DataError, RorError, StoreError
-from tasks.core.predictions import write_predictions
+from tasks.core.files import fingerprint
+from tasks.core.predictions import read_predictions, write_predictions, written_version
 from tasks.core.registry import LoadedVersion
 from tests.conftest import make_rows
 from tests.core.conftest import make_spec, put
@@ -199,3 +200,44 @@ def test_a_folder_that_cannot_be_written(champion: LoadedVersion, tmp_path: Path
     (tmp_path / "out").write_text("I am a file")
     with pytest.raises(StoreError, match="Could not write"):
         predict(tmp_path, champion)
+
+
+class Answers:
+    """A pipeline of as many classes as are asked for; what it answers is in the first column."""
+
+    def __init__(self, classes: list[Any]):
+        self.classes_ = np.array(classes)
+
+    def predict_proba(self, frame: pd.DataFrame) -> np.ndarray:
+        raw = np.random.default_rng(0).random((len(frame), len(self.classes_)))
+        return raw / raw.sum(axis=1, keepdims=True)
+
+
+class Values:
+    """A pipeline without probabilities: a regression."""
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        return np.arange(len(frame)) / 7
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [Answers([0, 1]), Answers(["no", "yes"]), Answers([False, True]), Answers(["a", "b", "c"]), Answers([7]), Values()],
+    ids=["binary", "text", "booleans", "three", "one", "regression"],
+)
+def test_written_answers_are_read_back(champion: LoadedVersion, tmp_path: Path, pipeline: Any) -> None:
+    """What was written gives the same answers for any rows, with every probability, whatever the task."""
+    put(tmp_path, ROWS)
+    version = replace(champion, pipeline=pipeline)
+    path = predict(tmp_path, version)
+    rows = np.array([0, 5, 599])
+    answers = read_predictions(path, fingerprint(tmp_path / "batch.parquet"), 600, rows)
+    expected = version.predict(ROWS)
+    assert answers.values.tolist() == expected.values[rows].tolist()
+    assert answers.classes == expected.classes
+    if expected.probabilities is None:
+        assert answers.probabilities is None
+    else:
+        assert answers.probabilities is not None
+        assert answers.probabilities == pytest.approx(expected.probabilities[rows], rel=1e-12)
+    assert written_version(path) == 1

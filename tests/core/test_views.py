@@ -6,9 +6,22 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.core.state import Decided
-from tasks.core.types import Action, Attempt, Batch, Blocked, Decision, Finding, Gate, Outcome, Served, Verdict
-from tasks.core.views import card, headline, sentences
+from tasks.core.state import Decided, State
+from tasks.core.types import (
+    Action,
+    Attempt,
+    Batch,
+    BatchRecord,
+    Blocked,
+    Decision,
+    Finding,
+    Gate,
+    LossPoint,
+    Outcome,
+    Served,
+    Verdict,
+)
+from tasks.core.views import _in_service, card, headline, sentences
 
 RELOADED = Decided(
     outcome=Outcome.RELOADED,
@@ -49,6 +62,15 @@ GATE = Gate(Verdict.FAIL, "worse than v2", 200, 0.1, 0.01, "v2")
             ["v2 stays."],
         ),
         (
+            replace(
+                RELOADED,
+                outcome=Outcome.LABELS_OVERDUE,
+                decision=replace(RELOADED.decision, reasons=("v2 stays", "labels are overdue for 001")),
+            ),
+            "labels are overdue for 001.",
+            ["v2 stays."],
+        ),
+        (
             replace(RELOADED, outcome=Outcome.RETRAIN_FAILED, attempt=Attempt(7, "failed", reason="Fitting failed.")),
             "Fitting failed.",
             ["v2 stays."],
@@ -72,3 +94,25 @@ def test_the_card_is_one_table_a_row() -> None:
     odd = Decision(Action.RELOAD, "otherwise", ("v2",), (Finding("otherwise", True, "a|b\n<script>"),))
     text = card(replace(RELOADED, decision=odd), "loans", {})
     assert "| otherwise | **yes** | a\\|b &lt;script> |" in text.splitlines()
+
+
+def test_loss_in_service_is_what_users_saw() -> None:
+    """Each batch counts with the version that served it, whichever is in service now, beside coverage and lag."""
+    state = State(
+        batches={
+            "001": BatchRecord("d", 100, "l", 100, 1, None),  # held before the first version: nobody saw a prediction
+            "002": BatchRecord("d", 100, "l", 90, 1, 1),
+            "003": BatchRecord("d", 100, "l", 50, 2, 2),
+            "004": BatchRecord("d", 100, "l", 50, 0, 3),  # v3 was trained on it
+        },
+        losses=(
+            *(LossPoint(batch, 2, 50, 0.5, 0.0) for batch in ("003", "004")),
+            *(LossPoint(batch, 1, 90, 0.2, 0.0) for batch in ("001", "002", "003")),
+        ),
+    )
+    seen = _in_service(state)
+    assert seen is not None
+    assert (seen["batches"], seen["rows"]) == (["002", "003"], 140)
+    assert seen["loss"] == pytest.approx((0.2 * 90 + 0.5 * 50) / 140)
+    assert seen["each"][-1] == {"batch": "003", "version": 2, "loss": 0.5, "rows": 50, "coverage": 0.5, "lag": 2}
+    assert _in_service(State()) is None

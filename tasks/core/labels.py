@@ -1,0 +1,333 @@
+"""Labels, which arrive late: which batches count from now on, what versions lose on them, corrections, what is overdue.
+
+A batch counts as labelled once `data.min_coverage` of its rows have a label, or once its labels are complete: when
+`data.label_delay` later batches have arrived, and label files have brought MATURED_ROWS of its labels or more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tasks.core import drift, performance, persistence
+from tasks.core.batches import Labels
+from tasks.core.errors import DataError, NotFound, VerificationError
+from tasks.core.files import label_digest
+from tasks.core.gate import LabelledRows, dummy, labelled_rows
+from tasks.core.ledger import known_lags
+from tasks.core.predictions import predictions_path, read_predictions, written_version
+from tasks.core.records import from_dict
+from tasks.core.registry import LoadedVersion
+from tasks.core.spec import DataSpec
+from tasks.core.state import State
+from tasks.core.types import Batch, Blocked, Check, Comparison, Labelled, LossPoint, Verdict
+from tasks.core.validation import frame, validate
+from tasks.core.work import Work
+from tasks.core.workspace import Workspace
+
+MATURED_ROWS = 30
+"""Labels that a batch needs to count although it is not covered: fewer say nothing about a loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """Decided batches whose labels should have come by now."""
+
+    batches: tuple[str, ...]
+    """Oldest first."""
+    reason: str
+    """Which, how late, and what to do."""
+
+
+@dataclass(frozen=True)
+class LabelFindings:
+    """Batches whose labels arrived or changed with this run, and how versions did on them."""
+
+    labelled: tuple[Labelled, ...] = ()
+    losses: tuple[LossPoint, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    checks: tuple[Check, ...] = ()
+    dummy_loss: float | None = None
+    unlabelled: int = 0
+    """Decided batches that still wait for labels."""
+    delay: int | None = None
+    """Batches that labels may take: as declared, else the most that they are known to have taken, at least 1."""
+    overdue: Overdue | None = None
+    blocked: tuple[Blocked, ...] = ()
+    """Labels that cannot be used, with the reason; data and predictions are not held up by them."""
+    files: str | None = None
+    """Digest of the label files that were looked at; None when they could not be used."""
+    snapshot: Any = None
+    """Evidently's, of the newest labelled batch."""
+
+    @property
+    def fresh(self) -> list[Labelled]:
+        """Those that count from this run on."""
+        return [item for item in self.labelled if not item.corrected]
+
+
+def check_performance(
+    workspace: Workspace,
+    state: State,
+    work: Work,
+    pending: Sequence[Batch],
+    current: LoadedVersion | None,
+    predecessor: LoadedVersion | None,
+) -> LabelFindings:
+    """Score champion and predecessor on the same newly labelled rows, which neither was trained on; look again at
+    what was scored on labels that have changed since. `pending` are the valid batches of this run."""
+    try:
+        return _check(workspace, state, work, pending, Scores(workspace, state, current, predecessor))
+    except DataError as error:
+        return LabelFindings(blocked=(Blocked("labels", "", (str(error),)),))
+
+
+def _check(workspace: Workspace, state: State, work: Work, pending: Sequence[Batch], scores: Scores) -> LabelFindings:
+    spec = workspace.spec
+    labels = Labels(workspace.root, spec, work.labels)
+    decided = [b for b in work.batches if b.id in state.batches and state.batches[b.id].sha256 == b.sha256]
+    unlabelled = [b for b in decided if not state.batches[b.id].labels and b.id not in state.quarantined]
+    arrived = {batch.id for batch in work.batches} | set(state.batches)
+    fresh: list[Labelled] = []
+    waiting: list[Labelled] = []
+    for batch in sorted([*unlabelled, *pending], key=lambda batch: batch.id):
+        part = labelled_rows(workspace.root, batch, labels, spec.task)
+        item = Labelled(batch.id, part.labels, len(part.rows), part.coverage, lag=sum(b > batch.id for b in arrived))
+        if not _counts(spec.data, item):
+            waiting.append(item)
+            continue
+        fresh.append(item)
+        scores.add(part)
+    again = _corrections(workspace, state, work, decided, labels, scores)
+    delay = spec.data.label_delay
+    if delay is None:
+        delay = max([1, state.label_lag, *known_lags(fresh, [batch.id for batch in pending])])
+    findings = LabelFindings(
+        labelled=(*fresh, *again),
+        losses=tuple(scores.losses),
+        comparisons=tuple(scores.comparisons),
+        checks=tuple(scores.checks),
+        unlabelled=len(waiting),
+        delay=delay,
+        overdue=_overdue(workspace, state, waiting, delay),
+        files=work.label_digest,
+    )
+    if scores.newest is None or scores.current is None:
+        return findings
+    part, answers = scores.newest
+    lags = {item.batch: item.lag for item in fresh}
+    checks, expected, snapshot = _performance(scores.current, answers, part, spec.task, lags[part.batch.id])
+    return replace(findings, checks=(*checks, *findings.checks), dummy_loss=expected, snapshot=snapshot)
+
+
+def _counts(data: DataSpec, item: Labelled) -> bool:
+    """Covered; or matured, where labels arrive in files of their own: no more will come than there are."""
+    if item.coverage >= data.min_coverage:
+        return True
+    matured = data.labels is not None and data.label_delay is not None and (item.lag or 0) >= data.label_delay
+    return matured and item.rows >= MATURED_ROWS
+
+
+def _performance(
+    current: LoadedVersion, answers: persistence.Predictions, part: LabelledRows, task: str, lag: int | None
+) -> tuple[tuple[Check, ...], float, Any]:
+    """Checks of performance and of the target's drift on the newest labelled batch, what Dummy would lose on it, and
+    Evidently's snapshot."""
+    checks, snapshot = performance.performance_checks(part.batch.id, answers, part.target, task, part.coverage, lag)
+    reference = current.reference
+    checks += drift.check_drift(reference, pd.DataFrame({drift.TARGET: part.target}), calibration_of(current)).checks
+    usual = dummy(reference[drift.TARGET].to_numpy(), task, len(part.rows))
+    return checks, float(performance.row_losses(usual, part.target, task).mean()), snapshot
+
+
+def calibration_of(version: LoadedVersion) -> dict[str, drift.ColumnCalibration]:
+    return {name: from_dict(drift.ColumnCalibration, column) for name, column in version.calibration.items()}
+
+
+# --- corrections ---------------------------------------------------------------------------------------------
+
+
+def _corrections(
+    workspace: Workspace, state: State, work: Work, decided: Sequence[Batch], labels: Labels, scores: Scores
+) -> list[Labelled]:
+    """Batches that counted already and whose labels are others now.
+
+    Label files that have not changed cost nothing; new ones that sort last, as they should, cost a look at the keys.
+    """
+    if work.label_digest == state.label_files:
+        return []
+    found, seen = [], _seen(state, work)
+    if seen is not None:
+        earlier, later = (Labels(workspace.root, workspace.spec, f) for f in (work.labels[:seen], work.labels[seen:]))
+    for batch in decided:
+        record = state.batches[batch.id]
+        if not record.labels or (seen is not None and not later.touch(batch)):
+            continue
+        part = labelled_rows(workspace.root, batch, labels, workspace.spec.task)
+        if part.labels == record.labels:
+            continue
+        found.append(Labelled(batch.id, part.labels, len(part.rows), part.coverage, record.lag, corrected=True))
+        before = labelled_rows(workspace.root, batch, earlier, workspace.spec.task) if seen is not None else None
+        scores.checks.append(_changed(part, before if before and before.labels == record.labels else None))
+        if len(part.rows) and batch.id not in state.quarantined:
+            scores.again(part)
+    return found
+
+
+def _seen(state: State, work: Work) -> int | None:
+    """How many of the label files the last decision saw, if all the others sort after those; None when in doubt."""
+    counts = range(len(work.labels) - 1, 0, -1)
+    return next((count for count in counts if label_digest(work.labels[:count]) == state.label_files), None)
+
+
+def _changed(now: LabelledRows, before: LabelledRows | None) -> Check:
+    """What happened to the labels of one batch."""
+    name, batch = f"labels:{now.batch.id}", now.batch.id
+    consequence = "Versions that were trained on it used the earlier labels; its losses are measured anew"
+    if before is None:
+        said = f"{batch}: its labels changed, {len(now.rows):,} of its {now.total:,} rows have one. {consequence}"
+        return Check(name, Verdict.WARN, said)
+    _, ours, theirs = np.intersect1d(now.rows, before.rows, assume_unique=True, return_indices=True)
+    other = int((now.target[ours].astype(object) != before.target[theirs].astype(object)).sum())
+    gone, more = len(before.rows) - len(theirs), len(now.rows) - len(ours)
+    if not other and not gone:
+        said = f"{batch}: its labels were completed, {more:,} more rows have one ({now.coverage:.0%} of its rows)"
+        return Check(name, Verdict.PASS, said, float(more))
+    parts = ((other, "corrected"), (gone, "withdrawn"), (more, "added"))
+    counted = ", ".join(f"{count:,} {what}" for count, what in parts if count)
+    said = f"{batch}: of its {len(before.rows):,} labels {counted}. {consequence}"
+    return Check(name, Verdict.WARN, said, float(other + gone))
+
+
+# --- overdue -------------------------------------------------------------------------------------------------
+
+
+def _overdue(workspace: Workspace, state: State, waiting: Sequence[Labelled], delay: int) -> Overdue | None:
+    """Batches decided on by earlier runs that wait for longer than labels may take."""
+    data = workspace.spec.data
+    limit = delay + data.overdue
+    late = [item for item in waiting if item.batch in state.batches and (item.lag or 0) > limit]
+    if not late:
+        return None
+    oldest = late[0]
+    names = ", ".join(item.batch for item in late[:3]) + (f" and {len(late) - 3} more" if len(late) > 3 else "")
+    source = "as data.label_delay says" if data.label_delay is not None else "the longest seen so far"
+    where = f"Deliver them to {data.labels}" if data.labels else "They should be in the batch itself"
+    reason = (
+        f"labels are overdue for {names}: {oldest.lag} batches have arrived since {oldest.batch}, "
+        f"{oldest.coverage:.0%} of its rows have a label ({data.min_coverage:.0%} needed), and labels take {delay} "
+        f"({source}; data.overdue allows {data.overdue} more). {where}; if they take longer, say so with "
+        f"data.label_delay; if they will never come: `ror quarantine {workspace.model} {oldest.batch} --reason '...'`"
+    )
+    return Overdue(tuple(item.batch for item in late), reason)
+
+
+# --- scores --------------------------------------------------------------------------------------------------
+
+
+class Scores:
+    """What versions lose on labelled rows. Their answers are those that were written at the time, where they are on
+    file; else the version is asked again."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        state: State,
+        current: LoadedVersion | None,
+        predecessor: LoadedVersion | None,
+    ):
+        self.current, self.predecessor = current, predecessor
+        self.losses: list[LossPoint] = []
+        self.comparisons: list[Comparison] = []
+        self.checks: list[Check] = []
+        self.newest: tuple[LabelledRows, persistence.Predictions] | None = None
+        """The batch that was added last, and the champion's answers."""
+        self._workspace, self._state = workspace, state
+        self._loaded = {version.version: version for version in (current, predecessor) if version}
+
+    def add(self, part: LabelledRows) -> None:
+        """On a newly labelled batch: champion, predecessor, and the version that served it if that was another one."""
+        if self.current is None:
+            return
+        record = self._state.batches.get(part.batch.id)
+        versions = [self.current.version, *([self.predecessor.version] if self.predecessor else [])]
+        if record and record.version is not None and record.version not in versions:
+            versions.append(record.version)
+        answers = self._ask(part, versions)
+        if self.current.version in answers:
+            self.newest = part, answers[self.current.version]
+        lost = self._measure(part, answers)
+        now, before = self._state.current, self._state.predecessor
+        if now and before and {now.version, before.version} <= set(lost):
+            gap = max(1, abs(now.data_end - before.data_end))
+            item = Comparison(part.batch.id, now.version, before.version, 0, 0.0, 0.0, gap)
+            self.comparisons.append(_compared(item, lost))
+
+    def again(self, part: LabelledRows) -> None:
+        """Once more for every version and every pair that was measured on this batch with other labels."""
+        batch = part.batch.id
+        lost = self._measure(
+            part, self._ask(part, [point.version for point in self._state.losses if point.batch == batch])
+        )
+        self.comparisons += [
+            _compared(item, lost)
+            for item in self._state.comparisons
+            if item.batch == batch and {item.version, item.predecessor} <= set(lost)
+        ]
+
+    def _measure(self, part: LabelledRows, answers: Mapping[int, persistence.Predictions]) -> dict[int, np.ndarray]:
+        """The loss of every row, by version; their means are kept."""
+        task = self._workspace.spec.task
+        lost = {version: performance.row_losses(answer, part.target, task) for version, answer in answers.items()}
+        self.losses += [performance.loss_point(part.batch.id, version, losses) for version, losses in lost.items()]
+        return lost
+
+    def _ask(self, part: LabelledRows, versions: Sequence[int]) -> dict[int, persistence.Predictions]:
+        """Answers for the labelled rows of a batch, by version; who cannot answer is left out, and a check says why."""
+        found = {version: self._answers(version, part) for version in versions}
+        return {version: answers for version, answers in found.items() if answers is not None}
+
+    def _answers(self, version: int, part: LabelledRows) -> persistence.Predictions | None:
+        """None for a version that does not load here, or could not predict the batch: versions may differ in the
+        columns that they need."""
+        if (written := self._written(version, part)) is not None:
+            return written
+        try:
+            loaded = self._loaded.get(version) or self._workspace.registry.load(self._workspace.model, version)
+            if problems := validate(loaded.contract, part.source, self._workspace.spec).problems:
+                raise DataError("; ".join(problems))
+            return persistence.predict(loaded.pipeline, frame(loaded.contract, part.source, part.rows))
+        except (DataError, NotFound, VerificationError) as error:
+            self._note(part.batch, f"v{version} was not measured on {part.batch.id}: {str(error).rstrip('.')}")
+            return None
+
+    def _written(self, version: int, part: LabelledRows) -> persistence.Predictions | None:
+        """What this version answered at the time; None where it did not, or where that is not to be relied on."""
+        path, record = predictions_path(self._workspace, part.batch), self._state.batches.get(part.batch.id)
+        by = written_version(path)
+        if version != (by if record is None or record.version is None else record.version):
+            return None
+        try:
+            if not path.exists():
+                raise DataError(f"{path.name} is not there")
+            if by not in (version, None):
+                raise DataError(f"{path.name} was written by v{by}")
+            return read_predictions(path, part.batch.sha256, part.total, part.rows)
+        except DataError as error:
+            self._note(part.batch, f"v{version} was asked again about {part.batch.id}: among the predictions {error}")
+            return None
+
+    def _note(self, batch: Batch, text: str) -> None:
+        note = Check(f"predictions:{batch.id}", Verdict.WARN, text)
+        if note not in self.checks:
+            self.checks.append(note)
+
+
+def _compared(item: Comparison, lost: dict[int, np.ndarray]) -> Comparison:
+    """The pair's comparison on its batch, from the losses of both on the same rows."""
+    gains = lost[item.predecessor] - lost[item.version]
+    return replace(item, rows=len(gains), gain=float(gains.mean()), variance=float(gains.var()))

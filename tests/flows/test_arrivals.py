@@ -1,0 +1,150 @@
+"""Files and labels that arrive late, out of order, half written or not at all, through the real flow."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from flows import retrain_or_reload as main
+from tasks.core import views
+from tasks.core.types import Outcome, Verdict
+from tests.conftest import Model, make_rows
+from tests.flows.test_retrain_or_reload import decided, run, serving, trained, words
+
+__all__ = ["trained"]
+pytestmark = pytest.mark.usefixtures("prefect")
+
+
+@pytest.fixture
+def late(model: Model) -> Model:
+    """A model whose labels come in files of their own."""
+    model.write_spec(late_labels=True)
+    model.labels.mkdir(parents=True)
+    return model
+
+
+def deliver(model: Model, *names: str) -> None:
+    for name in names:
+        model.deliver(name, make_rows(seed=int(name)).drop(columns="y"))
+
+
+def label(model: Model, *names: str) -> None:
+    for name in names:
+        make_rows(seed=int(name))[["id", "y"]].to_parquet(model.labels / f"{name}.parquet", index=False)
+
+
+def predicted(model: Model) -> dict[str, bytes]:
+    folder = model.root / "data/loans/predictions"
+    return {path.stem: path.read_bytes() for path in sorted(folder.glob("*.parquet"))}
+
+
+def warned(model: Model, name: str) -> str:
+    return "\n".join(c.summary for c in decided(model).checks if c.name == name and c.verdict is Verdict.WARN)
+
+
+def test_one_run_catches_up(late: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After downtime one decision covers all that piled up; what a kill left undone and what was broken follows."""
+    deliver(late, "001")
+    run(late)
+    deliver(late, "002", "003", "004", "005")
+    (late.batches / "004.parquet").write_bytes(b"PAR1 and no more")
+    label(late, "001", "002", "003")
+    predict, left = main.predict_batch, [2]
+
+    def killed(*arguments: Any) -> str:
+        left[0] -= 1
+        if left[0] < 0:
+            raise RuntimeError("killed")
+        return predict(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(main, "predict_batch", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(late)
+    record, before, head = decided(late), predicted(late), late.workspace.ledger.head().seq
+    assert [batch.id for batch in record.window] == ["002", "003", "005"]
+    assert [item.batch for item in record.labelled] == ["001", "002", "003"]
+    assert (serving(late), record.outcome, list(before)) == (1, Outcome.BLOCKED, ["002", "003"])
+
+    assert run(late).outcome is Outcome.BLOCKED
+    assert late.workspace.ledger.head().seq == head
+    assert predicted(late) == before | {"005": predicted(late)["005"]}
+
+    deliver(late, "004")
+    assert run(late).outcome is Outcome.RELOADED
+    assert [batch.id for batch in decided(late).window] == ["004"]
+    assert "004 comes before" in warned(late, "arrivals")
+    assert set(pd.read_parquet(late.root / "data/loans/predictions/004.parquet")["version"]) == {1}
+
+    make_rows(seed=1)[["id", "y"]].head(50).assign(y=1).to_parquet(late.labels / "006.parquet")
+    assert run(late).outcome is Outcome.RELOADED
+    assert "corrected" in warned(late, "labels:001")
+    assert [item.corrected for item in decided(late).labelled] == [True]
+
+
+def test_overdue_labels_fail_the_run_and_nothing_else(late: Model) -> None:
+    """Labels that do not come end the run LabelsOverdue with exit code 1, also before v1; all else of it happens."""
+    late.write_spec("label_delay = 0\noverdue = 0", late_labels=True)
+    deliver(late, "001")
+    assert run(late).outcome is Outcome.HELD
+    deliver(late, "002")
+    result = run(late)
+    assert (result.outcome, result.exit_code) == (Outcome.LABELS_OVERDUE, 1)
+    assert "labels are overdue for 001" in result.message and "data/loans/labels/*" in result.message
+    assert views.status(late.workspace)["unlabelled"] == ["001", "002"]
+
+    label(late, "001")
+    deliver(late, "003")
+    assert run(late).outcome is Outcome.RETRAINED
+    deliver(late, "004")
+    assert run(late).outcome is Outcome.LABELS_OVERDUE
+    assert decided(late).evidence.labels_overdue == ("002", "003")
+    assert list(predicted(late)) == ["003", "004"]
+    label(late, "002", "003")
+    assert run(late).outcome is Outcome.RELOADED
+    seen = views.status(late.workspace)["prequential"]
+    assert [(batch["batch"], batch["version"], batch["lag"]) for batch in seen["each"]] == [("003", 1, 1)]
+
+
+def test_a_file_that_is_being_written_is_waited_for(trained: Model) -> None:
+    """A run waits for a young file to settle; one that goes on growing is named, not counted, and the run goes on."""
+    spec = trained.root / "deployments/loans.toml"
+    spec.write_text(spec.read_text().replace("settle = 0", "settle = 0.5"))
+    trained.deliver("002")
+    growing, done = trained.deliver("003"), threading.Event()
+
+    def grow() -> None:
+        while not done.wait(0.05):
+            growing.touch()
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    try:
+        assert run(trained).outcome is Outcome.RELOADED
+    finally:
+        done.set()
+        writer.join()
+    assert [batch.id for batch in decided(trained).window] == ["002"]
+    assert "003.parquet may still be written" in warned(trained, "arrivals")
+    assert run(trained).outcome in (Outcome.RELOADED, Outcome.RETRAINED)
+    assert list(predicted(trained)) == ["001", "002", "003"]
+
+
+def test_an_altered_batch_stops_no_other(trained: Model) -> None:
+    """A decided batch that changed is an alarm in every new run; others are predicted, it is never predicted anew."""
+    original = (trained.batches / "001.parquet").read_bytes()
+    (trained.root / "data/loans/predictions/001.parquet").unlink()
+    make_rows(seed=99).to_parquet(trained.batches / "001.parquet")
+    for name in ("002", "003"):
+        trained.deliver(name)
+        assert run(trained).outcome is Outcome.BLOCKED
+        assert "001 is set aside: it was decided on with other bytes" in words(trained)
+    assert list(predicted(trained)) == ["002", "003"]
+    assert views.status(trained.workspace)["blocked"] == ["001"]
+
+    (trained.batches / "001.parquet").write_bytes(original)
+    assert not run(trained).outcome.failed
+    assert views.status(trained.workspace)["blocked"] == []
