@@ -64,6 +64,8 @@ class DataFindings:
     checks: tuple[Check, ...] = ()
     predecessor_ready: bool = False
     """The predecessor loads and accepts every valid batch."""
+    novel: tuple[str, ...] = ()
+    """Valid batches whose content changed, and that no person has accepted."""
 
 
 def check_data(workspace: Workspace, work: Work, versions: Versions, accepted: Collection[str] = ()) -> DataFindings:
@@ -73,6 +75,7 @@ def check_data(workspace: Workspace, work: Work, versions: Versions, accepted: C
     """
     spec, current = workspace.spec, versions.current
     valid, rows, blocked, checks, changes = [], [], [], _arrivals(work), []
+    novel: list[str] = []
     ready = versions.predecessor is not None
     for batch in work.pending:
         try:
@@ -92,6 +95,7 @@ def check_data(workspace: Workspace, work: Work, versions: Versions, accepted: C
                 accept = f"if this is how the world is now: `ror accept {workspace.model} {batch.id} --reason '...'`"
                 blocked.append(Blocked(batch.id, batch.sha256, (*changed, accept), changed=True))
                 continue
+            novel.append(batch.id)
         valid.append(batch)
         rows.append(found.rows)
         checks += [Check(f"coercion:{batch.id}", Verdict.WARN, note) for note in found.coercions]
@@ -103,7 +107,7 @@ def check_data(workspace: Workspace, work: Work, versions: Versions, accepted: C
             "Restore the original, or deliver the change under a new name"
         )
         blocked.append(Blocked(batch.id, batch.sha256, (problem,)))
-    return DataFindings(tuple(valid), tuple(rows), tuple(blocked), tuple(changes), tuple(checks), ready)
+    return DataFindings(tuple(valid), tuple(rows), tuple(blocked), tuple(changes), tuple(checks), ready, tuple(novel))
 
 
 def _arrivals(work: Work) -> list[Check]:
@@ -155,6 +159,7 @@ def collect(request: Request, state: State, found: Findings) -> Evidence:
     predecessor, attempt = state.predecessor, state.attempt
     known = {*now.batches, *(batch.id for batch in data.valid)}
     accepted = tuple(batch for batch in state.accepted if batch in known)
+    novel = (*state.novel, *data.novel)
     return Evidence(
         request=request,
         pending=len(data.valid),
@@ -173,7 +178,8 @@ def collect(request: Request, state: State, found: Findings) -> Evidence:
         suspect=state.suspect,
         changes=data.changes,
         accepted=accepted,
-        unlearnable=tuple(batch for batch in accepted if batch not in now.usable),
+        novel=novel,
+        unlearnable=tuple(batch for batch in (*accepted, *novel) if batch not in now.usable),
         waiting=attempt.version if attempt and attempt.version in [w.version for w in state.waiting] else None,
         drift=found.drift.evidence,
         labels_late=not labels.fresh and labels.unlabelled > 2,

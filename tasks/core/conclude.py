@@ -64,6 +64,7 @@ def conclude(
         policy_version=POLICY_VERSION,
         evidence=evidence,
         label_files=labels.files,
+        novel=data.novel,
     )
 
 

@@ -56,8 +56,10 @@ class Evidence:
     """What about the content goes beyond its calibrated tolerance, one sentence each."""
     accepted: tuple[str, ...] = ()
     """Batches whose changed content a person accepted, and no attempt to train has learned from yet."""
+    novel: tuple[str, ...] = ()
+    """Batches whose content goes beyond its tolerance, and no attempt to train has learned from yet."""
     unlearnable: tuple[str, ...] = ()
-    """Those of them that have no usable labels yet."""
+    """Those of both that have no usable labels yet."""
     waiting: int | None = None
     """The version that the last attempt to train made, while it waits for approval."""
     drift: DriftEvidence = field(default_factory=DriftEvidence)

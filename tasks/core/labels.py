@@ -97,7 +97,7 @@ def _check(workspace: Workspace, state: State, work: Work, pending: Sequence[Bat
     for batch in sorted([*unlabelled, *pending], key=lambda batch: batch.id):
         part = labelled_rows(workspace.root, batch, labels, spec.task)
         item = Labelled(batch.id, part.labels, len(part.rows), part.coverage, lag=sum(b > batch.id for b in arrived))
-        if not _counts(spec.data, item):
+        if not counts(spec.data, item):
             waiting.append(item)
             continue
         fresh.append(item)
@@ -124,7 +124,7 @@ def _check(workspace: Workspace, state: State, work: Work, pending: Sequence[Bat
     return replace(findings, checks=(*checks, *findings.checks), dummy_loss=expected, snapshot=snapshot)
 
 
-def _counts(data: DataSpec, item: Labelled) -> bool:
+def counts(data: DataSpec, item: Labelled) -> bool:
     """Covered; or matured, where labels arrive in files of their own: no more will come than there are."""
     if item.coverage >= data.min_coverage:
         return True
@@ -263,9 +263,8 @@ class Scores:
         lost = self._measure(part, answers)
         now, before = self._state.current, self._state.predecessor
         if now and before and {now.version, before.version} <= set(lost):
-            gap = max(1, abs(now.data_end - before.data_end))
-            item = Comparison(part.batch.id, now.version, before.version, 0, 0.0, 0.0, gap)
-            self.comparisons.append(_compared(item, lost))
+            ours, theirs = lost[now.version], lost[before.version]
+            self.comparisons.append(performance.comparison(part.batch.id, now, before, ours, theirs))
 
     def again(self, part: LabelledRows) -> None:
         """Once more for every version and every pair that was measured on this batch with other labels."""

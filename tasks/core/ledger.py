@@ -196,6 +196,7 @@ def _uncounted(state: State) -> State:
         losses=tuple(point for point in state.losses if point.batch not in out),
         comparisons=tuple(item for item in state.comparisons if item.batch not in out),
         accepted=tuple(batch for batch in state.accepted if batch not in out),
+        novel=tuple(batch for batch in state.novel if batch not in out),
     )
 
 
@@ -251,6 +252,7 @@ def after_decision(state: State, decided: Decided, mark: LastDecision, at: str) 
         losses=with_losses(state.losses, decided.losses)[-KEEP_LOSSES:],
         comparisons=with_comparisons(state.comparisons, decided.comparisons)[-KEEP_COMPARISONS:],
         cooldown=max(0, state.cooldown - len(fresh)),
+        novel=(*state.novel, *decided.novel),
         attempt=decided.attempt or state.attempt,
         decided=mark,
         lease=None,
@@ -271,7 +273,12 @@ def after_decision(state: State, decided: Decided, mark: LastDecision, at: str) 
             newer = tuple(w for w in state.waiting if w.version > new.version)
             after = replace(after, served=(*state.served, new)[-KEEP_SERVED:], waiting=newer)
     if (attempt := decided.attempt) and attempt.outcome != "failed":
-        after = replace(after, accepted=tuple(b for b in state.accepted if b not in after.usable))
+        unlearned = {*after.accepted, *after.novel} - set(after.usable)
+        after = replace(
+            after,
+            accepted=tuple(b for b in after.accepted if b in unlearned),
+            novel=tuple(b for b in after.novel if b in unlearned),
+        )
     if attempt and attempt.outcome == "waiting":
         assert attempt.version is not None and attempt.manifest is not None
         after = replace(after, waiting=(*state.waiting, Served(attempt.version, attempt.manifest, attempt.labelled)))

@@ -233,22 +233,24 @@ def _shock(c: _Context) -> _Seen:
 
 
 def _changed(c: _Context) -> _Seen:
-    """7. Assumptions changed: content beyond its tolerance, or accepted by a person."""
+    """7. Assumptions changed: content beyond its tolerance, or accepted by a person; learned once it has labels."""
     e = c.evidence
-    if set(e.accepted) - set(e.unlearnable):
-        return _Seen(f"changed content of {_names(e.accepted)} was accepted", Action.RETRAIN, proposes=True)
-    if not e.changes and e.accepted:
-        reason = f"changed content of {_names(e.accepted)} was accepted; its labels must arrive before it is learned"
-        # Where there is something else to learn from, the rules below decide whether that is due.
-        return _Seen(reason, Action.HOLD if e.new_batches < 1 else None)
-    if not e.changes:
-        return _Seen("content of the data is as in training")
-    numbers: Numbers = {"changes": len(e.changes)}
+    news = sorted({*e.accepted, *e.novel})
+    numbers: Numbers = {"changes": len(e.changes), "batches": len(news)}
+    if learnable := [batch for batch in news if batch not in e.unlearnable]:
+        said = "was accepted" if set(learnable) <= set(e.accepted) else "goes beyond what was trained on"
+        reason = f"assumptions changed: the content of {_names(learnable)} {said}, and can be learned now"
+        return _Seen(reason, Action.RETRAIN, numbers, proposes=True)
     more = f" and {len(e.changes) - 3} more" if len(e.changes) > 3 else ""
     reason = f"assumptions changed: {'; '.join(e.changes[:3])}{more}"
-    if c.policy.on_change == "block":
+    if e.changes and c.policy.on_change == "block":
         return _Seen(f"{reason}. Repair the batch, or accept it as it is (`ror accept`)", Action.BLOCK, numbers)
-    return _Seen(reason, Action.RETRAIN, numbers, proposes=True)
+    if not news:
+        return _Seen("content of the data is as in training", numbers=numbers)
+    if not e.changes:
+        reason = f"assumptions changed: the content of {_names(news)} goes beyond what was trained on"
+    # Where there is something else to learn from, the rules below decide whether that is due.
+    return _Seen(f"{reason}; its labels must arrive first", Action.HOLD if e.new_batches < 1 else None, numbers)
 
 
 def _stale(c: _Context) -> _Seen:
@@ -301,7 +303,10 @@ def _drifted(c: _Context) -> _Seen:
 
 
 def _otherwise(c: _Context) -> _Seen:
-    """10. Nothing speaks against the current version."""
+    """10. Nothing speaks against the current version, or nothing that could be learned yet."""
+    e = c.evidence
+    if news := sorted({*e.accepted, *e.novel}):
+        return _Seen(f"v{e.current} stays: the changed content of {_names(news)} waits for its labels", Action.HOLD)
     return _Seen(f"v{c.evidence.current} stays: data and performance are as expected", Action.RELOAD)
 
 

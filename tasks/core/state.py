@@ -72,6 +72,8 @@ class State:
     quarantined: tuple[str, ...] = ()
     accepted: tuple[str, ...] = ()
     """Batches whose changed content a person accepted, and no attempt to train has learned from yet."""
+    novel: tuple[str, ...] = ()
+    """Batches decided on whose content went beyond its tolerance, and no attempt to train has learned from yet."""
     decided: LastDecision | None = None
     by_hand: int = 0
     """Sequence number of the newest event that a person made (a promotion, an acceptance, a quarantine)."""
@@ -131,6 +133,8 @@ class Decided:
     """All that the rules looked at, so that another policy can be asked about it later."""
     label_files: str | None = None
     """Digest of the label files that were looked at; None when they could not be used."""
+    novel: tuple[str, ...] = ()
+    """Batches of the window whose content goes beyond its tolerance."""
 
 
 @dataclass(frozen=True, slots=True)

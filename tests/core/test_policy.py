@@ -53,7 +53,7 @@ CASES: dict[str, tuple[dict[str, Any], Action]] = {
     "suspect labels": ({"losses": BAD}, Action.HOLD),
     "rollback": (WORSE, Action.ROLLBACK),
     "performance drop": ({"losses": DROPPED}, Action.RETRAIN),
-    "assumptions changed": ({"changes": ("city: 40% new",)}, Action.RETRAIN),
+    "assumptions changed": ({"novel": ("b5",)}, Action.RETRAIN),
     "stale": ({"new_batches": 9}, Action.RETRAIN),
     "drift": ({"new_batches": 2, "drift": MOVED}, Action.RETRAIN),
     "otherwise": ({}, Action.RELOAD),
@@ -293,14 +293,18 @@ def test_changed_content_may_block() -> None:
     assert (accepted.rule, accepted.action) == ("assumptions changed", Action.RETRAIN)
 
 
-def test_a_change_is_learned_once_it_is_labelled() -> None:
-    """An accepted batch without labels holds, saying so, unless something else can be learned: then that is judged."""
-    accepted = {"accepted": ("b5", "b6")}
+@pytest.mark.parametrize("kind", ["accepted", "novel"])
+def test_a_change_is_learned_once_it_is_labelled(kind: str) -> None:
+    """A changed batch without labels holds, saying so, unless something else can be learned: then that is judged."""
+    accepted = {kind: ("b5", "b6")}
     unlabelled = {**accepted, "unlearnable": ("b5", "b6")}
     held = decision({**unlabelled, "new_batches": 0})
     assert (held.rule, held.action) == ("assumptions changed", Action.HOLD)
     assert "its labels must arrive" in held.reasons[0]
-    assert decision({**unlabelled, "new_batches": 1}).rule == "otherwise"
+    flagged = decision({**unlabelled, "new_batches": 1, "changes": ("b6: city: 40% new",)})
+    assert (flagged.rule, flagged.action) == ("otherwise", Action.HOLD)
+    assert "b5, b6 waits for its labels" in flagged.reasons[0]
+    assert "city: 40% new" in flagged.findings[6].reason
     assert decision({**unlabelled, "new_batches": 9}).rule == "stale"
     assert decision({**unlabelled, "changes": ("b7: a",)}, on_change="block").action is Action.BLOCK
     found = decision({**accepted, "unlearnable": ("b6",)})

@@ -30,7 +30,7 @@ from tasks.core.gate import LabelledRows, dummy, target_of
 from tasks.core.records import from_dict, to_dict
 from tasks.core.spec import Forgetting, ModelSpec
 from tasks.core.training import Fitted, Learned, fit, learn
-from tasks.core.types import Verdict
+from tasks.core.types import Batch, Verdict
 from tasks.core.validation import frame, validate
 
 
@@ -137,7 +137,8 @@ class Fits:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         spec = self.spec.model_dump_json()
-        work = (delayed(_compute)(self.history.root, spec, job, self.path(job)) for job in missing)
+        batches = self.history.batches
+        work = (delayed(_compute)(self.history.root, spec, batches, job, self.path(job)) for job in missing)
         for _ in Parallel(n_jobs=workers, return_as="generator_unordered")(work):
             done()
 
@@ -155,8 +156,8 @@ def _common(spec: ModelSpec) -> list[Any]:
 # --- in a worker process -------------------------------------------------------------------------------------
 
 
-def _compute(root: Path, spec_json: str, job: Plan | Alarms, path: Path) -> None:
-    history = history_of(root, spec_json)
+def _compute(root: Path, spec_json: str, batches: tuple[Batch, ...], job: Plan | Alarms, path: Path) -> None:
+    history = history_of(root, spec_json, batches)
     temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")  # appears whole or not at all
     if isinstance(job, Plan):
         found = _fitted(history, job)

@@ -13,8 +13,9 @@ from tasks.core.batches import Labels
 from tasks.core.errors import DataError, SpecError
 from tasks.core.files import find_batches
 from tasks.core.gate import LabelledRows, fold_rows, labelled_rows
+from tasks.core.labels import counts
 from tasks.core.spec import ModelSpec
-from tasks.core.types import Batch
+from tasks.core.types import Batch, Labelled
 
 FEWEST = 6
 """Labelled batches that a backtest needs: four to train the first version on, two to decide about."""
@@ -50,17 +51,15 @@ class History:
 def read_history(root: Path, spec: ModelSpec) -> History:
     """Every batch on disk with enough labels. Raises SpecError when there are too few to replay."""
     labels, parts, left_out = Labels(root, spec), [], {}
-    for batch in find_batches(root, spec):
+    batches = find_batches(root, spec)
+    for later, batch in zip(range(len(batches) - 1, -1, -1), batches, strict=True):
         try:
             part = labelled_rows(root, batch, labels, spec.task)
         except DataError as error:
             left_out[batch.id] = str(error)
             continue
-        coverage = len(part.rows) / part.total if part.total else 0.0
-        if coverage < spec.data.min_coverage:
-            left_out[batch.id] = (
-                f"labels for {coverage:.0%} of its rows only (min_coverage is {spec.data.min_coverage:.0%})"
-            )
+        if not counts(spec.data, Labelled(batch.id, part.labels, len(part.rows), part.coverage, lag=later)):
+            left_out[batch.id] = f"labels for {part.coverage:.0%} of its rows only"
             continue
         parts.append(part)
     if len(parts) < FEWEST:
@@ -72,6 +71,9 @@ def read_history(root: Path, spec: ModelSpec) -> History:
 
 
 @lru_cache(maxsize=2)
-def history_of(root: Path, spec_json: str) -> History:
-    """`read_history` once per worker process."""
-    return read_history(root, ModelSpec.model_validate_json(spec_json))
+def history_of(root: Path, spec_json: str, batches: tuple[Batch, ...]) -> History:
+    """`read_history` once per worker process. Raises DataError when it is no longer what the backtest began with."""
+    history = read_history(root, ModelSpec.model_validate_json(spec_json))
+    if history.batches != batches:
+        raise DataError("The batches on disk changed while they were replayed. Run the backtest again.")
+    return history

@@ -125,7 +125,10 @@ class Replay:
         if sight.problems:
             return DataFindings(blocked=(Blocked(part.batch.id, part.batch.sha256, sight.problems),))
         ready = other is not None and not other.sight(place).problems
-        return DataFindings((part.batch,), (part.total,), changes=sight.changes, predecessor_ready=ready)
+        novel = (part.batch.id,) if sight.changes else ()
+        return DataFindings(
+            (part.batch,), (part.total,), changes=sight.changes, predecessor_ready=ready, novel=novel
+        )  # fmt: skip
 
     def _drift(self, place: int) -> DriftEvidence:
         current = self._loaded(self.state.current)
@@ -139,9 +142,11 @@ class Replay:
         known = sorted(other for other in waiting if other <= place - self.delay)
         parts = [self.history.parts[other] for other in known]
         labelled = tuple(
-            Labelled(part.batch.id, part.labels, len(part.rows), len(part.rows) / part.total) for part in parts
+            Labelled(part.batch.id, part.labels, len(part.rows), part.coverage, lag=place - other)
+            for other, part in zip(known, parts, strict=True)
         )
-        found = LabelFindings(labelled, unlabelled=len(waiting) - len(known) + (self.delay > 0))
+        unlabelled = len(waiting) - len(known) + (self.delay > 0)
+        found = LabelFindings(labelled, unlabelled=unlabelled, delay=max(1, self.delay))
         current, predecessor = self.state.current, self.state.predecessor
         if current is None or not known:
             return found

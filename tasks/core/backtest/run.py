@@ -129,7 +129,7 @@ def at_cost(spec: ModelSpec, cost: float) -> ModelSpec:
 
 def usual_delay(spec: ModelSpec) -> int:
     """Batches after which labels are known, as far as the model's file says; 1 where it does not."""
-    return 1
+    return max(1, spec.data.label_delay or 1)
 
 
 def starting_points(batches: int, question: Question) -> list[int]:
