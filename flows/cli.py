@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from flows import hands, terminal
+from flows import hands, replays, terminal
 from flows.options import Debug, Json, Model, Root, Verbose, open_workspace, version_number
 from tasks.core import views
 from tasks.core.errors import NotFound, RorError, SpecError
@@ -178,9 +178,17 @@ def history(
     root: Root = Path(),
     as_json: Json = False,
     limit: Annotated[int, typer.Option("--limit", "-n", help="Newest entries to show on the terminal.")] = 30,
+    replay: Annotated[
+        bool,
+        typer.Option("--replay", help="What the policies of --policy would have decided, without a fit."),
+    ] = False,
+    policy: replays.OtherPolicies = None,
     debug: Debug = False,
 ) -> None:
     """Everything that was ever decided about a model, with its reasons; the chain is checked on the way."""
+    if replay or policy:
+        replays.what_if(model, policy or [], root, as_json)
+        return
     entries = views.history(open_workspace(root, model).ledger)
     if as_json:
         terminal.print_json(entries)
@@ -263,7 +271,7 @@ def predict(
     terminal.out.print(f"{output}: predicted by {model} v{version.version}.")
 
 
-for command in (hands.promote, hands.accept, hands.quarantine, hands.release):
+for command in (hands.promote, hands.accept, hands.quarantine, hands.release, replays.backtest):
     app.command()(command)
 
 

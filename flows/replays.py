@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OtherPolicies = Annotated[
     list[Path] | None,
-    typer.Option("--policy", help="A TOML file whose [policy] is replayed beside the configured one; repeatable."),
+    typer.Option("--policy", help="TOML file whose policy section is replayed beside the configured one; repeatable."),
 ]
 SECONDS = 5.0
 """Between two lines of progress where there is no terminal."""
@@ -74,14 +74,16 @@ def backtest(
     terminal.out.print(Text(f"Picture: {picture.relative_to(workspace.root)}"))
 
 
-def replay(model: str, files: list[Path], root: Path, as_json: bool) -> None:
+def what_if(model: str, files: list[Path], root: Path, as_json: bool) -> None:
     """What the policies in `files` would have decided on the recorded evidence: `ror history M --replay --policy F`."""
-    from tasks.core.backtest import what_if
+    from tasks.core.backtest.what_if import ask
     from tasks.core.records import to_dict
 
+    if not files:
+        raise SpecError("ror history --replay", ["which policy? Name a TOML file that has one: --policy other.toml"])
     workspace = open_workspace(root, model)
     events = workspace.ledger.events()
-    answers = {name: what_if.ask(events, policy) for name, policy in _named(files).items()}
+    answers = {name: ask(events, policy) for name, policy in _named(files).items()}
     if as_json:
         terminal.print_json({name: [to_dict(answer) for answer in found] for name, found in answers.items()})
         return
