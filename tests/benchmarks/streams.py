@@ -1,10 +1,7 @@
-"""The five real streams as models, and the policies replayed on them. Run one of:
+"""The five real streams as models, and the policies replayed on them:
 
     python -m tests.benchmarks.streams policies [--delay 4]      every policy, beside the published baselines
-    python -m tests.benchmarks.streams max-age                   max_age 8, 16 and never
-    python -m tests.benchmarks.streams broken                    one broken fit, with and without gate and rollback
-    python -m tests.benchmarks.streams corrupted                 corrupted batches, with and without each safeguard
-    python -m tests.benchmarks.streams alternating               a world that alternates: does the rollback flap?
+    python -m tests.benchmarks.streams max-age                   max_age 8, 16 and never; the modes of the drift rule
 
 Streams are found through ROR_STREAMS; fits are kept in --work, so that a second call takes seconds.
 """
@@ -23,11 +20,11 @@ import numpy as np
 import pandas as pd
 
 from tasks.core.backtest import rivals
-from tasks.core.backtest.fits import Alarms, Fits, Missing, Plan
+from tasks.core.backtest.fits import Alarms, FitOf, Fits, Missing, Plan
 from tasks.core.backtest.history import History, read_history
-from tasks.core.backtest.replay import Step
-from tasks.core.backtest.run import Policy, Question, Score, backtest
-from tasks.core.spec import ModelSpec, load_spec
+from tasks.core.backtest.replay import Replay, Step
+from tasks.core.backtest.run import Policy, Question, Score, backtest, scores, starting_points
+from tasks.core.spec import ModelSpec, PolicySpec, load_spec
 
 STREAMS = Path(os.environ.get("ROR_STREAMS", Path(__file__).resolve().parents[3] / "shared" / "streams"))
 NAMES = ("elec2", "bike", "bank", "pm25", "acs_ma")
@@ -72,7 +69,12 @@ def lay_out(
 
 
 def write_spec(
-    root: Path, name: str, about: Mapping[str, object], factory: str = "boosting", **parameters: object
+    root: Path,
+    name: str,
+    about: Mapping[str, object],
+    factory: str = "boosting",
+    batches: str | None = None,
+    **parameters: object,
 ) -> None:
     task = "binary" if about["task"] == "clf" else "regression"
     settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in parameters.items())
@@ -80,7 +82,7 @@ def write_spec(
     (root / "deployments" / f"{name}.toml").write_text(
         f'task = "{task}"\ntarget = "y"\nowner = "benchmark"\npurpose = "benchmark"\n'
         f"categorical = {json.dumps(about['categorical'])}\n"
-        f'[data]\nbatches = "data/{name}/batches/*"\nsettle = 0\n'
+        f'[data]\nbatches = "data/{batches or name}/batches/*"\nsettle = 0\n'
         f'[pipeline]\nfactory = "tests.benchmarks.pipelines:{factory}"\nparameters = {{ {settings} }}\n'
     )
 
@@ -100,6 +102,9 @@ class World:
         history = read_history(root, spec)
         return cls(name, spec, history, Fits(history, root / "data" / name / "backtest" / "fits"))
 
+    def starts(self) -> list[int]:
+        return starting_points(len(self.history), Question())
+
     def play(self, policies: Mapping[str, Policy], starts: Sequence[int]) -> dict[str, tuple[tuple[Step, ...], ...]]:
         """Steps of every policy from every start, with fits made as they are asked for."""
         done: dict[tuple[str, int], tuple[Step, ...]] = {}
@@ -118,6 +123,13 @@ class World:
 
     def fixed(self, rule: rivals.Rule, delay: int = 1) -> Policy:
         return lambda start: rivals.run(self.history, self.fits, rule, start, delay)
+
+    def product(
+        self, delay: int = 1, kind: type[Replay] = Replay, fits: FitOf | None = None, **policy: object
+    ) -> Policy:
+        """The product with its default policy, or with these settings of it."""
+        spec = self.spec.model_copy(update={"policy": PolicySpec.model_validate(policy)})
+        return lambda start: kind(self.history, fits or self.fits, spec, delay, start).run()
 
 
 def show(rows: Mapping[str, Sequence[Score]], baselines: Mapping[str, tuple[float, float]] | None = None) -> None:
@@ -150,17 +162,33 @@ def policies(work: Path, names: Sequence[str], delay: int, measure: str) -> None
     show(rows, BASELINES.get(delay))
 
 
+def max_age(work: Path, names: Sequence[str], delay: int) -> None:
+    """How much the cap on the interval matters, and what the modes of the drift rule do."""
+    rows: dict[str, list[Score]] = {}
+    for name in names:
+        world = World.open(lay_out(work, name, labels_only=True), name)
+        runs = {f"max_age {age}": world.product(delay, max_age=age) for age in (8, 16, "never")}
+        runs |= {f"drift {mode}": world.product(delay, drift=mode) for mode in ("report", "early-warning", "trigger")}
+        runs |= {"never": world.fixed(rivals.never, delay), "always": world.fixed(rivals.always, delay)}
+        paths = world.play(runs, starting_points(len(world.history), Question(delay=delay)))
+        for score in scores(paths, lambda loss: COST * loss):
+            rows.setdefault(score.name, []).append(score)
+    show(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["policies", "max-age", "broken", "corrupted", "alternating"])
+    parser.add_argument("what", choices=["policies", "max-age"])
     parser.add_argument("--work", type=Path, default=Path("build/streams"))
     parser.add_argument("--streams", default=",".join(NAMES))
     parser.add_argument("--delay", type=int, default=1)
     parser.add_argument("--measure", choices=["loss", "error"], default="loss")
     asked = parser.parse_args()
-    names = asked.streams.split(",")
+    names, work = asked.streams.split(","), asked.work.resolve()
     if asked.what == "policies":
-        policies(asked.work, names, asked.delay, asked.measure)
+        policies(work, names, asked.delay, asked.measure)
+    else:
+        max_age(work, names, asked.delay)
 
 
 if __name__ == "__main__":
