@@ -13,9 +13,9 @@ import pytest
 
 from flows import cli, demo
 from tasks.core.registry import Registry
-from tasks.core.spec import parse_spec
+from tasks.core.spec import PolicySpec, parse_spec
 from tasks.core.types import Outcome
-from tests.flows.test_demo import play
+from tests.flows.conftest import play
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -26,6 +26,7 @@ ELSEWHERE = {
     INSTALL_AND_RUN: "its parts are what .ci/run and test_demo do",
     INSTALL_AND_TEST: "the last line of .ci/run",
     "ror serve": "tests/flows/test_serve.py",
+    "ror backtest flights": "tests/flows/test_backtest.py",
 }
 
 
@@ -64,7 +65,8 @@ def test_every_command_runs(
 
 def test_example_file_is_valid() -> None:
     """The model file that the README shows is accepted as it stands."""
-    (example,) = re.findall(r"```toml\n(.*?)```", README, flags=re.S)
+    money, example = re.findall(r"```toml\n(.*?)```", README, flags=re.S)
+    assert PolicySpec.model_validate(tomllib.loads(money)["policy"]).retrain == 12
     spec = parse_spec(tomllib.loads(example), "README.md")
     assert spec.policy.max_age == 16
 

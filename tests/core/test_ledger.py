@@ -318,6 +318,21 @@ def test_an_accepted_change_waits_for_a_version_that_learned_it() -> None:
     assert state.accepted == ()
 
 
+def test_changed_content_is_remembered_until_a_version_learned_it() -> None:
+    """A batch whose content changed waits for its labels, and then for the attempt that trains on them; quarantine ends
+    the wait."""
+    seen = decided(**arrived("a", labels=False), novel=("a",))
+    state = after_decision(State(served=(V1,)), seen)
+    assert state.novel == ("a",)
+    attempt = Attempt(2, "refused", 2, "m")
+    state = after_decision(state, decided(Action.RETRAIN, attempt=attempt))
+    assert state.novel == ("a",)
+    state = after_decision(state, decided(labelled=arrived("a")["labelled"]))
+    assert state.novel == ("a",)
+    assert after(state, "quarantined", {"batch": "a"}).novel == ()
+    assert after_decision(state, decided(Action.RETRAIN, attempt=attempt)).novel == ()
+
+
 def test_a_blocked_batch_is_remembered_until_it_is_repaired() -> None:
     """A batch that was set aside is known by its digest until it is delivered again and decided on."""
     state = after_decision(State(), decided(Action.BLOCK, blocked=(Blocked("a", "d1", ("broken",)),)))

@@ -9,12 +9,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from threadpoolctl import threadpool_limits
 
-from flows import cli, launch
+from flows import cli, demo, launch
+from tasks.core.workspace import Workspace
 from tests.conftest import Model
 
 QUICK = "[pipeline]\nparameters = { max_iter = 20 }\n"
 """A small pipeline: these tests are about who is in service, not about how well."""
+
+
+def play(root: Path, months: list[demo.Month]) -> list[dict[str, Any]]:
+    """The demo's months through the real flow; the timeline that comes of it."""
+    demo._lay_out_model(root)
+    workspace = Workspace.open(root, demo.MODEL)
+    list(demo.run_months(workspace, months, months))
+    return demo.timeline(workspace, months)
+
+
+@pytest.fixture(scope="session")
+def played_year(prefect: None, year: list[demo.Month], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of the demo's whole year, played once; not to be changed."""
+    root = tmp_path_factory.mktemp("year")
+    with threadpool_limits(1):
+        play(root, year)
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from tasks.core.state import Decided
 from tasks.core.workspace import Workspace
 from tests.conftest import Model
 from tests.flows.conftest import QUICK, Ror
-from tests.flows.test_demo import play
 
 
 @pytest.fixture(scope="module")
@@ -148,13 +148,12 @@ def test_what_another_policy_would_have_decided(grown: Model, ror: Ror, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("prefect")
-def test_a_backtest_decides_what_production_decided(tmp_path: Path, year: list[demo.Month]) -> None:
+def test_a_backtest_decides_what_production_decided(tmp_path: Path, played_year: Path) -> None:
     """The demo's ledger, replayed through backtest from the files alone, has identical decisions: action, rule, reasons
     and numbers of every rule, and the gate of every attempt."""
-    play(tmp_path, year)
-    workspace = Workspace.open(tmp_path, demo.MODEL)
+    workspace = Workspace.open(played_year, demo.MODEL)
     decided = [from_dict(Decided, event.body) for event in workspace.ledger.events() if event.event == "decided"]
-    history = read_history(tmp_path, workspace.spec)
+    history = read_history(played_year, workspace.spec)
     fits = Fits(history, tmp_path / "fits")
     replay = Replay(history, fits, workspace.spec, delay=1, start=None)
     while True:
@@ -162,13 +161,13 @@ def test_a_backtest_decides_what_production_decided(tmp_path: Path, year: list[d
             steps = replay.run()
             break
         except Missing as missing:
-            fits.compute([missing.job], lambda: None, workers=1)
+            fits.compute([missing.job], lambda: None)
     assert len(steps) == 11  # nobody knows the labels of December
     for step, real in zip(steps, decided, strict=False):
         ours = step.decided
         assert ours is not None and step.batch == real.window[0].id
         assert (ours.outcome, ours.decision) == (real.outcome, real.decision)
-        assert ours.evidence == real.evidence
+        assert ours.evidence == replace(real.evidence, request=ours.evidence.request)  # the actor is another one
         if real.attempt:
             assert ours.attempt is not None and ours.attempt.gate is not None and real.attempt.gate is not None
             assert ours.attempt.gate.difference == pytest.approx(real.attempt.gate.difference)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,15 +11,9 @@ import pytest
 from flows import demo
 from tasks.core.types import Outcome
 from tasks.core.workspace import Workspace
+from tests.flows.conftest import play
 
 pytestmark = pytest.mark.usefixtures("prefect")
-
-
-def play(root: Path, months: list[demo.Month]) -> list[dict[str, Any]]:
-    demo._lay_out_model(root)
-    workspace = Workspace.open(root, demo.MODEL)
-    list(demo.run_months(workspace, months, months))
-    return demo.timeline(workspace, months)
 
 
 def test_months_hold_only_what_is_known_before_departure(year: list[demo.Month]) -> None:
@@ -34,9 +27,9 @@ def test_months_hold_only_what_is_known_before_departure(year: list[demo.Month])
 
 
 @pytest.mark.slow
-def test_timeline_follows_from_the_data(tmp_path: Path, year: list[demo.Month]) -> None:
+def test_timeline_follows_from_the_data(tmp_path: Path, year: list[demo.Month], played_year: Path) -> None:
     """January waits, February trains v1, later months do both; swapping two months' contents changes the timeline."""
-    rows = play(tmp_path / "as-it-was", year)
+    rows = demo.timeline(Workspace.open(played_year, demo.MODEL), year)
     outcomes = [row["outcome"] for row in rows]
     assert outcomes[:2] == [Outcome.HELD, Outcome.RETRAINED]
     assert {Outcome.RELOADED, Outcome.RETRAINED} <= set(outcomes[2:])
