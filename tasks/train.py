@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.core import assess, training
 from tasks.core.errors import DataError, TrainingError
-from tasks.core.ledger import with_labels
+from tasks.core.fold import with_labels
 from tasks.core.state import State
 from tasks.core.types import Attempt, Decision, Gate, Labelled, Verdict
 from tasks.core.work import Work

@@ -15,9 +15,9 @@ from tasks.core.batches import Labels, Source
 from tasks.core.columns import sample_rows
 from tasks.core.errors import DataError, NotFound, VerificationError
 from tasks.core.evidence import DriftEvidence, Evidence
+from tasks.core.fold import with_comparisons, with_labels, with_losses
 from tasks.core.gate import LabelledRows, labelled_rows
 from tasks.core.labels import LabelFindings, calibration_of
-from tasks.core.ledger import with_comparisons, with_labels, with_losses
 from tasks.core.registry import LoadedVersion
 from tasks.core.state import State
 from tasks.core.types import Batch, Blocked, Check, Request, Verdict

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tasks.core.assess import Findings
 from tasks.core.evidence import Evidence
-from tasks.core.ledger import with_labels
+from tasks.core.fold import with_labels
 from tasks.core.policy import POLICY_VERSION
 from tasks.core.spec import ModelSpec
 from tasks.core.state import Decided, State

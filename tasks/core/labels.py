@@ -17,8 +17,8 @@ from tasks.core import drift, performance, persistence
 from tasks.core.batches import Labels
 from tasks.core.errors import DataError, NotFound, VerificationError
 from tasks.core.files import label_digest
+from tasks.core.fold import known_lags
 from tasks.core.gate import LabelledRows, dummy, labelled_rows
-from tasks.core.ledger import known_lags
 from tasks.core.predictions import predictions_path, read_predictions, written_version
 from tasks.core.records import from_dict
 from tasks.core.registry import LoadedVersion

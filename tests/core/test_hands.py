@@ -18,7 +18,7 @@ from tasks.core.types import Action, Attempt, Blocked, Comparison, Gate, LossPoi
 from tasks.core.workspace import Workspace
 from tests.conftest import Model
 from tests.core.conftest import Trained
-from tests.core.test_ledger import arrived, decided
+from tests.core.test_fold import arrived, decided
 
 WHO: dict[str, Any] = {"reason": "a test", "actor": "ann"}
 REFUSED = Gate(Verdict.FAIL, "worse than v1", 200)

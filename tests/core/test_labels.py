@@ -15,8 +15,8 @@ from tasks.core import labels, performance
 from tasks.core.assess import DataFindings, Findings, collect, history
 from tasks.core.conclude import conclude
 from tasks.core.evidence import Evidence
+from tasks.core.fold import fold
 from tasks.core.labels import LabelFindings
-from tasks.core.ledger import fold
 from tasks.core.predictions import predictions_path, write_predictions
 from tasks.core.records import to_dict
 from tasks.core.registry import LoadedVersion

@@ -1,4 +1,4 @@
-"""The ledger: its chain, its state, and the lease."""
+"""The ledger: its chain, and the lease."""
 
 from __future__ import annotations
 
@@ -15,23 +15,19 @@ from typing import Any
 import pytest
 
 from tasks.core.errors import CorruptObject, LeaseHeld, LedgerConflict
-from tasks.core.ledger import KEEP_LOSSES, Head, Lease, Ledger, fold
-from tasks.core.records import digest, from_dict, to_dict
+from tasks.core.fold import fold
+from tasks.core.ledger import Head, Lease, Ledger
+from tasks.core.records import digest, to_dict
 from tasks.core.state import Decided, Event, LeaseRecord, State
 from tasks.core.store import Store
 from tasks.core.types import (
     Action,
     Attempt,
-    Batch,
-    BatchRecord,
     Blocked,
-    Comparison,
-    Decision,
-    Labelled,
     LossPoint,
-    Outcome,
     Served,
 )
+from tests.core.test_fold import arrived, decided
 
 WHO: dict[str, Any] = {"run": "run-1", "key": "key-1", "actor": "ann", "reason": "because"}
 V1, V2 = Served(1, "a" * 64, data_end=1), Served(2, "b" * 64, data_end=3)
@@ -72,43 +68,6 @@ def start(ledger: Ledger, record: LeaseRecord) -> Event:
 
 def lease(ledger: Ledger, run: str = "run-1", ttl: timedelta = timedelta(minutes=10)) -> Lease:
     return Lease(ledger, ttl=ttl, **{**WHO, "run": run})
-
-
-def decided(action: Action = Action.RELOAD, *, in_service: Served | None = V1, **changes: Any) -> Decided:
-    """The body of a `decided` event about nothing; `changes` go to the record, `decision` to the decision in it."""
-    decision = Decision(action, "otherwise", ("a test",), (), **changes.pop("decision", {}))
-    nothing: dict[str, Any] = dict.fromkeys(
-        ("window", "window_rows", "blocked", "labelled", "losses", "comparisons", "checks"), ()
-    )
-    record = Decided(
-        outcome=Outcome.RELOADED,
-        decision=decision,
-        attempt=None,
-        in_service=in_service,
-        spec="s",
-        policy_version=1,
-        **nothing,
-    )
-    return replace(record, **changes)
-
-
-def arrived(name: str, *, labels: bool = True) -> dict[str, Any]:
-    """One batch in a decision's window, with its labels or without."""
-    return {
-        "window": (Batch(name, f"{name}.parquet", name * 8),),
-        "window_rows": (100,),
-        "labelled": (Labelled(name, "l", 90, 0.9),) if labels else (),
-    }
-
-
-def after(state: State, kind: str, body: Any, seq: int = 7) -> State:
-    """The state after one event."""
-    event = Event(1, seq, None, "2026-01-01", kind, "run", "key", "ann", "why", None, body, State())
-    return fold(state, event)
-
-
-def after_decision(state: State, record: Decided) -> State:
-    return after(state, "decided", to_dict(record))
 
 
 # --- the chain -----------------------------------------------------------------------------------------------
@@ -158,12 +117,6 @@ def test_a_torn_head_is_refused(on_disk: tuple[Ledger, Path], keep: int) -> None
     with pytest.raises(CorruptObject, match=r"loans/ledger/00000005\.json") as caught:
         ledger.head()
     assert caught.value.exit_code == 4
-
-
-def test_an_unknown_kind_is_refused() -> None:
-    """An event of a kind that this release does not know is refused, not ignored."""
-    with pytest.raises(CorruptObject, match="'forgotten'; a newer release wrote it"):
-        after(State(), "forgotten", {})
 
 
 # --- appending -----------------------------------------------------------------------------------------------
@@ -249,105 +202,6 @@ def test_replaying_the_events_gives_their_states(ledger: Ledger) -> None:
     assert {event.event for event in events} == {kind for kind, _ in story} | {"started", "failed"}
     assert state.served == (V1, V2)
     assert state.lease is None
-
-
-def test_a_retrain_puts_its_version_in_service() -> None:
-    """After a retrain the new version is current, the old one its predecessor, and the age starts again."""
-    state = after_decision(State(served=(V1,)), decided(**arrived("a")))
-    assert (state.age, state.since) == (1, None)
-    state = after_decision(state, decided(Action.RETRAIN, in_service=V2, attempt=Attempt(2, "registered", 2, "m")))
-    assert (state.current, state.predecessor, state.since) == (V2, V1, "2026-01-01")
-    state = after_decision(state, decided(in_service=V2, **arrived("b")))
-    state = after_decision(state, decided(in_service=V2, **arrived("c")))
-    assert state.age == 1
-
-
-def test_a_rollback_bars_the_version_and_waits() -> None:
-    """A rollback puts the predecessor back, bars the version, and waits the interval, at least two labelled batches."""
-    before = State(served=(V1, V2))
-    state = after_decision(before, decided(Action.ROLLBACK, in_service=V1, decision={"interval": 3.2}))
-    assert (state.served, state.barred, state.cooldown) == ((V1,), (2,), 3)
-    state = after_decision(state, decided(**arrived("a", labels=False)))
-    assert state.cooldown == 3
-    state = after_decision(state, decided(**arrived("b")))
-    assert state.cooldown == 2
-    for interval in (1.0, None):
-        waiting = after_decision(before, decided(Action.ROLLBACK, in_service=V1, decision={"interval": interval}))
-        assert waiting.cooldown == 2
-
-
-def test_a_promotion_by_hand_clears_the_version() -> None:
-    """A version that a person promotes is current, no longer barred and no longer waiting."""
-    before = State(served=(V1,), barred=(2, 3), waiting=(V2,))
-    state = after(before, "promoted", {"served": to_dict(V2)})
-    assert (state.served, state.barred, state.waiting, state.by_hand) == ((V1, V2), (3,), (), 7)
-
-
-def test_a_version_that_awaits_approval_is_not_in_service() -> None:
-    """With promotion by approval the challenger is kept as waiting and the current version stays."""
-    attempt = Attempt(4, "waiting", 2, V2.manifest)
-    record = decided(Action.RETRAIN, attempt=attempt, outcome=Outcome.AWAITING_APPROVAL)
-    state = after_decision(State(served=(V1,)), record)
-    assert state.current == V1
-    assert state.waiting == (Served(2, V2.manifest, 4),)
-
-
-def test_a_suspect_batch_is_held_out_until_judged() -> None:
-    """A suspect batch counts for nothing until it is cleared; a quarantined one never counts again."""
-    state = after_decision(State(served=(V1,)), decided(decision={"suspect": "a"}, **arrived("a")))
-    assert (state.suspect, state.usable) == ("a", ())
-    cleared = after_decision(state, decided(decision={"cleared": "a"}, **arrived("b")))
-    assert (cleared.suspect, cleared.usable) == (None, ("a", "b"))
-    quarantined = after_decision(state, decided(decision={"quarantined": "a"}, **arrived("b")))
-    assert (quarantined.suspect, quarantined.quarantined, quarantined.usable) == (None, ("a",), ("b",))
-    by_hand = after(state, "quarantined", {"batch": "a"})
-    assert (by_hand.suspect, by_hand.quarantined) == (None, ("a",))
-    assert after(by_hand, "cleared", {"batch": "a"}).usable == ("a",)
-
-
-def test_an_accepted_change_waits_for_a_version_that_learned_it() -> None:
-    """An acceptance stays open until an attempt to train that worked has learned from that very batch."""
-    state = after(State(served=(V1,)), "accepted", {"batch": "a"})
-    attempt = Attempt(2, "refused", 2, "m")
-    state = after_decision(state, decided(Action.RETRAIN, attempt=attempt, **arrived("a", labels=False)))
-    assert state.accepted == ("a",)
-    labelled = {"labelled": arrived("a")["labelled"]}
-    state = after_decision(state, decided(Action.RETRAIN, attempt=Attempt(2, "failed", reason="no"), **labelled))
-    assert state.accepted == ("a",)
-    state = after_decision(state, decided(Action.RETRAIN, attempt=attempt))
-    assert state.accepted == ()
-
-
-def test_changed_content_is_remembered_until_a_version_learned_it() -> None:
-    """A batch whose content changed waits for its labels, and then for the attempt that trains on them; quarantine ends
-    the wait."""
-    seen = decided(**arrived("a", labels=False), novel=("a",))
-    state = after_decision(State(served=(V1,)), seen)
-    assert state.novel == ("a",)
-    attempt = Attempt(2, "refused", 2, "m")
-    state = after_decision(state, decided(Action.RETRAIN, attempt=attempt))
-    assert state.novel == ("a",)
-    state = after_decision(state, decided(labelled=arrived("a")["labelled"]))
-    assert state.novel == ("a",)
-    assert after(state, "quarantined", {"batch": "a"}).novel == ()
-    assert after_decision(state, decided(Action.RETRAIN, attempt=attempt)).novel == ()
-
-
-def test_a_blocked_batch_is_remembered_until_it_is_repaired() -> None:
-    """A batch that was set aside is known by its digest until it is delivered again and decided on."""
-    state = after_decision(State(), decided(Action.BLOCK, blocked=(Blocked("a", "d1", ("broken",)),)))
-    assert state.blocked == {"a": "d1"}
-    state = after_decision(state, decided(**arrived("a")))
-    assert state.blocked == {}
-    assert state.batches["a"].rows == 100
-
-
-def test_old_losses_are_dropped() -> None:
-    """The state keeps the newest losses only, so that an event never grows without bound."""
-    state = State()
-    for number in range(KEEP_LOSSES + 3):
-        state = after_decision(state, decided(losses=(LossPoint(str(number), 1, 10, 0.1, 0.0),)))
-    assert [point.batch for point in state.losses] == [str(number) for number in range(3, KEEP_LOSSES + 3)]
 
 
 # --- the lease -----------------------------------------------------------------------------------------------
@@ -480,72 +334,3 @@ def test_events_are_readable_json(on_disk: tuple[Ledger, Path]) -> None:
     """An event is a JSON object that names its format, so that other tools can read the history."""
     event = json.loads((on_disk[1] / "00000001.json").read_text())
     assert (event["format_version"], event["seq"], event["event"]) == (1, 1, "accepted")
-
-
-def test_a_quarantined_batch_leaves_no_trace_in_what_is_usual() -> None:
-    """Losses and comparisons that were measured on doubtful labels are forgotten once the batch is quarantined."""
-    points = tuple(LossPoint(batch, 1, 100, loss, 0.1) for batch, loss in (("a", 0.2), ("b", 9.0)))
-    pair = Comparison("b", 1, 0, 100, 1.0, 0.1, 1)
-    state = State(served=(V1,), losses=points, comparisons=(pair,), suspect="b")
-    judged = after_decision(state, decided(decision={"quarantined": "b"}, **arrived("c")))
-    assert [point.batch for point in judged.losses] == ["a"]
-    assert judged.comparisons == ()
-
-
-# --- labels that come late -----------------------------------------------------------------------------------
-
-
-def test_a_batch_remembers_who_served_it_and_when_its_labels_came() -> None:
-    """The version that a decision left in service is the one its batches were predicted by; the lag stays the first."""
-    state = after_decision(State(), decided(in_service=None, **arrived("a", labels=False)))
-    state = after_decision(replace(state, served=(V1,)), decided(**arrived("b", labels=False)))
-    assert (state.batches["a"].version, state.batches["b"].version) == (None, 1)
-    state = after_decision(state, decided(labelled=(Labelled("b", "l", 90, 0.9, lag=3),)))
-    again = after_decision(state, decided(labelled=(Labelled("b", "m", 95, 0.95, lag=7, corrected=True),)))
-    record = again.batches["b"]
-    assert (record.labels, record.labelled_rows, record.lag, record.version) == ("m", 95, 3, 1)
-    assert again.label_lag == 3
-
-
-def test_corrections_supersede_and_count_for_nothing_else() -> None:
-    """A loss or comparison of the same versions on the same batch takes the place of the earlier one."""
-    points = tuple(LossPoint(batch, 1, 10, mean, 0.0) for batch, mean in (("a", 0.1), ("b", 0.2)))
-    pairs = tuple(Comparison(batch, 2, 1, 10, 0.1, 0.0, 1) for batch in ("a", "b"))
-    before = State(served=(V1,), losses=points, comparisons=pairs, cooldown=2)
-    correction = decided(
-        labelled=(Labelled("a", "l", 10, 1.0, corrected=True),),
-        losses=(LossPoint("a", 1, 12, 0.5, 0.0), LossPoint("a", 2, 12, 0.4, 0.0)),
-        comparisons=(Comparison("a", 2, 1, 12, 0.9, 0.0, 1),),
-    )
-    state = after_decision(before, correction)
-    assert [(p.batch, p.version, p.mean) for p in state.losses] == [("a", 1, 0.5), ("b", 1, 0.2), ("a", 2, 0.4)]
-    assert [item.gain for item in state.comparisons] == [0.9, 0.1]
-    assert state.cooldown == 2
-
-
-def test_label_files_are_as_of_the_last_decision_that_could_read_them() -> None:
-    """A decision with labels that could not be used leaves the digest, so that the next run looks again."""
-    state = after_decision(State(served=(V1,)), decided(label_files="one"))
-    assert after_decision(state, decided(label_files=None)).label_files == "one"
-    assert after_decision(state, decided(label_files="two")).label_files == "two"
-
-
-@pytest.mark.parametrize(("window", "seen"), [((), 6), (("x",), 6), (("x", "y", "z"), 4), (("a", "x"), 0)])
-def test_the_lag_is_counted_without_what_piled_up(window: tuple[str, ...], seen: int) -> None:
-    """Batches that arrived together may have come after the labels; labels that were there at once say nothing."""
-    state = State(served=(V1,), batches={} if "a" in window else {"a": BatchRecord("d", 100)})
-    record = decided(
-        window=tuple(Batch(name, name, "d") for name in window),
-        window_rows=(100,) * len(window),
-        labelled=(Labelled("a", "l", 90, 0.9, lag=6),),
-    )
-    assert after_decision(state, record).label_lag == seen
-
-
-def test_a_state_of_an_earlier_release_is_readable() -> None:
-    """Batches and states that know nothing of lags, versions and label files are read, with nothing in their place."""
-    old = {"batches": {"a": {"sha256": "d", "rows": 100, "labels": "l", "labelled_rows": 90}}}
-    state = from_dict(State, old)
-    record = state.batches["a"]
-    assert (record.lag, record.version, state.label_files, state.label_lag) == (None, None, None, 0)
-    assert after_decision(replace(state, served=(V1,)), decided()).batches["a"] == record

@@ -17,7 +17,7 @@ from tasks.core.backtest.history import History
 from tasks.core.conclude import conclude
 from tasks.core.drift import DriftReport
 from tasks.core.evidence import DriftEvidence
-from tasks.core.ledger import after_decision, with_labels
+from tasks.core.fold import after_decision, with_labels
 from tasks.core.policy import decide
 from tasks.core.spec import ModelSpec
 from tasks.core.state import Decided, LastDecision, State
