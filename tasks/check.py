@@ -21,7 +21,7 @@ from tasks.core.workspace import Workspace
 @task(cache_policy=NO_CACHE, task_run_name="check data")
 def check_data(workspace: Workspace, state: State, work: Work) -> DataFindings:
     """Validate every pending batch; broken ones are set aside with all their reasons, the others proceed."""
-    findings = assess.check_data(workspace, work, assess.load_versions(workspace, state), state.accepted)
+    findings = assess.check_data(workspace, state, work, assess.load_versions(workspace, state))
     log = get_run_logger()
     for check in findings.checks:
         if check.name == "arrivals":

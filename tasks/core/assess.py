@@ -5,7 +5,7 @@ Measuring is not judging (that is `policy.decide`) and not acting (that is the f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
@@ -65,17 +65,18 @@ class DataFindings:
     predecessor_ready: bool = False
     """The predecessor loads and accepts every valid batch."""
     novel: tuple[str, ...] = ()
-    """Valid batches whose content changed, and that no person has accepted."""
+    """Batches, pending or decided on, whose content is new to the version in service; those that a person accepted, or
+    that were learned from, left out."""
 
 
-def check_data(workspace: Workspace, work: Work, versions: Versions, accepted: Collection[str] = ()) -> DataFindings:
+def check_data(workspace: Workspace, state: State, work: Work, versions: Versions) -> DataFindings:
     """Validate every pending batch against the champion's contract; broken ones are set aside.
 
-    With `on_change = "block"` so are those whose content changed, until they are among the `accepted`.
+    With `on_change = "block"` so are those whose content changed, until a person accepts them.
     """
     spec, current = workspace.spec, versions.current
     valid, rows, blocked, checks, changes = [], [], [], _arrivals(work), []
-    novel: list[str] = []
+    novel = _still_novel(workspace, state, work, current)
     ready = versions.predecessor is not None
     for batch in work.pending:
         try:
@@ -89,7 +90,7 @@ def check_data(workspace: Workspace, work: Work, versions: Versions, accepted: C
             continue
         checks += [replace(check, summary=f"{batch.id}: {check.summary}") for check in found.changes]
         changed = [check.summary for check in found.changes if check.verdict is Verdict.FAIL]
-        if changed and batch.id not in accepted:
+        if changed and batch.id not in state.accepted:
             changes += [f"{batch.id}: {change}" for change in changed]
             if spec.policy.on_change == "block":
                 accept = f"if this is how the world is now: `ror accept {workspace.model} {batch.id} --reason '...'`"
@@ -108,6 +109,21 @@ def check_data(workspace: Workspace, work: Work, versions: Versions, accepted: C
         )
         blocked.append(Blocked(batch.id, batch.sha256, (problem,)))
     return DataFindings(tuple(valid), tuple(rows), tuple(blocked), tuple(changes), tuple(checks), ready, tuple(novel))
+
+
+def _still_novel(workspace: Workspace, state: State, work: Work, current: LoadedVersion | None) -> list[str]:
+    """Batches with changed content that the version now in service has not learned from others either."""
+    found = []
+    for batch in work.batches:
+        if current is None or batch.id not in state.novel:
+            continue
+        try:
+            seen = validate(current.contract, Source(workspace.root, batch.path), workspace.spec)
+        except DataError:
+            continue  # gone or damaged since: nothing could be learned from it
+        if any(check.verdict is Verdict.FAIL for check in seen.changes):
+            found.append(batch.id)
+    return found
 
 
 def _arrivals(work: Work) -> list[Check]:
@@ -159,7 +175,6 @@ def collect(request: Request, state: State, found: Findings) -> Evidence:
     predecessor, attempt = state.predecessor, state.attempt
     known = {*now.batches, *(batch.id for batch in data.valid)}
     accepted = tuple(batch for batch in state.accepted if batch in known)
-    novel = (*state.novel, *data.novel)
     return Evidence(
         request=request,
         pending=len(data.valid),
@@ -178,11 +193,10 @@ def collect(request: Request, state: State, found: Findings) -> Evidence:
         suspect=state.suspect,
         changes=data.changes,
         accepted=accepted,
-        novel=novel,
-        unlearnable=tuple(batch for batch in (*accepted, *novel) if batch not in now.usable),
+        novel=data.novel,
+        unlearnable=tuple(batch for batch in (*accepted, *data.novel) if batch not in now.usable),
         waiting=attempt.version if attempt and attempt.version in [w.version for w in state.waiting] else None,
         drift=found.drift.evidence,
-        labels_late=not labels.fresh and labels.unlabelled > 2,
         label_delay=labels.delay,
         labels_overdue=labels.overdue.batches if labels.overdue else (),
     )
@@ -195,7 +209,7 @@ def recheck(workspace: Workspace, work: Work, found: State, now: State, measured
     """
     if now.current == found.current:
         return measured
-    return replace(measured, data=check_data(workspace, work, load_versions(workspace, now), now.accepted))
+    return replace(measured, data=check_data(workspace, now, work, load_versions(workspace, now)))
 
 
 def _newest(state: State, labels: LabelFindings) -> str | None:

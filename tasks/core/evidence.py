@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from tasks.core.spec import PolicySpec
 from tasks.core.types import Comparison, LossPoint, Request
 
-DECAY, PRIOR_WEIGHT, PRIOR_SLOPE = 0.9, 4.0, 0.01
-"""The staleness slope: weights of older observations, and a prior worth four of them at 1 % of the loss a batch."""
+DECAY, PRIOR_WEIGHT, PRIOR_SLOPE = 0.9, 2.0, 0.01
+"""The staleness slope: weights of older observations, and a prior worth two of them at 1 % of the loss a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +57,12 @@ class Evidence:
     accepted: tuple[str, ...] = ()
     """Batches whose changed content a person accepted, and no attempt to train has learned from yet."""
     novel: tuple[str, ...] = ()
-    """Batches whose content goes beyond its tolerance, and no attempt to train has learned from yet."""
+    """Batches whose content is new to the version in service, and no attempt to train has learned from yet."""
     unlearnable: tuple[str, ...] = ()
     """Those of both that have no usable labels yet."""
     waiting: int | None = None
     """The version that the last attempt to train made, while it waits for approval."""
     drift: DriftEvidence = field(default_factory=DriftEvidence)
-    labels_late: bool = False
-    """No labels arrived for the batches decided since the last labels."""
     label_delay: int | None = None
     """Batches that labels may take: as declared, else the most that they are known to have taken."""
     labels_overdue: tuple[str, ...] = ()

@@ -145,7 +145,7 @@ def after_decision(state: State, decided: Decided, mark: LastDecision, at: str) 
         losses=with_losses(state.losses, decided.losses)[-KEEP_LOSSES:],
         comparisons=with_comparisons(state.comparisons, decided.comparisons)[-KEEP_COMPARISONS:],
         cooldown=max(0, state.cooldown - len(fresh)),
-        novel=(*state.novel, *decided.novel),
+        novel=decided.novel,
         attempt=decided.attempt or state.attempt,
         decided=mark,
         lease=None,
@@ -157,8 +157,13 @@ def after_decision(state: State, decided: Decided, mark: LastDecision, at: str) 
         if decision.action is Action.ROLLBACK:
             assert state.current is not None
             wait = max(2, round(decision.interval)) if decision.interval else 2
+            bad = state.current.version
             after = replace(
-                after, served=state.served[:-1], barred=(*state.barred, state.current.version), cooldown=wait
+                after,
+                served=state.served[:-1],
+                barred=(*state.barred, bad),
+                cooldown=wait,
+                comparisons=tuple(item for item in after.comparisons if item.version != bad),
             )
         else:
             assert decided.in_service is not None

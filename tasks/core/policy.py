@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tasks.core.evidence import Evidence, Interval, interval
 from tasks.core.spec import PolicySpec
@@ -194,11 +194,12 @@ def _rollback(c: _Context) -> _Seen:
         "predecessor_loss": theirs,
         "rows": rows,
     }
-    clear = worse > 3 * error and worse > 0.2 * theirs
+    share = 0.2 if len(paired) > 1 else 0.5  # one odd batch is no verdict on a version, unless it is ruinous
+    clear = worse > 3 * error and worse > share * theirs
     if clear and e.predecessor_ready:
         return _Seen(
             f"v{e.predecessor} beats v{e.current} by {worse:.3g} a row over {rows:,} rows, "
-            f"more than 20 % of its own loss and far beyond chance ({error:.2g}): put back in service",
+            f"more than {share:.0%} of its own loss and far beyond chance ({error:.2g}): put back in service",
             Action.ROLLBACK,
             numbers,
         )
@@ -279,7 +280,7 @@ def _stale(c: _Context) -> _Seen:
 
 
 def _drifted(c: _Context) -> _Seen:
-    """9. Drift, weighted by importance: an early warning, a trigger or a report."""
+    """9. Drift, weighted by importance: an early warning while labels are fresh, a trigger or a report."""
     e, drift = c.evidence, c.evidence.drift
     numbers: Numbers = {
         "columns": len(drift.drifted), "weight": drift.weight, "limit": c.policy.drift_weight,
@@ -293,11 +294,15 @@ def _drifted(c: _Context) -> _Seen:
         )
     moved = f"{_names(drift.drifted[:4]) or 'the prediction'} moved ({drift.weight:.0%} of the importance"
     moved += ", and the prediction with them)" if drift.prediction else ")"
+    late = (e.label_delay or 1) > 1
     half = c.interval.batches is not None and e.new_batches >= c.interval.batches / 2
     match c.policy.drift:
         case "report":
             return _Seen(f"{moved}; drift is only reported", numbers=numbers)
-        case "early-warning" if not (half or e.labels_late):
+        case "early-warning" if late:
+            reason = f"{moved}, but labels take {e.label_delay} batches: nothing of it could be learned yet"
+            return _Seen(reason, numbers=numbers)
+        case "early-warning" if not half:
             return _Seen(f"{moved}, but the version is young: watched until half its interval", numbers=numbers)
     return _Seen(f"the data drifted: {moved}", Action.RETRAIN, numbers, proposes=True)
 
@@ -337,11 +342,20 @@ def _conclude(c: _Context, name: str, seen: _Seen, findings: list[Finding]) -> D
         rule=name,
         reasons=tuple(reasons),
         findings=tuple(findings),
-        interval=c.interval.batches,
+        interval=_interval_after(c, action).batches,
         suspect=seen.suspect,
         cleared=e.suspect if confirmed else None,
         quarantined=e.suspect if judged and not confirmed else None,
     )
+
+
+def _interval_after(c: _Context, action: Action) -> Interval:
+    """The interval from now on: a version that is rolled back was no measure of what fresh data are worth."""
+    if action is not Action.ROLLBACK:
+        return c.interval
+    e = c.evidence
+    others = tuple(item for item in e.comparisons if item.version != e.current)
+    return interval(replace(e, comparisons=others), c.policy)
 
 
 def _nothing_to_learn(c: _Context) -> str | None:

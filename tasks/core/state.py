@@ -73,7 +73,7 @@ class State:
     accepted: tuple[str, ...] = ()
     """Batches whose changed content a person accepted, and no attempt to train has learned from yet."""
     novel: tuple[str, ...] = ()
-    """Batches decided on whose content went beyond its tolerance, and no attempt to train has learned from yet."""
+    """Batches decided on whose content is new to the version in service, and no attempt to train has learned from."""
     decided: LastDecision | None = None
     by_hand: int = 0
     """Sequence number of the newest event that a person made (a promotion, an acceptance, a quarantine)."""
@@ -134,7 +134,7 @@ class Decided:
     label_files: str | None = None
     """Digest of the label files that were looked at; None when they could not be used."""
     novel: tuple[str, ...] = ()
-    """Batches of the window whose content goes beyond its tolerance."""
+    """Batches decided on, by this run or earlier ones, whose content is new to the version that was in service."""
 
 
 @dataclass(frozen=True, slots=True)

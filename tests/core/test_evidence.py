@@ -25,11 +25,11 @@ def evidence(losses: list[float], gains: list[tuple[float, int]] = ()) -> Eviden
 def test_the_interval_by_hand() -> None:
     """The interval is the square root of twice the cost over the slope, older observations counting less."""
     found = interval(evidence([0.2, 0.2], [(0.01, 2), (0.03, 1)]), PolicySpec())
-    # Newest first: 1 * 0.03 + 0.9 * 0.01, and the prior 4 * 0.01 * 0.2; gaps 1 * 1 + 0.9 * 2 + 4.
-    assert found.slope == pytest.approx(0.047 / 6.8)
+    # Newest first: 1 * 0.03 + 0.9 * 0.01, and the prior 2 * 0.01 * 0.2; gaps 1 * 1 + 0.9 * 2 + 2.
+    assert found.slope == pytest.approx(0.043 / 4.8)
     assert found.base == pytest.approx(0.2)
-    assert found.batches == pytest.approx(math.sqrt(2 * 0.05 * 0.2 * 6.8 / 0.047))
-    assert found.batches == pytest.approx(1.701064, abs=1e-6)
+    assert found.batches == pytest.approx(math.sqrt(2 * 0.05 * 0.2 * 4.8 / 0.043))
+    assert found.batches == pytest.approx(1.494175, abs=1e-6)
     assert not found.capped
 
 
@@ -69,10 +69,10 @@ def test_the_interval_is_capped_by_the_age_limit() -> None:
     """An interval that would be longer than the age limit is the age limit; without one it stays as it is."""
     slow = evidence([0.2], [(0.0, 100)])
     longest = interval(slow, PolicySpec(max_age="never")).batches
-    assert longest == pytest.approx(math.sqrt(0.02 / (0.008 / 104)))
+    assert longest == pytest.approx(math.sqrt(0.02 / (0.004 / 102)))
     assert interval(slow, PolicySpec(max_age=10)).batches == 10.0
     assert interval(slow, PolicySpec(max_age=10)).capped
-    assert interval(slow, PolicySpec(max_age=17)).batches == longest
+    assert interval(slow, PolicySpec(max_age=23)).batches == longest
 
 
 def test_an_older_version_that_was_put_back_tells_the_same() -> None:

@@ -146,12 +146,13 @@ def test_changed_content_is_remembered_until_a_version_learned_it() -> None:
     state = after_decision(State(served=(V1,)), seen)
     assert state.novel == ("a",)
     attempt = Attempt(2, "refused", 2, "m")
-    state = after_decision(state, decided(Action.RETRAIN, attempt=attempt))
+    state = after_decision(state, decided(Action.RETRAIN, attempt=attempt, novel=("a",)))
     assert state.novel == ("a",)
-    state = after_decision(state, decided(labelled=arrived("a")["labelled"]))
+    state = after_decision(state, decided(labelled=arrived("a")["labelled"], novel=("a",)))
     assert state.novel == ("a",)
     assert after(state, "quarantined", {"batch": "a"}).novel == ()
-    assert after_decision(state, decided(Action.RETRAIN, attempt=attempt)).novel == ()
+    assert after_decision(state, decided(Action.RETRAIN, attempt=attempt, novel=("a",))).novel == ()
+    assert after_decision(state, decided()).novel == (), "the version now in service knows such content from others"
 
 
 def test_a_blocked_batch_is_remembered_until_it_is_repaired() -> None:

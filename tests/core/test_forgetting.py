@@ -13,10 +13,10 @@ from sklearn.pipeline import Pipeline
 from tasks.core import training
 from tasks.core.errors import SpecError
 from tasks.core.forgetting import fit_arguments, recency, remembered
-from tasks.core.gate import features_of
 from tasks.core.spec import Forgetting
+from tasks.core.validation import frame
 from tests.conftest import make_rows
-from tests.core.conftest import make_history, make_spec
+from tests.core.conftest import make_history, make_spec, put
 
 
 def test_a_window_keeps_the_newest_batches(tmp_path: Path) -> None:
@@ -60,9 +60,9 @@ def test_old_batches_count_less(tmp_path: Path) -> None:
         root.mkdir()
         history = make_history(root, spec, *frames)
         fitted = training.fit(root, spec, history)
-        kept = fitted.training.gate[-1]
-        answers = fitted.pipeline.predict(features_of(fitted.contract, [kept]))
-        correct[name] = float((answers == kept.target).mean())
+        rows = make_rows(1000, 4, flip=1.0)
+        answers = fitted.pipeline.predict(frame(fitted.contract, put(root, rows, "later.csv")))
+        correct[name] = float((answers == rows["y"].to_numpy()).mean())
     assert correct["all"] < 0.5 < 0.65 < min(correct["half-life"], correct["window"])
 
 

@@ -239,6 +239,8 @@ def test_a_suspect_waits_for_the_next_labels(newest: str | None) -> None:
         ({"comparisons": gains(-0.1, -0.1, -0.1, variance=2.0)}, False),
         ({"comparisons": gains(-0.1, -0.1, -0.1, variance=1.5)}, True),
         ({"comparisons": gains(-9.0, 0.0, 0.0, 0.0)}, False),
+        ({"comparisons": gains(-0.09)}, False),
+        ({"comparisons": gains(-0.11)}, True),
         ({"predecessor_ready": False}, False),
         ({"predecessor": None}, False),
         ({"comparisons": ()}, False),
@@ -251,6 +253,8 @@ def test_a_suspect_waits_for_the_next_labels(newest: str | None) -> None:
         "within three standard errors",
         "beyond them",
         "only the newest three batches count",
+        "45 % on one batch",
+        "55 % on one batch",
         "the predecessor is barred",
         "no predecessor",
         "never compared",
@@ -339,7 +343,8 @@ def test_never_is_never() -> None:
     [
         ("early-warning", 1, {}, False),
         ("early-warning", 2, {}, True),
-        ("early-warning", 1, {"labels_late": True}, True),
+        ("early-warning", 2, {"label_delay": 1}, True),
+        ("early-warning", 2, {"label_delay": 2}, False),
         ("trigger", 1, {}, True),
         ("report", 2, {}, False),
         ("trigger", 1, {"drift": replace(MOVED, weight=0.24)}, False),
@@ -447,7 +452,7 @@ ANY = st.builds(
     unlearnable=NAMES,
     waiting=VERSIONS,
     drift=st.builds(DriftEvidence, NAMES, st.floats(0, 1), st.booleans(), st.booleans()),
-    labels_late=st.booleans(),
+    label_delay=st.one_of(st.none(), st.integers(1, 5)),
 )
 POLICIES = st.builds(
     PolicySpec,

@@ -63,7 +63,7 @@ def test_arrivals_are_warned_of(settling: Model) -> None:
     state = decided(settling, "003")
     work = find(settling, state)
     assert work.latecomers == ("001",)
-    found = check_data(settling.workspace, work, Versions())
+    found = check_data(settling.workspace, state, work, Versions())
     assert [batch.id for batch in found.valid] == ["001"]
     told = [check for check in found.checks if check.name == "arrivals"]
     assert [check.verdict for check in told] == [Verdict.WARN] * 2
@@ -78,7 +78,7 @@ def test_an_altered_batch_says_what_to_do(settling: Model) -> None:
     settling.deliver("001", make_rows(11))
     work = find(settling, state)
     assert [batch.id for batch in work.altered] == ["001"]
-    found = check_data(settling.workspace, work, Versions())
+    found = check_data(settling.workspace, state, work, Versions())
     assert [batch.id for batch in found.valid] == ["003"]
     (problem,) = found.blocked[0].problems
     assert "other bytes" in problem and "Restore the original, or deliver the change under a new name" in problem
@@ -86,10 +86,10 @@ def test_an_altered_batch_says_what_to_do(settling: Model) -> None:
 
 def test_the_gate_takes_the_newest_by_name(tmp_path: Path) -> None:
     """A batch that arrived out of order is learnt from whole; the gate's rows are still those of the newest by name."""
-    history = make_history(tmp_path, make_spec(), *(make_rows(600, seed) for seed in (1, 2, 3)))
+    history = make_history(tmp_path, make_spec(), *(make_rows(1300, seed) for seed in (1, 2, 3)))
     parts = split(history)
     assert [part.batch.id for part in parts.gate] == ["003"]
-    assert [len(part.rows) for part in parts.learn] == [600, 600, 600 - len(fold_rows(history[2].batch, 600))]
+    assert [len(part.rows) for part in parts.learn] == [1300, 1300, 1300 - len(fold_rows(history[2].batch, 1300))]
 
 
 def test_age_counts_batches_that_came_out_of_order() -> None:

@@ -125,7 +125,8 @@ class Replay:
         if sight.problems:
             return DataFindings(blocked=(Blocked(part.batch.id, part.batch.sha256, sight.problems),))
         ready = other is not None and not other.sight(place).problems
-        novel = (part.batch.id,) if sight.changes else ()
+        beside = [self.history.position[batch] for batch in self.state.novel] + [place]
+        novel = tuple(self.history.batches[other].id for other in beside if current.sight(other).changes)
         return DataFindings(
             (part.batch,), (part.total,), changes=sight.changes, predecessor_ready=ready, novel=novel
         )  # fmt: skip
