@@ -36,7 +36,7 @@ class Measure(StrEnum):
 def backtest(
     model: Model,
     delay: Annotated[
-        int | None, typer.Option(min=0, help="Batches after which labels are known; none: as declared.")
+        int | None, typer.Option(min=1, help="Batches after which labels are known; none: as declared.")
     ] = None,
     starts: Annotated[int, typer.Option(min=1, max=10, help="Starting points, two batches apart.")] = 3,
     cost: Annotated[

@@ -16,6 +16,7 @@ from tasks.core.backtest.fits import Fit, FitOf, Plan
 from tasks.core.backtest.history import History
 from tasks.core.conclude import conclude
 from tasks.core.drift import DriftReport
+from tasks.core.errors import SpecError
 from tasks.core.evidence import DriftEvidence
 from tasks.core.fold import after_decision, with_labels
 from tasks.core.policy import decide
@@ -82,13 +83,14 @@ class Replay:
 
     def _first(self, start: int) -> None:
         """v1 is trained on every batch before the start; the gate, having no labels to come, is not asked."""
-        self.versions[1] = self.fits(self._plan(tuple(range(start))))
+        first = self.versions[1] = self.fits(self._plan(tuple(range(start))))
+        if first.failed:
+            raise SpecError("ror backtest", [f"no first version can be trained on {start} batches: {first.failed}"])
         records = {
             part.batch.id: BatchRecord(part.batch.sha256, part.total, part.labels, len(part.rows))
             for part in self.history.parts[:start]
         }
-        first = Served(1, "", start)
-        self.state = State(served=(first,), batches=records, attempt=Attempt(start, "registered", 1))
+        self.state = State(served=(Served(1, "", start),), batches=records, attempt=Attempt(start, "registered", 1))
 
     def _plan(self, train: tuple[int, ...]) -> Plan:
         return Plan(train, gated=True, forgetting=self.spec.policy.forgetting)

@@ -93,6 +93,8 @@ def backtest(
 
     Raises SpecError when there is too little history for the question.
     """
+    if question.delay < 1:
+        raise SpecError("--delay", ["must be at least 1: a batch cannot be scored by a version that knows its labels"])
     history = read_history(root, spec)
     starts = starting_points(len(history), question)
     fits = Fits(history, folder)

@@ -167,6 +167,16 @@ def test_too_little_history_is_refused(tmp_path: Path) -> None:
         read_history(tmp_path, make_spec())
 
 
+def test_what_cannot_be_replayed_is_refused(history: History, tmp_path: Path) -> None:
+    """Batches are never scored on labels that were known when they were predicted; a first version must be possible."""
+    with pytest.raises(SpecError, match="must be at least 1"):
+        run.backtest("loans", history.root, history.spec, tmp_path, run.Question(delay=0), silent, workers=1)
+    for number in range(6):
+        put(tmp_path, make_rows(60, seed=number).assign(y=1), f"{number:03d}.parquet")
+    with pytest.raises(SpecError, match=r"no first version can be trained on 4 batches: All .* labels are 1"):
+        run.backtest("loans", tmp_path, make_spec(), tmp_path / "fits", run.Question(starts=1), silent, workers=1)
+
+
 def test_starting_points_need_batches_to_score() -> None:
     """Three starting points two batches apart need ten batches; fewer say what to do."""
     assert run.starting_points(10, run.Question(starts=3)) == [4, 6, 8]
