@@ -178,17 +178,24 @@ def judge(spec: ModelSpec, ours: np.ndarray, theirs: np.ndarray, champion: int |
         return Gate(Verdict.SKIPPED, reason, rows, against=against)
     difference = float((ours - theirs).mean())
     error = float((ours - theirs).std(ddof=1) / math.sqrt(rows)) if rows > 1 else None
-    better = "better" if difference < 0 else "not worse"
-    verdict, reason = Verdict.PASS, f"{better} than {against} on {rows:,} rows that neither has seen"
+    better = "better" if difference < 0 else "worse"
+    reason = f"{better} than {against} by {abs(difference):.4g} a row on {rows:,} rows that neither has seen"
+    verdict, reason = Verdict.PASS, f"{reason}{_interval(difference, error)}"
     if champion is None and difference >= 0:
         verdict, reason = Verdict.FAIL, f"loses {difference:.4g} a row more than always predicting the usual"
     elif champion is not None and error is not None and difference > 2 * error:
-        verdict = Verdict.FAIL
-        reason = f"worse than {against} by {difference:.4g} a row on {rows:,} rows, beyond two standard errors"
+        verdict, reason = Verdict.FAIL, f"{reason}, beyond two standard errors"
     elif (floor := spec.policy.metric_floor) is not None and (reached is None or reached < floor):
         shown = f"{reached:.4g}" if reached is not None else "undefined"
         verdict, reason = Verdict.FAIL, f"{spec.metric} is {shown}, below the floor of {floor:g}"
     return Gate(verdict, reason, rows, difference, error, against)
+
+
+def _interval(difference: float, error: float | None) -> str:
+    """The difference's paired 95 % interval, for people."""
+    if error is None:
+        return ""
+    return f" (95 % interval of the difference {difference - 1.96 * error:+.4g} to {difference + 1.96 * error:+.4g})"
 
 
 NOTHING_KEPT = Gate(Verdict.SKIPPED, "no rows were kept for the comparison", 0)

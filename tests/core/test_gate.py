@@ -147,6 +147,9 @@ def test_a_worse_challenger_is_refused(champion: LoadedVersion, wrong: int, verd
     found, _, _ = compare(ACCURACY, answers, truth, rival([]), champion)
     assert found.verdict is verdict
     assert found.difference == pytest.approx(wrong / 100)
+    assert f"worse than v1 by {wrong / 100:.4g} a row on 100 rows" in found.reason
+    low, high = (found.difference + way * 1.96 * (found.standard_error or 0) for way in (-1, 1))
+    assert f"interval of the difference {low:+.4g} to {high:+.4g}" in found.reason
     share = wrong / 100
     assert found.standard_error == pytest.approx(np.sqrt(share * (1 - share) / 99))
     assert (found.against, found.rows) == ("v1", 100)
