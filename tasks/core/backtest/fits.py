@@ -235,8 +235,8 @@ class _Found:
             self.arrays[str(place)] = losses[start : start + rows]
             self.about["held_out"].append(place)
             start += rows
-        if spec.policy.metric_floor is not None:
-            self.about["reached"] = performance.value_of(spec.metric, fitted.answers, truth, spec.task)
+        # Whether or not a floor is set: the policy is no part of a fit's name.
+        self.about["reached"] = performance.value_of(spec.metric, fitted.answers, truth, spec.task)
 
     def later(
         self,
