@@ -140,6 +140,8 @@ def status(
         *([["put there by", _by_hand(by)]] if (by := answer["promoted"]) else []),
         ["last decision", f"{answer['decision'] or 'none yet'}: {'; '.join(answer['reasons'])}".rstrip(": ")],
     ]
+    if answer["next_retrain"]:
+        rows.append(["next retrain", answer["next_retrain"]])
     if trained := answer["trained_on"]:
         rows += [
             ["made because", "; ".join(answer["made_because"])],

@@ -265,18 +265,12 @@ def _stale(c: _Context) -> _Seen:
     }
     if best.batches is None:
         return _Seen("no evidence of staleness, and max_age is never", numbers=numbers)
-    due = f"retraining pays every {best.batches:.1f} labelled batches"
+    saved, lost = (_amount(each * best.rows) for each in (best.cost, best.base))
+    due = f"retraining pays every {best.batches:.1f}, when it avoids about {saved} of the {lost} lost a batch"
     if best.capped:
         due = f"routine refresh every {best.batches:.0f} labelled batches, no evidence of staleness"
-    if c.due:
-        return _Seen(
-            f"{age} labelled {_batches(age)} since the last attempt to train; {due} "
-            f"(when it avoids about {best.cost * best.rows:,.3g} of the {best.base * best.rows:,.3g} lost a batch)",
-            Action.RETRAIN,
-            numbers,
-            proposes=True,
-        )
-    return _Seen(f"{age} labelled {_batches(age)} since the last attempt to train; {due}", numbers=numbers)
+    reason = f"{age} labelled {_batches(age)} since the last attempt to train; {due}"
+    return _Seen(reason, Action.RETRAIN if c.due else None, numbers, proposes=c.due)
 
 
 def _drifted(c: _Context) -> _Seen:
@@ -385,6 +379,10 @@ def _awaits_approval(c: _Context, name: str) -> str | None:
 
 def _batches(count: int) -> str:
     return "batch" if count == 1 else "batches"
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _names(names: Sequence[str]) -> str:

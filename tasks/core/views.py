@@ -49,6 +49,7 @@ def status(workspace: Workspace) -> dict[str, Any]:
         "waiting": [served.version for served in state.waiting],
         "outcome": decided.outcome.value if decided else None,
         "made_because": [],
+        "next_retrain": _next_retrain(decided),
         "prequential": None,
         "blocked": sorted(set(state.blocked) & {*pending, *state.batches}),
         "changed": sorted(set(state.changed) & set(pending)),
@@ -71,6 +72,12 @@ def status(workspace: Workspace) -> dict[str, Any]:
     }
     answer["prequential"] = _in_service(state)
     return answer
+
+
+def _next_retrain(decided: Decided | None) -> str | None:
+    """What the rule of the economic interval saw last; None where an earlier rule had decided before it looked."""
+    found = (finding.reason for finding in decided.decision.findings if finding.rule == "stale") if decided else ()
+    return next(iter(found), None)
 
 
 def _promotion(ledger: Ledger, state: State) -> dict[str, Any] | None:
