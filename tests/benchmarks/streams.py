@@ -3,7 +3,8 @@
     python -m tests.benchmarks.streams policies [--delay 4]      every policy, beside the published baselines
     python -m tests.benchmarks.streams max-age                   max_age 8, 16 and never; the modes of the drift rule
 
-Streams are found through ROR_STREAMS; fits are kept in --work, so that a second call takes seconds.
+`--streams flights` replays the demo's flights by week. The other streams are found through ROR_STREAMS; fits are kept in
+--work, so that a second call takes seconds.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from flows.demo import KEY, TARGET, TIME, load_months
 from tasks.core.backtest import rivals
 from tasks.core.backtest.fits import Alarms, FitOf, Fits, Missing, Plan
 from tasks.core.backtest.history import History, read_history
@@ -49,9 +51,13 @@ def lay_out(
     work: Path, name: str, *, change: Callable[[list[pd.DataFrame]], None] | None = None, **pipeline: object
 ) -> Path:
     """A root that holds the stream as a model, one file a batch; `change` may alter the batches first."""
-    root = work / name
-    about = json.loads((STREAMS / "streams.json").read_text())[name.split("-")[0]]
-    stream = pd.read_parquet(STREAMS / f"{name.split('-')[0]}.parquet")
+    root, stream_name = work / name, name.split("-")[0]
+    about = {"task": "clf", "categorical": []}
+    if stream_name == "flights":
+        stream = flights_by_week()
+    else:
+        about = json.loads((STREAMS / "streams.json").read_text())[stream_name]
+        stream = pd.read_parquet(STREAMS / f"{stream_name}.parquet")
     batches: list[pd.DataFrame] = []
     for _, part in stream.groupby("batch", sort=True):
         if batches and len(part) < SMALLEST:
@@ -66,6 +72,17 @@ def lay_out(
         part.drop(columns="batch").to_parquet(folder / f"{number:03d}.parquet", index=False)
     write_spec(root, name, about, **pipeline)
     return root
+
+
+def flights_by_week() -> pd.DataFrame:
+    """New York, 2013: late by more than 15 minutes? At most 2,500 flights a week, in time order, 52 weeks."""
+    months = load_months()
+    known = pd.concat([month.flights for month in months], ignore_index=True)
+    known = known.merge(pd.concat([month.labels for month in months]), on=KEY).sort_values([TIME, KEY])
+    week = np.minimum(known[TIME].dt.dayofyear // 7, 51)
+    known = known.drop(columns=[KEY, TIME]).rename(columns={TARGET: "y"}).assign(batch=week)
+    parts = [part.sample(min(len(part), 2_500), random_state=0).sort_index() for _, part in known.groupby("batch")]
+    return pd.concat(parts)
 
 
 def write_spec(
