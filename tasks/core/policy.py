@@ -52,17 +52,25 @@ class _Context:
 
     def usual_loss(self, version: int | None, leave_out: int = 1) -> tuple[float, float] | None:
         """Mean loss over a version's earlier batches and that mean's own variance; None before there are two."""
-        earlier = self.evidence.losses_of(version)[:-leave_out] if leave_out else self.evidence.losses_of(version)
-        earlier = earlier[-HISTORY:]
-        if len(earlier) < 2:
-            return None
-        mean = sum(point.mean for point in earlier) / len(earlier)
-        variance = sum(point.variance / point.rows for point in earlier) / len(earlier) ** 2
-        return mean, variance
+        return _mean(self.evidence.losses_of(version)[:-leave_out][-HISTORY:])
+
+    def usual_in_service(self, leave_out: int = 1) -> tuple[float, float] | None:
+        """The same over the newest batches, whoever was champion then: it is the first that is measured on a batch."""
+        by_batch: dict[str, LossPoint] = {}
+        for point in self.evidence.losses:
+            by_batch.setdefault(point.batch, point)
+        return _mean(list(by_batch.values())[:-leave_out][-HISTORY:])
 
     def newest_loss(self, version: int | None) -> LossPoint | None:
         points = self.evidence.losses_of(version)
         return points[-1] if points and points[-1].batch == self.evidence.newest else None
+
+
+def _mean(points: Sequence[LossPoint]) -> tuple[float, float] | None:
+    if len(points) < 2:
+        return None
+    mean = sum(point.mean for point in points) / len(points)
+    return mean, sum(point.variance / point.rows for point in points) / len(points) ** 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +147,9 @@ def _suspect(c: _Context) -> _Seen:
     """4. Champion and predecessor both fail on the newest labelled batch: are the labels wrong, or the world?"""
     e = c.evidence
     newest = c.newest_loss(e.current)
-    usual = c.usual_loss(e.current, leave_out=2 if e.suspect else 1) or c.usual_loss(e.current)
+    behind = 2 if e.suspect else 1
+    # A version that was trained lately has no history of its own: then what was usual before it counts.
+    usual = c.usual_loss(e.current, behind) or c.usual_loss(e.current) or c.usual_in_service(behind)
     if newest is None or usual is None or e.dummy_loss is None:
         return _Seen("no newly labelled batch to compare with at least two earlier ones")
     limit = max(1.5 * usual[0], e.dummy_loss)

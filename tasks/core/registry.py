@@ -53,7 +53,7 @@ class TrainingFile:
     rows: int
     """Rows that were trained on: labelled, and not kept for the gate."""
     held_out: bool = False
-    """The fold of this batch was kept for the gate."""
+    """The fold of this batch was kept for the gate: a tenth of its rows, a fifth for a version without a parent."""
 
 
 @dataclass(frozen=True, slots=True)

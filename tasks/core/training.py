@@ -21,7 +21,17 @@ from tasks.core.columns import sample_rows
 from tasks.core.contract import Contract, infer
 from tasks.core.errors import DataError, SpecError, TrainingError
 from tasks.core.forgetting import fit_arguments, recency, remembered
-from tasks.core.gate import LabelledRows, TrainingSet, compare, features_of, rival_of, split, target_of
+from tasks.core.gate import (
+    FIRST_FOLD,
+    FOLD,
+    LabelledRows,
+    TrainingSet,
+    compare,
+    features_of,
+    rival_of,
+    split,
+    target_of,
+)
 from tasks.core.persistence import Predictions
 from tasks.core.records import to_dict
 from tasks.core.registry import Candidate, LoadedVersion, TrainingFile
@@ -139,7 +149,7 @@ def train(
     Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract.
     """
     started = time.monotonic()
-    fitted = fit(root, spec, history)
+    fitted = fit(root, spec, history, first=champion is None)
     training, truth = fitted.training, target_of(fitted.training.gate)
     rival = rival_of(spec, training, fitted.target, champion)
     gate, metrics, rival_metrics = compare(spec, fitted.answers, truth, rival, champion)
@@ -190,12 +200,12 @@ def train(
     return Challenger(candidate, gate)
 
 
-def fit(root: Path, spec: ModelSpec, history: Sequence[LabelledRows]) -> Fitted:
+def fit(root: Path, spec: ModelSpec, history: Sequence[LabelledRows], *, first: bool = False) -> Fitted:
     """Fit on the history but the gate's rows, and measure what the checks on later data will need.
 
     Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract.
     """
-    training = split(remembered(history, spec.policy.forgetting))
+    training = split(remembered(history, spec.policy.forgetting), FIRST_FOLD if first else FOLD)
     learned = learn(spec, training.learn)
     contract, pipeline = learned.contract, learned.pipeline
     kept, truth = features_of(contract, training.gate), target_of(training.gate)

@@ -3,8 +3,8 @@
     python -m tests.benchmarks.streams policies [--delay 4]      every policy, beside the published baselines
     python -m tests.benchmarks.streams max-age                   max_age 8, 16 and never; the modes of the drift rule
 
-`--streams flights` replays the demo's flights by week. The other streams are found through ROR_STREAMS; fits are kept in
---work, so that a second call takes seconds.
+`--streams flights` replays the demo's flights by week. The other streams are found through ROR_STREAMS. Fits are kept
+in --work, so that a second call takes seconds.
 """
 
 from __future__ import annotations

@@ -50,6 +50,13 @@ def test_anybody_can_derive_the_fold() -> None:
     assert fold_rows(BATCH, 500).tolist() == derived
 
 
+def test_a_first_version_keeps_more() -> None:
+    """The fold of a first version is a fifth, and contains that of later versions: what those judge by is new to it."""
+    first = fold_rows(BATCH, 20_000, gate.FIRST_FOLD)
+    assert 0.19 < len(first) / 20_000 < 0.21
+    assert set(fold_rows(BATCH, 20_000)) <= set(first)
+
+
 def test_the_fold_is_a_tenth() -> None:
     """About every tenth row is kept, others in each batch, and the first rows stay kept when more arrive."""
     fold = fold_rows(BATCH, 20_000)
@@ -106,9 +113,9 @@ def test_a_champion_is_judged_on_rows_it_never_saw(trained: Trained, champion: L
     """Of a batch that the champion was trained on no row counts; of a batch of which a fold was kept that fold does."""
     parts = tuple(item.part(fold_rows(item.batch, item.total)) for item in trained.history)
     against = rival_of(trained.spec, TrainingSet((), parts), np.array([]), champion)
-    assert [file.held_out for file in champion.manifest.training] == [False, True, True]
+    assert [file.held_out for file in champion.manifest.training] == [False, False, True]
     assert against is not None
-    assert against.clean.tolist() == list(range(len(parts[0].rows), len(target_of(parts))))
+    assert against.clean.tolist() == list(range(len(parts[0].rows) + len(parts[1].rows), len(target_of(parts))))
     expected = persistence.predict(champion.pipeline, gate.features_of(champion.contract, parts))
     assert np.array_equal(against.answers.score, expected.score)
 
@@ -123,7 +130,7 @@ def test_rows_of_a_new_batch_are_all_clean(trained: Trained, champion: LoadedVer
 
 def test_a_champion_that_saw_all_rows_cannot_be_judged(trained: Trained, champion: LoadedVersion) -> None:
     """Where no row is new to the champion, the comparison is skipped and it stays."""
-    parts = split(trained.history[:1])
+    parts = split(trained.history[:2])
     against = rival_of(trained.spec, parts, np.array([]), champion)
     assert against is not None
     perfect = guesses([], len(against.truth))[0]

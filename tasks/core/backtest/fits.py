@@ -43,6 +43,8 @@ class Plan:
     gated: bool
     """The gate's rows are kept out, and the checks on later data are measured too; else it learns from all rows."""
     forgetting: Forgetting = field(default_factory=Forgetting)
+    first: bool = False
+    """As a first version, whose fold is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Fit:
         self.learned: tuple[int, ...] = tuple(about["learned"])
         """Batches it learned from; those in `held_out` but for the gate's fold."""
         self.held_out: tuple[int, ...] = tuple(about["held_out"])
+        self.first: bool = about["first"]
         self.reached: float | None = about["reached"]
         """The primary metric on the gate's rows."""
         self._sights = about["sights"]
@@ -194,11 +197,14 @@ def _fitted(history: History, plan: Plan) -> _Found:
     spec, root = history.spec.model_copy(update={"policy": policy}), history.root
     parts = [history.parts[place] for place in plan.train]
     try:
-        learned: Learned = fit(root, spec, parts) if plan.gated else learn(spec, remembered(parts, plan.forgetting))
+        learned: Learned = (
+            fit(root, spec, parts, first=plan.first) if plan.gated else learn(spec, remembered(parts, plan.forgetting))
+        )
     except (TrainingError, DataError) as error:
         return _Found(len(history), failed=str(error))
     found = _Found(len(history), learned=plan.train[len(plan.train) - len(remembered(parts, plan.forgetting)) :])
     reference = None
+    found.about["first"] = plan.first
     if isinstance(learned, Fitted):
         found.gate(history, learned, spec)
         reference = drift.comparable(learned.reference, learned.calibration)
@@ -218,7 +224,7 @@ class _Found:
             "dummy": np.array([]),
         }
         self.about: dict[str, Any] = {
-            "failed": failed, "learned": list(learned), "held_out": [], "reached": None, "sights": {},
+            "failed": failed, "learned": list(learned), "held_out": [], "reached": None, "sights": {}, "first": False,
         }  # fmt: skip
 
     def gate(self, history: History, fitted: Fitted, spec: ModelSpec) -> None:

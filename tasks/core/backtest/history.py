@@ -12,7 +12,7 @@ import numpy as np
 from tasks.core.batches import Labels
 from tasks.core.errors import DataError, SpecError
 from tasks.core.files import find_batches
-from tasks.core.gate import LabelledRows, fold_rows, labelled_rows
+from tasks.core.gate import FIRST_FOLD, LabelledRows, fold_rows, labelled_rows
 from tasks.core.labels import counts
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Batch, Labelled
@@ -42,6 +42,11 @@ class History:
     def folds(self) -> tuple[np.ndarray, ...]:
         """For each batch: which of its labelled rows belong to the gate's fold, shape (rows,)."""
         return tuple(np.isin(part.rows, fold_rows(part.batch, part.total)) for part in self.parts)
+
+    @cached_property
+    def first_folds(self) -> tuple[np.ndarray, ...]:
+        """The same for the fold of a first version."""
+        return tuple(np.isin(part.rows, fold_rows(part.batch, part.total, FIRST_FOLD)) for part in self.parts)
 
     @cached_property
     def position(self) -> dict[str, int]:

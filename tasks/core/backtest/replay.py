@@ -169,7 +169,8 @@ class Replay:
 
     def _attempt(self, measured: Findings, decision: Decision) -> Attempt:
         usable = with_labels(self.state, measured.labels.labelled, decision).usable
-        challenger = self.fits(self._plan(tuple(self.history.position[batch] for batch in usable)))
+        plan = self._plan(tuple(self.history.position[batch] for batch in usable))
+        challenger = self.fits(replace(plan, first=self.state.current is None))
         if challenger.failed:
             return Attempt(len(usable), "failed", reason=challenger.failed)
         verdict = self._gate(challenger)
@@ -197,8 +198,11 @@ class Replay:
         return place not in champion.learned or place in champion.held_out
 
     def _fold(self, fit: Fit, place: int) -> np.ndarray:
-        losses = fit.losses(place)
-        return losses if place in fit.held_out else losses[self.history.folds[place]]
+        """Losses on the gate's fold of a batch that this version has not learned."""
+        losses, fold = fit.losses(place), self.history.folds[place]
+        if place not in fit.held_out:
+            return losses[fold]
+        return losses[fold[self.history.first_folds[place]]] if fit.first else losses
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tasks.core.backtest import report, run
-from tasks.core.backtest.fits import Fits, Missing, Plan
+from tasks.core.backtest.fits import Fit, Fits, Missing, Plan
 from tasks.core.backtest.history import History, read_history
 from tasks.core.backtest.replay import Replay, Step
 from tasks.core.errors import SpecError
@@ -123,13 +123,13 @@ def test_no_version_is_judged_on_rows_it_has_seen(history: History, fits: Fits, 
         if decided is None or attempt is None or attempt.gate is None or attempt.version is None:
             continue
         challenger = replay.versions[attempt.version]
-        sets = [_learned_rows(history, challenger.learned, challenger.held_out)]
+        sets = [_learned_rows(history, challenger)]
         if attempt.gate.against not in (None, "Dummy"):
             champion = replay.versions[int(attempt.gate.against.removeprefix("v"))]
-            sets.append(_learned_rows(history, champion.learned, champion.held_out))
+            sets.append(_learned_rows(history, champion))
         clean = 0
         for place in challenger.held_out:
-            fold = {(place, row) for row in np.flatnonzero(history.folds[place])}
+            fold = {(place, row) for row in np.flatnonzero(_folds(history, challenger)[place])}
             assert not fold & sets[0]
             clean += len(fold) if all(not fold & seen for seen in sets) else 0
         assert attempt.gate.rows == clean
@@ -137,12 +137,16 @@ def test_no_version_is_judged_on_rows_it_has_seen(history: History, fits: Fits, 
     assert gates >= 2
 
 
-def _learned_rows(history: History, learned: tuple[int, ...], held_out: tuple[int, ...]) -> set[tuple[int, int]]:
+def _folds(history: History, fit: Fit) -> tuple[np.ndarray, ...]:
+    return history.first_folds if fit.first else history.folds
+
+
+def _learned_rows(history: History, fit: Fit) -> set[tuple[int, int]]:
     return {
         (place, row)
-        for place in learned
+        for place in fit.learned
         for row in range(len(history.parts[place].rows))
-        if not (place in held_out and history.folds[place][row])
+        if not (place in fit.held_out and _folds(history, fit)[place][row])
     }
 
 
