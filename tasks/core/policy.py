@@ -248,8 +248,8 @@ def _changed(c: _Context) -> _Seen:
     e = c.evidence
     news = sorted({*e.accepted, *e.novel})
     numbers: Numbers = {"changes": len(e.changes), "batches": len(news)}
+    said = "was accepted" if set(news) <= set(e.accepted) else "goes beyond what was trained on"
     if learnable := [batch for batch in news if batch not in e.unlearnable]:
-        said = "was accepted" if set(learnable) <= set(e.accepted) else "goes beyond what was trained on"
         reason = f"assumptions changed: the content of {_names(learnable)} {said}, and can be learned now"
         return _Seen(reason, Action.RETRAIN, numbers, proposes=True)
     more = f" and {len(e.changes) - 3} more" if len(e.changes) > 3 else ""
@@ -259,7 +259,7 @@ def _changed(c: _Context) -> _Seen:
     if not news:
         return _Seen("content of the data is as in training", numbers=numbers)
     if not e.changes:
-        reason = f"assumptions changed: the content of {_names(news)} goes beyond what was trained on"
+        reason = f"assumptions changed: the content of {_names(news)} {said}"
     # Where there is something else to learn from, the rules below decide whether that is due.
     return _Seen(f"{reason}; its labels must arrive first", Action.HOLD if e.new_batches < 1 else None, numbers)
 

@@ -236,7 +236,7 @@ def test_accepted_content_waits_for_its_labels(model: Model) -> None:
     hands.accept(model.workspace, "002", reason="it is so", actor="ann")
     result = run(model)
     assert result.outcome is Outcome.HELD
-    assert "changed content of 002 was accepted; its labels must arrive before it is learned" in result.message
+    assert "the content of 002 was accepted; its labels must arrive first" in result.message
     assert predicted_by(model, "002") == {1}
     deliver("003", make_rows(seed=3), labels=True)
     assert run(model).outcome is Outcome.RELOADED
