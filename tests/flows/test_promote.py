@@ -239,7 +239,9 @@ def test_accepted_content_waits_for_its_labels(model: Model) -> None:
     assert "the content of 002 was accepted; its labels must arrive first" in result.message
     assert predicted_by(model, "002") == {1}
     deliver("003", make_rows(seed=3), labels=True)
-    assert run(model).outcome is Outcome.RELOADED
+    result = run(model)
+    assert result.outcome is Outcome.HELD
+    assert "the changed content of 002 waits for its labels" in result.message
     moved_away("002")[["id", "y"]].to_parquet(model.labels / "002.parquet")
     assert run(model).outcome is Outcome.RETRAINED
     manifest, _ = model.workspace.registry.manifest("loans", 2)
