@@ -104,7 +104,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def test_schedule_cli_and_rest_end_in_named_states(model: Model, server: Server, tmp_path: Path) -> None:
     """A run by its schedule, by `prefect deployment run` and by REST: each final state is what the ledger says."""
     declared = yaml.safe_load((REPOSITORY / "deployments/prefect.yaml").read_text())
-    scheduled, by_hand, _ = declared["deployments"]
+    scheduled, by_hand, *_ = declared["deployments"]
     scheduled |= {"name": "loans", "parameters": {"model": "loans"}}
     scheduled["schedules"][0]["cron"] = "* * * * *"
     (model.root / "deployments/prefect.yaml").write_text(yaml.safe_dump(declared))
