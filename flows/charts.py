@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core.backtest.report import FIXED
+from tasks.core.backtest.report import FIXED, title
 from tasks.core.backtest.run import CONFIGURED, OPTIMUM, Backtest
 
 COSTS = np.geomspace(0.01, 0.5, 40)
@@ -39,9 +39,12 @@ def draw_backtest(found: Backtest, path: Path) -> None:
     for axes in (over_time, marks, costs):
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-    figure.suptitle(
-        f"{found.model}: {found.decisions} decisions replayed, labels {found.delay} batches late", x=0.01, ha="left"
-    )
+    steps = found.paths[CONFIGURED][0]
+    marked = range(0, len(steps), max(1, len(steps) // 10))
+    for axes in (over_time, marks):
+        axes.set_xlim(-0.5, len(steps) - 0.5)
+        axes.set_xticks(marked, [steps[place].batch for place in marked], fontsize=8)
+    figure.suptitle(title(found), x=0.01, ha="left")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp.png")
     figure.savefig(temporary)
@@ -62,7 +65,6 @@ def _over_time(axes: Any, found: Backtest, colours: dict[str, str]) -> None:
         axes.plot(np.nancumsum(excess) / np.nanmean(usual), color=colour, label=name, lw=1.8)
     axes.axhline(0, color=colours["always"], lw=1.2, label="always")
     axes.set_ylabel("loss more than always retraining,\nadded up, in batches' worth")
-    axes.set_xlabel("scored batch")
     axes.legend(frameon=False, fontsize=8, ncols=3)
 
 

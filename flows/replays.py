@@ -66,8 +66,7 @@ def backtest(
     if as_json:
         terminal.print_json(report.as_json(found))
         return
-    title = f"{model}: {found.batches} labelled batches, {found.decisions} decisions, labels {found.delay} batches late"
-    terminal.show(terminal.table(report.COLUMNS, report.rows(found), title=title))
+    terminal.show(terminal.table(report.COLUMNS, report.rows(found), title=report.title(found)))
     for batch, reason in found.left_out.items():
         terminal.out.print(Text(f"  left out: {batch}: {reason}"))
     terminal.out.print(Text(report.recommendation(found)))

@@ -29,6 +29,11 @@ def as_json(found: Backtest) -> dict[str, Any]:
     }
 
 
+def title(found: Backtest) -> str:
+    late = "1 batch" if found.delay == 1 else f"{found.delay} batches"
+    return f"{found.model}: {found.batches} labelled batches, {found.decisions} decisions replayed, labels {late} late"
+
+
 def rows(found: Backtest) -> list[list[str]]:
     """One line a policy: name, loss, retrains, fits, loss against always, captured, cost."""
     return [
@@ -50,7 +55,7 @@ COLUMNS = ("policy", "loss", "retrains", "fits / decisions", "loss / always", "c
 
 def markdown(found: Backtest) -> str:
     """The table and the recommendation, for a page."""
-    lines = [f"## {found.model}: {found.decisions} decisions replayed, labels {found.delay} batches late", ""]
+    lines = [f"## {title(found)}", ""]
     lines += [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     lines += [f"| {' | '.join(row)} |" for row in rows(found)]
     return "\n".join([*lines, "", recommendation(found), ""])
