@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tasks.core.spec import PolicySpec
 from tasks.core.types import Comparison, LossPoint, Request
 
+HISTORY = 9
+"""Earlier batches that the usual loss is averaged over."""
 DECAY, PRIOR_WEIGHT, PRIOR_SLOPE = 0.9, 2.0, 0.01
 """The staleness slope: weights of older observations, and a prior worth two of them at 1 % of the loss a batch."""
 
@@ -70,6 +73,29 @@ class Evidence:
 
     def losses_of(self, version: int | None) -> list[LossPoint]:
         return [point for point in self.losses if point.version == version]
+
+    def newest_loss(self, version: int | None) -> LossPoint | None:
+        """A version's loss on the newest labelled batch, if this run brought its labels."""
+        points = self.losses_of(version)
+        return points[-1] if points and points[-1].batch == self.newest else None
+
+    def usual_loss(self, version: int | None, leave_out: int = 1) -> tuple[float, float] | None:
+        """Mean loss over a version's earlier batches and that mean's own variance; None before there are two."""
+        return _mean(self.losses_of(version)[:-leave_out][-HISTORY:])
+
+    def usual_in_service(self, leave_out: int = 1) -> tuple[float, float] | None:
+        """The same over the newest batches, whoever was champion then: it is the first that is measured on a batch."""
+        by_batch: dict[str, LossPoint] = {}
+        for point in self.losses:
+            by_batch.setdefault(point.batch, point)
+        return _mean(list(by_batch.values())[:-leave_out][-HISTORY:])
+
+
+def _mean(points: Sequence[LossPoint]) -> tuple[float, float] | None:
+    if len(points) < 2:
+        return None
+    mean = sum(point.mean for point in points) / len(points)
+    return mean, sum(point.variance / point.rows for point in points) / len(points) ** 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,10 @@ from dataclasses import dataclass, field, replace
 
 from tasks.core.evidence import Evidence, Interval, interval
 from tasks.core.spec import PolicySpec
-from tasks.core.types import Action, Decision, Finding, LossPoint
+from tasks.core.types import Action, Decision, Finding
 
-POLICY_VERSION = 1
+POLICY_VERSION = 2
 """Part of the run key: a changed rule is a new question."""
-
-HISTORY = 9
-"""Earlier batches that a version's usual loss is averaged over."""
-
 
 DOUBT, RUIN = 1.5, 10.0
 """Multiples of the usual loss from which labels are doubted: of a version's own, and of its predecessors' while it is
@@ -54,28 +50,6 @@ class _Context:
         """The last attempt to train is as old as is worth waiting for."""
         best = self.interval.batches
         return best is not None and self.evidence.new_batches >= best - 0.5
-
-    def usual_loss(self, version: int | None, leave_out: int = 1) -> tuple[float, float] | None:
-        """Mean loss over a version's earlier batches and that mean's own variance; None before there are two."""
-        return _mean(self.evidence.losses_of(version)[:-leave_out][-HISTORY:])
-
-    def usual_in_service(self, leave_out: int = 1) -> tuple[float, float] | None:
-        """The same over the newest batches, whoever was champion then: it is the first that is measured on a batch."""
-        by_batch: dict[str, LossPoint] = {}
-        for point in self.evidence.losses:
-            by_batch.setdefault(point.batch, point)
-        return _mean(list(by_batch.values())[:-leave_out][-HISTORY:])
-
-    def newest_loss(self, version: int | None) -> LossPoint | None:
-        points = self.evidence.losses_of(version)
-        return points[-1] if points and points[-1].batch == self.evidence.newest else None
-
-
-def _mean(points: Sequence[LossPoint]) -> tuple[float, float] | None:
-    if len(points) < 2:
-        return None
-    mean = sum(point.mean for point in points) / len(points)
-    return mean, sum(point.variance / point.rows for point in points) / len(points) ** 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,16 +125,16 @@ def _first(c: _Context) -> _Seen:
 def _suspect(c: _Context) -> _Seen:
     """4. Champion and predecessor both fail on the newest labelled batch: are the labels wrong, or the world?"""
     e = c.evidence
-    newest = c.newest_loss(e.current)
+    newest = c.evidence.newest_loss(e.current)
     behind = 2 if e.suspect else 1
-    usual, factor = c.usual_loss(e.current, behind) or c.usual_loss(e.current), DOUBT
+    usual, factor = c.evidence.usual_loss(e.current, behind) or c.evidence.usual_loss(e.current), DOUBT
     if usual is None:  # trained lately: what was usual before it is a rough yardstick, for ruinous labels only
-        usual, factor = c.usual_in_service(behind), RUIN
+        usual, factor = c.evidence.usual_in_service(behind), RUIN
     if newest is None or usual is None or e.dummy_loss is None:
         return _Seen("no newly labelled batch to compare with at least two earlier ones")
     limit = max(factor * usual[0], e.dummy_loss)
     losses = [newest.mean]
-    if (other := c.newest_loss(e.predecessor)) is not None:
+    if (other := c.evidence.newest_loss(e.predecessor)) is not None:
         losses.append(other.mean)
     numbers: Numbers = {
         "loss": min(losses),
@@ -230,7 +204,7 @@ def _rollback(c: _Context) -> _Seen:
 
 def _shock(c: _Context) -> _Seen:
     """6. The newest labelled batch is far worse than this version's usual."""
-    newest, usual = c.newest_loss(c.evidence.current), c.usual_loss(c.evidence.current)
+    newest, usual = c.evidence.newest_loss(c.evidence.current), c.evidence.usual_loss(c.evidence.current)
     if newest is None or usual is None:
         return _Seen("no newly labelled batch to compare with at least two earlier ones")
     mean, variance = usual
