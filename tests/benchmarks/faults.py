@@ -210,12 +210,22 @@ def abrupt(work: Path, names: Sequence[str]) -> None:
         paths = world.play(runs | {"always": world.fixed(rivals.always)}, world.starts())
         for title, found in paths.items():
             after = [path[middle - start :] for path, start in zip(found, world.starts(), strict=True)]
-            waits = [next(index for index, step in enumerate(path) if step.served) for path in after]
             loss = np.mean([_loss(path[:12]) for path in after])
-            print(
-                f"{name:<8}{title:<14}first new version {waits} batches after the shift; loss of 12 batches {loss:.3f}"
+            waits = (
+                ""
+                if title == "always"
+                else f"; one that learned it serves {[_wait(p, middle) for p in after]} batches on"
             )
+            print(f"{name:<8}{title:<14}loss of the 12 batches after the shift {loss:.3f}{waits}")
         print(f"  {_letters(paths['all on'][0][middle - world.starts()[0] - 3 :])} (from three batches before it on)")
+
+
+def _wait(path: Steps, middle: int) -> int:
+    """Batches after the shift until a version is in service that was trained on some of what came after it."""
+    learned = (step.decided.attempt.labelled if step.decided and step.decided.attempt else 0 for step in path)
+    return next(
+        index for index, (step, count) in enumerate(zip(path, learned, strict=True)) if step.served and count > middle
+    )
 
 
 def _letters(path: Steps) -> str:
