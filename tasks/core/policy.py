@@ -18,6 +18,9 @@ from tasks.core.types import Action, Decision, Finding
 POLICY_VERSION = 2
 """Part of the run key: a changed rule is a new question."""
 
+DROP, DROP_YOUNG = 1.1, 1.5
+"""Multiples of the usual loss from which performance dropped: of a version's own, and of its predecessors' while it is
+young, which other batches have shaped."""
 DOUBT, RUIN = 1.5, 10.0
 """Multiples of the usual loss from which labels are doubted: of a version's own, and of its predecessors' while it is
 young. (At 1.5 of the latter, real batches of two of five streams were doubted, at up to 3 % of the loss.)"""
@@ -203,12 +206,15 @@ def _rollback(c: _Context) -> _Seen:
 
 
 def _shock(c: _Context) -> _Seen:
-    """6. The newest labelled batch is far worse than this version's usual."""
-    newest, usual = c.evidence.newest_loss(c.evidence.current), c.evidence.usual_loss(c.evidence.current)
+    """6. The newest labelled batch is far worse than usual: for this version, or its predecessors while it is young."""
+    e = c.evidence
+    newest, usual, factor = e.newest_loss(e.current), e.usual_loss(e.current), DROP
+    if usual is None:
+        usual, factor = e.usual_in_service(), DROP_YOUNG
     if newest is None or usual is None:
         return _Seen("no newly labelled batch to compare with at least two earlier ones")
     mean, variance = usual
-    limit = max(1.1 * mean, mean + 3 * math.sqrt(newest.variance / newest.rows + variance))
+    limit = max(factor * mean, mean + 3 * math.sqrt(newest.variance / newest.rows + variance))
     numbers: Numbers = {"loss": newest.mean, "limit": limit, "usual": mean}
     if newest.mean > limit:
         return _Seen(

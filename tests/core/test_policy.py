@@ -278,9 +278,19 @@ def test_a_worse_version_is_rolled_back(changes: dict[str, Any], rolled_back: bo
         (points(2, 0.2, 0.2, 0.2, 0.2, 0.23), True),
         (points(2, 0.01, 0.01, 0.01, 0.01, 0.02), False),
         (points(2, 0.2, 0.23), False),
+        (points(1, 0.2, 0.2, 0.2, 0.2) + points(2, 0.29, first=5), False),
+        (points(1, 0.2, 0.2, 0.2, 0.2) + points(2, 0.31, first=5), True),
         (points(2, *[0.9] * 4, *[0.2] * 9, 0.23), True),
     ],
-    ids=["within ten per cent", "beyond ten per cent and chance", "within chance", "no history", "old losses are gone"],
+    ids=[
+        "within ten per cent",
+        "beyond ten per cent and chance",
+        "within chance",
+        "no history",
+        "a young version, within half of what was usual before",
+        "a young version, beyond half of it",
+        "old losses are gone",
+    ],
 )
 def test_a_drop_is_beyond_ten_per_cent_and_beyond_chance(losses: tuple[LossPoint, ...], dropped: bool) -> None:
     """Performance dropped when the newest loss is far above the mean of this version's last nine batches."""
