@@ -126,6 +126,9 @@ class Replay:
         sight, other = current.sight(place), self._loaded(self.state.predecessor)
         if sight.problems:
             return DataFindings(blocked=(Blocked(part.batch.id, part.batch.sha256, sight.problems),))
+        if sight.changes and self.spec.policy.on_change == "block":  # nobody is there to accept it
+            aside = Blocked(part.batch.id, part.batch.sha256, sight.changes, changed=True)
+            return DataFindings(blocked=(aside,), changes=sight.changes)
         ready = other is not None and not other.sight(place).problems
         beside = [self.history.position[batch] for batch in self.state.novel] + [place]
         novel = tuple(self.history.batches[other].id for other in beside if current.sight(other).changes)

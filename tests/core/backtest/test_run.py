@@ -15,7 +15,7 @@ from tasks.core.backtest.history import History, read_history
 from tasks.core.backtest.replay import Replay, Step
 from tasks.core.errors import SpecError
 from tasks.core.spec import PolicySpec
-from tasks.core.types import Action
+from tasks.core.types import Action, Outcome
 from tests.conftest import make_rows
 from tests.core.backtest.conftest import BATCHES
 from tests.core.conftest import make_spec, put
@@ -160,6 +160,21 @@ def test_labels_are_not_known_before_their_time(history: History, fits: Fits) ->
         if step.decided.attempt and step.decided.attempt.version:
             learned = replay.versions[step.decided.attempt.version].learned
             assert max(learned) <= max(3, place - 2)
+
+
+def test_changed_content_is_set_aside_or_learned(tmp_path: Path) -> None:
+    """As in production: with on_change = block such a batch is neither predicted nor learned; else its labels are."""
+    for number in range(7):
+        rows = make_rows(200, seed=number)
+        put(tmp_path, rows.assign(city="Stavanger") if number == 5 else rows, f"{number:03d}.parquet")
+    history = read_history(tmp_path, make_spec())
+    fits = Fits(history, tmp_path / "fits")
+    learns = replayed(history, fits, 4, max_age="never", drift="report").run()
+    assert [step.decided.decision.rule for step in learns if step.decided][-1] == "assumptions changed"
+    assert learns[-1].fitted and not np.isnan(learns[1].loss)
+    blocks = replayed(history, fits, 4, max_age="never", drift="report", on_change="block").run()
+    assert [step.decided.outcome for step in blocks if step.decided][1] is Outcome.BLOCKED
+    assert np.isnan(blocks[1].loss) and not blocks[-1].fitted
 
 
 def test_too_little_history_is_refused(tmp_path: Path) -> None:
