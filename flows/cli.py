@@ -329,7 +329,7 @@ def _when(at: str | None) -> str:
 
 def _labelled(batch: dict[str, Any]) -> str:
     """The loss of what users saw of one batch, with coverage and lag of its labels beside it."""
-    late = f", {batch['lag']} batches later" if batch["lag"] else ""
+    late = f", {batch['lag']} {'batch' if batch['lag'] == 1 else 'batches'} later" if batch["lag"] else ""
     return f"{batch['batch']}: {batch['loss']:.4g} by v{batch['version']} ({batch['coverage']:.0%} of its rows{late})"
 
 

@@ -44,7 +44,7 @@ def check_performance(workspace: Workspace, state: State, work: Work, data: Data
     for point in findings.losses:
         item = about[point.batch]
         log.info(
-            "v%d loses %.4g a row on %s, %s (%.0f %% of its rows, labels %d batches later).",
+            "v%d loses %.4g a row on %s, %s (%.0f %% of its rows, label lag %d).",
             point.version,
             point.mean,
             point.batch,
