@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed
+from pydantic import Field
 
 from tasks.core.backtest import report, run
 from tasks.core.workspace import Workspace
@@ -14,7 +15,11 @@ from tasks.core.workspace import Workspace
 
 @flow(name="backtest", flow_run_name="{model} · backtest")
 def backtest(
-    model: str, delay: int | None = None, starts: int = 3, cost: float | None = None, root: str | None = None
+    model: str,
+    delay: Annotated[int, Field(ge=1)] | None = None,
+    starts: Annotated[int, Field(ge=1, le=10)] = 3,
+    cost: Annotated[float, Field(gt=0)] | None = None,
+    root: str | None = None,
 ) -> Any:
     """Replay the model's own history under several policies and compare what each would have cost.
 

@@ -68,11 +68,11 @@ class Sight:
 
 
 class Fit:
-    """A finished fit, read from its file as far as it is asked."""
+    """A finished fit. Losses by row stay in its file until they are asked for: they are most of it."""
 
     def __init__(self, path: Path):
+        self._path = path
         with np.load(path) as arrays:
-            self._losses = {int(name): arrays[name] for name in arrays.files if name.isdigit()}
             about = json.loads(str(arrays["about"]))
             self.means, self.errors, self.dummy = arrays["means"], arrays["errors"], arrays["dummy"]
         self.failed: str | None = about["failed"]
@@ -87,7 +87,8 @@ class Fit:
 
     def losses(self, place: int) -> np.ndarray:
         """Loss of each labelled row of a later batch, or of the gate's fold of a batch that was held out."""
-        return self._losses[place]
+        with np.load(self._path) as arrays:
+            return np.asarray(arrays[str(place)])
 
     def sight(self, place: int) -> Sight:
         return from_dict(Sight, self._sights[str(place)])

@@ -5,7 +5,7 @@ Batch t arrives, labels are known up to t - delay, the policy decides, then batc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -60,7 +60,7 @@ class Replay:
     """The product in production, on a history that is known: `run` gives one step a batch.
 
     `start` is the first batch to decide on, with a version trained on all before it; None begins with an empty ledger
-    as production does. `measure` may alter what was measured, to see what a check is worth.
+    as production does.
     """
 
     history: History
@@ -68,7 +68,6 @@ class Replay:
     spec: ModelSpec
     delay: int
     start: int | None
-    measure: Callable[[Findings], Findings] = field(default=lambda found: found)
     state: State = field(init=False)
     versions: dict[int, Fit] = field(init=False)
     """By number, those that the gate refused too."""
@@ -97,7 +96,7 @@ class Replay:
 
     def _step(self, place: int) -> Step:
         state, batch = self.state, self.history.parts[place].batch
-        measured = self.measure(Findings(self._data(place), self._labels(place), DriftReport((), self._drift(place))))
+        measured = Findings(self._data(place), self._labels(place), DriftReport((), self._drift(place)))
         evidence = collect(Request(), state, measured)
         decision = decide(evidence, self.spec.policy)
         attempt = self._attempt(measured, decision) if decision.action is Action.RETRAIN else None
@@ -124,14 +123,14 @@ class Replay:
         if current is None:
             return DataFindings((part.batch,), (part.total,))
         sight, other = current.sight(place), self._loaded(self.state.predecessor)
+        novel = tuple(b for b in self.state.novel if current.sight(self.history.position[b]).changes)
         if sight.problems:
-            return DataFindings(blocked=(Blocked(part.batch.id, part.batch.sha256, sight.problems),))
+            return DataFindings(blocked=(Blocked(part.batch.id, part.batch.sha256, sight.problems),), novel=novel)
         if sight.changes and self.spec.policy.on_change == "block":  # nobody is there to accept it
             aside = Blocked(part.batch.id, part.batch.sha256, sight.changes, changed=True)
-            return DataFindings(blocked=(aside,), changes=sight.changes)
+            return DataFindings(blocked=(aside,), changes=sight.changes, novel=novel)
         ready = other is not None and not other.sight(place).problems
-        beside = [self.history.position[batch] for batch in self.state.novel] + [place]
-        novel = tuple(self.history.batches[other].id for other in beside if current.sight(other).changes)
+        novel += (part.batch.id,) if sight.changes else ()
         return DataFindings(
             (part.batch,), (part.total,), changes=sight.changes, predecessor_ready=ready, novel=novel
         )  # fmt: skip

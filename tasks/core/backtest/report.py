@@ -65,7 +65,7 @@ def recommendation(found: Backtest) -> str:
     """What a person can do about it, claiming no more than the table shows."""
     ours, fixed = found.score(CONFIGURED), found.score("every-4")
     facts = [
-        f"At a cost of {found.cost:g} a fit, the configured policy {_against_always(ours)}, "
+        f"At a cost of {found.cost:.3g} a fit, the configured policy {_against_always(ours)}, "
         f"training at {ours.fits:.0%} of {found.decisions} batches",
         f"every fourth batch {_against_always(fixed)}",
         f"drift alarms alone would retrain {found.score('drift-share').fits:.0%} of the time",

@@ -96,11 +96,10 @@ def test_it_starts_again_where_it_stopped(history: History, tmp_path: Path) -> N
     again = run.backtest("loans", history.root, history.spec, tmp_path, QUESTION, count, workers=1)
     assert computed[0] == f"{len(kept)}/{computed[0].split('/')[1]}"
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    cached: list[str] = []
-    other = run.backtest(
-        "loans", history.root, history.spec, tmp_path, QUESTION, lambda *seen: cached.append(str(seen)), workers=1
-    )
+    finished = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    other = run.backtest("loans", history.root, history.spec, tmp_path, QUESTION, silent, workers=1)
     assert other.scores == again.scores
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == finished, "nothing was left to compute"
 
 
 def test_from_an_empty_ledger_it_begins_as_production_does(history: History, fits: Fits) -> None:
