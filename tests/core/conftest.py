@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from tasks.core import performance, training
 from tasks.core.batches import Labels, Source
+from tasks.core.contract import Contract, infer
 from tasks.core.files import find_batches
 from tasks.core.gate import LabelledRows, labelled_rows
 from tasks.core.registry import LoadedVersion, Registry
@@ -20,6 +21,8 @@ from tasks.core.spec import ModelSpec, parse_spec
 from tasks.core.store import Store
 from tasks.core.training import Challenger
 from tests.conftest import make_rows
+
+ROWS = make_rows(200, seed=1)
 
 
 def make_spec(**changes: Any) -> ModelSpec:
@@ -92,6 +95,12 @@ def champion(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Load
     registry = Registry(tmp_path_factory.mktemp("champion"))
     version, _ = registry.register("loans", "key", trained.challenger.candidate)
     return registry.load("loans", version)
+
+
+@pytest.fixture
+def contract(tmp_path: Path) -> Contract:
+    """The contract of `ROWS` in a Parquet file."""
+    return infer([put(tmp_path, ROWS, "training.parquet")], make_spec())
 
 
 @pytest.fixture(params=["folder", "memory"])
