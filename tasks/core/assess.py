@@ -12,6 +12,7 @@ import pandas as pd
 
 from tasks.core import drift, persistence
 from tasks.core.batches import Labels, Source
+from tasks.core.calibration import SCORE
 from tasks.core.columns import sample_rows
 from tasks.core.errors import DataError, NotFound, VerificationError
 from tasks.core.evidence import DriftEvidence, Evidence
@@ -151,8 +152,8 @@ def check_drift(workspace: Workspace, data: DataFindings, versions: Versions) ->
         for batch, rows in zip(data.valid, data.rows, strict=True)
     ]
     window = pd.concat(parts, ignore_index=True)
-    window[drift.SCORE] = persistence.predict(current.pipeline, window).score
-    return drift.check_drift(current.reference, window, calibration_of(current))
+    window[SCORE] = persistence.predict(current.pipeline, window).score
+    return drift.check_drift(current.reference, window, calibration_of(current), private=spec.data.private)
 
 
 # --- evidence and what follows from the decision -------------------------------------------------------------

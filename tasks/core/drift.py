@@ -7,130 +7,23 @@ from __future__ import annotations
 
 import html
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tasks.core.contract import Contract
+from tasks.core.calibration import SCORE, TARGET, ColumnCalibration, comparable, distance
 from tasks.core.evidence import DriftEvidence
 from tasks.core.types import Check, Verdict
 
-CLIP = 5.0
-"""Scaled values beyond this are cut: one outlier must neither hide nor fake a shift."""
-LEVELS = 50
-"""Categories that are compared one by one; the rest count as one, because Evidently is quadratic in them."""
-TARGET, SCORE = "ror:target", "ror:score"
 UNIMPORTANT = 0.01
 """Share of the importance below which a column's drift is only a warning."""
-_WINDOWS, _DRAWS, _QUANTILE = 3, 20, 0.95
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnCalibration:
-    """How one column is scaled and from which distance on it counts as drifted."""
-
-    numeric: bool
-    threshold: float
-    provisional: bool
-    """Too few training batches for a history: a bootstrap at the batch's size stands in."""
-    weight: float
-    """Share of the permutation importance, 0 to 1; 0 for prediction and target."""
-    center: float = 0.0
-    scale: float = 1.0
-    levels: tuple[str, ...] = ()
-
-
-def calibrate(
-    windows: Sequence[pd.DataFrame],
-    contract: Contract,
-    importance: Mapping[str, float],
-    held_out_score: np.ndarray,
-    floor: float,
-    seed: int,
-) -> dict[str, ColumnCalibration]:
-    """A threshold per column from the training data's own history.
-
-    `windows` are samples of the training batches in time order, with TARGET and SCORE columns. Each window is compared
-    with the rest; a column drifts beyond the larger of `floor` and the 95 % quantile of that history, so season and
-    noise at this batch size are normal by construction. The score's threshold also covers the distance that rows show
-    merely by not having been trained on (`held_out_score`).
-    """
-    whole = pd.concat(windows, ignore_index=True)
-    origin = np.repeat(np.arange(len(windows)), [len(window) for window in windows])
-    numeric = {column.name: column.kind != "category" for column in contract.features}
-    for name in (TARGET, SCORE):
-        numeric[name] = pd.api.types.is_numeric_dtype(whole[name])
-    calibrated = {}
-    rng = np.random.default_rng(seed)
-    size = int(np.median([len(window) for window in windows]))
-    for name, is_number in numeric.items():
-        base = _fitted(whole[name], is_number, importance.get(name, 0.0))
-        everything = _scaled(whole[name], base)
-        if len(windows) >= _WINDOWS:
-            pairs = [(everything[origin != window], everything[origin == window]) for window in range(len(windows))]
-        else:
-            draws = (rng.integers(0, len(whole), size) for _ in range(_DRAWS))
-            pairs = [(everything, everything[rows]) for rows in draws]
-        distances = [distance(rest, window, is_number) for rest, window in pairs]
-        if name == SCORE and len(held_out_score):
-            held_out = _scaled(pd.Series(held_out_score), base)
-            unseen = distance(everything, held_out, is_number)
-            distances = [1.5 * unseen if unseen else 0.0, *distances]
-        history = [value for value in distances if value is not None]
-        threshold = max(floor, float(np.quantile(history, _QUANTILE)) if history else floor)
-        calibrated[name] = ColumnCalibration(
-            is_number, threshold, len(windows) < _WINDOWS, base.weight, base.center, base.scale, base.levels
-        )
-    return calibrated
-
-
-def distance(reference: np.ndarray, current: np.ndarray, numeric: bool) -> float | None:
-    """Evidently's number, computed by scipy: Wasserstein over the reference's deviation, or Jensen-Shannon distance.
-
-    Both sides have shape (rows,) and are measured on what is present: missing values are counted elsewhere. None where
-    one side has no values.
-    """
-    from scipy.spatial.distance import jensenshannon
-    from scipy.stats import wasserstein_distance
-
-    reference, current = reference[~pd.isna(reference)], current[~pd.isna(current)]
-    if not len(reference) or not len(current):
-        return None
-    if numeric:
-        # Evidently 0.7 floors the deviation at 0.001 and takes it of the population.
-        return float(wasserstein_distance(reference, current) / max(float(np.std(reference)), 0.001))
-    then, now = (pd.Series(side).value_counts().to_dict() for side in (reference, current))
-    keys = list({**then, **now})
-    return float(jensenshannon([then.get(key, 0) for key in keys], [now.get(key, 0) for key in keys]))
-
-
-def _fitted(values: pd.Series, numeric: bool, weight: float) -> ColumnCalibration:
-    if not numeric:
-        levels = tuple(str(level) for level in values.dropna().astype(str).value_counts().index[:LEVELS])
-        return ColumnCalibration(False, 0.0, True, weight, levels=levels)
-    present = values.dropna().astype(float)
-    if present.empty:
-        return ColumnCalibration(True, 0.0, True, weight)
-    low, high = np.quantile(present, [0.25, 0.75])
-    scale = float(high - low) or float(present.std(ddof=0)) or 1.0
-    return ColumnCalibration(True, 0.0, True, weight, center=float(present.median()), scale=scale)
-
-
-def _scaled(values: pd.Series, column: ColumnCalibration) -> np.ndarray:
-    """What is compared, shape (rows,): clipped multiples of the IQR around the median; frequent levels and `other`."""
-    if column.numeric:
-        scaled = (pd.to_numeric(values, errors="coerce").to_numpy(dtype="float64") - column.center) / column.scale
-        return np.clip(scaled, -CLIP, CLIP)
-    text = values.dropna().astype(str)
-    known = text.isin(column.levels)
-    # Category labels go unescaped into Evidently's page.
-    return text.where(known, "(other)").map(html.escape).reindex(values.index).to_numpy(dtype=object)
-
-
-# --- the check -----------------------------------------------------------------------------------------------
+FALSE_DISCOVERIES = 0.01
+"""Share of the columns called drifted that may be so by chance: in a quiet window, the chance of any alarm at all."""
+SHOWN = 12
+"""Columns on a page: all that moved would be a wall, and the others are in the table."""
 
 
 @dataclass(frozen=True)
@@ -140,43 +33,79 @@ class DriftReport:
     checks: tuple[Check, ...]
     evidence: DriftEvidence
     snapshot: Any = None
+    """Of the columns that matter."""
+
+
+Samples = Mapping[str, np.ndarray]
+"""Columns as they are compared, by name, each of shape (rows,)."""
 
 
 def check_drift(
-    reference: pd.DataFrame, current: pd.DataFrame, calibration: Mapping[str, ColumnCalibration]
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    calibration: Mapping[str, ColumnCalibration],
+    *,
+    excused: Mapping[str, str] | None = None,
+    private: Collection[str] = (),
 ) -> DriftReport:
-    """Distance of every calibrated column that `current` has; a column that cannot be measured says why."""
+    """A verdict on every calibrated column that `current` has; a column that cannot be measured says why.
+
+    `reference` is the sample of the training data that `reference_of` made, `excused` says why a column is expected to
+    move. Private columns are measured, and left out of Evidently's page.
+    """
     now = comparable(current, calibration)
-    then = {name: values for name, values in comparable(reference, calibration).items() if name in now}
-    measured = [name for name in then if not (pd.isna(then[name]).all() or pd.isna(now[name]).all())]
+    then = {name: reference[name].to_numpy() for name in now}
+    reasons = {name: reason for name in now if (reason := _unmeasurable(then[name], now[name], calibration[name]))}
     try:
-        measurement = _evidently(then, now, {name: calibration[name].numeric for name in then}, measured)
+        distances = _evidently(
+            then, now, {n: c.numeric for n, c in calibration.items() if n in now and n not in reasons}
+        )
     except Exception as error:  # noqa: BLE001 - a measuring library must never stop a decision
-        reason = f"Evidently could not measure drift: {type(error).__name__}: {error}"
-        return DriftReport((Check("drift", Verdict.SKIPPED, reason),), DriftEvidence())
-    checks = {name: _judged(name, measurement.distances.get(name), calibration[name]) for name in then}
+        reason = f"Evidently could not measure drift: {type(error).__name__}"
+        return DriftReport(tuple(_skipped(name, reason, calibration[name]) for name in now), DriftEvidence())
+    found = _judged(distances, then, now, calibration, excused or {})
+    checks = {
+        name: found.get(name) or _skipped(name, reasons.get(name, "it was not measured"), calibration[name])
+        for name in now
+    }
+    shown = [name for name in ranked(checks) if name in found and name not in private][:SHOWN]
     return DriftReport(
-        checks=(*checks.values(), *([_missing(measurement.missing)] if SCORE in checks else [])),
+        checks=tuple(checks[name] for name in checks),
         evidence=_evidence(checks, calibration),
-        snapshot=measurement.snapshot,
+        snapshot=_snapshot(then, now, {name: calibration[name].numeric for name in shown}),
     )
 
 
 def drift_evidence(
-    reference: Mapping[str, np.ndarray], current: pd.DataFrame, calibration: Mapping[str, ColumnCalibration]
+    reference: pd.DataFrame, current: pd.DataFrame, calibration: Mapping[str, ColumnCalibration]
 ) -> DriftEvidence:
     """The evidence that `check_drift` would give, for a backtest's thousands of comparisons, where no page is shown.
 
-    The numbers are scipy's, which are Evidently's. `reference` is what `comparable` makes of the reference sample.
+    The numbers are scipy's, which are Evidently's.
     """
     now = comparable(current, calibration)
-    distances = {name: distance(reference[name], values, calibration[name].numeric) for name, values in now.items()}
-    return _evidence({name: _judged(name, value, calibration[name]) for name, value in distances.items()}, calibration)
+    then = {name: reference[name].to_numpy() for name in now}
+    measured = {name: distance(then[name], now[name], calibration[name].numeric) for name in now}
+    distances = {name: value for name, value in measured.items() if value is not None}
+    return _evidence(_judged(distances, then, now, calibration, {}), calibration)
 
 
-def comparable(frame: pd.DataFrame, calibration: Mapping[str, ColumnCalibration]) -> dict[str, np.ndarray]:
-    """The calibrated columns that a frame has, as they are compared."""
-    return {name: _scaled(frame[name], column) for name, column in calibration.items() if name in frame.columns}
+def ranked(checks: Mapping[str, Check]) -> list[str]:
+    """Columns by how much they matter: alarms and warnings first, each by importance, then the nearest to an alarm."""
+    order = {Verdict.FAIL: 0, Verdict.WARN: 1}
+
+    def place(name: str) -> tuple[float, ...]:
+        check = checks[name]
+        nearness = check.value / check.threshold if check.value is not None and check.threshold else 0.0
+        moved = order.get(check.verdict, 2)
+        return (moved, -(check.weight or 0.0) if moved < 2 else 0.0, -nearness)
+
+    return sorted(checks, key=place)
+
+
+def title_of(name: str) -> str:
+    """How a calibrated column is called in what people read."""
+    return {SCORE: "the prediction", TARGET: "the target"}.get(name, name)
 
 
 def _evidence(checks: Mapping[str, Check], calibration: Mapping[str, ColumnCalibration]) -> DriftEvidence:
@@ -190,27 +119,105 @@ def _evidence(checks: Mapping[str, Check], calibration: Mapping[str, ColumnCalib
     )
 
 
-def _missing(shares: Mapping[str, float]) -> Check:
-    """Missing values for people; the contract judges them, column by column and on every row."""
-    features = {name: share for name, share in shares.items() if name != SCORE}
-    worst = sorted((name for name in features if features[name]), key=lambda name: -features[name])[:3]
-    named = ", ".join(f"{name} {features[name]:.0%}" for name in worst) or "no column has any"
-    mean = sum(features.values()) / max(1, len(features))
-    return Check("missing values", Verdict.PASS, f"{mean:.1%} of the cells are missing ({named})", mean)
+def _unmeasurable(then: np.ndarray, now: np.ndarray, column: ColumnCalibration) -> str | None:
+    if column.chance is None:
+        return "its version was calibrated by an earlier release; the next version has it"
+    for side, values in (("the training data", then), ("this window", now)):
+        if pd.isna(values).all():
+            return f"it has no values in {side}"
+    return None
 
 
-def _judged(name: str, value: float | None, column: ColumnCalibration) -> Check:
-    title = {SCORE: "the prediction", TARGET: "the target"}.get(name, name)
-    label = f"drift:{title}"
-    if value is None:
-        return Check(label, Verdict.SKIPPED, f"{title} has no values on one side", weight=column.weight)
-    moved = value > column.threshold
-    important = name in (SCORE, TARGET) or column.weight >= UNIMPORTANT
-    verdict = (Verdict.FAIL if important else Verdict.WARN) if moved else Verdict.PASS
-    summary = f"{title} {'moved' if moved else 'is stable'}: distance {value:.3f}, alarm at {column.threshold:.3f}"
-    if moved and not important:
-        summary += ", but the model hardly uses it"
-    return Check(label, verdict, summary, value, column.threshold, column.weight)
+def _skipped(name: str, reason: str, column: ColumnCalibration) -> Check:
+    title = title_of(name)
+    return Check(f"drift:{title}", Verdict.SKIPPED, f"{title} was not compared: {reason}", weight=column.weight)
+
+
+def _judged(
+    distances: Mapping[str, float],
+    then: Samples,
+    now: Samples,
+    calibration: Mapping[str, ColumnCalibration],
+    excused: Mapping[str, str],
+) -> dict[str, Check]:
+    """Which of the distances go beyond what happens without drift, with few false discoveries among them.
+
+    (Benjamini and Hochberg 1995.) The alarm shown beside each distance is where that very verdict changes.
+    """
+    from scipy.stats import false_discovery_control
+
+    sizes = {n: (int((~pd.isna(now[n])).sum()), int((~pd.isna(then[n])).sum())) for n in distances}
+    chances = [calibration[name].chance_of(value, *sizes[name]) for name, value in distances.items()]
+    if not chances:
+        return {}
+    beyond = int((false_discovery_control(chances) <= FALSE_DISCOVERIES).sum())
+    level = FALSE_DISCOVERIES * max(1, beyond) / len(chances)
+    return {
+        name: _verdict(name, value, calibration[name], calibration[name].limit(level, *sizes[name]), excused.get(name))
+        for name, value in distances.items()
+    }
+
+
+def _verdict(name: str, value: float, column: ColumnCalibration, limit: float, excuse: str | None) -> Check:
+    title, moved = title_of(name), value > limit
+    summary = f"{title} {'moved' if moved else 'is stable'}: distance {value:.3f}, alarm at {limit:.3f}"
+    verdict = Verdict.FAIL if moved else Verdict.PASS
+    if moved and excuse:
+        verdict, summary = Verdict.WARN, f"{summary}, but {excuse}"
+    elif moved and name not in (SCORE, TARGET) and column.weight < UNIMPORTANT:
+        verdict, summary = Verdict.WARN, f"{summary}, but the model hardly uses it"
+    if column.provisional:
+        summary += " (provisional: too few training batches for a history)"
+    return Check(f"drift:{title}", verdict, summary, value, limit, column.weight)
+
+
+# --- Evidently -----------------------------------------------------------------------------------------------
+
+
+def _evidently(then: Samples, now: Samples, numeric: Mapping[str, bool]) -> dict[str, float]:
+    """Evidently's distance of each column, by its own tests but without the pictures, which cost five times as much."""
+    if not numeric:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from evidently.legacy.calculations.stattests import jensenshannon_stat_test, wasserstein_stat_test
+        from evidently.legacy.core import ColumnType
+
+        kinds = {
+            True: (wasserstein_stat_test, ColumnType.Numerical),
+            False: (jensenshannon_stat_test, ColumnType.Categorical),
+        }
+        found = {}
+        for name, is_number in numeric.items():
+            test, kind = kinds[is_number]
+            sides = (pd.Series(side[name]).dropna() for side in (then, now))
+            found[name] = float(test(*sides, kind, None).drift_score)
+    return found
+
+
+def _snapshot(then: Samples, now: Samples, numeric: Mapping[str, bool]) -> Any:
+    """Evidently's page of some columns, None where it fails. Names go unescaped into it, so they are escaped here."""
+    if not numeric:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from evidently import Dataset, Report
+        from evidently.metrics import ValueDrift
+
+        names = _safe_names(list(numeric))
+        described = definition(
+            [names[name] for name, is_number in numeric.items() if is_number],
+            [names[name] for name, is_number in numeric.items() if not is_number],
+        )
+        sides = [pd.DataFrame({names[name]: side[name] for name in numeric}) for side in (now, then)]
+        metrics = [
+            ValueDrift(column=names[name], method="wasserstein" if is_number else "jensenshannon")
+            for name, is_number in numeric.items()
+        ]
+        try:
+            return Report(metrics).run(*(Dataset.from_pandas(side, described) for side in sides))
+        except Exception:  # noqa: BLE001 - the verdict stands without Evidently's pictures
+            return None
 
 
 def definition(numeric: Sequence[str], categorical: Sequence[str], **tasks: Any) -> Any:
@@ -225,44 +232,6 @@ def definition(numeric: Sequence[str], categorical: Sequence[str], **tasks: Any)
         unknown_columns=[],
         list_columns=[],
         **tasks,
-    )
-
-
-@dataclass(frozen=True)
-class _Measurement:
-    distances: Mapping[str, float]
-    missing: Mapping[str, float]
-    """Share of each column's current values, 0 to 1."""
-    snapshot: Any
-
-
-def _evidently(
-    then: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray], numeric: Mapping[str, bool], measured: Sequence[str]
-) -> _Measurement:
-    """What Evidently measures. Column names go unescaped into its page, so they are escaped here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from evidently import Dataset, Report
-        from evidently.metrics import MissingValueCount, ValueDrift
-
-        names = _safe_names(list(numeric))
-        frames = [pd.DataFrame({names[name]: side[name] for name in numeric}) for side in (now, then)]
-        described = definition(
-            [names[name] for name, is_number in numeric.items() if is_number],
-            [names[name] for name, is_number in numeric.items() if not is_number],
-        )
-        metrics = {
-            name: ValueDrift(column=names[name], method="wasserstein" if numeric[name] else "jensenshannon")
-            for name in measured
-        }
-        missing = {name: MissingValueCount(column=names[name]) for name in numeric}
-        current, reference = (Dataset.from_pandas(frame, described) for frame in frames)
-        snapshot = Report([*metrics.values(), *missing.values()]).run(current, reference)
-    found = snapshot.metric_results
-    return _Measurement(
-        distances={name: float(found[metric.metric_id].value) for name, metric in metrics.items()},
-        missing={name: float(found[metric.metric_id].share.value) for name, metric in missing.items()},
-        snapshot=snapshot,
     )
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from tasks.core import drift, performance, persistence
 from tasks.core.batches import Labels
+from tasks.core.calibration import LABEL, TARGET, ColumnCalibration
 from tasks.core.errors import DataError, NotFound, VerificationError
 from tasks.core.files import label_digest
 from tasks.core.fold import known_lags
@@ -139,13 +140,15 @@ def _performance(
     Evidently's snapshot."""
     checks, snapshot = performance.performance_checks(part.batch.id, answers, part.target, task, part.coverage, lag)
     reference = current.reference
-    checks += drift.check_drift(reference, pd.DataFrame({drift.TARGET: part.target}), calibration_of(current)).checks
-    usual = dummy(reference[drift.TARGET].to_numpy(), task, len(part.rows))
+    target = pd.DataFrame({TARGET: part.target})
+    checks += drift.check_drift(reference, target, calibration_of(current)).checks
+    trained = reference[LABEL if LABEL in reference else TARGET]  # an earlier release kept the target only
+    usual = dummy(trained.to_numpy(), task, len(part.rows))
     return checks, float(performance.row_losses(usual, part.target, task).mean()), snapshot
 
 
-def calibration_of(version: LoadedVersion) -> dict[str, drift.ColumnCalibration]:
-    return {name: from_dict(drift.ColumnCalibration, column) for name, column in version.calibration.items()}
+def calibration_of(version: LoadedVersion) -> dict[str, ColumnCalibration]:
+    return {name: from_dict(ColumnCalibration, column) for name, column in version.calibration.items()}
 
 
 # --- corrections ---------------------------------------------------------------------------------------------

@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.inspection import permutation_importance
 
-from tasks.core import drift, performance, persistence
+from tasks.core import performance, persistence
+from tasks.core.calibration import SCORE, TARGET, ColumnCalibration, calibrate, reference_of
 from tasks.core.columns import sample_rows
 from tasks.core.contract import Contract, infer
 from tasks.core.errors import DataError, SpecError, TrainingError
@@ -40,7 +42,7 @@ from tasks.core.types import Gate
 from tasks.core.validation import frame, validate
 
 PROBE_ROWS = 32
-IMPORTANCE_ROWS = 2_000
+IMPORTANCE_ROWS, IMPORTANCE_REPEATS = 2_000, 2
 
 
 def tabular(task: str, seed: int, **parameters: Any) -> Any:
@@ -125,7 +127,7 @@ class Fitted(Learned):
     """On the gate's rows, None where there are none."""
     importance: Mapping[str, float]
     reference: pd.DataFrame
-    calibration: Mapping[str, drift.ColumnCalibration]
+    calibration: Mapping[str, ColumnCalibration]
 
 
 @dataclass(frozen=True)
@@ -215,9 +217,7 @@ def fit(root: Path, spec: ModelSpec, history: Sequence[LabelledRows], *, first: 
         raise TrainingError(f"The fitted pipeline cannot predict: {type(error).__name__}: {error}") from error
     importance = _importance(spec, pipeline, kept, truth)
     windows = _windows(spec, pipeline, contract, training.learn)
-    reference = pd.concat(windows, ignore_index=True)
-    reference = reference.iloc[sample_rows(len(reference), spec.checks.sample_rows, spec.seed)]
-    calibration = drift.calibrate(
+    calibrated = calibrate(
         windows,
         contract,
         importance,
@@ -225,7 +225,8 @@ def fit(root: Path, spec: ModelSpec, history: Sequence[LabelledRows], *, first: 
         spec.checks.drift_floor,
         spec.seed,
     )
-    return Fitted(contract, pipeline, learned.target, training, answers, importance, reference, calibration)
+    reference = reference_of(windows, calibrated, spec.checks.sample_rows, spec.seed)
+    return Fitted(contract, pipeline, learned.target, training, answers, importance, reference, calibrated)
 
 
 def learn(spec: ModelSpec, parts: Sequence[LabelledRows]) -> Learned:
@@ -274,13 +275,14 @@ def _importance(spec: ModelSpec, pipeline: Any, features: pd.DataFrame, target: 
     if not len(rows):
         return dict.fromkeys(features.columns, 1 / features.shape[1])
     features, target = features.iloc[rows].reset_index(drop=True), target[rows]
-    base = performance.row_losses(persistence.predict(pipeline, features), target, spec.task).mean()
-    rng = np.random.default_rng(spec.seed)
-    rises = {}
-    for name in features.columns:
-        shuffled = features.assign(**{name: features[name].to_numpy()[rng.permutation(len(features))]})
-        losses = performance.row_losses(persistence.predict(pipeline, shuffled), target, spec.task)
-        rises[name] = max(0.0, float(losses.mean() - base))
+
+    def score(pipeline: Any, features: pd.DataFrame, target: np.ndarray) -> float:
+        return -float(performance.row_losses(persistence.predict(pipeline, features), target, spec.task).mean())
+
+    found = permutation_importance(
+        pipeline, features, target, scoring=score, n_repeats=IMPORTANCE_REPEATS, random_state=spec.seed
+    )
+    rises = dict(zip(features.columns, np.maximum(found.importances_mean, 0.0).tolist(), strict=True))
     total = sum(rises.values())
     return {name: rise / total if total else 1 / len(rises) for name, rise in rises.items()}
 
@@ -295,7 +297,7 @@ def _windows(spec: ModelSpec, pipeline: Any, contract: Contract, parts: Sequence
             continue
         window = frame(contract, part.source, part.rows[chosen])
         score = persistence.predict(pipeline, window).score
-        windows.append(window.assign(**{drift.TARGET: part.target[chosen], drift.SCORE: score}))
+        windows.append(window.assign(**{TARGET: part.target[chosen], SCORE: score}))
     return windows
 
 

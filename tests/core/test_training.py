@@ -162,7 +162,7 @@ def test_the_record_says_what_was_seen(trained: Trained, champion: LoadedVersion
 
 def test_what_later_checks_need_is_stored(champion: LoadedVersion) -> None:
     """A version carries a sample of its training data with targets and scores, and the weight of each column."""
-    assert list(champion.reference.columns) == [*champion.contract.names, drift.TARGET, drift.SCORE]
+    assert list(champion.reference.columns) == [*champion.contract.names, "ror:target", "ror:score", "ror:label"]
     assert len(champion.reference) == champion.manifest.rows
     assert set(champion.calibration) == set(champion.reference.columns)
     weights = [champion.calibration[name]["weight"] for name in champion.contract.names]

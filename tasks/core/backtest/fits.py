@@ -10,7 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from joblib import Parallel, delayed
 
 from tasks.core import drift, performance, persistence
 from tasks.core.backtest.history import History, history_of
+from tasks.core.calibration import LABEL, SCORE
 from tasks.core.columns import sample_rows
 from tasks.core.contract import infer
 from tasks.core.errors import DataError, TrainingError
@@ -149,7 +150,10 @@ class Fits:
 
 def _common(spec: ModelSpec) -> list[Any]:
     """What every fit of a specification depends on, beside its data."""
-    ours = [f"tasks.core.{name}" for name in ("columns", "contract", "drift", "forgetting", "gate", "performance")]
+    ours = [
+        f"tasks.core.{name}"
+        for name in ("calibration", "columns", "contract", "drift", "forgetting", "gate", "performance")
+    ]
     ours += [f"tasks.core.{name}" for name in ("training", "validation", "backtest.fits")]
     modules = [*ours, spec.pipeline.factory.partition(":")[0]]
     versions = {name: importlib.metadata.version(name) for name in ("scikit-learn", "numpy", "scipy", "pandas")}
@@ -204,14 +208,12 @@ def _fitted(history: History, plan: Plan) -> _Found:
     except (TrainingError, DataError) as error:
         return _Found(len(history), failed=str(error))
     found = _Found(len(history), learned=plan.train[len(plan.train) - len(remembered(parts, plan.forgetting)) :])
-    reference = None
     found.about["first"] = plan.first
     if isinstance(learned, Fitted):
         found.gate(history, learned, spec)
-        reference = drift.comparable(learned.reference, learned.calibration)
     for place in range(plan.train[0] + 1, len(history)):
         if place not in plan.train:
-            found.later(place, history.parts[place], learned, reference, spec)
+            found.later(place, history.parts[place], learned, spec)
     return found
 
 
@@ -250,7 +252,6 @@ class _Found:
         place: int,
         part: LabelledRows,
         learned: Learned,
-        reference: Mapping[str, np.ndarray] | None,
         spec: ModelSpec,
     ) -> None:
         """Losses on a batch that this fit has not seen; and what its checks say, for a gated one."""
@@ -273,9 +274,9 @@ class _Found:
             self.arrays[str(place)] = losses
             changes = tuple(check.summary for check in found.changes if check.verdict is Verdict.FAIL)
             chosen = sample_rows(part.total, spec.checks.sample_rows, spec.seed)
-            window = data.iloc[chosen].assign(**{drift.SCORE: answers.score[chosen]})
-            moved = drift.drift_evidence(reference or {}, window, learned.calibration)
-            usual = dummy(learned.reference[drift.TARGET].to_numpy(), spec.task, len(part.rows))
+            window = data.iloc[chosen].assign(**{SCORE: answers.score[chosen]})
+            moved = drift.drift_evidence(learned.reference, window, learned.calibration)
+            usual = dummy(learned.reference[LABEL].to_numpy(), spec.task, len(part.rows))
             expected = float(performance.row_losses(usual, part.target, spec.task).mean())
             changes = tuple(f"{part.batch.id}: {change}" for change in changes)
             self.about["sights"][str(place)] = to_dict(Sight((), changes, moved, expected))
