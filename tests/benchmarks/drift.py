@@ -23,7 +23,7 @@ from tasks.core.batches import Source
 from tasks.core.calibration import SCORE, TARGET, calibrate, reference_of
 from tasks.core.columns import sample_rows
 from tasks.core.contract import Contract, infer
-from tasks.core.spec import ModelSpec, parse_spec
+from tasks.core.spec import parse_spec
 from tasks.core.types import Verdict
 from tasks.core.validation import validate
 

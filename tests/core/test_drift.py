@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,37 +11,12 @@ import pandas as pd
 import pytest
 
 from tasks.core import drift
-from tasks.core.contract import Column, Contract
-from tasks.core.drift import SCORE, TARGET, ColumnCalibration, DriftReport, calibrate, check_drift
+from tasks.core.calibration import SCORE, TARGET
+from tasks.core.drift import DriftReport, check_drift
 from tasks.core.types import Check, Verdict
-from tests.conftest import make_rows
+from tests.core.windows import CALIBRATION, KINDS, WINDOWS, calibrated, reference, window
 
-KINDS = {"income": "number", "age": "number", "city": "category", "member": "boolean"}
-EVEN = dict.fromkeys(KINDS, 0.25)
-
-
-def window(seed: int, rows: int = 400, **changes: Any) -> pd.DataFrame:
-    """Rows as a pipeline sees them, with their target and a score that follows the income."""
-    made = make_rows(rows, seed, **changes)
-    score = 1 / (1 + np.exp(-made["income"].fillna(0)))
-    return made[list(KINDS)].astype({"age": float, "member": float}).assign(**{TARGET: made["y"], SCORE: score})
-
-
-WINDOWS = [window(seed) for seed in range(4)]
-REFERENCE = pd.concat(WINDOWS, ignore_index=True)
-
-
-def calibrated(
-    windows: list[pd.DataFrame] = WINDOWS,
-    kinds: Mapping[str, str] = KINDS,
-    importance: Mapping[str, float] = EVEN,
-    held_out: Any = (),
-) -> dict[str, ColumnCalibration]:
-    features = tuple(Column(name, kind, kind, 0.0) for name, kind in kinds.items())
-    return calibrate(windows, Contract(1, 1600, features, ()), importance, np.array(held_out), 0.1, seed=0)
-
-
-CALIBRATION = calibrated()
+REFERENCE = reference()
 
 
 def found(current: pd.DataFrame, **changes: Any) -> DriftReport:
@@ -54,64 +27,6 @@ def found(current: pd.DataFrame, **changes: Any) -> DriftReport:
 def check(report: DriftReport, name: str) -> Check:
     (one,) = [check for check in report.checks if check.name == f"drift:{name}"]
     return one
-
-
-# --- the distance --------------------------------------------------------------------------------------------
-
-
-NUMBERS = pd.Series(np.random.default_rng(1).normal(size=400))
-WORDS = pd.Series(np.random.default_rng(2).choice(["a", "b", "c"], 400, p=[0.6, 0.3, 0.1]))
-
-
-@pytest.mark.parametrize(
-    ("reference", "current"),
-    [
-        (NUMBERS, NUMBERS[:150] * 2 + 1),
-        (NUMBERS.where(NUMBERS > -1), NUMBERS.where(NUMBERS < 0.5)),
-        (NUMBERS * 0, NUMBERS[:50]),
-        (NUMBERS * 1e-5, NUMBERS[:50] * 1e-5 + 1e-5),
-        (WORDS, WORDS[:150].replace({"a": "c"})),
-        (WORDS, WORDS[:150].replace({"a": "unseen"})),
-        (WORDS.where(WORDS != "a"), WORDS[:150].where(WORDS != "b")),
-        (WORDS.replace({"a": "x"}), WORDS.replace({"a": "y", "b": "z", "c": "w"})),
-    ],
-    ids=[
-        "other numbers",
-        "numbers with gaps",
-        "constant reference",
-        "tiny numbers",
-        "other shares",
-        "an unseen category",
-        "categories with gaps",
-        "nothing in common",
-    ],
-)
-def test_the_distance_is_evidentlys(reference: pd.Series, current: pd.Series) -> None:
-    """Calibration and check use one number: what scipy computes is what Evidently reports, to nine digits."""
-    from evidently import Dataset, Report
-    from evidently.metrics import ValueDrift
-
-    numeric = pd.api.types.is_numeric_dtype(reference)
-    described = drift.definition(["x"] if numeric else [], [] if numeric else ["x"])
-    metric = ValueDrift(column="x", method="wasserstein" if numeric else "jensenshannon")
-    now, then = (
-        Dataset.from_pandas(side.rename("x").reset_index(drop=True).to_frame(), described)
-        for side in (current, reference)
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        value = Report([metric]).run(now, then).metric_results[metric.metric_id].value
-    assert drift.distance(reference, current, numeric) == pytest.approx(value, rel=1e-9, abs=1e-12)
-
-
-def test_the_distance_by_hand() -> None:
-    """Numbers: how far the values moved, in standard deviations of the reference; categories: between 0 and 0.83."""
-    zero_or_two = pd.Series([0.0, 2.0] * 50)
-    assert drift.distance(zero_or_two, zero_or_two + 3, numeric=True) == pytest.approx(3.0)
-    one, other = pd.Series(["a"] * 10), pd.Series(["b"] * 7)
-    assert drift.distance(one, other, numeric=False) == pytest.approx(np.sqrt(np.log(2)))
-    assert drift.distance(one, one, numeric=False) == 0.0
-    assert drift.distance(one, other.where(other == "none"), numeric=False) is None
 
 
 # --- the check -----------------------------------------------------------------------------------------------
@@ -152,7 +67,7 @@ def test_a_feature_called_score_is_a_feature() -> None:
     kinds = {names.get(name, name): kind for name, kind in KINDS.items()}
     calibration = calibrated(windows, kinds, dict.fromkeys(kinds, 0.25))
     current = window(9, shift=1.0).rename(columns=names).assign(**{SCORE: window(9)[SCORE]})
-    evidence = check_drift(pd.concat(windows), current, calibration).evidence
+    evidence = check_drift(reference(windows, calibration), current, calibration).evidence
     assert (evidence.drifted, evidence.prediction) == (("score",), False)
 
 
@@ -163,7 +78,8 @@ def test_an_outlier_does_not_hide_a_shift() -> None:
     assert "income" in found(shifted).evidence.drifted
     windows = [item.copy() for item in WINDOWS]
     windows[0].loc[0, "income"] = 1e9
-    report = check_drift(pd.concat(windows), window(9, shift=1.0), calibrated(windows))
+    calibration = calibrated(windows)
+    report = check_drift(reference(windows, calibration), window(9, shift=1.0), calibration)
     assert "income" in report.evidence.drifted
 
 
@@ -179,7 +95,7 @@ def test_a_column_without_values_is_skipped(name: str) -> None:
     """A column that is wholly missing is skipped with the reason, and the others are measured."""
     report = found(window(9, shift=1.0).assign(**{name: None}))
     assert check(report, name).verdict is Verdict.SKIPPED
-    assert check(report, name).summary == f"{name} has no values on one side"
+    assert check(report, name).summary == f"{name} was not compared: it has no values in this window"
     assert check(report, "age").verdict is Verdict.PASS
     assert report.evidence.measured
 
@@ -189,14 +105,6 @@ def test_nothing_to_measure_is_no_alarm() -> None:
     report = found(window(9).assign(**dict.fromkeys([*KINDS, TARGET, SCORE])))
     assert [check(report, name).verdict for name in (*KINDS, "the prediction")] == [Verdict.SKIPPED] * 5
     assert report.evidence == drift.DriftEvidence()
-
-
-def test_missing_values_are_counted() -> None:
-    """How many cells are missing is shown for the whole window and for the columns that lack the most."""
-    report = found(window(9, 100).assign(income=np.nan, age=[np.nan] * 50 + [1.0] * 50))
-    (missing,) = [check for check in report.checks if check.name == "missing values"]
-    assert missing.value == pytest.approx(1.5 / 5)
-    assert "income 100%, age 50%" in missing.summary
 
 
 def test_without_labels_the_target_is_left_out() -> None:
@@ -242,7 +150,7 @@ def test_odd_column_names_survive() -> None:
     calibration = calibrated(windows, dict.fromkeys(ODD, "number"), dict.fromkeys(ODD, 0.1))
     current = windows[0].copy()
     current[ODD[0]] += 2
-    report = check_drift(pd.concat(windows, ignore_index=True), current, calibration)
+    report = check_drift(reference(windows, calibration), current, calibration)
     distances = [check(report, name).value for name in (*ODD, "the target", "the prediction")]
     assert None not in distances
     assert report.evidence.drifted == (ODD[0],)
@@ -255,7 +163,8 @@ def test_odd_column_names_survive() -> None:
 def test_odd_categories_survive() -> None:
     """Categories may be any text: they are measured, and none gets unescaped into a page."""
     windows = [item.assign(city=item["city"].replace({"Oslo": "<img src=x onerror=alert(2)>"})) for item in WINDOWS]
-    report = check_drift(pd.concat(windows), windows[0].assign(city="Bergen"), calibrated(windows))
+    calibration = calibrated(windows)
+    report = check_drift(reference(windows, calibration), windows[0].assign(city="Bergen"), calibration)
     assert "city" in report.evidence.drifted
     assert "<img src=x" not in report.snapshot.get_html_str(as_iframe=False)
 
@@ -267,70 +176,89 @@ def test_many_categories_are_compared_as_few() -> None:
     windows = [window(seed, 3000).assign(city=rng.choice(names, 3000)) for seed in range(3)]
     calibration = calibrated(windows)
     assert len(calibration["city"].levels) == 50
-    report = check_drift(windows[0], windows[1], calibration)
+    report = check_drift(reference(windows, calibration), windows[1], calibration)
     assert check(report, "city").verdict is Verdict.PASS
 
 
-def test_without_evidently_the_check_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When Evidently fails, whatever the reason, the check is skipped with that reason and the run goes on."""
-    monkeypatch.setitem(sys.modules, "evidently", None)
+def test_without_evidently_every_column_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When Evidently fails, whatever the reason, each column says that it was not compared, and the run goes on."""
+    for name in [name for name in sys.modules if name.startswith("evidently.legacy.calculations.stattests")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "evidently.legacy.calculations.stattests", None)
     report = found(window(9, shift=1.0))
-    assert [check.verdict for check in report.checks] == [Verdict.SKIPPED]
-    assert "Evidently could not measure drift: " in report.checks[0].summary
+    assert [item.verdict for item in report.checks] == [Verdict.SKIPPED] * 6
+    assert {item.summary.partition(": ")[2] for item in report.checks} == {
+        "Evidently could not measure drift: ModuleNotFoundError"
+    }
     assert report.evidence == drift.DriftEvidence()
 
 
-# --- thresholds ----------------------------------------------------------------------------------------------
+def test_without_evidentlys_page_the_verdicts_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evidently's pictures are an addition: where it cannot draw them the columns are judged all the same."""
+    import evidently
+
+    def fail(*_: object) -> None:
+        raise ValueError("no pictures today")
+
+    monkeypatch.setattr(evidently.Report, "run", fail)
+    report = found(window(9, shift=1.0))
+    assert report.snapshot is None
+    assert "income" in report.evidence.drifted
 
 
-def test_thresholds_come_from_the_training_data() -> None:
-    """A column that always moved between training windows may move as far again; a steady one may not."""
-    seasonal = [window(seed, shift=shift) for seed, shift in enumerate((-1.0, 1.0, -1.0, 1.0))]
-    calibration = calibrated(seasonal)
-    assert calibration["income"].threshold > 0.5 > 0.2 > CALIBRATION["income"].threshold >= 0.1
-    current = window(9, shift=1.0).assign(**{SCORE: window(9)[SCORE]})
-    assert check_drift(pd.concat(seasonal), current, calibration).evidence.drifted == ()
-    assert found(current).evidence.drifted == ("income",)
+def test_a_version_of_an_earlier_release_is_not_judged() -> None:
+    """A calibration without what this release needs is no alarm and no silence: the column says so."""
+    report = found(window(9, shift=1.0), income=replace(CALIBRATION["income"], chance=None))
+    assert check(report, "income").verdict is Verdict.SKIPPED
+    assert "earlier release" in check(report, "income").summary
+    assert "income" not in report.evidence.drifted
 
 
-def test_the_threshold_is_the_high_quantile_of_the_history() -> None:
-    """A threshold is the 95 % quantile of each window's distance from the rest, and never below the floor."""
-    numbers = [np.tile([-2.0, -1.0, 0.0, 1.0, 2.0], 20) + shift for shift in (0.0, 0.0, 0.0, 1.0)]
-    made = [window(0, 100).assign(income=values) for values in numbers]
-    base = calibrated(made)["income"]
-    whole = pd.Series(np.concatenate(numbers))
-    scale = whole.quantile(0.75) - whole.quantile(0.25)
-    scaled = [pd.Series((values - whole.median()) / scale).clip(-5, 5) for values in numbers]
-    distances = [
-        drift.distance(pd.concat(scaled[:place] + scaled[place + 1 :]), scaled[place], numeric=True)
-        for place in range(4)
-    ]
-    assert (base.center, base.scale) == (whole.median(), scale)
-    assert base.threshold == pytest.approx(np.quantile(distances, 0.95))
-    assert calibrated([made[0].copy() for _ in range(4)])["income"].threshold == 0.1
+def test_an_expected_change_only_warns() -> None:
+    """A column that is expected to move is shown with the reason, and no rule hears of it; others are judged."""
+    current = window(9, shift=1.0).assign(city="Bergen")
+    report = check_drift(REFERENCE, current, CALIBRATION, excused={"income": "expected: Christmas"})
+    assert check(report, "income").verdict is Verdict.WARN
+    assert check(report, "income").summary.endswith(", but expected: Christmas")
+    assert report.evidence.drifted == ("city",)
 
 
-@pytest.mark.parametrize(("count", "provisional"), [(1, True), (2, True), (3, False)])
-def test_few_windows_give_a_provisional_threshold(count: int, provisional: bool) -> None:
-    """With fewer than three windows there is no history: a threshold is drawn, and marked as provisional."""
-    column = calibrated(WINDOWS[:count])["income"]
-    assert column.provisional is provisional
-    assert 0.1 <= column.threshold < 0.5
+@pytest.mark.filterwarnings("ignore")
+def test_private_columns_are_judged_and_not_drawn() -> None:
+    """The values of a private column stand on no page; that it moved is said."""
+    current = window(9, shift=1.0).assign(city="Bergen")
+    report = check_drift(REFERENCE, current, CALIBRATION, private=["city"])
+    assert "city" in report.evidence.drifted
+    page = report.snapshot.get_html_str(as_iframe=False)
+    assert "income" in page
+    assert "Bergen" not in page
 
 
-def test_unseen_rows_score_differently_by_nature() -> None:
-    """The threshold for the prediction covers the distance that rows show merely by not having been trained on."""
-    held_out = REFERENCE[SCORE] * 0.7
-    wide = calibrated(held_out=held_out)
-    assert wide[SCORE].threshold > 1.2 * CALIBRATION[SCORE].threshold
-    assert wide["income"] == CALIBRATION["income"]
+def test_few_false_discoveries_among_many_columns() -> None:
+    """Of forty quiet columns none is called drifted in twenty windows, at sizes where each alone would be now and then;
+    one that moved is found among them."""
+    rng = np.random.default_rng(0)
+    names = [f"n{place}" for place in range(40)]
+
+    def quiet(rows: int) -> pd.DataFrame:
+        made = pd.DataFrame(rng.normal(size=(rows, len(names))), columns=names)
+        return made.assign(**{TARGET: 0.0, SCORE: 0.0})
+
+    windows = [quiet(100) for _ in range(12)]
+    calibration = calibrated(windows, dict.fromkeys(names, "number"), dict.fromkeys(names, 1 / 40))
+    then = reference(windows, calibration)
+    later = [quiet(100) for _ in range(20)]
+    assert [drift.drift_evidence(then, item, calibration).drifted for item in later] == [()] * 20
+    beyond = [
+        name for item in later for name in names
+        if drift.distance(then[name].to_numpy(), item[name].to_numpy(), True) > 2 * calibration[name].spread(100, 1200)
+    ]  # fmt: skip
+    assert len(beyond) > 5
+    moved = later[0].assign(n7=later[0]["n7"] + 1.0)
+    assert drift.drift_evidence(then, moved, calibration).drifted == ("n7",)
 
 
-@pytest.mark.parametrize("values", [[5.0] * 400, [0.0] * 399 + [1.0], [np.nan] * 400])
-def test_columns_that_hardly_vary_can_be_calibrated(values: list[float]) -> None:
-    """A constant, nearly constant or empty column has a scale and a threshold, and causes no alarm on itself."""
-    windows = [item.assign(income=values) for item in WINDOWS]
-    calibration = calibrated(windows)
-    assert np.isfinite(calibration["income"].threshold)
-    assert calibration["income"].scale > 0
-    assert check_drift(pd.concat(windows), windows[0], calibration).evidence.drifted == ()
+def test_the_evidence_of_a_replay_is_that_of_production() -> None:
+    """A backtest compares thousands of windows without a page, and sees what production would see."""
+    current = window(9, shift=1.0).assign(city="Bergen", member=None)
+    assert drift.drift_evidence(REFERENCE, current, CALIBRATION) == found(current).evidence

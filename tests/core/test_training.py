@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from threadpoolctl import threadpool_limits
 
-from tasks.core import drift, persistence, training
+from tasks.core import persistence, training
 from tasks.core.errors import DataError, RorError, SpecError, TrainingError
 from tasks.core.registry import LoadedVersion, Registry
 from tasks.core.types import Verdict
