@@ -164,7 +164,7 @@ def test_what_later_checks_need_is_stored(champion: LoadedVersion) -> None:
     """A version carries a sample of its training data with targets and scores, and the weight of each column."""
     assert list(champion.reference.columns) == [*champion.contract.names, "ror:target", "ror:score", "ror:label"]
     assert len(champion.reference) == champion.manifest.rows
-    assert set(champion.calibration) == set(champion.reference.columns)
+    assert {*champion.calibration, "ror:label"} == set(champion.reference.columns)
     weights = [champion.calibration[name]["weight"] for name in champion.contract.names]
     assert sum(weights) == pytest.approx(1)
     assert max(champion.contract.names, key=lambda name: champion.calibration[name]["weight"]) == "income"
