@@ -69,17 +69,17 @@ def retrain_or_reload(
     if state.decided is not None:
         predict(workspace, workspace.ledger.event(state.decided.seq))  # a run killed after deciding left this undone
     with tempfile.TemporaryDirectory(prefix="ror-") as folder:
-        pages = Path(folder)
+        pages, measured = Path(folder), None
         if work.decided is not None:
             event = workspace.ledger.event(work.decided)
             get_run_logger().info("This very question was decided on %s; nothing new has arrived since.", event.at[:16])
         else:
             try:
-                event = _decide(workspace, request, work, pages)
+                event, measured = _decide(workspace, request, work, pages)
             except LeaseHeld as other:
                 return Completed(name=Outcome.SKIPPED, message=str(other))
         predict(workspace, event)
-        publish(workspace, event, pages)
+        publish(workspace, event, measured, pages)
     decided = from_dict(Decided, event.body)
     message = views.headline(decided, model)
     get_run_logger().info(message)
@@ -115,7 +115,7 @@ def predict(workspace: Workspace, event: Event) -> None:
             get_run_logger().error("%s cannot be predicted: it changed or is gone since it was decided on.", batch.id)
 
 
-def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> Event:
+def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> tuple[Event, Findings]:
     """Measure, judge and act under the lease; the `decided` event is the run's single commit.
 
     Raises LeaseHeld when another run of this model is at work, or has just answered the same question.
@@ -143,7 +143,7 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> 
             checked = recheck(workspace, work, state, now, measured)
             return conclude(state, now, workspace.spec, checked, evidence, decision, attempt)
 
-        return lease.commit(body)
+        return lease.commit(body), measured
 
 
 def started_by() -> str:

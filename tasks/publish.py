@@ -10,7 +10,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from tasks.core import views
+from tasks.core import page, views
+from tasks.core.assess import Findings
 from tasks.core.errors import AlreadyExists
 from tasks.core.records import from_dict, to_json
 from tasks.core.state import Decided, Event
@@ -19,28 +20,26 @@ from tasks.core.workspace import Workspace
 
 
 @task(cache_policy=NO_CACHE, task_run_name="publish the decision")
-def publish(workspace: Workspace, event: Event, pages: Path) -> None:
+def publish(workspace: Workspace, event: Event, measured: Findings | None, pages: Path) -> None:
     """Write what is missing: a run that was killed after its decision completes its effects when it is run again.
 
     Evidently's pages are megabytes each: they are kept for retrains and blocked batches.
     """
-    decided = from_dict(Decided, event.body)
+    decided, service, manifest = from_dict(Decided, event.body), event.current, None
+    if service is not None:
+        manifest, _ = workspace.registry.manifest(workspace.model, service.version, service.manifest)
     objects = {"decision.json": to_json(decided)}
     if decided.decision.action is Action.RETRAIN or decided.outcome is Outcome.BLOCKED:
-        objects |= {page.name: page.read_bytes() for page in pages.glob("*.html")}
+        objects |= {file.name: file.read_bytes() for file in sorted(pages.glob("*.html"))}
+    links = [name for name in objects if name.endswith(".html")]
+    objects[page.NAME] = page.render(event, decided, workspace.model, measured, manifest, links).encode()
     for name, data in objects.items():
         with contextlib.suppress(AlreadyExists):
             workspace.registry.store.create(f"{workspace.model}/runs/{event.seq:08d}/{name}", data)
 
-    metrics = {}
-    if decided.in_service:
-        manifest, _ = workspace.registry.manifest(
-            workspace.model, decided.in_service.version, decided.in_service.manifest
-        )
-        metrics = dict(manifest.metrics)
     key = f"{workspace.model.replace('_', '-')}-decision"
     create_markdown_artifact(
-        views.card(decided, workspace.model, metrics),
+        views.card(decided, workspace.model, dict(manifest.metrics) if manifest else {}),
         key=key,
         description=views.headline(decided, workspace.model),
     )

@@ -8,7 +8,6 @@ distance, at whatever size the window has, the probability of one as large witho
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -23,6 +22,7 @@ CLIP = 5.0
 """Scaled values beyond this are cut: one outlier must neither hide nor fake a shift."""
 LEVELS = 50
 """Categories that are compared one by one; the rest count as one, because Evidently is quadratic in them."""
+OTHER = "(other)"
 TARGET, SCORE, LABEL = "ror:target", "ror:score", "ror:label"
 WINDOWS = 3
 """Training batches from which on their wobble can be measured; with fewer, thresholds are provisional."""
@@ -158,8 +158,7 @@ def scaled(values: pd.Series, column: ColumnCalibration) -> np.ndarray:
         return np.clip(numbers, -CLIP, CLIP)
     text = values.dropna().astype(str)
     known = text.isin(column.levels)
-    # Category labels go unescaped into Evidently's page.
-    return text.where(known, "(other)").map(html.escape).reindex(values.index).to_numpy(dtype=object)
+    return text.where(known, OTHER).reindex(values.index).to_numpy(dtype=object)
 
 
 def comparable(frame: pd.DataFrame, calibration: Mapping[str, ColumnCalibration]) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from tasks.core.calibration import SCORE, TARGET, ColumnCalibration, comparable, distance
 from tasks.core.evidence import DriftEvidence
+from tasks.core.pictures import Picture, picture
 from tasks.core.types import Check, Verdict
 
 UNIMPORTANT = 0.01
@@ -32,8 +33,10 @@ class DriftReport:
 
     checks: tuple[Check, ...]
     evidence: DriftEvidence
+    pictures: tuple[Picture, ...] = ()
+    """Of the columns that matter, those first."""
     snapshot: Any = None
-    """Of the columns that matter."""
+    """Evidently's, of the same columns but the private ones."""
 
 
 Samples = Mapping[str, np.ndarray]
@@ -47,11 +50,13 @@ def check_drift(
     *,
     excused: Mapping[str, str] | None = None,
     private: Collection[str] = (),
+    last_year: pd.DataFrame | None = None,
 ) -> DriftReport:
     """A verdict on every calibrated column that `current` has; a column that cannot be measured says why.
 
     `reference` is the sample of the training data that `reference_of` made, `excused` says why a column is expected to
-    move. Private columns are measured, and left out of Evidently's page.
+    move, and `last_year` are rows of the same period a year earlier, for the pictures. Private columns are measured,
+    and nothing of their values is shown.
     """
     now = comparable(current, calibration)
     then = {name: reference[name].to_numpy() for name in now}
@@ -68,11 +73,26 @@ def check_drift(
         name: found.get(name) or _skipped(name, reasons.get(name, "it was not measured"), calibration[name])
         for name in now
     }
-    shown = [name for name in ranked(checks) if name in found and name not in private][:SHOWN]
+    shown = [name for name in ranked(checks) if name in found][:SHOWN]
+    earlier = comparable(last_year, calibration) if last_year is not None else {}
+    drawn = [name for name in shown if name not in private]
     return DriftReport(
         checks=tuple(checks[name] for name in checks),
         evidence=_evidence(checks, calibration),
-        snapshot=_snapshot(then, now, {name: calibration[name].numeric for name in shown}),
+        pictures=tuple(
+            picture(
+                title_of(n),
+                checks[n],
+                calibration[n],
+                then[n],
+                now[n],
+                earlier.get(n) if n in (excused or {}) else None,
+            )
+            if n in drawn
+            else Picture(title_of(n), checks[n], private=True)
+            for n in shown
+        ),
+        snapshot=_snapshot(then, now, {name: calibration[name].numeric for name in drawn}),
     )
 
 
@@ -196,7 +216,7 @@ def _evidently(then: Samples, now: Samples, numeric: Mapping[str, bool]) -> dict
 
 
 def _snapshot(then: Samples, now: Samples, numeric: Mapping[str, bool]) -> Any:
-    """Evidently's page of some columns, None where it fails. Names go unescaped into it, so they are escaped here."""
+    """Evidently's page of some columns, None where it fails. Names and values go unescaped into it: escaped here."""
     if not numeric:
         return None
     with warnings.catch_warnings():
@@ -209,7 +229,12 @@ def _snapshot(then: Samples, now: Samples, numeric: Mapping[str, bool]) -> Any:
             [names[name] for name, is_number in numeric.items() if is_number],
             [names[name] for name, is_number in numeric.items() if not is_number],
         )
-        sides = [pd.DataFrame({names[name]: side[name] for name in numeric}) for side in (now, then)]
+        sides = [
+            pd.DataFrame(
+                {names[n]: side[n] if numeric[n] else pd.Series(side[n]).map(html.escape, "ignore") for n in numeric}
+            )
+            for side in (now, then)
+        ]
         metrics = [
             ValueDrift(column=names[name], method="wasserstein" if is_number else "jensenshannon")
             for name, is_number in numeric.items()
