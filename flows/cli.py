@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from flows import hands, replays, terminal
+from flows import hands, replays, reports, terminal
 from flows.options import Debug, Json, Model, Root, Verbose, open_workspace, version_number
 from tasks.core import views
 from tasks.core.errors import NotFound, RorError, SpecError
@@ -273,7 +273,7 @@ def predict(
     terminal.out.print(f"{output}: predicted by {model} v{version.version}.")
 
 
-for command in (hands.promote, hands.accept, hands.quarantine, hands.release, replays.backtest):
+for command in (hands.promote, hands.accept, hands.quarantine, hands.release, replays.backtest, reports.report):
     app.command()(command)
 
 

@@ -32,7 +32,7 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
     if decided.decision.action is Action.RETRAIN or decided.outcome is Outcome.BLOCKED:
         objects |= {file.name: file.read_bytes() for file in sorted(pages.glob("*.html"))}
     links = [name for name in objects if name.endswith(".html")]
-    objects[page.NAME] = page.render(event, decided, workspace.model, measured, manifest, links).encode()
+    objects[views.REPORT] = page.render(event, decided, workspace.model, measured, manifest, links).encode()
     for name, data in objects.items():
         with contextlib.suppress(AlreadyExists):
             workspace.registry.store.create(f"{workspace.model}/runs/{event.seq:08d}/{name}", data)

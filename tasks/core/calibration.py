@@ -27,7 +27,8 @@ TARGET, SCORE, LABEL = "ror:target", "ror:score", "ror:label"
 WINDOWS = 3
 """Training batches from which on their wobble can be measured; with fewer, thresholds are provisional."""
 PRIOR = 4
-"""Batches' worth of belief that a column wobbles as the model's median column does."""
+"""Batches' worth of belief that a column wobbles by a third of the floor, which is called immaterial: a handful of
+batches says little."""
 
 _DRAWS, _GRID, _STEPS = 2000, 256, 100
 _TAIL = 0.01
@@ -50,8 +51,8 @@ class ColumnCalibration:
     levels: tuple[str, ...] = ()
     chance: float | None = None
     """Standard deviation of the distance of one row drawn by chance; None: calibrated by an earlier release."""
-    wobble: float = 0.0
-    """Standard deviation that the stream's own changes add, at any number of rows."""
+    wobble: float = 0.1 / 3
+    """Standard deviation that the stream's own changes add, at any number of rows; above 0."""
     offset: float = 0.0
     """Distance of the prediction that rows show merely by not having been trained on."""
     windows: int = 0
@@ -59,10 +60,9 @@ class ColumnCalibration:
     window_rows: int = 1
     """Rows of one of them, as a median."""
 
-    @property
-    def freedom(self) -> int:
-        """Degrees of freedom of what is known of the wobble."""
-        return self.windows + PRIOR
+    def freedom(self, rows: int, reference_rows: int) -> float:
+        """Degrees of freedom of that spread: chance is known, the wobble's share of it from a few batches only."""
+        return (self.windows + PRIOR) * self.spread(rows, reference_rows) ** 2 / self.wobble**2
 
     def spread(self, rows: int, reference_rows: int) -> float:
         """Standard deviation of a distance without drift, between samples of these sizes.
@@ -70,26 +70,22 @@ class ColumnCalibration:
         A history of small windows cannot tell a small wobble from chance, so rows far beyond theirs tell no more.
         """
         assert self.chance is not None
-        resolved = min(float(rows), self.window_rows * max(1.0, (self.freedom / 2) ** 0.5))
+        resolved = min(float(rows), self.window_rows * max(1.0, ((self.windows + PRIOR) / 2) ** 0.5))
         return float(np.sqrt(self.chance**2 * (1 / resolved + 1 / reference_rows) + self.wobble**2))
 
     def chance_of(self, distance: float, rows: int, reference_rows: int) -> float:
         """Probability of such a distance, or a larger one, without drift."""
         from scipy.stats import t
 
-        spread = self.spread(rows, reference_rows)
-        if spread == 0:  # a constant never varied: whatever moves has moved
-            return float(distance <= self.offset)
-        return float(2 * t.sf(max(0.0, distance - self.offset) / spread, self.freedom))
+        beyond = max(0.0, distance - self.offset) / self.spread(rows, reference_rows)
+        return float(2 * t.sf(beyond, self.freedom(rows, reference_rows)))
 
     def limit(self, probability: float, rows: int, reference_rows: int) -> float:
         """The distance that is exceeded with this probability without drift, and at least the floor."""
         from scipy.stats import t
 
-        return max(
-            self.floor,
-            self.offset + self.spread(rows, reference_rows) * float(t.isf(probability / 2, self.freedom)),
-        )
+        quantile = float(t.isf(probability / 2, self.freedom(rows, reference_rows)))
+        return max(self.floor, self.offset + quantile * self.spread(rows, reference_rows))
 
 
 def calibrate(
@@ -103,8 +99,7 @@ def calibrate(
     """Scale, chance and wobble of every feature, of the prediction and of the target.
 
     `windows` are samples of the training batches in time order, with TARGET and SCORE columns; `held_out_score` are
-    scores of rows that were not trained on, shape (rows,). A wobble is shrunk towards the median column's, which counts
-    for PRIOR batches: a handful of them says little about one column alone.
+    scores of rows that were not trained on, shape (rows,). `floor` is the distance below which nothing counts.
     """
     whole = pd.concat(windows, ignore_index=True)
     origin = np.repeat(np.arange(len(windows)), [len(window) for window in windows])
@@ -112,11 +107,12 @@ def calibrate(
     for name in (TARGET, SCORE):
         numeric[name] = pd.api.types.is_numeric_dtype(whole[name])
     rows = int(np.median([len(window) for window in windows]))
-    found, excess = {}, {}
+    known = len(windows) if len(windows) >= WINDOWS else 0
+    found = {}
     for name, is_number in numeric.items():
         column = replace(
             _fitted(whole[name], is_number, importance.get(name, 0.0)),
-            floor=floor, provisional=len(windows) < WINDOWS, windows=len(windows), window_rows=max(1, rows),
+            floor=floor, provisional=not known, windows=known, window_rows=max(1, rows),
         )  # fmt: skip
         values = scaled(whole[name], column)
         chance, mean_square = _chance(values, is_number, rows, seed)
@@ -124,12 +120,10 @@ def calibrate(
             unseen = distance(values, scaled(pd.Series(held_out_score), column), is_number) or 0.0
             by_chance = mean_square * (1 / len(held_out_score) + 1 / len(values))
             column = replace(column, offset=float(np.sqrt(max(0.0, unseen**2 - by_chance))))
-        found[name] = replace(column, chance=chance)
-        excess[name] = _excess(values, origin, is_number, mean_square) if len(windows) >= WINDOWS else 0.0
-    usual = float(np.median([excess[name] for name in contract.names])) if len(windows) >= WINDOWS else 0.0
-    share = PRIOR / (PRIOR + len(windows))
-    wobbles = {name: np.sqrt((1 - share) * own + share * usual) for name, own in excess.items()}
-    return {name: replace(column, wobble=float(wobbles[name])) for name, column in found.items()}
+        own = _excess(values, origin, is_number, mean_square) if known else 0.0
+        wobble = np.sqrt((known * own + PRIOR * (floor / 3) ** 2) / (known + PRIOR))
+        found[name] = replace(column, chance=chance, wobble=float(wobble))
+    return found
 
 
 def distance(reference: np.ndarray, current: np.ndarray, numeric: bool) -> float | None:

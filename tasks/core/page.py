@@ -17,8 +17,6 @@ from tasks.core.state import Decided, Event
 from tasks.core.types import Check, Outcome, Verdict
 
 TEMPLATE = "page.html.j2"
-NAME = "report.html"
-"""Its file among those of a run."""
 
 _TONES = {
     Outcome.RELOADED: "calm", Outcome.RETRAINED: "calm", Outcome.PROMOTED: "calm",

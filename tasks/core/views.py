@@ -15,6 +15,9 @@ from tasks.core.types import LossPoint, Metric, Outcome, Verdict
 from tasks.core.work import pending_names
 from tasks.core.workspace import Workspace
 
+REPORT = "report.html"
+"""The page of a run, among its files in the store."""
+
 MUST_ACT = {
     Outcome.RELOADED: "no",
     Outcome.RETRAINED: "no",

@@ -127,7 +127,7 @@ def test_chance_is_as_likely_as_it_says(kind: str, rows: int) -> None:
 
 def test_chance_shrinks_with_the_root_of_the_rows() -> None:
     """Four times the rows, half the distance that chance explains; the wobble of the stream stays."""
-    column = replace(CALIBRATION["age"], wobble=0.0)
+    column = replace(CALIBRATION["age"], wobble=1e-9)
     assert column.spread(100, 10**9) == pytest.approx(2 * column.spread(400, 10**9), rel=0.05)
     seasonal = calibrated([window(seed, shift=shift) for seed, shift in enumerate((-1.0, 1.0, -1.0, 1.0))])["income"]
     assert seasonal.spread(100, 10**9) < 1.1 * seasonal.spread(400, 10**9)
@@ -167,15 +167,15 @@ def test_thresholds_come_from_the_training_data() -> None:
     assert drift.check_drift(reference(), current, CALIBRATION).evidence.drifted == ("income",)
 
 
-def test_a_short_history_borrows_from_the_other_columns() -> None:
-    """A wobble measured on four windows is drawn half of the way towards the median column's."""
+def test_a_short_history_counts_for_half() -> None:
+    """A wobble measured on four windows counts as much as the belief that it is a third of the floor."""
     seasonal = [window(seed, shift=shift) for seed, shift in enumerate((-1.0, 1.0, -1.0, 1.0))]
     column = calibrated(seasonal)["income"]
     values = scaled(pd.concat(seasonal)["income"], column)
     origin, here = np.repeat(range(4), 400), ~np.isnan(values)
     own, _ = window_distances(values[here], origin[here], numeric=True)
-    assert column.freedom == 8
-    assert column.wobble == pytest.approx(np.sqrt(np.mean(own**2) / 2), rel=0.05)
+    assert column.windows == 4
+    assert column.wobble == pytest.approx(np.sqrt((np.mean(own**2) + (0.1 / 3) ** 2) / 2), rel=0.05)
 
 
 @pytest.mark.parametrize(("count", "provisional"), [(1, True), (2, True), (3, False)])
@@ -183,7 +183,7 @@ def test_few_windows_give_a_provisional_threshold(count: int, provisional: bool)
     """With fewer than three windows there is no history: a threshold is drawn, and marked as provisional."""
     column = calibrated(WINDOWS[:count])["income"]
     assert column.provisional is provisional
-    assert (column.wobble == 0) or not provisional
+    assert (column.windows == 0) is provisional
     assert 0.1 <= column.limit(0.01, 400, 1600) < 0.5
 
 
