@@ -10,13 +10,20 @@ An alarm is any column beyond its threshold (ours), half of the columns (preset 
 from __future__ import annotations
 
 import argparse
+import resource
+import subprocess
+import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tasks.core import drift
 from tasks.core.batches import Source
@@ -25,7 +32,7 @@ from tasks.core.columns import sample_rows
 from tasks.core.contract import Contract, infer
 from tasks.core.spec import parse_spec
 from tasks.core.types import Verdict
-from tasks.core.validation import validate
+from tasks.core.validation import frame, validate
 
 NUMBERS = [f"n{place}" for place in range(15)]
 NAMES = [f"c{place}" for place in range(5)]
@@ -161,15 +168,115 @@ def _verdicts(ours: bool, count: int, preset_any: bool, psi: bool, beside: bool)
     return {"ours": ours, "share": count >= 0.5 * (len(NUMBERS) + len(NAMES)), "any": preset_any, "PSI": psi}
 
 
+# --- cost ----------------------------------------------------------------------------------------------------
+
+
+WIDE = [f"x{place}" for place in range(50)]
+
+
+def cost(rows: int, rounds: int, memory: list[int]) -> None:
+    """Seconds of one check from a Parquet file, alternated with Evidently's own on the same frames; then peak memory."""
+    spec = parse_spec(SPEC, "benchmark")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_rows(folder / "training.parquet", 200_000, seed=1)
+        source = Source(folder, "training.parquet")
+        contract = infer([source], spec)
+        sample = frame(contract, source, sample_rows(200_000, SAMPLE, 0))
+        parts = [part.assign(**{TARGET: 0.0, SCORE: 0.0}) for part in np.array_split(sample, 10)]
+        calibration = calibrate(parts, contract, dict.fromkeys(WIDE, 0.02), np.array([]), 0.1, seed=0)
+        reference = reference_of(parts, calibration, SAMPLE, seed=0)
+        joblib.dump((contract, calibration, reference), folder / "version.joblib")
+        write_rows(folder / "now.parquet", rows, seed=2)
+        now = pd.read_parquet(folder / "now.parquet")
+        ways: dict[str, Callable[[], object]] = {
+            "ours": lambda: check_file(folder, "now.parquet", rows),
+            "DriftedColumnsCount": lambda: evidently(sample, now, "DriftedColumnsCount"),
+            "DataDriftPreset": lambda: evidently(sample, now, "DataDriftPreset"),
+        }
+        check_file(folder, "now.parquet", rows)  # imports
+        taken: dict[str, list[float]] = {}
+        for _ in range(rounds):
+            for way, run in ways.items():
+                began = time.perf_counter()
+                run()
+                taken.setdefault(way, []).append(time.perf_counter() - began)
+        ours = float(np.median(taken["ours"]))
+        print(f"{rows:,} x {len(WIDE)} rows, median of {rounds} alternated rounds")
+        for way, seconds in taken.items():
+            print(f"  {way:<22}{np.median(seconds):8.2f} s   ours / it {ours / np.median(seconds):.3f}", flush=True)
+        del now
+        for many in memory:
+            write_rows(folder / "many.parquet", many, seed=3)
+            done = subprocess.run(
+                [sys.executable, "-m", "tests.benchmarks.drift", "one", "--folder", name, "--rows", str(many)],
+                capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            print(f"  {many:>12,} rows: {done.stdout.strip()}", flush=True)
+
+
+def write_rows(path: Path, rows: int, seed: int) -> None:
+    """Normal numbers, written in parts, so that writing is no matter of memory either."""
+    rng, schema = np.random.default_rng(seed), pa.schema([(name, pa.float64()) for name in WIDE])
+    with pq.ParquetWriter(path, schema, compression="none") as writer:
+        for start in range(0, rows, 100_000):
+            size = min(100_000, rows - start)
+            columns = [pa.array(rng.normal(size=size)) for _ in WIDE]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def check_file(folder: Path, name: str, rows: int) -> drift.DriftReport:
+    """What a run does with a file: validate every row, sample, compare every column, draw those that matter."""
+    contract, calibration, reference = joblib.load(folder / "version.joblib")
+    source, spec = Source(folder, name), parse_spec(SPEC, "benchmark")
+    assert not validate(contract, source, spec).problems
+    window = frame(contract, source, sample_rows(rows, SAMPLE, 0)).assign(**{SCORE: 0.0})
+    return drift.check_drift(reference, window, calibration)
+
+
+def evidently(then: pd.DataFrame, now: pd.DataFrame, what: str) -> object:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from evidently import Dataset, Report
+        from evidently.metrics import DriftedColumnsCount
+        from evidently.presets import DataDriftPreset
+
+        described = drift.definition(WIDE, [])
+        metric = {"DriftedColumnsCount": DriftedColumnsCount, "DataDriftPreset": DataDriftPreset}[what]()
+        return Report([metric]).run(Dataset.from_pandas(now, described), Dataset.from_pandas(then, described))
+
+
+def one(folder: Path, rows: int) -> None:
+    """One check in a process of its own: what it takes beyond the libraries that a run has loaded anyway."""
+
+    def peak() -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+    before, began = peak(), time.perf_counter()
+    check_file(folder, "many.parquet", rows)
+    print(
+        f"{peak() - before:.0f} MB more at its peak, Evidently's import included; {time.perf_counter() - began:.1f} s"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["alarms"])
+    parser.add_argument("what", choices=["alarms", "cost", "one"])
     parser.add_argument("--batches", type=int, default=12)
     parser.add_argument("--replicates", type=int, default=20)
     parser.add_argument("--windows", type=int, default=10)
     parser.add_argument("--sizes", default="100,500,2000,10000")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", default="100000,1000000,10000000")
+    parser.add_argument("--folder", type=Path)
     asked = parser.parse_args()
-    alarms(asked.batches, asked.replicates, asked.windows, [int(size) for size in asked.sizes.split(",")])
+    if asked.what == "alarms":
+        alarms(asked.batches, asked.replicates, asked.windows, [int(size) for size in asked.sizes.split(",")])
+    elif asked.what == "cost":
+        cost(asked.rows, asked.rounds, [int(rows) for rows in asked.memory.split(",") if rows])
+    else:
+        one(asked.folder, asked.rows)
 
 
 if __name__ == "__main__":
