@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tasks.core.contract import Contract
+from tasks.core.contract import UNIMPORTANT, Contract
 from tasks.core.evidence import DriftEvidence
 from tasks.core.types import Check, Verdict
 
@@ -23,8 +23,6 @@ CLIP = 5.0
 LEVELS = 50
 """Categories that are compared one by one; the rest count as one, because Evidently is quadratic in them."""
 TARGET, SCORE = "ror:target", "ror:score"
-UNIMPORTANT = 0.01
-"""Share of the importance below which a column's drift is only a warning."""
 _WINDOWS, _DRAWS, _QUANTILE = 3, 20, 0.95
 
 

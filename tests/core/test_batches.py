@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.core import batches
-from tasks.core.batches import BatchLabels, Labels, Source
+from tasks.core import source as sources
+from tasks.core.batches import BatchLabels, Labels
 from tasks.core.errors import DataError, UnreadableData
 from tasks.core.files import find_batches
+from tasks.core.source import Source
 from tests.core.conftest import make_spec, put
 
 LATE = make_spec(data={"batches": "*.parquet", "labels": "labels/*"})
@@ -52,7 +53,7 @@ def test_a_stream_gives_the_columns_in_the_order_asked_for(tmp_path: Path, name:
 
 def test_memory_is_bounded_by_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file is read in chunks of a fixed number of rows, all of it and in order."""
-    monkeypatch.setattr(batches, "CHUNK_ROWS", 30)
+    monkeypatch.setattr(sources, "CHUNK_ROWS", 30)
     source = put(tmp_path, pd.DataFrame({"a": np.arange(100)}))
     chunks = list(source.stream())
     assert [chunk.num_rows for chunk in chunks] == [30, 30, 30, 10]
