@@ -97,19 +97,13 @@ class Source:
     def _names_of(self, file: Path) -> list[str]:
         where = self._where(file)
         try:
-            _refuse_other_kinds(where, file, self.is_text, self._csv.encoding)
+            _refuse_other_kinds(where, file, self._csv if self.is_text else None)
             if not self.is_text:
                 return list(pq.read_schema(file).names)
             with csv.open_csv(file, self._reading(), self._parsing()) as reader:
                 names = list(reader.schema.names)
         except (pa.ArrowException, OSError, UnicodeError) as error:
             raise UnreadableData(where, self._plain(error)) from None
-        if len(names) == 1 and (other := _separator_in(names[0])):
-            raise UnreadableData(
-                where,
-                f"it looks like a {other}-separated file: set `separator` under [data.csv], or deliver it with "
-                f"{_SEPARATORS.get(self._csv.separator, repr(self._csv.separator))}s.",
-            )
         return names
 
     def _where(self, file: Path) -> str:
@@ -178,8 +172,11 @@ _UTF8_MARK = b"\xef\xbb\xbf"
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 
-def _refuse_other_kinds(path: str, file: Path, is_text: bool, encoding: str) -> None:
-    """Raises UnreadableData, saying what the file is, where that is not what its name says; and where it was cut."""
+def _refuse_other_kinds(path: str, file: Path, written: CsvSpec | None) -> None:
+    """Raises UnreadableData, saying what the file is, where that is not what its name says; and where it was cut.
+
+    `written` is how a CSV file should be written, None for Parquet.
+    """
     with file.open("rb") as handle:
         start = handle.read(512)
         handle.seek(-min(8, handle.seek(0, 2)), 2)
@@ -188,18 +185,30 @@ def _refuse_other_kinds(path: str, file: Path, is_text: bool, encoding: str) -> 
         raise UnreadableData(path, "the file is empty.")
     if not start.strip(b"\0"):
         raise UnreadableData(path, "it begins with zero bytes: it was not written to its end. Deliver it again.")
-    wide = encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32"))
-    if is_text:
-        if found := _binary(start) or (None if wide else _wide(start)) or _text(start.removeprefix(_UTF8_MARK)):
-            raise UnreadableData(path, f"it is not CSV but {found}.")
-        if (end.rstrip(b"\0") if wide else end)[-1:] not in (b"\r", b"\n"):
-            raise UnreadableData(
-                path, "the last line does not end with a line break, so the file may be cut short. Deliver it again."
-            )
+    if written is not None:
+        _refuse_other_text(path, start, end, written)
     elif not start.startswith(b"PAR1"):
         plain = "text: if it is CSV, name it .csv" if b"\n" in start and b"\0" not in start else None
         found = _binary(start) or _text(start) or plain or "something else, or damaged. Deliver it again"
         raise UnreadableData(path, f"it is not Parquet but {found}.")
+
+
+def _refuse_other_text(path: str, start: bytes, end: bytes, written: CsvSpec) -> None:
+    wide = written.encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32"))
+    if found := _binary(start) or (None if wide else _wide(start)) or _text(start.removeprefix(_UTF8_MARK)):
+        raise UnreadableData(path, f"it is not CSV but {found}.")
+    if (end.rstrip(b"\0") if wide else end)[-1:] not in (b"\r", b"\n"):
+        raise UnreadableData(
+            path, "the last line does not end with a line break, so the file may be cut short. Deliver it again."
+        )
+    # Arrow would count the fields of the lines below first, and say something about those.
+    header = (start.decode(written.encoding, "ignore").splitlines() or [""])[0]
+    if written.separator not in header and (other := _separator_in(header)):
+        ours = _SEPARATORS.get(written.separator, repr(written.separator))
+        raise UnreadableData(
+            path,
+            f"it looks like a {other}-separated file: set `separator` under [data.csv], or deliver it with {ours}s.",
+        )
 
 
 def _binary(start: bytes) -> str | None:
@@ -218,9 +227,9 @@ def _wide(start: bytes) -> str | None:
     encoding = None
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
-    elif not start[1:32:2].strip(b"\0"):
+    elif len(start) > 3 and not start[1:32:2].strip(b"\0"):
         encoding = "utf-16-le"
-    elif not start[0:32:2].strip(b"\0"):
+    elif len(start) > 3 and not start[0:32:2].strip(b"\0"):
         encoding = "utf-16-be"
     return (
         f'text in another encoding: set `encoding = "{encoding}"` under [data.csv], or deliver UTF-8'
