@@ -156,8 +156,9 @@ class Tally:
 
     @property
     def range(self) -> str:
+        """What training saw, for people; nothing where that is private or there is none."""
         column = self.column
-        return "" if column.private else f" {column.low:g} to {column.high:g}"
+        return "" if column.private or column.low is None else f" {column.low:g} to {column.high:g}"
 
     def _example(self, kind: str) -> str:
         return f", for example {self.examples[kind]}" if kind in self.examples and not self.column.private else ""
