@@ -121,7 +121,7 @@ def target_values(values: pa.Array, task: str, *, private: bool = False) -> np.n
             reason = f"{np.count_nonzero(~np.isfinite(found)):,} labels are infinite"
     except pa.ArrowInvalid as error:
         text = str(error).splitlines()[0]
-        reason = f"some labels are no {'numbers' if task == 'regression' else 'classes'}" if private else text
+        reason = f"some labels are not {'numbers' if task == 'regression' else 'whole numbers'}" if private else text
     raise DataError(f"The target does not fit task = {task!r}: {reason}.")
 
 

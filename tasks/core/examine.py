@@ -126,6 +126,8 @@ def _numbers(
 def canonical(column: Column, array: pa.Array, decimal: str | None) -> np.ndarray:
     """What a pipeline sees of values that fit: float64 with NaN, or text with NaN; shape (rows,)."""
     array = decoded(array)
+    if array.null_count == len(array):  # of any type: nothing is in it
+        return np.full(len(array), np.nan, dtype=object if column.kind == "category" else float)
     if column.kind == "category":
         names = as_names(array, column.codes)
         values = _array(names).astype(object)
