@@ -161,6 +161,7 @@ VALUES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], Outcome, Outcome
     "all infinite": (of("income", np.inf), Refused("column 'income': all 200 values are missing"), OTHER),
     "all missing": (of("income", np.nan), Refused("column 'income': all 200 values are missing"), OTHER),
     "all names missing": (of("city", None), Refused("column 'city': all 200 values are missing"), OTHER),
+    "missing dates": (of("income", pd.NaT), Refused("column 'income': all 200 values are missing"), OTHER),
     "many missing": (first("city", 60, None), Changed("city", "30% missing, in training at most 0%"), OTHER),
     "a few missing": (first("city", 5, None), OTHER, None),
     "constant": (of("income", 0.0), OTHER, None),
