@@ -214,12 +214,24 @@ def history(
 def show(
     model: Model,
     version: Annotated[str | None, typer.Argument(help="v7 or 7; none: the version in service.")] = None,
+    violations: Annotated[
+        bool, typer.Option("--violations", help="Instead: write the offending cells of batches to a file, -o.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Parquet or CSV file of --violations; never overwritten.")
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option(help="Violations of this batch; none: of all set aside or pending.")
+    ] = None,
     root: Root = Path(),
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """The record of a version: data, metrics, environment, files."""
+    """The record of a version: data, metrics, environment, files. Or with --violations what is wrong with data."""
     workspace = open_workspace(root, model)
+    if violations or output or batch:
+        _violations(workspace, output, batch, as_json)
+        return
     if version is None:
         current = workspace.ledger.head().state.current
         if current is None:
@@ -250,6 +262,25 @@ def show(
         *([name, f"{record.size:,} bytes, sha256 {record.sha256}"] for name, record in manifest.files.items()),
     ]
     terminal.show(terminal.table([f"{model} v{manifest.version}", ""], rows))
+
+
+def _violations(workspace: Workspace, output: Path | None, batch: str | None, as_json: bool) -> None:
+    from tasks.core.violations import export
+
+    if output is None:
+        raise SpecError("--violations", ["it needs a file to write: -o violations.parquet, or .csv"])
+    found = export(workspace, output.resolve(), batch)
+    if as_json:
+        terminal.print_json({**to_dict(found), "file": str(output) if found.rows else None})
+        return
+    for problem in found.problems:
+        terminal.out.print(Text(problem))
+    if found.rows:
+        terminal.out.print(Text(f"{output}: {found.rows:,} offending cells of {_span(list(found.batches))}."))
+    elif found.batches:
+        terminal.out.print(Text(f"No offending cells in {_span(list(found.batches))}: nothing was written."))
+    else:
+        terminal.out.print(Text("No batch is set aside or pending: nothing was written. --batch looks at any other."))
 
 
 @app.command()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from tasks.core import drift, persistence
-from tasks.core.batches import Labels, Source
+from tasks.core.batches import Labels
 from tasks.core.calibration import SCORE
 from tasks.core.columns import sample_rows
 from tasks.core.errors import DataError, NotFound, VerificationError
@@ -20,6 +20,7 @@ from tasks.core.fold import with_comparisons, with_labels, with_losses
 from tasks.core.gate import LabelledRows, labelled_rows
 from tasks.core.labels import LabelFindings, calibration_of
 from tasks.core.registry import LoadedVersion
+from tasks.core.source import Source
 from tasks.core.state import State
 from tasks.core.types import Batch, Blocked, Check, Request, Verdict
 from tasks.core.validation import frame, validate
@@ -81,8 +82,8 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
     ready = versions.predecessor is not None
     for batch in work.pending:
         try:
-            source = Source(workspace.root, batch.path)
-            found = validate(current.contract if current else None, source, spec)
+            source = Source(workspace.root, batch.path, spec.data.csv)
+            found = validate(current.contract if current else None, source, spec, weights=_weights(current))
             problems = found.problems
         except DataError as error:
             problems = (str(error),)
@@ -119,12 +120,18 @@ def _still_novel(workspace: Workspace, state: State, work: Work, current: Loaded
         if current is None or batch.id not in state.novel:
             continue
         try:
-            seen = validate(current.contract, Source(workspace.root, batch.path), workspace.spec)
+            source = Source(workspace.root, batch.path, workspace.spec.data.csv)
+            seen = validate(current.contract, source, workspace.spec, weights=_weights(current))
         except DataError:
             continue  # gone or damaged since: nothing could be learned from it
         if any(check.verdict is Verdict.FAIL for check in seen.changes):
             found.append(batch.id)
     return found
+
+
+def _weights(version: LoadedVersion | None) -> dict[str, float]:
+    """Share of the permutation importance of each feature."""
+    return {name: column["weight"] for name, column in version.calibration.items()} if version else {}
 
 
 def _arrivals(work: Work) -> list[Check]:
@@ -148,12 +155,13 @@ def check_drift(workspace: Workspace, data: DataFindings, versions: Versions) ->
     spec = workspace.spec
     limit = max(1, spec.checks.sample_rows // len(data.valid))
     parts = [
-        frame(current.contract, Source(workspace.root, batch.path), sample_rows(rows, limit, spec.seed))
+        frame(current.contract, Source(workspace.root, batch.path, spec.data.csv), sample_rows(rows, limit, spec.seed))
         for batch, rows in zip(data.valid, data.rows, strict=True)
     ]
     window = pd.concat(parts, ignore_index=True)
-    window[SCORE] = persistence.predict(current.pipeline, window).score
-    return drift.check_drift(current.reference, window, calibration_of(current), private=spec.data.private)
+    window[SCORE] = persistence.predict(current.pipeline, window, private=current.contract.private).score
+    private = {*spec.data.private, *(column.name for column in current.contract.features if column.private)}
+    return drift.check_drift(current.reference, window, calibration_of(current), private=private)
 
 
 # --- evidence and what follows from the decision -------------------------------------------------------------

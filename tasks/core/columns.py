@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,8 +11,6 @@ import pyarrow.compute as pc
 from tasks.core.errors import DataError
 
 BOOLEAN = r"^(?i:true|false)$"
-NUMBER = rf"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?([iI]nf(inity)?|[nN]a[nN])$|{BOOLEAN}"
-"""What reads as a number in a text file; `true` and `false` are 1 and 0, as they are in a Parquet file."""
 
 EXACT = 2**53
 """Integers from this on are not exact as float64."""
@@ -35,6 +35,13 @@ def is_number(kind: pa.DataType) -> bool:
     )
 
 
+def is_usable(kind: pa.DataType) -> bool:
+    """Whether values of this type can be numbers or names: dates, bytes and nested values cannot."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return is_text(kind) or is_number(kind) or pa.types.is_null(kind)
+
+
 def as_text(array: pa.Array) -> pa.Array:
     """Values as text; a float that holds integers (nulls made it one) reads as those integers."""
     if pa.types.is_floating(array.type):
@@ -57,11 +64,24 @@ def as_names(array: pa.Array, codes: bool) -> pa.Array:
     return pc.if_else(pc.match_substring_regex(whole, BOOLEAN), pc.utf8_lower(whole), whole)
 
 
-def as_numbers(text: pa.Array) -> pa.Array:
-    """Text as float64, null where it is not a number."""
-    fine = pc.if_else(pc.match_substring_regex(text, NUMBER), text, pa.scalar(None, pa.string()))
-    lower = pc.utf8_lower(fine)
-    digits = pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", fine))
+def reads_as_number(text: pa.Array, decimal: str = ".") -> pa.Array:
+    """Whether each value of a text file is a number, null where it is missing; `true` and `false` are 1 and 0, as they
+    are in a Parquet file."""
+    mark = re.escape(decimal)
+    number = rf"^[+-]?(\d+{mark}?\d*|{mark}\d+)([eE][+-]?\d+)?$|^[+-]?([iI]nf(inity)?|[nN]a[nN])$|{BOOLEAN}"
+    return pc.match_substring_regex(text, number)
+
+
+def as_numbers(text: pa.Array, decimal: str = ".", fine: pa.Array | None = None) -> pa.Array:
+    """Text as float64, null where it is not a number; `fine` is what `reads_as_number` said, if it was asked."""
+    fine = reads_as_number(text, decimal) if fine is None else fine
+    digits = pc.if_else(fine, text, pa.scalar(None, pa.string()))
+    if decimal != ".":
+        digits = pc.replace_substring(digits, decimal, ".")
+    words = pc.match_substring_regex(digits, BOOLEAN)
+    if count_true(words):
+        named = pc.if_else(pc.equal(pc.utf8_lower(digits), "true"), "1", "0")
+        digits = pc.if_else(words, named, digits)
     return digits.cast(pa.float64())
 
 
@@ -81,22 +101,28 @@ def count_true(array: pa.Array) -> int:
     return int(pc.sum(array).as_py() or 0)
 
 
-def target_values(values: pa.Array, task: str) -> np.ndarray:
+def target_values(values: pa.Array, task: str, *, private: bool = False) -> np.ndarray:
     """Known labels as scikit-learn wants them: float64 for regression; else integers, booleans or text as delivered.
 
-    Raises DataError for labels that fit the task in no lossless way.
+    Raises DataError for labels that fit the task in no lossless way; it shows no value of a private target.
     """
     values = decoded(values)
     if is_text(values.type) and task != "regression":
         return values.to_numpy(zero_copy_only=False).astype(object)
+    reason = f"it is {values.type}"
     try:
-        if task == "regression":
-            return values.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        if pa.types.is_boolean(values.type):
+        if task != "regression" and pa.types.is_boolean(values.type):
             return values.to_numpy(zero_copy_only=False)
-        return values.cast(pa.int64()).to_numpy(zero_copy_only=False)
+        if is_usable(values.type):
+            numbers = values.cast(pa.float64() if task == "regression" else pa.int64())
+            found = numbers.to_numpy(zero_copy_only=False)
+            if np.isfinite(found).all():
+                return found
+            reason = f"{np.count_nonzero(~np.isfinite(found)):,} labels are infinite"
     except pa.ArrowInvalid as error:
-        raise DataError(f"The target does not fit task = {task!r}: {str(error).splitlines()[0]}.") from None
+        text = str(error).splitlines()[0]
+        reason = f"some labels are not {'numbers' if task == 'regression' else 'whole numbers'}" if private else text
+    raise DataError(f"The target does not fit task = {task!r}: {reason}.")
 
 
 def sample_rows(rows: int, limit: int, seed: int) -> np.ndarray:

@@ -15,22 +15,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.core.batches import Source
 from tasks.core.columns import (
     BOOLEAN,
-    NUMBER,
     as_floats,
     as_names,
     as_numbers,
     count_true,
     decoded,
     is_text,
+    is_usable,
+    reads_as_number,
 )
 from tasks.core.errors import DataError
+from tasks.core.source import Source
 from tasks.core.spec import ModelSpec
 
 CATEGORIES = 200
 """Categories that a contract lists; the rest count as `other`."""
+UNIMPORTANT = 0.01
+"""Share of the permutation importance below which what a column does is only a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,11 @@ class Column:
     """Highest null rate of one training batch: its own history is the yardstick."""
     unseen_peak: float = 0.0
     """Highest share of new categories that one training batch brought, after the first."""
+    outside_peak: float | None = None
+    """Highest share of values outside the range of the batches before it that one training batch brought; 0 for
+    columns that grow. None where that was not measured (versions of earlier releases): their range is not judged."""
+    private: bool = False
+    """No message shows a value of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,11 @@ class Contract:
     @property
     def names(self) -> list[str]:
         return [column.name for column in self.features]
+
+    @property
+    def private(self) -> bool:
+        """Whether text of a library that saw the features may hold values that nobody is to read."""
+        return any(column.private for column in self.features)
 
 
 @dataclass
@@ -90,31 +103,41 @@ class _Profile:
     counts: Counter[str] = field(default_factory=Counter)
     null_peak: float = 0.0
     unseen_peak: float = 0.0
+    outside_peak: float = 0.0
 
-    def add(self, array: pa.Array, from_text: bool) -> None:
-        """One batch's values of this column."""
+    def add(self, array: pa.Array, decimal: str | None) -> None:
+        """One batch's values of this column; `decimal` is the mark in the numbers of a text file."""
         array = decoded(array)
-        rows, first = len(array), self.rows == 0
-        self.types.add("text" if from_text else str(array.type))
-        if is_text(array.type) or self.as_category:
+        rows, kind, first, from_text = len(array), array.type, self.rows == 0, decimal is not None
+        self.types.add("text" if from_text else str(kind))
+        if is_text(kind) or self.as_category:
             text = as_names(array, self.as_category)
-            numeric = count_true(pc.match_substring_regex(text, NUMBER))
+            fine = reads_as_number(text, decimal or ".")
+            numeric = count_true(fine)
             # A text column of a Parquet file holds names even if they look like numbers; a CSV file cannot say so.
             self.words |= not from_text or numeric < rows - text.null_count
             self._count(text, first)
-            array = as_numbers(text)
+            array = as_numbers(text, decimal or ".", fine)
             nulls = text.null_count
             self.booleans &= count_true(pc.match_substring_regex(text, BOOLEAN)) == rows - nulls
         else:
             nulls = int(np.isnan(as_floats(array)).sum())
             self.booleans &= pa.types.is_boolean(array.type) or nulls == rows
-        finite = as_floats(array)
-        finite = finite[np.isfinite(finite)]
-        if finite.size:
-            self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
+        floats = as_floats(array)
+        if not self.as_category and (from_text or not is_text(kind)):
+            nulls += int(np.isinf(floats).sum())  # read as missing
+        self._widen(floats[np.isfinite(floats)])
         self.rows += rows
         self.nulls += nulls
         self.null_peak = max(self.null_peak, nulls / rows if rows else 0.0)
+
+    def _widen(self, finite: np.ndarray) -> None:
+        if not finite.size:
+            return
+        if self.low <= self.high:
+            outside = np.count_nonzero((finite < self.low) | (finite > self.high)) / finite.size
+            self.outside_peak = max(self.outside_peak, outside)
+        self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
 
     def _count(self, text: pa.Array, first: bool) -> None:
         names, counts = pc.value_counts(text.drop_null()).flatten()
@@ -124,7 +147,7 @@ class _Profile:
             self.unseen_peak = max(self.unseen_peak, unseen / sum(batch.values()))
         self.counts.update(batch)
 
-    def column(self) -> Column:
+    def column(self, *, private: bool, growing: bool) -> Column:
         common = Column(
             self.name,
             kind="number",
@@ -132,6 +155,8 @@ class _Profile:
             null_rate=self.nulls / self.rows if self.rows else 0.0,
             codes=self.as_category,
             null_peak=self.null_peak,
+            outside_peak=0.0 if growing else self.outside_peak,
+            private=private,
         )
         never_seen = self.nulls == self.rows and self.types <= {"text", "null"}
         if self.as_category or self.words or never_seen:
@@ -147,7 +172,7 @@ class _Profile:
         if self.low > self.high:
             return common
         kind = "boolean" if self.booleans else "number"
-        return replace(common, kind=kind, low=self.low, high=self.high)
+        return replace(common, kind=kind, low=None if growing else self.low, high=None if growing else self.high)
 
 
 def infer(sources: Sequence[Source], spec: ModelSpec) -> Contract:
@@ -168,35 +193,45 @@ def infer(sources: Sequence[Source], spec: ModelSpec) -> Contract:
         table = source.read(names)
         for name in names:
             column = table.column(name)
-            if _is_usable(column.type) and name not in unusable:
+            if is_usable(column.type) and name not in unusable:
                 profile = profiles.setdefault(name, _Profile(name, name in spec.categorical))
-                profile.add(column.combine_chunks(), source.is_text)
+                try:
+                    profile.add(column.combine_chunks(), source.decimal)
+                except (pa.ArrowInvalid, UnicodeError):
+                    raise DataError(f"{source.path}: column {name!r} holds text that is not UTF-8.") from None
             elif spec.features or name in profiles:
                 advice = "derive numbers from it (hour, weekday, age), or leave it out of `features`"
                 raise DataError(f"{source.path}: column {name!r} is {column.type}: {advice}.")
             else:
                 unusable.add(name)
-    unknown = sorted(set(spec.categorical) - set(profiles))
-    if unknown:
-        raise DataError(f"categorical names {unknown}, which the data do not have.")
+    there = {name for source in sources for name in source.names}
+    for key, named, known in (
+        ("categorical", spec.categorical, set(profiles)),
+        ("growing", spec.growing, there),
+    ):
+        if unknown := sorted(set(named) - known):
+            raise DataError(f"{key} names {unknown}, which the data do not have.")
     if not profiles:
         raise DataError("The training data have no feature columns. List some under `features`.")
     return Contract(
         format_version=1,
         rows=max(profile.rows for profile in profiles.values()),
-        features=tuple(profile.column() for profile in profiles.values()),
-        ignored=tuple(sorted({name for source in sources for name in source.names} - set(profiles))),
+        features=tuple(
+            profile.column(private=name in spec.data.private, growing=name in spec.growing)
+            for name, profile in profiles.items()
+        ),
+        ignored=tuple(sorted(there - set(profiles))),
     )
-
-
-def _is_usable(kind: pa.DataType) -> bool:
-    return not (pa.types.is_temporal(kind) or pa.types.is_nested(kind) or pa.types.is_binary(kind))
 
 
 def broken_names(source: Source, spec: ModelSpec) -> list[str]:
     """Violations that need no contract to be seen."""
-    twice = sorted({name for name in source.names if source.names.count(name) > 1})
-    problems = [f"{source.path}: column {name!r} is there twice; rename one" for name in twice]
+    problems = []
+    for name in sorted({name for name in source.names if source.names.count(name) > 1}):
+        # A file without its header has values for names.
+        at = " and ".join(str(place) for place, other in enumerate(source.names, start=1) if other == name)
+        what = f"columns {at} have one name" if spec.data.private else f"column {name!r} is there twice"
+        problems.append(f"{source.path}: {what}; rename one")
     if any(not name.strip() for name in source.names):
         problems.append(f"{source.path}: a column has no name; name it")
     required = [*(spec.features or ()), *([spec.key] if spec.key else [])]

@@ -15,12 +15,11 @@ import numpy as np
 import pandas as pd
 
 from tasks.core.calibration import SCORE, TARGET, ColumnCalibration, comparable, distance
+from tasks.core.contract import UNIMPORTANT
 from tasks.core.evidence import DriftEvidence
 from tasks.core.pictures import Picture, picture
 from tasks.core.types import Check, Verdict
 
-UNIMPORTANT = 0.01
-"""Share of the importance below which a column's drift is only a warning."""
 FALSE_DISCOVERIES = 0.01
 """Share of the columns called drifted that may be so by chance: in a quiet window, the chance of any alarm at all."""
 SHOWN = 12

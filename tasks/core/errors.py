@@ -3,7 +3,8 @@
     RorError                     1   anything else
     ├── SpecError                2   the model's file or the command is wrong
     ├── DataError                3   data that no pipeline may see
-    │   └── UnreadableData
+    │   ├── UnreadableData
+    │   └── UnpredictableData
     ├── VerificationError        4   an artifact or the ledger is not what was recorded
     │   ├── CorruptObject
     │   ├── EnvironmentMismatch
@@ -19,6 +20,9 @@ The number is the exit code of `ror`. Every message says what, which value, and 
 """
 
 from __future__ import annotations
+
+import traceback
+from pathlib import Path
 
 
 class RorError(Exception):
@@ -60,6 +64,10 @@ class UnreadableData(DataError):
     def __init__(self, file: str, reason: str):
         self.file, self.reason = file, reason
         super().__init__(f"{file} cannot be read: {reason}")
+
+
+class UnpredictableData(DataError):
+    """Data that satisfy the input schema, and on which a pipeline fails all the same."""
 
 
 class VerificationError(RorError):
@@ -106,3 +114,11 @@ class LeaseHeld(RorError):
     """Another run of this model holds the lease."""
 
     exit_code = 0
+
+
+def in_short(error: Exception, *, withheld: bool) -> str:
+    """What a library raised, and where. Its text is withheld where that may quote values of `data.private`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    text = "its text is withheld, because of `data.private`" if withheld else str(error).strip()
+    return f"{type(error).__name__}: {text}{where}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import time
-from collections.abc import Container, Iterable
+import uuid
+from collections.abc import Container, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from tasks.core.errors import SpecError
+from tasks.core.errors import AlreadyExists, SpecError, StoreError
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Batch
 
@@ -103,3 +106,25 @@ def _file_digest(path: Path, inode: int, size: int, modified_ns: int, changed_ns
 def parts(folder: Path) -> list[Path]:
     """The data files of a batch that is a folder, in name order."""
     return sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and not file.name.startswith((".", "_")))
+
+
+@contextlib.contextmanager
+def appearing(output: Path) -> Iterator[Path]:
+    """A path to write to; what was written appears as `output` when the block ends, whole, or not at all.
+
+    Raises AlreadyExists when something of that name is there by then, StoreError when it cannot be written.
+    """
+    temporary = output.with_name(f".{output.name}.{uuid.uuid4().hex}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.link(temporary, output)
+    except FileExistsError:
+        if not output.exists():
+            raise StoreError(f"Could not write {output}: {output.parent} is not a folder.") from None
+        raise AlreadyExists(f"{output} is there already. Choose another name; nothing is overwritten.") from None
+    except OSError as error:
+        raise StoreError(f"Could not write {output}: {error.strerror or error}.") from error
+    finally:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            temporary.unlink()

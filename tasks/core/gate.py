@@ -13,10 +13,11 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks.core import performance, persistence
-from tasks.core.batches import Labels, Source
+from tasks.core.batches import Labels
 from tasks.core.columns import target_values
 from tasks.core.contract import Contract
 from tasks.core.registry import LoadedVersion
+from tasks.core.source import Source
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Batch, Gate, Metric, Verdict
 from tasks.core.validation import frame
@@ -60,10 +61,11 @@ class LabelledRows:
 
 def labelled_rows(root: Path, batch: Batch, labels: Labels, task: str) -> LabelledRows:
     """Raises DataError for labels that do not fit the task."""
+    spec = labels.spec
     found = labels.of(batch)
     known = np.flatnonzero(np.asarray(found.values.is_valid()))
-    target = target_values(found.values.take(pa.array(known)), task)
-    return LabelledRows(batch, Source(root, batch.path), known, target, found.digest, len(found.values))
+    target = target_values(found.values.take(pa.array(known)), task, private=spec.target in spec.data.private)
+    return LabelledRows(batch, Source(root, batch.path, spec.data.csv), known, target, found.digest, len(found.values))
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ def rival_of(
             clean.append(np.arange(start, start + len(part.rows)))
         answers.append(frame(champion.contract, part.source, part.rows))
         start += len(part.rows)
-    predicted = persistence.predict(champion.pipeline, pd.concat(answers, ignore_index=True))
+    inputs = pd.concat(answers, ignore_index=True)
+    predicted = persistence.predict(champion.pipeline, inputs, private=champion.contract.private)
     rows = np.concatenate(clean) if clean else np.array([], dtype=int)
     return Rival(f"v{champion.version}", predicted, truth, rows)
 

@@ -23,7 +23,7 @@ from tasks.core.gate import LabelledRows, dummy, labelled_rows
 from tasks.core.predictions import predictions_path, read_predictions, written_version
 from tasks.core.records import from_dict
 from tasks.core.registry import LoadedVersion
-from tasks.core.spec import DataSpec
+from tasks.core.spec import DataSpec, ModelSpec
 from tasks.core.state import State
 from tasks.core.types import Batch, Blocked, Check, Comparison, Labelled, LossPoint, Verdict
 from tasks.core.validation import frame, validate
@@ -121,7 +121,7 @@ def _check(workspace: Workspace, state: State, work: Work, pending: Sequence[Bat
         return findings
     part, answers = scores.newest
     lags = {item.batch: item.lag for item in fresh}
-    checks, expected, snapshot = _performance(scores.current, answers, part, spec.task, lags[part.batch.id])
+    checks, expected, snapshot = _performance(scores.current, answers, part, spec, lags[part.batch.id])
     return replace(findings, checks=(*checks, *findings.checks), dummy_loss=expected, snapshot=snapshot)
 
 
@@ -134,11 +134,14 @@ def counts(data: DataSpec, item: Labelled) -> bool:
 
 
 def _performance(
-    current: LoadedVersion, answers: persistence.Predictions, part: LabelledRows, task: str, lag: int | None
+    current: LoadedVersion, answers: persistence.Predictions, part: LabelledRows, spec: ModelSpec, lag: int | None
 ) -> tuple[tuple[Check, ...], float, Any]:
     """Checks of performance and of the target's drift on the newest labelled batch, what Dummy would lose on it, and
     Evidently's snapshot."""
-    checks, snapshot = performance.performance_checks(part.batch.id, answers, part.target, task, part.coverage, lag)
+    task, private = spec.task, spec.target in spec.data.private
+    checks, snapshot = performance.performance_checks(
+        part.batch.id, answers, part.target, task, part.coverage, lag, private=private
+    )
     reference = current.reference
     target = pd.DataFrame({TARGET: part.target})
     checks += drift.check_drift(reference, target, calibration_of(current)).checks
@@ -302,7 +305,8 @@ class Scores:
             loaded = self._loaded.get(version) or self._workspace.registry.load(self._workspace.model, version)
             if problems := validate(loaded.contract, part.source, self._workspace.spec).problems:
                 raise DataError("; ".join(problems))
-            return persistence.predict(loaded.pipeline, frame(loaded.contract, part.source, part.rows))
+            inputs = frame(loaded.contract, part.source, part.rows)
+            return persistence.predict(loaded.pipeline, inputs, private=loaded.contract.private)
         except (DataError, NotFound, VerificationError) as error:
             self._note(part.batch, f"v{version} was not measured on {part.batch.id}: {str(error).rstrip('.')}")
             return None

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.utils.metaestimators import available_if
 
-from tasks.core.errors import SpecError
+from tasks.core.errors import DataError, SpecError, in_short
 from tasks.core.persistence import Predictions
 from tasks.core.types import Check, Comparison, LossPoint, Metric, Served, Verdict
 
@@ -32,7 +32,11 @@ def row_losses(predictions: Predictions, target: np.ndarray, task: str) -> np.nd
         return np.abs(np.asarray(predictions.values, dtype=float) - target.astype(float))
     if predictions.probabilities is None:
         return (predictions.values != target).astype(float)
-    truth = target[:, None] == np.asarray(predictions.classes, dtype=target.dtype)[None, :]
+    classes = np.asarray(predictions.classes)
+    if (classes.dtype.kind in "OU") != (target.dtype.kind in "OU"):
+        kinds = ("text", "numbers") if target.dtype.kind in "OU" else ("numbers", "text")
+        raise DataError(f"The labels are {kinds[0]}, and the version learned {kinds[1]}. Deliver them as before.")
+    truth = target[:, None] == classes.astype(target.dtype)[None, :]
     # A class that training never saw has no column: the probability that should have gone to it counts as lost.
     missing = ~truth.any(axis=1)
     return (((predictions.probabilities - truth) ** 2).sum(axis=1) + missing) / 2
@@ -223,9 +227,19 @@ def evidently_metrics(predictions: Predictions, target: np.ndarray, task: str) -
 
 
 def performance_checks(
-    batch: str, predictions: Predictions, target: np.ndarray, task: str, coverage: float, lag: int | None = None
+    batch: str,
+    predictions: Predictions,
+    target: np.ndarray,
+    task: str,
+    coverage: float,
+    lag: int | None = None,
+    *,
+    private: bool = False,
 ) -> tuple[tuple[Check, ...], Any]:
-    """Performance on newly labelled rows, with coverage and lag of the labels beside it; never a crash of the run."""
+    """Performance on newly labelled rows, with coverage and lag of the labels beside it; never a crash of the run.
+
+    Where the target is private no text of Evidently's is shown.
+    """
     late = f", {lag} {'batch' if lag == 1 else 'batches'} later" if lag else ""
     loss = float(row_losses(predictions, target, task).mean())
     checks = [
@@ -239,7 +253,7 @@ def performance_checks(
     try:
         values, snapshot = evidently_metrics(predictions, target, task)
     except Exception as error:  # noqa: BLE001 - a measuring library must never stop a decision
-        reason = f"Evidently could not measure performance on {batch}: {type(error).__name__}: {error}"
+        reason = f"Evidently could not measure performance on {batch}: {in_short(error, withheld=private)}"
         return (*checks, Check("performance:evidently", Verdict.SKIPPED, reason)), None
     checks += [
         Check(

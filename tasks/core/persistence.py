@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.core.errors import EnvironmentMismatch, ProbeMismatch
+from tasks.core.errors import EnvironmentMismatch, ProbeMismatch, UnpredictableData, in_short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,13 +83,21 @@ def load(data: bytes) -> Any:
     return joblib.load(io.BytesIO(data))
 
 
-def predict(pipeline: Any, frame: pd.DataFrame) -> Predictions:
-    """Answers for a frame of contract columns, shape (rows, features)."""
+def predict(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> Predictions:
+    """Answers for a frame of contract columns, shape (rows, features).
+
+    Raises UnpredictableData when the pipeline fails; without the library's text where some of the columns are private.
+    """
     from threadpoolctl import threadpool_limits
 
     # For few rows a thread team costs more than it brings, and stalls when the machine is busy.
     with threadpool_limits(limits=1 if len(frame) <= SMALL else None):
-        return _predict(pipeline, frame)
+        try:
+            return _predict(pipeline, frame)
+        except Exception as error:  # noqa: BLE001 - a pipeline is anybody's code
+            reason = f"The pipeline cannot predict these {len(frame):,} rows: {in_short(error, withheld=private)}."
+            # What was raised is not chained to it where logs would show its text.
+            raise UnpredictableData(reason) from (None if private else error)
 
 
 def _predict(pipeline: Any, frame: pd.DataFrame) -> Predictions:
@@ -194,18 +202,29 @@ def _git_commit(root: Path) -> str | None:
 # --- known answers -------------------------------------------------------------------------------------------
 
 
-def make_probe(pipeline: Any, frame: pd.DataFrame) -> pd.DataFrame:
+def make_probe(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> pd.DataFrame:
     """Input rows with the answers the pipeline gives now."""
-    answers = _answers(pipeline, frame)
-    return frame.assign(**answers)
+    return frame.assign(**_answers(pipeline, frame, private))
 
 
-def replay_probe(pipeline: Any, probe: pd.DataFrame, frame: pd.DataFrame, recorded: Environment, what: str) -> None:
+def replay_probe(
+    pipeline: Any,
+    probe: pd.DataFrame,
+    frame: pd.DataFrame,
+    recorded: Environment,
+    what: str,
+    *,
+    private: bool = False,
+) -> None:
     """Ask again, in the stored shape, and compare: exactly on the same platform, to 1e-9 elsewhere.
 
-    `frame` holds the probe's inputs as the pipeline sees them. Raises ProbeMismatch.
+    `frame` holds the probe's inputs as the pipeline sees them; some of its columns may be private. Raises
+    ProbeMismatch.
     """
-    answers = _answers(pipeline, frame)
+    try:
+        answers = _answers(pipeline, frame, private)
+    except UnpredictableData as error:
+        raise ProbeMismatch(f"{what} no longer gives its known answers, but fails. Retrain.") from error
     exact = recorded.platform == platform.platform()
     for name, now in answers.items():
         then = probe[name].to_numpy()
@@ -222,8 +241,8 @@ def replay_probe(pipeline: Any, probe: pd.DataFrame, frame: pd.DataFrame, record
             )
 
 
-def _answers(pipeline: Any, frame: pd.DataFrame) -> dict[str, np.ndarray]:
-    predictions = predict(pipeline, frame)
+def _answers(pipeline: Any, frame: pd.DataFrame, private: bool) -> dict[str, np.ndarray]:
+    predictions = predict(pipeline, frame, private=private)
     answers = {PREDICTION: predictions.values}
     if predictions.probabilities is not None:
         for index in range(predictions.probabilities.shape[1]):

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import uuid
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.batches import Source
-from tasks.core.errors import AlreadyExists, DataError, StoreError
-from tasks.core.files import fingerprint
+from tasks.core.errors import AlreadyExists, DataError
+from tasks.core.files import appearing, fingerprint
 from tasks.core.persistence import Predictions, predict
 from tasks.core.registry import LoadedVersion
+from tasks.core.source import Source
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Batch
 from tasks.core.validation import frames, validate
@@ -42,25 +39,16 @@ def write_predictions(root: Path, data: str, output: Path, version: LoadedVersio
         if _made_from(output) == sha256:
             return output
         raise AlreadyExists(f"{output} holds predictions for other data. Choose another name; nothing is overwritten.")
-    source = Source(root, data)
+    source = Source(root, data, spec.data.csv)
     found = validate(version.contract, source, spec)
     if found.problems:
         raise DataError("\n".join(f"{data}: {problem}" for problem in found.problems))
-    temporary = output.with_name(f".{output.name}.{uuid.uuid4().hex}")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        _write(source, temporary, version, spec, run, sha256)
-        os.link(temporary, output)
-    except FileExistsError:
-        if not output.exists():
-            raise StoreError(f"Could not write {output}: {output.parent} is not a folder.") from None
+        with appearing(output) as temporary:
+            _write(source, temporary, version, spec, run, sha256)
+    except AlreadyExists:
         if _made_from(output) != sha256:
             raise AlreadyExists(f"{output} was written meanwhile for other data; it was left as it is.") from None
-    except OSError as error:
-        raise StoreError(f"Could not write {output}: {error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            temporary.unlink()
     return output
 
 
@@ -72,7 +60,7 @@ def _write(source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, 
         for part, keys in frames(version.contract, source, beside):
             rows = len(part)
             identity = keys[0] if keys else pa.array(np.arange(start, start + rows))
-            answers = predict(version.pipeline, part)
+            answers = predict(version.pipeline, part, private=version.contract.private)
             classes = list(answers.classes)
             columns = {_key_name(spec.key): identity, **_columns(answers)}
             table = pa.table(

@@ -122,10 +122,12 @@ class LoadedVersion:
     _files: Mapping[str, bytes]
 
     def predict(self, frame: pd.DataFrame) -> Predictions:
-        """Answers for a frame that satisfies the contract. Raises DataError naming every violation."""
+        """Answers for a frame that satisfies the contract. Raises DataError naming every violation, or saying how the
+        pipeline failed."""
         from tasks.core import persistence, validation
 
-        return persistence.predict(self.pipeline, validation.conform(self.contract, frame))
+        inputs = validation.conform(self.contract, frame)
+        return persistence.predict(self.pipeline, inputs, private=self.contract.private)
 
     @cached_property
     def reference(self) -> pd.DataFrame:
@@ -277,7 +279,8 @@ class Registry:
             pipeline = persistence.load(files["pipeline.joblib"])
         except Exception as error:
             raise VerificationError(f"{what}: its verified bytes do not unpickle here: {error!r}") from error
-        persistence.replay_probe(pipeline, probe, validation.conform(accepted, probe), recorded, what)
+        inputs = validation.conform(accepted, probe)
+        persistence.replay_probe(pipeline, probe, inputs, recorded, what, private=accepted.private)
         return LoadedVersion(manifest.model, manifest.version, sha256, manifest, accepted, pipeline, files)
 
     def _verified(self, path: str, record: FileRecord) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import hashlib
 import re
@@ -29,6 +30,30 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+def _known_encoding(name: str) -> str:
+    try:
+        codecs.lookup(name)
+    except LookupError:
+        raise ValueError("is no encoding that Python knows; common ones: utf-8, latin-1, cp1252, utf-16") from None
+    return name
+
+
+class CsvSpec(Section):
+    """How CSV files are written, batches and labels alike."""
+
+    separator: str = Field(
+        ",", pattern=r"^[^\r\n\"\w]$", description="One character between values: ',', ';', '|', a tab."
+    )
+    decimal: Literal[".", ","] = Field(".", description="The mark in numbers: '.' or ','.")
+    encoding: Annotated[str, AfterValidator(_known_encoding)] = Field("utf-8", description="Such as 'latin-1'.")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> CsvSpec:
+        if self.separator == self.decimal == ".":
+            raise ValueError("separator and decimal are both '.': nobody could tell them apart")
+        return self
+
+
 class DataSpec(Section):
     """Where batches and labels arrive."""
 
@@ -43,6 +68,7 @@ class DataSpec(Section):
         5.0, description="Seconds a file must have been left alone to count, or 'marker': _SUCCESS, <name>.done."
     )
     private: tuple[str, ...] = Field((), description="Columns whose values never appear in messages.")
+    csv: CsvSpec = CsvSpec()
 
 
 class PipelineSpec(Section):
@@ -61,8 +87,15 @@ class ChecksSpec(Section):
 
     sample_rows: int = Field(20_000, ge=100, le=1_000_000, description="Rows of the bounded samples.")
     drift_floor: float = Field(0.1, gt=0, description="Distance that a column must at least move to count as drift.")
-    null_floor: float = Field(0.2, gt=0, le=1, description="Rise of a null rate that always counts as a change.")
-    unseen_floor: float = Field(0.05, gt=0, le=1, description="Share of unseen categories that counts as a change.")
+    null_floor: float = Field(
+        0.1, gt=0, le=1, description="Rise of a column's share of missing values beyond its history's peak: a change."
+    )
+    unseen_floor: float = Field(
+        0.01, gt=0, le=1, description="Rise of the share of unseen categories beyond its history's peak: a change."
+    )
+    range_floor: float = Field(
+        0.1, gt=0, le=1, description="Rise of the share outside the earlier range beyond its history's peak: a change."
+    )
 
 
 class Forgetting(Section):
@@ -117,6 +150,7 @@ class ModelSpec(Section):
     time: str | None = Field(None, description="Column that grows with time; not a feature unless listed.")
     features: tuple[str, ...] | None = Field(None, description="None: every column but target, key and time.")
     categorical: tuple[str, ...] = Field((), description="Numbers that are names: ids, codes.")
+    growing: tuple[str, ...] = Field((), description="Columns that grow with time: no range is expected of them.")
     metric: str = Field("", description="scikit-learn scorer for people; by default one that suits the task.")
     seed: int = Field(0, ge=0, lt=2**32)
     owner: str

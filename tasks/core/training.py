@@ -7,7 +7,6 @@ import inspect
 import resource
 import sys
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from tasks.core import performance, persistence
 from tasks.core.calibration import SCORE, TARGET, ColumnCalibration, calibrate, reference_of
 from tasks.core.columns import sample_rows
 from tasks.core.contract import Contract, infer
-from tasks.core.errors import DataError, SpecError, TrainingError
+from tasks.core.errors import DataError, SpecError, TrainingError, in_short
 from tasks.core.forgetting import fit_arguments, recency, remembered
 from tasks.core.gate import (
     FIRST_FOLD,
@@ -168,7 +167,7 @@ def train(
         pipeline=persistence.dump(fitted.pipeline),
         contract=fitted.contract,
         reference=reference,
-        probe=persistence.make_probe(fitted.pipeline, probe),
+        probe=persistence.make_probe(fitted.pipeline, probe, private=fitted.contract.private),
         calibration={name: to_dict(column) for name, column in fitted.calibration.items()},
         evaluation=evaluation,
         environment=persistence.environment(fitted.pipeline, root),
@@ -212,9 +211,9 @@ def fit(root: Path, spec: ModelSpec, history: Sequence[LabelledRows], *, first: 
     contract, pipeline = learned.contract, learned.pipeline
     kept, truth = features_of(contract, training.gate), target_of(training.gate)
     try:
-        answers = persistence.predict(pipeline, kept) if len(kept) else None
-    except Exception as error:
-        raise TrainingError(f"The fitted pipeline cannot predict: {type(error).__name__}: {error}") from error
+        answers = persistence.predict(pipeline, kept, private=contract.private) if len(kept) else None
+    except DataError as error:
+        raise TrainingError(f"It was fitted, but fails on other rows. {error}") from error
     importance = _importance(spec, pipeline, kept, truth)
     windows = _windows(spec, pipeline, contract, training.learn)
     calibrated = calibrate(
@@ -243,15 +242,15 @@ def _fit(spec: ModelSpec, features: pd.DataFrame, target: np.ndarray, weights: n
     pipeline = build(spec)
     arguments = fit_arguments(pipeline, weights)
     if spec.task != "regression" and len(np.unique(target)) < 2:
-        raise TrainingError(f"All {len(target):,} labels are {target[0]}: there is nothing to tell apart.")
+        one = "the same" if spec.target in spec.data.private else target[0]
+        raise TrainingError(f"All {len(target):,} labels are {one}: there is nothing to tell apart.")
     try:
         return pipeline.fit(features, target, **arguments)
-    except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        raise TrainingError(
-            f"Fitting failed on {len(target):,} rows: {type(error).__name__}: {error} "
-            f"({Path(where.filename).name}:{where.lineno})."
-        ) from error
+    except Exception as error:  # noqa: BLE001 - a pipeline is anybody's code
+        private = bool(spec.data.private)
+        reason = f"Fitting failed on {len(target):,} rows: {in_short(error, withheld=private)}."
+        # What was raised is not chained to it where logs would show its text.
+        raise TrainingError(reason) from (None if private else error)
 
 
 def _consistent(contract: Contract, parts: Sequence[LabelledRows], spec: ModelSpec) -> None:
@@ -275,9 +274,11 @@ def _importance(spec: ModelSpec, pipeline: Any, features: pd.DataFrame, target: 
     if not len(rows):
         return dict.fromkeys(features.columns, 1 / features.shape[1])
     features, target = features.iloc[rows].reset_index(drop=True), target[rows]
+    private = bool(spec.data.private)
 
     def score(pipeline: Any, features: pd.DataFrame, target: np.ndarray) -> float:
-        return -float(performance.row_losses(persistence.predict(pipeline, features), target, spec.task).mean())
+        answers = persistence.predict(pipeline, features, private=private)
+        return -float(performance.row_losses(answers, target, spec.task).mean())
 
     found = permutation_importance(
         pipeline, features, target, scoring=score, n_repeats=IMPORTANCE_REPEATS, random_state=spec.seed
@@ -296,7 +297,7 @@ def _windows(spec: ModelSpec, pipeline: Any, contract: Contract, parts: Sequence
         if not len(chosen):
             continue
         window = frame(contract, part.source, part.rows[chosen])
-        score = persistence.predict(pipeline, window).score
+        score = persistence.predict(pipeline, window, private=contract.private).score
         windows.append(window.assign(**{TARGET: part.target[chosen], SCORE: score}))
     return windows
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from tasks.core.batches import Source
-from tasks.core.columns import EXACT, NUMBER, as_floats, as_names, as_numbers, as_text, decoded, is_number, is_text
-from tasks.core.contract import Column, Contract, broken_names
+from tasks.core.contract import UNIMPORTANT, Column, Contract, broken_names
 from tasks.core.errors import DataError
+from tasks.core.examine import Examined, canonical, examine
+from tasks.core.source import Source
 from tasks.core.spec import ChecksSpec, ModelSpec
 from tasks.core.types import Check, Verdict
+
+KINDS = ("missing", "bad", "inexact", "infinite", "unseen", "outside")
+EXAMPLES = ("bad", "inexact", "unseen")
+WORDS = {"missing": "missing", "unseen": "in new categories", "outside": "outside the training range"}
+SHOWN = 80
+"""Characters of an example that a message shows."""
+CHANCE = 0.01
+"""Chance that some column of a batch that is like training alarms; each column has its share of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,139 +34,204 @@ class Validation:
     problems: tuple[str, ...]
     """Structural violations: any of them blocks the batch."""
     changes: tuple[Check, ...]
-    """One check per feature: nulls, unseen categories, infinities and ranges against training."""
+    """One check per feature: missing values, unseen categories, infinities and ranges against training."""
     coercions: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Aspect:
+    """One thing that may have changed about a column: a count of rows, and what is usual."""
+
+    name: str
+    """`missing`, `unseen` or `outside`."""
+    count: int
+    of: int
+    """Rows that could be so."""
+    limit: float
+    """Share beyond which it is more than its history's peak and the floor, 0 to 1."""
+    chance: float
+    """Probability below which so many are no accident."""
+
+    @property
+    def share(self) -> float:
+        return self.count / self.of if self.of else 0.0
+
+    @property
+    def changed(self) -> bool:
+        """Beyond the limit, and by more than chance explains at this number of rows: the exact binomial tail."""
+        if self.share <= self.limit or self.limit >= 1:
+            return False
+        from scipy.stats import binom
+
+        return bool(binom.sf(self.count - 1, self.of, self.limit) < self.chance)
+
+
 @dataclass
-class _Tally:
+class Tally:
     """Running totals of one feature of a batch, against its column in the contract."""
 
     column: Column
-    nulls: int = 0
-    bad: int = 0
-    example: str | None = None
-    unseen: int = 0
-    unseen_example: str | None = None
-    infinite: int = 0
-    outside: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    examples: dict[str, str] = field(default_factory=dict)
     coerced: str | None = None
 
-    def add(self, array: pa.Array, from_text: bool) -> None:
-        array, column = decoded(array), self.column
-        if pa.types.is_null(array.type):
-            self.nulls += len(array)
-            return
-        if column.kind == "category":
-            if pa.types.is_temporal(array.type) or pa.types.is_nested(array.type):
-                self._reject(array, array)
-                return
-            text = as_names(array, column.codes)
-            self.nulls += text.null_count
-            unseen = text.filter(
-                pc.and_(
-                    pc.is_valid(text),
-                    pc.invert(pc.is_in(text, value_set=pa.array(column.categories, pa.string()))),
+    def add(self, found: Examined) -> None:
+        for kind in KINDS:
+            mask = getattr(found, kind)
+            if mask is None:
+                continue
+            self.counts[kind] += int(np.count_nonzero(mask))
+            if kind in EXAMPLES and kind not in self.examples:
+                row = found.example if kind == "bad" else int(mask.argmax())
+                if row is not None:
+                    self.examples[kind] = _shown(found.values[row])
+        self.coerced = self.coerced or found.coerced
+
+    def problems(self, rows: int, spec: ChecksSpec | None = None, chance: float = CHANCE) -> list[str]:
+        """Structural violations; without a specification of the checks only those that single values make."""
+        column, found = self.column, []
+        for kind, what in (("bad", f"are not a {column.kind}"), ("inexact", "have more digits than a number keeps")):
+            if count := self.counts[kind]:
+                advice = "; declare it under `categorical` if it is a name" if kind == "inexact" else ""
+                found.append(
+                    f"column {column.name!r}: {count:,} of {rows:,} values {what}{self._example(kind)} "
+                    f"(expected {column.type}){advice}"
                 )
-            )
-            self.unseen += len(unseen)
-            if len(unseen) and self.unseen_example is None:
-                self.unseen_example = unseen[0].as_py()
-        else:
-            if is_text(array.type):
-                text = as_text(array)
-                words = text.filter(pc.invert(pc.fill_null(pc.match_substring_regex(text, NUMBER), True)))
-                if not from_text:
-                    # A Parquet file that declares text here was written in another way than the training data.
-                    self._reject(text.drop_null(), words)
-                    return
-                self._reject(words, words)
-                array = as_numbers(text)
-            elif not is_number(array.type):
-                self._reject(array.drop_null(), array.drop_null())
-                return
-            values = as_floats(array)
-            if pa.types.is_integer(array.type) and np.abs(values).max(initial=0) >= EXACT:
-                large = array.filter(pa.array(np.abs(values) >= EXACT))
-                self._reject(large, large)
-            self.nulls += int(np.isnan(values).sum())
-            self.infinite += int(np.isinf(values).sum())
-            if column.low is not None and column.high is not None:
-                self.outside += int(((values < column.low) | (values > column.high)).sum())
-        if not from_text and str(array.type) not in column.type:
-            self.coerced = f"{column.name}: {array.type} read as {column.kind}"
+        if spec and not found and column.null_rate < 0.5:
+            missing = self.aspects(rows, spec, chance)[0]
+            if missing.count == rows and missing.changed:
+                usual = f"in training {column.null_rate:.0%} were"
+                found.append(f"column {column.name!r}: all {rows:,} values are missing ({usual})")
+        return found
 
-    def _reject(self, bad: pa.Array, telling: pa.Array) -> None:
-        self.bad += len(bad)
-        if self.example is None and len(bad):
-            self.example = repr((telling if len(telling) else bad)[0].as_py())
+    def aspects(self, rows: int, spec: ChecksSpec, chance: float, growing: bool = False) -> list[Aspect]:
+        """What is compared with training's own history. Infinities are read as missing and count as such."""
+        column, counts = self.column, self.counts
+        missing = counts["missing"] + counts["infinite"]
+        found = [Aspect("missing", missing, rows, column.null_peak + spec.null_floor, chance)]
+        if column.kind == "category":
+            usual = max(column.unseen_peak, column.other_share)  # those beyond the listed ones were seen, if rarely
+            found.append(Aspect("unseen", counts["unseen"], rows - missing, usual + spec.unseen_floor, chance))
+        elif not growing and column.low is not None and column.outside_peak is not None:
+            limit = column.outside_peak + spec.range_floor
+            found.append(Aspect("outside", counts["outside"], rows - missing, limit, chance))
+        return found
 
-    def problem(self, rows: int, private: bool) -> str | None:
-        name, kind = self.column.name, self.column.kind
-        if self.bad:
-            example = "" if private else f", for example {self.example}"
-            expected = f"(expected {self.column.type})"
-            return f"column {name!r}: {self.bad:,} of {rows:,} values are not a {kind}{example} {expected}"
-        if self.nulls == rows and self.column.null_rate < 0.5:
-            return f"column {name!r}: all {rows:,} values are missing (in training {self.column.null_rate:.0%} were)"
-        return None
+    def check(self, aspects: Sequence[Aspect], excuse: str | None = None, weight: float | None = None) -> Check:
+        """Content against training; what changed is evidence that assumptions did.
 
-    def check(self, rows: int, floors: ChecksSpec, private: bool) -> Check:
-        """Content against training; what exceeds its floor is evidence that assumptions changed."""
-        column, reasons = self.column, []
-        rise = self.nulls / rows - column.null_peak
-        if rise > floors.null_floor:
-            reasons.append(f"{self.nulls / rows:.0%} missing instead of {column.null_rate:.0%}")
-        present = rows - self.nulls
-        new = self.unseen / present - column.other_share if present else 0.0
-        if new > max(floors.unseen_floor, column.unseen_peak):
-            example = "" if private else f" such as {self.unseen_example!r}"
-            reasons.append(f"{self.unseen / present:.0%} in categories not seen in training{example}")
-        if self.infinite:
-            reasons.append(f"{self.infinite:,} infinite values")
-        summary = f"{column.name}: " + (
-            "; ".join(reasons)
-            if reasons
-            else f"{self.nulls / rows:.1%} missing, {self.outside:,} outside the training range"
-        )
-        return Check(
-            name=f"content:{column.name}",
-            verdict=Verdict.FAIL if reasons else Verdict.PASS,
-            summary=summary,
-            value=max(rise, new, 0.0),
-            threshold=max(floors.unseen_floor, column.unseen_peak) if new > rise else floors.null_floor,
-        )
+        An excuse turns all but missing values into a warning, and so does a weight below UNIMPORTANT.
+        """
+        by_name = {aspect.name: aspect for aspect in aspects}
+        changed = {name: self._sentence(aspect) for name, aspect in by_name.items() if aspect.changed}
+        said, verdict = [changed.pop("missing")] if "missing" in changed else [], Verdict.PASS
+        if said or (changed and not excuse):
+            verdict = Verdict.FAIL
+        elif changed or self.counts["infinite"]:
+            verdict = Verdict.WARN
+        if self.counts["infinite"]:
+            said.append(f"{self.counts['infinite']:,} infinite values, read as missing")
+        said += changed.values()
+        if verdict is Verdict.PASS:
+            said = [self._unchanged(aspect) for aspect in aspects]
+        summary = f"{self.column.name}: {'; '.join(said)}"
+        if changed and excuse:
+            summary += f", but {excuse}"
+        if verdict is Verdict.FAIL and weight is not None and weight < UNIMPORTANT:
+            verdict, summary = Verdict.WARN, f"{summary}, but the model hardly uses it"
+        nearest = max(aspects, key=lambda aspect: aspect.share / aspect.limit)
+        return Check(f"content:{self.column.name}", verdict, summary, nearest.share, nearest.limit)
+
+    def _unchanged(self, aspect: Aspect) -> str:
+        chance = f" of {aspect.of:,}, which may be chance" if aspect.share > aspect.limit else ""
+        return f"{aspect.share:.1%} {WORDS[aspect.name]}{chance}"
+
+    def _sentence(self, aspect: Aspect) -> str:
+        if aspect.name == "missing":
+            return f"{aspect.share:.0%} missing, in training at most {self.column.null_peak:.0%}"
+        if aspect.name == "unseen":
+            example = "" if "unseen" not in self.examples or self.column.private else self.examples["unseen"]
+            return f"{aspect.share:.0%} in categories not seen in training" + (f" such as {example}" if example else "")
+        return f"{aspect.share:.0%} {WORDS['outside']}{self.range}"
+
+    @property
+    def range(self) -> str:
+        """What training saw, for people; nothing where that is private or there is none."""
+        column = self.column
+        return "" if column.private or column.low is None else f" {column.low:g} to {column.high:g}"
+
+    def _example(self, kind: str) -> str:
+        return f", for example {self.examples[kind]}" if kind in self.examples and not self.column.private else ""
 
 
-def validate(contract: Contract | None, source: Source, spec: ModelSpec) -> Validation:
+def _shown(value: pa.Scalar) -> str:
+    try:
+        text = repr(value.as_py())
+        return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    except (ValueError, OverflowError, KeyError):  # dates beyond Python's, zones that are not installed here
+        return f"a {value.type}"
+
+
+@dataclass(frozen=True)
+class Tallied:
+    """A batch beside a contract, counted."""
+
+    rows: int
+    problems: tuple[str, ...]
+    """Of the batch as a whole: names, missing columns, no rows."""
+    tallies: tuple[Tally, ...]
+    """Of the features that it has."""
+
+
+def tallied(contract: Contract | None, source: Source, spec: ModelSpec) -> Tallied:
+    """Look at every cell once, as a stream; memory does not grow with rows. Raises UnreadableData."""
+    problems = broken_names(source, spec)
+    tallies, private = [], set(spec.data.private)
+    for column in contract.features if contract else ():
+        if (there := source.names.count(column.name)) == 1:
+            tallies.append(Tally(replace(column, private=column.private or column.name in private)))
+        elif not there and not any(f"column {column.name!r} is missing" in problem for problem in problems):
+            problems.append(f"column {column.name!r} is missing (expected {column.type})")
+    once = [name for name in source.names if source.names.count(name) == 1]
+    rows = 0
+    for chunk in source.stream([tally.column.name for tally in tallies] or once[:1]):
+        rows += chunk.num_rows
+        for tally, array in zip(tallies, chunk.columns, strict=False):
+            tally.add(examine(tally.column, array, source.decimal))
+    if rows == 0:
+        problems.append("the file has no rows")
+    return Tallied(rows, tuple(problems), tuple(tallies))
+
+
+def validate(
+    contract: Contract | None,
+    source: Source,
+    spec: ModelSpec,
+    *,
+    excused: Mapping[str, str] | None = None,
+    weights: Mapping[str, float] | None = None,
+) -> Validation:
     """Compare a batch with a contract in one streaming pass; memory does not grow with rows.
 
     All violations are reported together. Without a contract (no version yet) only those are seen that need none.
-    Raises UnreadableData when the file cannot be read to its end.
+    Unseen categories and ranges of columns in `excused` (column: reason) only warn; so does all of a column whose
+    share of the permutation importance in `weights` is below UNIMPORTANT. Raises UnreadableData when the file cannot
+    be read to its end.
     """
-    problems = broken_names(source, spec)
-    if problems:
-        return Validation(0, tuple(problems), ())
-    tallies = [_Tally(column) for column in (contract.features if contract else ())]
-    missing = [tally.column for tally in tallies if tally.column.name not in source.names]
-    problems = [f"column {column.name!r} is missing (expected {column.type})" for column in missing]
-    tallies = [tally for tally in tallies if tally.column not in missing]
-    names = [tally.column.name for tally in tallies] or source.names[:1]
-    rows = 0
-    for chunk in source.stream(names):
-        rows += chunk.num_rows
-        for tally, array in zip(tallies, chunk.columns, strict=False):
-            tally.add(array, source.is_text)
-    if rows == 0:
-        return Validation(0, (*problems, "the file has no rows"), ())
-    private = set(spec.data.private)
-    found = (tally.problem(rows, tally.column.name in private) for tally in tallies)
-    problems += [problem for problem in found if problem]
+    found = tallied(contract, source, spec)
+    if not found.rows or contract is None:
+        return Validation(found.rows, found.problems, ())
+    chance, problems, changes = CHANCE / len(contract.features), list(found.problems), []
+    for one in found.tallies:
+        name = one.column.name
+        problems += one.problems(found.rows, spec.checks, chance)
+        aspects = one.aspects(found.rows, spec.checks, chance, name in spec.growing)
+        changes.append(one.check(aspects, (excused or {}).get(name), (weights or {}).get(name)))
     return Validation(
-        rows=rows,
+        rows=found.rows,
         problems=tuple(problems),
-        changes=tuple(tally.check(rows, spec.checks, tally.column.name in private) for tally in tallies),
-        coercions=tuple(tally.coerced for tally in tallies if tally.coerced),
+        changes=tuple(changes),
+        coercions=tuple(one.coerced for one in found.tallies if one.coerced),
     )
 
 
@@ -167,64 +239,86 @@ def validate(contract: Contract | None, source: Source, spec: ModelSpec) -> Vali
 
 
 def frames(
-    contract: Contract, source: Source, beside: Sequence[str] = ()
+    contract: Contract, source: Source, beside: Sequence[str] = (), rows: np.ndarray | None = None
 ) -> Iterator[tuple[pd.DataFrame, list[pa.Array]]]:
     """The features of a validated batch, chunk by chunk, exactly as the pipeline saw them in training.
 
-    With them come the columns named in `beside`, as they are in the file and row for row. Raises DataError where the
-    batch was validated for another version, and this one needs a column that it has not.
+    With them come the columns named in `beside`, as they are in the file and row for row. Of the whole batch, or of
+    the given row numbers (sorted). Raises DataError where the batch was validated for another version, and this one
+    needs a column that it has not.
     """
     if missing := [name for name in contract.names if name not in source.names]:
         raise DataError(f"{source.path} has no column {', '.join(map(repr, missing))}, which this version needs.")
     extra = [name for name in beside if name not in contract.names]
+    start = 0
     for chunk in source.stream([*contract.names, *extra]):
-        part = {column.name: _canonical(column, chunk.column(column.name)) for column in contract.features}
+        if rows is not None:
+            first, last = np.searchsorted(rows, [start, start + chunk.num_rows])
+            start += chunk.num_rows
+            if first == last:
+                continue
+            chunk = chunk.take(pa.array(rows[first:last] - (start - chunk.num_rows)))
+        part = {
+            column.name: canonical(column, chunk.column(column.name), source.decimal) for column in contract.features
+        }
         yield pd.DataFrame(part), [chunk.column(name) for name in beside]
 
 
 def frame(contract: Contract, source: Source, rows: np.ndarray | None = None) -> pd.DataFrame:
     """All features of a batch, or those of the given row numbers (sorted)."""
-    parts, start = [], 0
-    for part, _ in frames(contract, source):
-        if rows is not None:
-            inside = rows[(rows >= start) & (rows < start + len(part))] - start
-            start += len(part)
-            part = part.iloc[inside]
-        parts.append(part)
+    parts = [part for part, _ in frames(contract, source, rows=rows)]
+    if not parts:
+        return pd.DataFrame({c.name: np.empty(0, object if c.kind == "category" else float) for c in contract.features})
     return pd.concat(parts, ignore_index=True)
 
 
 def conform(contract: Contract, data: pd.DataFrame) -> pd.DataFrame:
     """A frame from a service, as the pipeline saw its training data. Raises DataError naming every violation."""
-    missing = [name for name in contract.names if name not in data.columns]
-    if missing:
-        raise DataError("\n".join(f"column {name!r} is missing" for name in missing))
+    if not isinstance(data, pd.DataFrame):
+        raise DataError(f"the input is a {type(data).__name__}; a pandas DataFrame is expected")
+    if not len(data):
+        raise DataError("the input has no rows")
     arrays: dict[str, Any] = {}
     problems: list[str] = []
+    names = list(data.columns)
     for column in contract.features:
-        tally = _Tally(column)
-        try:
-            array = pa.array(data[column.name], from_pandas=True)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            problems.append(f"column {column.name!r}: {str(error).splitlines()[0]} (expected {column.type})")
+        places = [place for place, name in enumerate(names) if isinstance(name, str) and name == column.name]
+        if len(places) != 1:
+            problems.append(f"column {column.name!r} is {'there twice' if places else _missing(column, names)}")
             continue
-        tally.add(array, from_text=False)
-        if tally.bad:
-            problems.append(tally.problem(len(data), private=False) or "")
+        array = _arrow(data.iloc[:, places[0]])
+        if array is None:
+            held = "" if column.private else f" ({_types(data.iloc[:, places[0]])})"
+            problems.append(f"column {column.name!r}: its values are not of one kind{held} (expected {column.type})")
+            continue
+        tally = Tally(column)
+        tally.add(examine(column, array, None))
+        if found := tally.problems(len(data)):
+            problems += found
         else:
-            arrays[column.name] = _canonical(column, array)
+            arrays[column.name] = canonical(column, array, None)
     if problems:
         raise DataError("\n".join(problems))
     return pd.DataFrame(arrays)
 
 
-def _canonical(column: Column, array: pa.Array) -> np.ndarray:
-    array = decoded(array)
-    if column.kind == "category":
-        values = as_names(array, column.codes).to_numpy(zero_copy_only=False).astype(object)
-        values[pd.isna(values)] = np.nan
-        return values
-    if is_text(array.type):
-        array = as_numbers(as_text(array))
-    values = as_floats(array)
-    return np.where(np.isfinite(values), values, np.nan)
+def _missing(column: Column, names: Sequence[Any]) -> str:
+    other = next((name for name in names if not isinstance(name, str) and str(name) == column.name), None)
+    return "missing" + (f"; {other!r} is no text: rename it" if other is not None else f" (expected {column.type})")
+
+
+def _arrow(values: pd.Series) -> pa.Array | None:
+    """A column of a frame, whatever it is made of; None where Arrow has no type for it."""
+    try:
+        array = pa.array(values, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        # Not its text: that quotes the value.
+        return None
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _types(values: pd.Series) -> str:
+    """What a column holds, by the names of types alone."""
+    if values.dtype != object:
+        return str(values.dtype)
+    return " and ".join(sorted({type(value).__name__ for value in values[values.notna()]}))

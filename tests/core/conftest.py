@@ -12,11 +12,12 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from tasks.core import performance, training
-from tasks.core.batches import Labels, Source
+from tasks.core.batches import Labels
 from tasks.core.contract import Contract, infer
 from tasks.core.files import find_batches
 from tasks.core.gate import LabelledRows, labelled_rows
 from tasks.core.registry import LoadedVersion, Registry
+from tasks.core.source import Source
 from tasks.core.spec import ModelSpec, parse_spec
 from tasks.core.store import Store
 from tasks.core.training import Challenger

@@ -1,4 +1,4 @@
-"""What is in batches and label files: streams, labels joined by key, and files that cannot be read."""
+"""Labels: in a column of the batch, or in later files that are joined by key."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.core import batches
-from tasks.core.batches import BatchLabels, Labels, Source
-from tasks.core.errors import DataError, UnreadableData
+from tasks.core.batches import BatchLabels, Labels
+from tasks.core.errors import DataError
 from tasks.core.files import find_batches
 from tests.core.conftest import make_spec, put
 
@@ -31,75 +30,6 @@ def late(tmp_path: Path) -> Path:
     put(tmp_path, KEYS)
     (tmp_path / "labels").mkdir()
     return tmp_path
-
-
-# --- streams -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["b.parquet", "b.csv"])
-def test_a_stream_gives_the_columns_in_the_order_asked_for(tmp_path: Path, name: str) -> None:
-    """Columns arrive as they are asked for, whatever their order and names in the file."""
-    frame = pd.DataFrame({"a": [1, 2], "b": [3, 4], "a.b": [5, 6]})
-    source = put(tmp_path, frame, name)
-    assert source.names == ["a", "b", "a.b"]
-    for asked in (["b", "a"], ["a.b"], ["a"], ["a.b", "a", "b"]):
-        table = source.read(asked)
-        assert table.column_names == asked
-        assert [[int(value) for value in column] for column in table.to_pydict().values()] == [
-            frame[column].tolist() for column in asked
-        ]
-
-
-def test_memory_is_bounded_by_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file is read in chunks of a fixed number of rows, all of it and in order."""
-    monkeypatch.setattr(batches, "CHUNK_ROWS", 30)
-    source = put(tmp_path, pd.DataFrame({"a": np.arange(100)}))
-    chunks = list(source.stream())
-    assert [chunk.num_rows for chunk in chunks] == [30, 30, 30, 10]
-    assert [value for chunk in chunks for value in chunk.column(0).to_pylist()] == list(range(100))
-
-
-def test_csv_arrives_as_text(tmp_path: Path) -> None:
-    """Values of a CSV file are not interpreted, so that each one that does not fit can be counted later."""
-    (tmp_path / "b.csv").write_text('a,b\n007,"x\ny"\n,1.50\n')
-    source = Source(tmp_path, "b.csv")
-    assert source.is_text
-    assert source.read(["a", "b"]).to_pydict() == {"a": ["007", None], "b": ["x\ny", "1.50"]}
-
-
-def test_a_folder_is_read_in_name_order(tmp_path: Path) -> None:
-    """The parts of a batch that is a folder follow each other by name."""
-    (tmp_path / "batch").mkdir()
-    for name, value in (("2.parquet", 2), ("1.parquet", 1), (".3.parquet", 3)):
-        put(tmp_path, pd.DataFrame({"a": [value]}), f"batch/{name}")
-    assert Source(tmp_path, "batch").read(["a"]).to_pydict() == {"a": [1, 2]}
-
-
-def test_an_empty_folder_is_unreadable(tmp_path: Path) -> None:
-    """A folder without data files is refused with what was looked for."""
-    (tmp_path / "batch").mkdir()
-    with pytest.raises(UnreadableData, match=r"holds no \.parquet or \.csv files") as caught:
-        Source(tmp_path, "batch")
-    assert caught.value.exit_code == 3
-
-
-@pytest.mark.parametrize("damaged", ["1.csv", "2.csv", "1.parquet", "2.parquet"])
-def test_every_part_of_a_folder_must_be_whole(tmp_path: Path, damaged: str) -> None:
-    """A part that was cut short makes the whole batch unreadable, whichever part it is."""
-    (tmp_path / "batch").mkdir()
-    for number in (1, 2):
-        put(tmp_path, KEYS, f"batch/{number}{Path(damaged).suffix}")
-    file = tmp_path / "batch" / damaged
-    file.write_bytes(file.read_bytes()[:-2])
-    with pytest.raises(UnreadableData, match="cut short"):
-        Source(tmp_path, "batch").read(["id", "x"])
-
-
-@pytest.mark.parametrize("name", ["none.parquet", "none.csv"])
-def test_a_file_that_is_gone_is_unreadable(tmp_path: Path, name: str) -> None:
-    """A file that was removed between looking and reading is named, without a traceback of a library."""
-    with pytest.raises(UnreadableData, match=f"{name} cannot be read"):
-        Source(tmp_path, name)
 
 
 # --- labels --------------------------------------------------------------------------------------------------
@@ -127,6 +57,34 @@ def test_later_labels_supersede_earlier_ones(late: Path) -> None:
     put(late, pd.DataFrame({"id": [1, 2, 2], "y": [0, 0, 1]}), "labels/1.parquet")
     put(late, pd.DataFrame({"id": [1], "y": [1]}), "labels/2.parquet")
     assert labels_of(late).values.to_pylist() == [1, 1, None, None]
+
+
+@pytest.mark.parametrize("key", [[1.0, None, 4.0], ["1", "4", None], [1, 4, 5]])
+def test_keys_of_other_types_are_found(late: Path, key: list[Any]) -> None:
+    """A key is the same key whether it is an integer, a float because some are missing, or text."""
+    put(late, pd.DataFrame({"id": key, "y": [1, 1, 1]}), "labels/1.parquet")
+    assert [y is not None for y in labels_of(late).values.to_pylist()] == [True, False, False, True]
+
+
+def test_labels_with_a_decimal_comma(tmp_path: Path) -> None:
+    """Labels of CSV files are written as [data.csv] says."""
+    spec = make_spec(task="regression", data={"batches": "*.csv", "csv": {"separator": ";", "decimal": ","}})
+    (tmp_path / "b.csv").write_text("id;y\n1;0,5\n2;\n3;-1,25e1\n")
+    assert labels_of(tmp_path, spec).values.to_pylist() == [0.5, None, -12.5]
+
+
+@pytest.mark.parametrize("value", [pd.Timestamp("2026-01-01"), [1], {"a": 1}, b"yes"])
+@pytest.mark.parametrize("spec", [make_spec(data={"batches": "*"}), LATE], ids=["in the batch", "late"])
+def test_what_is_no_label_is_refused(tmp_path: Path, value: Any, spec: Any) -> None:
+    """Dates, bytes and nested values are refused as labels, with the file, the column and its type."""
+    (tmp_path / "labels").mkdir()
+    put(tmp_path, KEYS if spec is LATE else KEYS.assign(y=[value] * 4))
+    put(tmp_path, pd.DataFrame({"id": [1], "y": [value]}), "labels/1.parquet")
+    if spec is not LATE:
+        (tmp_path / "labels" / "1.parquet").unlink()
+        (tmp_path / "labels").rmdir()
+    with pytest.raises(DataError, match=r"\.parquet: column 'y' is .*, which is no label"):
+        labels_of(tmp_path, spec)
 
 
 @pytest.mark.parametrize("text", [True, False])

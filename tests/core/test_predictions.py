@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import batches
-from tasks.core.errors import AlreadyExists, DataError, RorError, StoreError
+from tasks.core import source as sources
+from tasks.core.errors import AlreadyExists, DataError, RorError, StoreError, UnpredictableData
 from tasks.core.files import fingerprint
 from tasks.core.predictions import read_predictions, write_predictions, written_version
 from tasks.core.registry import LoadedVersion
@@ -117,7 +117,7 @@ def test_chunks_do_not_show(
     rows = ROWS.head(20) if chunk == 1 else ROWS
     put(tmp_path, rows)
     whole = pq.read_table(predict(tmp_path, champion))
-    monkeypatch.setattr(batches, "CHUNK_ROWS", chunk)
+    monkeypatch.setattr(sources, "CHUNK_ROWS", chunk)
     (tmp_path / "out" / "predictions.parquet").unlink()
     assert pq.read_table(predict(tmp_path, champion)).equals(whole)
 
@@ -156,8 +156,8 @@ def test_a_failure_in_mid_file_leaves_nothing(
 ) -> None:
     """When predicting fails halfway there is no file, not even a part of one, and it can be done again."""
     put(tmp_path, ROWS)
-    monkeypatch.setattr(batches, "CHUNK_ROWS", 200)
-    with pytest.raises(RuntimeError, match="no more answers"):
+    monkeypatch.setattr(sources, "CHUNK_ROWS", 200)
+    with pytest.raises(UnpredictableData, match="no more answers"):
         predict(tmp_path, replace(champion, pipeline=Tired()))
     assert list((tmp_path / "out").iterdir()) == []
     assert len(pd.read_parquet(predict(tmp_path, champion))) == 600

@@ -10,6 +10,7 @@ import pytest
 from tasks.core.errors import SpecError
 from tasks.core.spec import load_spec, models, parse_spec
 from tests.conftest import Model
+from tests.core.conftest import make_spec
 
 MINIMAL: dict[str, Any] = {
     "task": "binary",
@@ -163,3 +164,21 @@ def test_the_digest_changes_with_every_value(change: dict[str, Any]) -> None:
     digest = parse_spec(MINIMAL, "x").digest
     assert parse_spec(dict(reversed(MINIMAL.items())), "y").digest == digest
     assert parse_spec({**MINIMAL, **change}, "x").digest != digest
+
+
+@pytest.mark.parametrize(
+    ("csv", "message"),
+    [
+        ({"separator": "ab"}, "data.csv.separator = 'ab': must match"),
+        ({"separator": "x"}, "data.csv.separator = 'x': must match"),
+        ({"separator": "."}, "separator and decimal are both '.'"),
+        ({"decimal": "'"}, "data.csv.decimal = \"'\": must be '.' or ','"),
+        ({"encoding": "utf-9"}, "data.csv.encoding = 'utf-9': is no encoding that Python knows"),
+        ({"seperator": ";"}, "data.csv.seperator = ';': unknown key; did you mean 'separator'?"),
+    ],
+)
+def test_how_csv_is_written_is_checked(csv: dict[str, str], message: str) -> None:
+    """A separator of several letters, an unknown encoding and a misspelt key are refused with what is allowed."""
+    with pytest.raises(SpecError) as caught:
+        make_spec(data={"batches": "*", "csv": csv})
+    assert message in str(caught.value)

@@ -132,3 +132,22 @@ def test_wrong_specification_lists_every_problem(model: Model, ror: Ror) -> None
     path.write_text(path.read_text().replace('task = "binary"', 'task = "binry"') + "\n[policy]\nretrain_cst = 1\n")
     assert ror("status", "loans") == 2
     assert "'binry'" in ror.err and "retrain_cst" in ror.err and "retrain_cost" in ror.err
+
+
+def test_show_writes_what_is_wrong_with_data(trained: Model, ror: Ror, tmp_path: Path) -> None:
+    """`show --violations` writes the offending cells of what is pending; where there are none, or no file to write was
+    named, it says so."""
+    output = tmp_path / "cells.csv"
+    assert ror("show", "loans", "--violations", "-o", str(output)) == 0
+    assert "nothing was written" in ror.out and not output.exists()
+    trained.deliver("002", make_rows(50, seed=2).drop(columns="income").assign(age="old"))
+    assert ror("show", "loans", "--violations") == 2
+    assert "-o violations.parquet" in ror.err
+    assert ror.json("show", "loans", "--batch", "001", "-o", str(output)) == {
+        "batches": ["001"], "rows": 0, "problems": [], "file": None,
+    }  # fmt: skip
+    assert ror("show", "loans", "--violations", "-o", str(output)) == 0
+    assert "50 offending cells of 002" in ror.out and "column 'income' is missing" in ror.out
+    assert len(pd.read_csv(output)) == 50
+    assert ror("show", "loans", "--violations", "-o", str(output)) == 1
+    assert "nothing is overwritten" in ror.err

@@ -152,9 +152,9 @@ def _common(spec: ModelSpec) -> list[Any]:
     """What every fit of a specification depends on, beside its data."""
     ours = [
         f"tasks.core.{name}"
-        for name in ("calibration", "columns", "contract", "drift", "forgetting", "gate", "performance")
+        for name in ("calibration", "columns", "contract", "drift", "examine", "forgetting", "gate", "performance")
     ]
-    ours += [f"tasks.core.{name}" for name in ("training", "validation", "backtest.fits")]
+    ours += [f"tasks.core.{name}" for name in ("source", "training", "validation", "backtest.fits")]
     modules = [*ours, spec.pipeline.factory.partition(":")[0]]
     versions = {name: importlib.metadata.version(name) for name in ("scikit-learn", "numpy", "scipy", "pandas")}
     parts = spec.model_dump(mode="json", exclude={"owner", "purpose", "policy"})
@@ -257,15 +257,19 @@ class _Found:
         """Losses on a batch that this fit has not seen; and what its checks say, for a gated one."""
         problems: tuple[str, ...] = ()
         try:
-            found = validate(learned.contract, part.source, spec) if isinstance(learned, Fitted) else None
+            found = None
+            if isinstance(learned, Fitted):
+                weights = {name: column.weight for name, column in learned.calibration.items()}
+                found = validate(learned.contract, part.source, spec, weights=weights)
             problems = found.problems if found else ()
-            data = None if problems else frame(learned.contract, part.source)
+            data = pd.DataFrame() if problems else frame(learned.contract, part.source)
+            hidden = learned.contract.private
+            answers = None if problems else persistence.predict(learned.pipeline, data, private=hidden)
         except DataError as error:
-            problems, data, found = (str(error),), None, None
-        if data is None:
+            problems, answers, found = (str(error),), None, None
+        if answers is None:
             self.about["sights"][str(place)] = to_dict(Sight(problems))
             return
-        answers = persistence.predict(learned.pipeline, data)
         labelled = performance.take(answers, part.rows)
         losses = performance.row_losses(labelled, part.target, spec.task)
         self.arrays["means"][place] = losses.mean()

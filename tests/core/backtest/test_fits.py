@@ -10,6 +10,7 @@ import pytest
 from tasks.core import drift, performance, persistence
 from tasks.core.backtest.fits import Alarms, Fits, Missing, Plan
 from tasks.core.backtest.history import History, read_history
+from tasks.core.calibration import SCORE
 from tasks.core.gate import fold_rows
 from tasks.core.spec import Forgetting
 from tasks.core.training import fit
@@ -47,7 +48,7 @@ def test_losses_are_those_of_the_very_pipeline(history: History, fits: Fits) -> 
         assert np.array_equal(found.losses(place), performance.row_losses(answers, part.target, "binary"))
         assert found.means[place] == found.losses(place).mean()
         assert found.errors[place] == (answers.values != part.target).mean()
-        window = data.assign(**{drift.SCORE: answers.score})
+        window = data.assign(**{SCORE: answers.score})
         measured = drift.check_drift(fitted.reference, window, fitted.calibration).evidence
         assert found.sight(place).drift.drifted == measured.drifted
         assert found.sight(place).drift.weight == pytest.approx(measured.weight)

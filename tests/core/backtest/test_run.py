@@ -165,7 +165,8 @@ def test_changed_content_is_set_aside_or_learned(tmp_path: Path) -> None:
     """As in production: with on_change = block such a batch is neither predicted nor learned; else its labels are."""
     for number in range(7):
         rows = make_rows(200, seed=number)
-        put(tmp_path, rows.assign(city="Stavanger") if number == 5 else rows, f"{number:03d}.parquet")
+        sparse = rows.assign(income=rows["income"].where(rows.index >= 100))
+        put(tmp_path, sparse if number == 5 else rows, f"{number:03d}.parquet")
     history = read_history(tmp_path, make_spec())
     fits = Fits(history, tmp_path / "fits")
     learns = replayed(history, fits, 4, max_age="never", drift="report").run()
