@@ -17,11 +17,12 @@ from tasks.core import drift, performance, persistence
 from tasks.core.batches import Labels
 from tasks.core.errors import DataError, NotFound, VerificationError
 from tasks.core.files import label_digest
-from tasks.core.fold import known_lags
+from tasks.core.fold import known_lags, with_labels
 from tasks.core.gate import LabelledRows, dummy, labelled_rows
 from tasks.core.predictions import predictions_path, read_predictions, written_version
 from tasks.core.records import from_dict
 from tasks.core.registry import LoadedVersion
+from tasks.core.slices import Lost, check_slices, earlier
 from tasks.core.spec import DataSpec
 from tasks.core.state import State
 from tasks.core.types import Batch, Blocked, Check, Comparison, Labelled, LossPoint, Verdict
@@ -121,7 +122,8 @@ def _check(workspace: Workspace, state: State, work: Work, pending: Sequence[Bat
     part, answers = scores.newest
     lags = {item.batch: item.lag for item in fresh}
     checks, expected, snapshot = _performance(scores.current, answers, part, spec.task, lags[part.batch.id])
-    return replace(findings, checks=(*checks, *findings.checks), dummy_loss=expected, snapshot=snapshot)
+    sliced = _slices(workspace, state, decided, labels, scores, fresh) if spec.slices else ()
+    return replace(findings, checks=(*checks, *sliced, *findings.checks), dummy_loss=expected, snapshot=snapshot)
 
 
 def counts(data: DataSpec, item: Labelled) -> bool:
@@ -142,6 +144,24 @@ def _performance(
     checks += drift.check_drift(reference, pd.DataFrame({drift.TARGET: part.target}), calibration_of(current)).checks
     usual = dummy(reference[drift.TARGET].to_numpy(), task, len(part.rows))
     return checks, float(performance.row_losses(usual, part.target, task).mean()), snapshot
+
+
+def _slices(
+    workspace: Workspace,
+    state: State,
+    decided: Sequence[Batch],
+    labels: Labels,
+    scores: Scores,
+    fresh: Sequence[Labelled],
+) -> tuple[Check, ...]:
+    """The newest labelled batch by slices, beside the labelled batches before it that may be relied on."""
+    assert scores.newest is not None
+    part, answers = scores.newest
+    usable = with_labels(state, fresh).usable
+    points = (*state.losses, *scores.losses)
+    before = earlier(workspace, labels, [b for b in decided if b.id in usable], points, part.batch.id)
+    losses = performance.row_losses(answers, part.target, workspace.spec.task)
+    return check_slices(workspace.spec, Lost(part, losses), before)
 
 
 def calibration_of(version: LoadedVersion) -> dict[str, drift.ColumnCalibration]:
