@@ -153,7 +153,7 @@ def _common(spec: ModelSpec) -> list[Any]:
     ours += [f"tasks.core.{name}" for name in ("training", "validation", "backtest.fits")]
     modules = [*ours, spec.pipeline.factory.partition(":")[0]]
     versions = {name: importlib.metadata.version(name) for name in ("scikit-learn", "numpy", "scipy", "pandas")}
-    parts = spec.model_dump(mode="json", exclude={"owner", "purpose", "policy"})
+    parts = spec.model_dump(mode="json", exclude={"owner", "purpose", "policy", "slices"})
     return [parts, versions, [persistence.source_digest(module) for module in modules]]
 
 
