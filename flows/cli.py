@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -304,7 +305,8 @@ def predict(
     terminal.out.print(f"{output}: predicted by {model} v{version.version}.")
 
 
-for command in (hands.promote, hands.accept, hands.quarantine, hands.release, replays.backtest, reports.report):
+BY_HAND = (hands.promote, hands.accept, hands.quarantine, hands.release, hands.snooze)
+for command in (*BY_HAND, replays.backtest, reports.report):
     app.command()(command)
 
 
@@ -330,6 +332,10 @@ def _asks(answer: dict[str, Any]) -> list[list[str]]:
         rows.append([name, f"labels of {batch}: `ror release {model} {batch} --reason '...'` lets them count"])
     if answer["accepted"]:
         rows.append(["accepted, not learned", ", ".join(answer["accepted"])])
+    for item in answer["snoozed"]:
+        columns, words = ", ".join(item["columns"]), shlex.quote(",".join(item["columns"]))
+        end = f"`ror snooze {model} --columns {words} --until now --reason '...'` ends it sooner"
+        rows.append(["snoozed", f"{columns}: until {item['until']}, by {item['actor']}: {item['reason']}; {end}"])
     return rows + [["barred", f"v{v}, rolled back: `{views.promotion(model, v)}`"] for v in answer["barred"]]
 
 

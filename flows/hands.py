@@ -1,10 +1,11 @@
-"""`ror promote`, `accept`, `quarantine`, `release`: what a person does to a model, each one entry in its history."""
+"""`ror promote`, `accept`, `quarantine`, `release`, `snooze`: what people do, each one entry in the history."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -75,11 +76,30 @@ def release(
     _do(hands.release, model, batch, reason, root, as_json, "The next version is trained on them, too.")
 
 
-def _do(act: Callable[..., Event], model: str, batch: str, reason: str, root: Path, as_json: bool, then: str) -> None:
+def snooze(
+    model: Model,
+    columns: Annotated[
+        list[str],
+        typer.Option(help="Features, `prediction` or the target: separated by commas, or the option repeated."),
+    ],
+    until: Annotated[str, typer.Option(help="Last day of the data that are meant, 2026-12-31; now: end their snooze.")],
+    reason: Reason,
+    root: Root = Path(),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Expect drift of some columns for a while: it is shown as a warning and retrains nothing; then it runs out."""
+    end = f"`ror snooze {model} --columns ... --until {hands.NOW} --reason '...'` ends it sooner."
+    then = "Their drift counts again from the next batch on." if until == hands.NOW else f"It runs out by itself; {end}"
+    _do(partial(hands.snooze, until=until), model, columns, reason, root, as_json, then)
+
+
+def _do(act: Callable[..., Event], model: str, what: Any, reason: str, root: Path, as_json: bool, then: str) -> None:
+    """`what`: a batch, or the columns that are snoozed."""
     from flows.launch import actor
 
     workspace = open_workspace(root, model)
-    event = act(workspace, batch, reason=reason, actor=actor())
+    event = act(workspace, what, reason=reason, actor=actor())
     if as_json:
         terminal.print_json(views.history(workspace.ledger, [event])[0])
         return

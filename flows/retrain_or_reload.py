@@ -129,7 +129,7 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> 
         load_current(workspace, state)
         data = check_data(workspace, state, work)
         labels = check_performance(workspace, state, work, data, pages)
-        drift = check_drift(workspace, state, data, pages)
+        drift = check_drift(workspace, state, work, data, pages)
 
         measured = Findings(data, labels, drift)
         evidence = collect(request, state, measured)

@@ -62,9 +62,9 @@ def check_performance(workspace: Workspace, state: State, work: Work, data: Data
 
 
 @task(cache_policy=NO_CACHE, task_run_name="check drift")
-def check_drift(workspace: Workspace, state: State, data: DataFindings, pages: Path) -> drift.DriftReport:
+def check_drift(workspace: Workspace, state: State, work: Work, data: DataFindings, pages: Path) -> drift.DriftReport:
     """Compare the pending batches with the champion's reference sample; Evidently's page goes to `pages`."""
-    report = assess.check_drift(workspace, data, assess.load_versions(workspace, state))
+    report = assess.check_drift(workspace, state, work, data, assess.load_versions(workspace, state))
     if report.evidence.measured:
         moved = ", ".join(report.evidence.drifted[:5]) or "no column"
         weight = report.evidence.weight

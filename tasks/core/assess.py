@@ -16,6 +16,7 @@ from tasks.core.calibration import SCORE
 from tasks.core.columns import sample_rows
 from tasks.core.errors import DataError, NotFound, VerificationError
 from tasks.core.evidence import DriftEvidence, Evidence
+from tasks.core.expected import excused, last_year
 from tasks.core.fold import with_comparisons, with_labels, with_losses
 from tasks.core.gate import LabelledRows, labelled_rows
 from tasks.core.labels import LabelFindings, calibration_of
@@ -23,7 +24,7 @@ from tasks.core.registry import LoadedVersion
 from tasks.core.source import Source
 from tasks.core.state import State
 from tasks.core.types import Batch, Blocked, Check, Request, Verdict
-from tasks.core.validation import frame, validate
+from tasks.core.validation import Validation, frame, validate
 from tasks.core.work import Work
 from tasks.core.workspace import Workspace
 
@@ -77,13 +78,15 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
     With `on_change = "block"` so are those whose content changed, until a person accepts them.
     """
     spec, current = workspace.spec, versions.current
-    valid, rows, blocked, checks, changes = [], [], [], _arrivals(work), []
+    valid, rows, blocked, changes = [], [], [], []
+    checks = _arrivals(work)
+    if current:
+        checks += excused(workspace.root, spec, state.snoozed, work.pending, current.contract.names).checks
     novel = _still_novel(workspace, state, work, current)
     ready = versions.predecessor is not None
     for batch in work.pending:
         try:
-            source = Source(workspace.root, batch.path, spec.data.csv)
-            found = validate(current.contract if current else None, source, spec, weights=_weights(current))
+            found = _validated(workspace, state, batch, current)
             problems = found.problems
         except DataError as error:
             problems = (str(error),)
@@ -103,7 +106,7 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
         rows.append(found.rows)
         checks += [Check(f"coercion:{batch.id}", Verdict.WARN, note) for note in found.coercions]
         if versions.predecessor:
-            ready &= not validate(versions.predecessor.contract, source, spec).problems
+            ready &= not _validated(workspace, state, batch, versions.predecessor).problems
     for batch in work.altered:
         problem = (
             "it was decided on with other bytes than it has now, and predictions were made from those. "
@@ -120,8 +123,7 @@ def _still_novel(workspace: Workspace, state: State, work: Work, current: Loaded
         if current is None or batch.id not in state.novel:
             continue
         try:
-            source = Source(workspace.root, batch.path, workspace.spec.data.csv)
-            seen = validate(current.contract, source, workspace.spec, weights=_weights(current))
+            seen = _validated(workspace, state, batch, current)
         except DataError:
             continue  # gone or damaged since: nothing could be learned from it
         if any(check.verdict is Verdict.FAIL for check in seen.changes):
@@ -129,9 +131,15 @@ def _still_novel(workspace: Workspace, state: State, work: Work, current: Loaded
     return found
 
 
-def _weights(version: LoadedVersion | None) -> dict[str, float]:
-    """Share of the permutation importance of each feature."""
-    return {name: column["weight"] for name, column in version.calibration.items()} if version else {}
+def _validated(workspace: Workspace, state: State, batch: Batch, version: LoadedVersion | None) -> Validation:
+    """A batch beside what a version accepts; what is expected of it, or hardly used, only warns."""
+    spec = workspace.spec
+    source = Source(workspace.root, batch.path, spec.data.csv)
+    if version is None:
+        return validate(None, source, spec)
+    excuses = excused(workspace.root, spec, state.snoozed, [batch], version.contract.names).columns
+    weights = {name: column["weight"] for name, column in version.calibration.items()}
+    return validate(version.contract, source, spec, excused=excuses, weights=weights)
 
 
 def _arrivals(work: Work) -> list[Check]:
@@ -147,21 +155,51 @@ def _arrivals(work: Work) -> list[Check]:
 # --- drift ---------------------------------------------------------------------------------------------------
 
 
-def check_drift(workspace: Workspace, data: DataFindings, versions: Versions) -> drift.DriftReport:
+def check_drift(
+    workspace: Workspace, state: State, work: Work, data: DataFindings, versions: Versions
+) -> drift.DriftReport:
     """Compare a bounded sample of the pending batches with the champion's reference sample."""
     current = versions.current
     if current is None or not data.valid:
         return drift.DriftReport((), DriftEvidence())
     spec = workspace.spec
-    limit = max(1, spec.checks.sample_rows // len(data.valid))
-    parts = [
-        frame(current.contract, Source(workspace.root, batch.path, spec.data.csv), sample_rows(rows, limit, spec.seed))
-        for batch, rows in zip(data.valid, data.rows, strict=True)
-    ]
-    window = pd.concat(parts, ignore_index=True)
+    window = _sampled(workspace, current, data.valid, data.rows)
     window[SCORE] = persistence.predict(current.pipeline, window, private=current.contract.private).score
     private = {*spec.data.private, *(column.name for column in current.contract.features if column.private)}
-    return drift.check_drift(current.reference, window, calibration_of(current), private=private)
+    excuses = excused(workspace.root, spec, state.snoozed, data.valid, current.contract.names).columns
+    return drift.check_drift(
+        current.reference,
+        window,
+        calibration_of(current),
+        excused=excuses,
+        private=private,
+        last_year=_last_year(workspace, state, work, data, current) if excuses else None,
+    )
+
+
+def _sampled(
+    workspace: Workspace, version: LoadedVersion, batches: Sequence[Batch], rows: Sequence[int]
+) -> pd.DataFrame:
+    """A bounded sample of these batches, as a version sees them; `rows` are the rows that each has."""
+    spec = workspace.spec
+    limit = max(1, spec.checks.sample_rows // len(batches))
+    parts = [
+        frame(version.contract, Source(workspace.root, batch.path, spec.data.csv), sample_rows(each, limit, spec.seed))
+        for batch, each in zip(batches, rows, strict=True)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _last_year(
+    workspace: Workspace, state: State, work: Work, data: DataFindings, current: LoadedVersion
+) -> pd.DataFrame | None:
+    """Rows of the same days a year earlier, for the page; None where there are none that this version could read."""
+    decided = [batch for batch in work.batches if batch.id in state.batches]
+    found = last_year(workspace.root, workspace.spec, data.valid, decided)
+    try:
+        return _sampled(workspace, current, found, [state.batches[b.id].rows for b in found]) if found else None
+    except DataError:
+        return None  # it was read by another version, and is shown for comparison only
 
 
 # --- evidence and what follows from the decision -------------------------------------------------------------

@@ -96,7 +96,10 @@ def check_drift(
 
 
 def drift_evidence(
-    reference: pd.DataFrame, current: pd.DataFrame, calibration: Mapping[str, ColumnCalibration]
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    calibration: Mapping[str, ColumnCalibration],
+    excused: Mapping[str, str] | None = None,
 ) -> DriftEvidence:
     """The evidence that `check_drift` would give, for a backtest's thousands of comparisons, where no page is shown.
 
@@ -106,7 +109,7 @@ def drift_evidence(
     then = {name: reference[name].to_numpy() for name in now}
     measured = {name: distance(then[name], now[name], calibration[name].numeric) for name in now}
     distances = {name: value for name, value in measured.items() if value is not None}
-    return _evidence(_judged(distances, then, now, calibration, {}), calibration)
+    return _evidence(_judged(distances, then, now, calibration, excused or {}), calibration)
 
 
 def ranked(checks: Mapping[str, Check]) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from tasks.core.errors import CorruptObject
 from tasks.core.records import from_dict
 from tasks.core.state import Decided, Event, LastDecision, LeaseRecord, State
-from tasks.core.types import Action, Attempt, BatchRecord, Comparison, Decision, Labelled, LossPoint, Served
+from tasks.core.types import Action, Attempt, BatchRecord, Comparison, Decision, Labelled, LossPoint, Served, Snooze
 
 KEEP_LOSSES, KEEP_COMPARISONS, KEEP_SERVED = 32, 16, 8
 
@@ -25,7 +25,7 @@ def fold(state: State, event: Event) -> State:
             return replace(state, lease=None)
         case "decided":
             return after_decision(state, from_dict(Decided, body), LastDecision(event.key, event.seq), event.at)
-        case "promoted" | "accepted" | "quarantined" | "cleared":
+        case "promoted" | "accepted" | "quarantined" | "cleared" | "snoozed":
             return replace(_after_hand(state, event), by_hand=event.seq)
     raise CorruptObject(f"Ledger event {event.seq} has the unknown kind {event.event!r}; a newer release wrote it.")
 
@@ -43,6 +43,8 @@ def _after_hand(state: State, event: Event) -> State:
                 blocked={b: sha256 for b, sha256 in state.blocked.items() if b != batch},  # pending again
                 changed=tuple(b for b in state.changed if b != batch),
             )
+        case "snoozed":
+            return _after_snooze(state, event)
         case "quarantined":
             attempt = _moved(state.attempt, -1 if event.body.get("learned") else 0)
             quarantined = (*state.quarantined, str(batch))
@@ -73,6 +75,24 @@ def _after_promotion(state: State, served: Served, event: Event) -> State:
         waiting=tuple(w for w in state.waiting if w.version > served.version),
         barred=tuple(v for v in state.barred if v != served.version),
         comparisons=tuple(c for c in state.comparisons if (c.version, c.predecessor) != (served.version, replaced)),
+    )
+
+
+def _after_snooze(state: State, event: Event) -> State:
+    """A person expects drift of these columns until a day, or (None) no longer; what was said of them before is over.
+
+    Batches that are set aside for their content are looked at again: it may be just what is expected now.
+    """
+    columns, until = tuple(event.body["columns"]), event.body["until"]
+    others = [(snooze, tuple(name for name in snooze.columns if name not in columns)) for snooze in state.snoozed]
+    kept = tuple(replace(snooze, columns=left) for snooze, left in others if left)
+    if until is None:
+        return replace(state, snoozed=kept)
+    return replace(
+        state,
+        snoozed=(*kept, Snooze(columns, until, event.reason, event.actor, event.at)),
+        blocked={b: sha256 for b, sha256 in state.blocked.items() if b not in state.changed},
+        changed=(),
     )
 
 

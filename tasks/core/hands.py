@@ -1,4 +1,5 @@
-"""What a person does to a model: put a version in service, accept a change, take labels out of training or back in.
+"""What a person does to a model: put a version in service, accept a change, take labels out of training or back in,
+expect drift for a while.
 
 Each is one ledger event, appended by compare-and-swap: whoever loses the race looks at everything again. None needs
 the lease: a run that is at work notices, and what the person did stands.
@@ -6,7 +7,10 @@ the lease: a run that is at work notices, and what the person did stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
 from typing import Any
 
 from tasks.core.errors import LedgerConflict, NotFound, SpecError
@@ -22,6 +26,9 @@ APPROVED, CLEARED, ROLLED_BACK, OVERRIDDEN, CHOSEN = "approved", "cleared", "rol
 """What a promotion was: of a version that waited, was barred, is older, was refused, or of any other one."""
 
 BY_HAND = "by hand"
+
+NOW = "now"
+"""Instead of a day: a snooze ends at once."""
 
 
 def promote(
@@ -122,6 +129,29 @@ def release(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Eve
     return _append(workspace, "cleared", body, reason=reason, actor=actor)
 
 
+def snooze(workspace: Workspace, columns: Sequence[str], until: str, *, reason: str, actor: str) -> Event:
+    """Expect drift of these columns in data up to a day, `2026-12-31`; what was said of them before is replaced.
+
+    Columns are features of the version in service, `prediction` or the target's name; one text may hold several,
+    separated by commas. `now` instead of a day ends their snooze. Raises SpecError for columns that are not known (or
+    not snoozed, when it is to end), and for a day that is none or is past.
+    """
+    last = _last_day(until)
+
+    def body(state: State) -> dict[str, Any]:
+        if last is None:
+            known = [name for snooze in state.snoozed for name in snooze.columns]
+            return {"columns": _chosen(columns, known, "is not snoozed", "those that are"), "until": None}
+        if state.current is None:
+            raise SpecError("--columns", ["no version is in service yet: nothing is compared with it, nothing drifts"])
+        features = workspace.registry.contract(workspace.model, state.current).names
+        known = [*features, "prediction", workspace.spec.target]
+        chosen = _chosen(columns, known, f"is no column of {_named(state.current.version)}", "there are")
+        return {"columns": chosen, "until": last.isoformat()}
+
+    return _append(workspace, "snoozed", body, reason=reason, actor=actor)
+
+
 def check_words(reason: str, actor: str) -> None:
     """Raises SpecError when either is empty."""
     for name, value in (("reason", reason), ("actor", actor)):
@@ -179,6 +209,40 @@ def _kind(state: State, manifest: Manifest) -> str:
     if state.current and version < state.current.version:
         return ROLLED_BACK
     return CHOSEN if manifest.gate.verdict is Verdict.PASS else OVERRIDDEN
+
+
+def _last_day(until: str) -> date | None:
+    """None for `now`. Raises SpecError for what is no day, or a past one."""
+    if until == NOW:
+        return None
+    example = f"write a day, 2026-12-31, or `{NOW}` to end a snooze"
+    try:
+        last = date.fromisoformat(until) if re.fullmatch(r"\d{4}-\d{2}-\d{2}", until) else None
+    except ValueError:
+        last = None
+    if last is None:
+        raise SpecError("--until", [f"{until!r} is no day: {example}"])
+    today = datetime.now(UTC).date()
+    if last < today:
+        raise SpecError("--until", [f"{until} is past (today is {today}, UTC): {example}"])
+    return last
+
+
+def _chosen(words: Sequence[str], known: Sequence[str], wrong: str, others: str) -> list[str]:
+    """The columns that were asked for, each once. Raises SpecError naming every one that is not known."""
+    names: list[str] = []
+    for word in words:
+        names += [word] if word in known else [part.strip() for part in word.split(",") if part.strip()]
+    if not names:
+        raise SpecError("--columns", ["name the columns that may drift: there is no snooze of all of them"])
+    problems = []
+    for name in dict.fromkeys(name for name in names if name not in known):
+        close = difflib.get_close_matches(name, known, n=3)
+        shown = f"close: {_list(close)}" if close else f"{others}: {_list(list(dict.fromkeys(known)))}"
+        problems.append(f"{name!r} {wrong}; {shown}")
+    if problems:
+        raise SpecError("--columns", problems)
+    return list(dict.fromkeys(names))
 
 
 def _delivered(workspace: Workspace) -> dict[str, Any]:

@@ -17,13 +17,15 @@ from tasks.core import drift, performance, persistence
 from tasks.core.batches import Labels
 from tasks.core.calibration import LABEL, TARGET, ColumnCalibration
 from tasks.core.errors import DataError, NotFound, VerificationError
+from tasks.core.expected import excused
 from tasks.core.files import label_digest
-from tasks.core.fold import known_lags
+from tasks.core.fold import known_lags, with_labels
 from tasks.core.gate import LabelledRows, dummy, labelled_rows
 from tasks.core.predictions import predictions_path, read_predictions, written_version
 from tasks.core.records import from_dict
 from tasks.core.registry import LoadedVersion
-from tasks.core.spec import DataSpec, ModelSpec
+from tasks.core.slices import Lost, check_slices, earlier
+from tasks.core.spec import DataSpec
 from tasks.core.state import State
 from tasks.core.types import Batch, Blocked, Check, Comparison, Labelled, LossPoint, Verdict
 from tasks.core.validation import frame, validate
@@ -121,8 +123,9 @@ def _check(workspace: Workspace, state: State, work: Work, pending: Sequence[Bat
         return findings
     part, answers = scores.newest
     lags = {item.batch: item.lag for item in fresh}
-    checks, expected, snapshot = _performance(scores.current, answers, part, spec, lags[part.batch.id])
-    return replace(findings, checks=(*checks, *findings.checks), dummy_loss=expected, snapshot=snapshot)
+    checks, expected, snapshot = _performance(workspace, state, scores.current, answers, part, lags[part.batch.id])
+    sliced = _slices(workspace, state, decided, labels, scores, fresh) if spec.slices else ()
+    return replace(findings, checks=(*checks, *sliced, *findings.checks), dummy_loss=expected, snapshot=snapshot)
 
 
 def counts(data: DataSpec, item: Labelled) -> bool:
@@ -134,20 +137,46 @@ def counts(data: DataSpec, item: Labelled) -> bool:
 
 
 def _performance(
-    current: LoadedVersion, answers: persistence.Predictions, part: LabelledRows, spec: ModelSpec, lag: int | None
+    workspace: Workspace,
+    state: State,
+    current: LoadedVersion,
+    answers: persistence.Predictions,
+    part: LabelledRows,
+    lag: int | None,
 ) -> tuple[tuple[Check, ...], float, Any]:
     """Checks of performance and of the target's drift on the newest labelled batch, what Dummy would lose on it, and
     Evidently's snapshot."""
+    spec = workspace.spec
     task, private = spec.task, spec.target in spec.data.private
     checks, snapshot = performance.performance_checks(
         part.batch.id, answers, part.target, task, part.coverage, lag, private=private
     )
     reference = current.reference
     target = pd.DataFrame({TARGET: part.target})
-    checks += drift.check_drift(reference, target, calibration_of(current)).checks
+    excuses = excused(workspace.root, spec, state.snoozed, [part.batch], current.contract.names).columns
+    hidden = [TARGET] if private else []
+    checks += drift.check_drift(reference, target, calibration_of(current), excused=excuses, private=hidden).checks
     trained = reference[LABEL if LABEL in reference else TARGET]  # an earlier release kept the target only
     usual = dummy(trained.to_numpy(), task, len(part.rows))
     return checks, float(performance.row_losses(usual, part.target, task).mean()), snapshot
+
+
+def _slices(
+    workspace: Workspace,
+    state: State,
+    decided: Sequence[Batch],
+    labels: Labels,
+    scores: Scores,
+    fresh: Sequence[Labelled],
+) -> tuple[Check, ...]:
+    """The newest labelled batch by slices, beside the labelled batches before it that may be relied on."""
+    assert scores.newest is not None
+    part, answers = scores.newest
+    usable = with_labels(state, fresh).usable
+    points = (*state.losses, *scores.losses)
+    before = earlier(workspace, labels, [b for b in decided if b.id in usable], points, part.batch.id)
+    losses = performance.row_losses(answers, part.target, workspace.spec.task)
+    return check_slices(workspace.spec, Lost(part, losses), before)
 
 
 def calibration_of(version: LoadedVersion) -> dict[str, ColumnCalibration]:

@@ -7,10 +7,19 @@ import difflib
 import hashlib
 import re
 import tomllib
+from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from tasks.core.errors import SpecError
 
@@ -23,7 +32,20 @@ def _relative(pattern: str) -> str:
     return pattern
 
 
+def _day(value: Any) -> str:
+    """A date, or a day of every year, as it is written: `2026-12-20`, `12-20`."""
+    text = value.isoformat() if isinstance(value, date) and not isinstance(value, datetime) else value
+    if isinstance(text, str) and re.fullmatch(r"(\d{4}-)?\d{2}-\d{2}", text):
+        try:
+            date.fromisoformat(text if len(text) > len("12-20") else f"2000-{text}")  # a leap year: 02-29 is a day
+        except ValueError as error:
+            raise ValueError(f"there is no such day ({error})") from None
+        return text
+    raise ValueError("must be a date, 2026-12-20, or a day of every year as text, '12-20'")
+
+
 Glob = Annotated[str, AfterValidator(_relative)]
+Day = Annotated[str, BeforeValidator(_day)]
 
 
 class Section(BaseModel):
@@ -96,6 +118,35 @@ class ChecksSpec(Section):
     range_floor: float = Field(
         0.1, gt=0, le=1, description="Rise of the share outside the earlier range beyond its history's peak: a change."
     )
+    slice_rows: int = Field(100, ge=10, description="Labelled rows a slice must have, in a batch and before it.")
+
+
+class Expected(Section):
+    """A period in which data are known to differ: what drifts there is shown as a warning, and retrains nothing."""
+
+    # `from` is a Python keyword; stored specifications use the field's own name, so both are read.
+    model_config = ConfigDict(populate_by_name=True)
+
+    name: str = Field(min_length=1, description="What it is, in people's words: 'Christmas'.")
+    start: Day = Field(alias="from", description="First day: 2026-12-20, or '12-20' for every year.")
+    until: Day = Field(description="Last day, written like `from`; a yearly period may wrap around New Year.")
+    columns: tuple[str, ...] = Field(
+        (), description="Features, 'prediction' or the target; empty: every column, the prediction and the target."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Expected:
+        if len(self.start) != len(self.until):
+            raise ValueError(
+                f"{self.name} runs from {self.start} until {self.until}: write both as dates, or both as days of a year"
+            )
+        if not self.yearly and self.start > self.until:
+            raise ValueError(f"{self.name} runs from {self.start} until {self.until}: it ends before it begins")
+        return self
+
+    @property
+    def yearly(self) -> bool:
+        return len(self.start) == len("12-20")
 
 
 class Forgetting(Section):
@@ -155,6 +206,8 @@ class ModelSpec(Section):
     seed: int = Field(0, ge=0, lt=2**32)
     owner: str
     purpose: str
+    slices: tuple[str, ...] = Field((), description="Columns by whose values performance is shown, value by value.")
+    expected: tuple[Expected, ...] = Field((), description="Periods in which data are known to differ.")
     data: DataSpec
     pipeline: PipelineSpec = PipelineSpec()
     checks: ChecksSpec = ChecksSpec()
@@ -178,6 +231,8 @@ class ModelSpec(Section):
             raise ValueError("data.labels needs key: late labels are joined by it")
         if self.features and self.target in self.features:
             raise ValueError(f"features lists the target {self.target!r}: the answer must not be an input")
+        if secret := sorted({*self.slices} & {*self.data.private}):
+            raise ValueError(f"slices lists {', '.join(secret)}, which data.private keeps secret: values are named")
         return self
 
     @property
@@ -223,21 +278,27 @@ def _problem(item: Any) -> str:
     path = [str(part) for part in item["loc"] if not str(part).startswith(("constrained-", "literal["))]
     key, value = ".".join(path), item["input"]
     if item["type"] == "extra_forbidden":
-        allowed = sorted(_section(path[:-1]).model_fields)
+        allowed = sorted(field.alias or name for name, field in _section(path[:-1]).model_fields.items())
         close = difflib.get_close_matches(path[-1], allowed, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         return f"{key} = {value!r}: unknown key; {hint}Allowed: {', '.join(allowed)}"
     if item["type"] == "missing":
-        return f"{key}: missing; {_section(path[:-1]).model_fields[path[-1]].description or 'it is required'}"
+        fields = {field.alias or name: field for name, field in _section(path[:-1]).model_fields.items()}
+        return f"{key}: missing; {fields[path[-1]].description or 'it is required'}"
     message = item["msg"].removeprefix("Value error, ")
     message = message.replace("Input should be", "must be").replace("String should match pattern", "must match")
+    if item["type"] == "value_error" and isinstance(value, dict):  # about a whole section: the message has its values
+        return f"{key}: {message}" if key else message
     return f"{key} = {value!r}: {message}" if key else message
 
 
 def _section(path: list[str]) -> type[BaseModel]:
     section: type[BaseModel] = ModelSpec
     for name in path:
+        if name.isdecimal():  # the place in a list of sections
+            continue
         annotation = section.model_fields[name].annotation
+        annotation = next(iter(get_args(annotation)), annotation)
         assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
         section = annotation
     return section

@@ -19,6 +19,7 @@ from tasks.core.types import (
     LossPoint,
     Outcome,
     Served,
+    Snooze,
 )
 
 
@@ -74,9 +75,11 @@ class State:
     """Batches whose changed content a person accepted, and no attempt to train has learned from yet."""
     novel: tuple[str, ...] = ()
     """Batches decided on whose content is new to the version in service, and no attempt to train has learned from."""
+    snoozed: tuple[Snooze, ...] = ()
+    """Columns whose drift a person expects, oldest first; each column once. Those that ran out are kept."""
     decided: LastDecision | None = None
     by_hand: int = 0
-    """Sequence number of the newest event that a person made (a promotion, an acceptance, a quarantine)."""
+    """Sequence number of the newest event that a person made (a promotion, an acceptance, a quarantine, a snooze)."""
     lease: LeaseRecord | None = None
     label_files: str | None = None
     """Digest of the label files as of the last decision that could use them."""
@@ -147,7 +150,7 @@ class Event:
     """sha256 of the bytes of the event before it."""
     at: str
     event: str
-    """`started`, `renewed`, `decided`, `failed`, `promoted`, `accepted`, `quarantined` or `cleared`."""
+    """`started`, `renewed`, `decided`, `failed`, `promoted`, `accepted`, `quarantined`, `cleared` or `snoozed`."""
     run: str
     key: str
     actor: str

@@ -110,6 +110,20 @@ class Blocked:
     """A pipeline could predict on it, but its content changed and `on_change` is "block": a person may accept it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Snooze:
+    """Columns whose drift a person expects for a while."""
+
+    columns: tuple[str, ...]
+    """Features, `prediction` or the target's name."""
+    until: str
+    """The last day, `2026-12-31`, of data that are meant, however late they arrive."""
+    reason: str
+    actor: str
+    at: str
+    """When the person said so, UTC."""
+
+
 # --- measurements --------------------------------------------------------------------------------------------
 
 

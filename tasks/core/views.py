@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from tasks.core.files import arriving
@@ -60,6 +61,7 @@ def status(workspace: Workspace) -> dict[str, Any]:
         "quarantined": list(state.quarantined),
         "accepted": list(state.accepted),
         "barred": list(state.barred),
+        "snoozed": _snoozed(state),
         "arriving": arriving(workspace.root, workspace.spec, state.batches),
         "unlabelled": sorted(b for b, r in state.batches.items() if not r.labels and b not in state.quarantined),
     }
@@ -75,6 +77,12 @@ def status(workspace: Workspace) -> dict[str, Any]:
     }
     answer["prequential"] = _in_service(state)
     return answer
+
+
+def _snoozed(state: State) -> list[dict[str, Any]]:
+    """What has not run out."""
+    today = datetime.now(UTC).date().isoformat()
+    return [to_dict(snooze) for snooze in state.snoozed if snooze.until >= today]
 
 
 def _next_retrain(decided: Decided | None) -> str | None:
@@ -178,6 +186,9 @@ def deed(event: Event) -> str | None:
             return f"labels of {batch} kept out of training" + (f" ({learned} learned them)" if learned else "")
         case "cleared":
             return f"labels of {batch} may be trained on again"
+        case "snoozed":
+            columns, until = ", ".join(event.body["columns"]), event.body["until"]
+            return f"drift of {columns} expected until {until}" if until else f"drift of {columns} no longer expected"
     return None
 
 

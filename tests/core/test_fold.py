@@ -23,6 +23,7 @@ from tasks.core.types import (
     LossPoint,
     Outcome,
     Served,
+    Snooze,
 )
 
 WHO: dict[str, Any] = {"run": "run-1", "key": "key-1", "actor": "ann", "reason": "because"}
@@ -229,10 +230,35 @@ def test_the_lag_is_counted_without_what_piled_up(window: tuple[str, ...], seen:
     assert after_decision(state, record).label_lag == seen
 
 
+def test_a_snooze_replaces_what_was_said_of_its_columns() -> None:
+    """Each column is snoozed once, by the newest word; `until` None ends it, and the others stay as they were."""
+    state = after(State(served=(V1,)), "snoozed", {"columns": ["a", "b"], "until": "2026-12-31"})
+    assert state.snoozed == (Snooze(("a", "b"), "2026-12-31", "why", "ann", "2026-01-01"),)
+    assert state.by_hand == 7
+    state = after(state, "snoozed", {"columns": ["b", "c"], "until": "2027-01-31"}, seq=8)
+    assert [(snooze.columns, snooze.until) for snooze in state.snoozed] == [
+        (("a",), "2026-12-31"),
+        (("b", "c"), "2027-01-31"),
+    ]
+    assert after_decision(state, decided()).snoozed == state.snoozed
+    state = after(state, "snoozed", {"columns": ["a", "c"], "until": None}, seq=9)
+    assert [(snooze.columns, snooze.until) for snooze in state.snoozed] == [(("b",), "2027-01-31")]
+    assert state.by_hand == 9
+
+
+def test_a_snooze_has_changed_content_looked_at_again() -> None:
+    """A batch set aside for its content may hold just what is expected now; a broken one stays broken."""
+    aside = (Blocked("a", "d1", ("broken",)), Blocked("b", "d2", ("changed",), changed=True))
+    state = after_decision(State(served=(V1,)), decided(Action.BLOCK, blocked=aside))
+    state = after(state, "snoozed", {"columns": ["x"], "until": "2026-12-31"})
+    assert (state.blocked, state.changed) == ({"a": "d1"}, ())
+
+
 def test_a_state_of_an_earlier_release_is_readable() -> None:
     """Batches and states that know nothing of lags, versions and label files are read, with nothing in their place."""
     old = {"batches": {"a": {"sha256": "d", "rows": 100, "labels": "l", "labelled_rows": 90}}}
     state = from_dict(State, old)
     record = state.batches["a"]
     assert (record.lag, record.version, state.label_files, state.label_lag) == (None, None, None, 0)
+    assert state.snoozed == ()
     assert after_decision(replace(state, served=(V1,)), decided()).batches["a"] == record

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import pytest
 
 from tasks.core import hands
 from tasks.core.errors import CorruptObject, LedgerConflict, NotFound, SpecError
+from tasks.core.fold import fold
 from tasks.core.ledger import Lease, Ledger
 from tasks.core.state import Decided, Event, State
-from tasks.core.types import Action, Attempt, Blocked, Comparison, Gate, LossPoint, Served, Verdict
+from tasks.core.types import Action, Attempt, Blocked, Comparison, Gate, LossPoint, Request, Served, Verdict
+from tasks.core.work import find_work
 from tasks.core.workspace import Workspace
 from tests.conftest import Model
 from tests.core.conftest import Trained
@@ -60,17 +63,23 @@ def numbers(workspace: Workspace) -> list[int]:
 # --- every deed -----------------------------------------------------------------------------------------------
 
 
+def day(later: int) -> str:
+    """The day that is so many days from now."""
+    return (datetime.now(UTC).date() + timedelta(later)).isoformat()
+
+
 DEEDS: dict[str, Callable[..., Event]] = {
     "promoted": lambda workspace, **who: hands.promote(workspace, 2, **who),
     "accepted": lambda workspace, **who: hands.accept(workspace, "004", **who),
     "quarantined": lambda workspace, **who: hands.quarantine(workspace, "002", **who),
     "cleared": lambda workspace, **who: hands.release(workspace, "003", **who),
+    "snoozed": lambda workspace, **who: hands.snooze(workspace, ["age"], day(7), **who),
 }
 
 
 @pytest.fixture
 def ready(workspace: Workspace, model: Model) -> Workspace:
-    """One in which each of the four can be done: 003 is in quarantine, 004 has arrived."""
+    """One in which each of them can be done: 003 is in quarantine, 004 has arrived."""
     hands.quarantine(workspace, "003", **WHO)
     model.deliver("004", rows=10)
     return workspace
@@ -406,3 +415,71 @@ def test_a_persons_word_on_a_suspect_stands(workspace: Workspace) -> None:
     hands.quarantine(workspace, "005", **WHO)
     decide(workspace, decided(in_service=state(workspace).current, decision={"suspect": "005"}))
     assert (state(workspace).suspect, state(workspace).quarantined) == (None, ("005",))
+
+
+# --- snooze --------------------------------------------------------------------------------------------------
+
+
+def test_a_snooze_names_columns_and_a_day(workspace: Workspace) -> None:
+    """Columns may be separated by commas or given one by one, twice or not: features, the prediction and the target."""
+    event = hands.snooze(workspace, ["age, city", "prediction", "y", "age"], day(0), **WHO)
+    assert event.body == {"columns": ["age", "city", "prediction", "y"], "until": day(0)}
+    (snooze,) = state(workspace).snoozed
+    assert (snooze.until, snooze.reason, snooze.actor, snooze.at) == (day(0), "a test", "ann", event.at)
+
+
+def test_a_snooze_ends_now(workspace: Workspace) -> None:
+    """`now` ends the snooze of the columns that are named, and only of those; what is not snoozed is refused."""
+    hands.snooze(workspace, ["age", "city"], day(7), **WHO)
+    event = hands.snooze(workspace, ["age"], "now", **WHO)
+    assert event.body == {"columns": ["age"], "until": None}
+    assert [snooze.columns for snooze in state(workspace).snoozed] == [("city",)]
+    with pytest.raises(SpecError, match="'age' is not snoozed; those that are: city"):
+        hands.snooze(workspace, ["age"], "now", **WHO)
+
+
+@pytest.mark.parametrize(
+    ("columns", "until", "said"),
+    [
+        (["agge"], day(7), "'agge' is no column of v1; close: age"),
+        (["agge", "town"], day(7), "(?s)agge.*town"),
+        ([" , "], day(7), "there is no snooze of all of them"),
+        ([], day(7), "there is no snooze of all of them"),
+        (["age"], day(-1), "is past"),
+        (["age"], "tomorrow", "'tomorrow' is no day: write a day, 2026-12-31, or `now`"),
+        (["age"], "2026-02-30", "is no day"),
+        (["age"], "20261231", "is no day"),
+        (["id"], day(7), "'id' is no column of v1"),
+    ],
+)
+def test_refused_snoozes(workspace: Workspace, columns: list[str], until: str, said: str) -> None:
+    """Unknown columns, no columns, and days that are none or past are refused together; nothing is recorded."""
+    before = workspace.ledger.head()
+    with pytest.raises(SpecError, match=said):
+        hands.snooze(workspace, columns, until, **WHO)
+    assert workspace.ledger.head() == before
+
+
+def test_nothing_is_snoozed_before_the_first_version(model: Model) -> None:
+    """Without a version nothing drifts."""
+    with pytest.raises(SpecError, match="no version is in service yet"):
+        hands.snooze(model.workspace, ["age"], day(7), **WHO)
+
+
+def test_a_snooze_is_a_new_question(workspace: Workspace) -> None:
+    """After a snooze the same question is asked anew, whatever was decided before."""
+    before = find_work(workspace, Request(), state(workspace))
+    hands.snooze(workspace, ["age"], day(7), **WHO)
+    assert find_work(workspace, Request(), state(workspace)).key != before.key
+
+
+def test_a_history_with_snoozes_folds_to_its_state(workspace: Workspace) -> None:
+    """Replaying every event from nothing gives the state that each of them carries."""
+    hands.snooze(workspace, ["age", "city"], day(7), **WHO)
+    hands.snooze(workspace, ["city"], day(9), **WHO)
+    hands.snooze(workspace, ["age"], "now", **WHO)
+    now = State()
+    for event in workspace.ledger.events():
+        now = fold(now, event)
+        assert now == event.state_after
+    assert [snooze.columns for snooze in now.snoozed] == [("city",)]

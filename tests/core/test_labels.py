@@ -466,3 +466,100 @@ def test_a_version_that_needs_other_columns_is_not_judged(play: Play, champion: 
     found = play.run()
     assert (names(found), found.blocked, play.losses("001").keys()) == (["001"], (), {2})
     assert "v1 was not measured on 001: column 'gone' is missing" in said(found, "predictions:001")
+
+
+# --- slices --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sliced(play: Play) -> Play:
+    """The same, with slices by city and by a column that is no feature; 001 and 002 are labelled, 003 has arrived."""
+    play.model.write_spec("[checks]\nslice_rows = 10", late_labels=True)
+    path = play.model.root / "deployments/loans.toml"
+    path.write_text(path.read_text().replace("[data]", 'slices = ["city", "desk"]\n[data]', 1))
+    for name in ("001", "002", "003"):
+        rows = make_rows(ROWS, int(name)).drop(columns="y")
+        play.model.deliver(name, rows.assign(desk=np.arange(ROWS) % 2))
+        play.run()
+    play.label("001")
+    play.label("002")
+    play.run()
+    return play
+
+
+def in_oslo_inverted(play: Play) -> None:
+    """Labels of 003, the other way round where the city is Oslo."""
+    rows = make_rows(ROWS, 3)
+    labels_ = rows[["id"]].assign(y=np.where(rows["city"] == "Oslo", 1 - rows["y"], rows["y"]))
+    labels_.to_parquet(play.model.labels / "003.parquet", index=False)
+
+
+def slices_of(found: LabelFindings) -> dict[str, Verdict]:
+    return {check.name: check.verdict for check in found.checks if check.name.startswith("slice")}
+
+
+def test_a_slice_that_got_worse_is_named(sliced: Play) -> None:
+    """The newest labelled batch is shown by slices, beside the answers of the day on those before; the history has it,
+    the rules do not see it."""
+    in_oslo_inverted(sliced)
+    found = slices_of(sliced.run())
+    assert found["slice:city=Oslo"] is Verdict.FAIL
+    assert (found["slice:city=Bergen"], found["slice:desk=0"]) == (Verdict.PASS, Verdict.PASS)
+    assert sliced.decided is not None
+    assert {check.name for check in sliced.decided.checks if check.name.startswith("slice")} == set(found)
+    assert "slice" not in str(to_dict(sliced.evidence)) + str(to_dict(sliced.state))
+    assert slices_of(sliced.run()) == {}, "nothing is newly labelled"
+
+
+def test_slices_need_answers_of_the_day(sliced: Play) -> None:
+    """A batch whose predictions are gone or damaged is left out; without any there is one skipped check."""
+    predictions = sliced.workspace.data / "predictions"
+    (predictions / "001.parquet").unlink()
+    in_oslo_inverted(sliced)
+    assert slices_of(sliced.run())["slice:city=Oslo"] is Verdict.FAIL
+    (predictions / "002.parquet").write_bytes(b"PAR1")
+    sliced.deliver("004")
+    sliced.run()
+    sliced.label("004")
+    assert slices_of(sliced.run())["slice:city=Oslo"] is Verdict.PASS, "003 is left to compare with"
+    for name in ("003", "004"):
+        (predictions / f"{name}.parquet").unlink()
+    sliced.deliver("005")
+    sliced.run()
+    sliced.label("005")
+    found = sliced.run()
+    assert (slices_of(found), names(found)) == ({"slices": Verdict.SKIPPED}, ["005"])
+
+
+def test_slices_leave_out_what_a_version_was_trained_on(sliced: Play) -> None:
+    """Answers of a version on labels that it learned say nothing about what users lose, nor do labels in quarantine."""
+    sliced.state = replace(sliced.state, losses=tuple(p for p in sliced.state.losses if p.batch != "001"))
+    sliced.state = replace(sliced.state, quarantined=("002",))
+    in_oslo_inverted(sliced)
+    assert slices_of(sliced.run()) == {"slices": Verdict.SKIPPED}
+
+
+def test_a_correction_is_no_new_batch_for_slices(sliced: Play) -> None:
+    """Corrected labels are measured anew by batch; slices are of newly labelled batches, and use what is known now."""
+    sliced.label("002", file="002-correction", flip=ROWS)
+    found = sliced.run()
+    assert ([item.corrected for item in found.labelled], slices_of(found)) == ([True], {})
+    sliced.label("003")
+    (check,) = [check for check in sliced.run().checks if check.name == "slice:city=Oslo"]
+    rows = {name: make_rows(ROWS, int(name)) for name in ("001", "002")}
+    assert sliced.current is not None
+    lost = []
+    for name, frame in rows.items():
+        target = frame["y"].to_numpy() if name == "001" else 1 - frame["y"].to_numpy()
+        each = performance.row_losses(sliced.current.predict(frame.drop(columns="y")), target, "binary")
+        lost.append(each[(frame["city"] == "Oslo").to_numpy()])
+    assert f", {np.concatenate(lost).mean():.3g} on the batches before" in check.summary
+
+
+def test_slices_cost_nothing_where_there_are_none(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who names no slices pays for none."""
+    monkeypatch.setattr(labels, "earlier", lambda *_: pytest.fail("looked"))
+    play.deliver("001")
+    play.run()
+    play.label("001")
+    assert slices_of(play.run()) == {}

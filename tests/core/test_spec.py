@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,11 @@ def test_an_unknown_key_suggests_the_close_one(changes: dict[str, Any], key: str
         ({"pipeline": {"factory": "no colon"}}, ["pipeline.factory = 'no colon'", "must match"]),
         ({"data": "batches/*"}, ["data = 'batches/*'"]),
         ({"seed": -1}, ["seed = -1", "greater than or equal to 0"]),
+        ({"checks": {"slice_rows": 1}}, ["checks.slice_rows = 1", "greater than or equal to 10"]),
+        (
+            {"slices": ["city", "income"], "data": {"batches": "*", "private": ["income"]}},
+            ["slices lists income, which data.private keeps secret"],
+        ),
     ],
 )
 def test_a_bad_value_is_named_with_what_is_allowed(changes: dict[str, Any], parts: list[str]) -> None:
@@ -116,6 +123,87 @@ def test_the_target_is_no_feature() -> None:
     """The answer must not be an input."""
     (problem,) = problems(features=["a", "y"])
     assert "features lists the target 'y'" in problem
+
+
+def period(**changes: Any) -> dict[str, Any]:
+    """An `[[expected]]` period; None takes a key away."""
+    values = {"name": "Christmas", "from": "12-20", "until": "01-06", **changes}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def test_expected_periods_are_read() -> None:
+    """A period is of every year, as text, or has full dates, as TOML dates or text; by default of all columns."""
+    text = """
+        [[expected]]
+        name = "Christmas"
+        from = "12-20"
+        until = "01-06"
+        columns = ["temp"]
+        [[expected]]
+        name = "strike"
+        from = 2026-03-01
+        until = "2026-03-08"
+    """
+    christmas, strike = parse_spec({**MINIMAL, **tomllib.loads(text)}, "x").expected
+    assert (christmas.start, christmas.until, christmas.yearly, christmas.columns) == (
+        "12-20",
+        "01-06",
+        True,
+        ("temp",),
+    )
+    assert (strike.start, strike.until, strike.yearly, strike.columns) == ("2026-03-01", "2026-03-08", False, ())
+
+
+def test_a_stored_specification_is_readable() -> None:
+    """What a manifest holds of a specification is one: the same, with the same digest."""
+    spec = parse_spec({**MINIMAL, "expected": [period()], "slices": ["city"]}, "x")
+    again = parse_spec(spec.model_dump(mode="json"), "x")
+    assert (again, again.digest) == (spec, spec.digest)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"from": "13-40"}, "expected.0.from = '13-40': there is no such day (month must be in 1..12)"),
+        ({"from": "2026-02-30"}, "expected.0.from = '2026-02-30': there is no such day"),
+        ({"until": "6 January"}, "expected.0.until = '6 January': must be a date, 2026-12-20, or a day of every year"),
+        ({"until": 106}, "expected.0.until = 106: must be a date"),
+        ({"until": datetime(2026, 1, 6, 12)}, "must be a date"),
+        (
+            {"until": date(2026, 1, 6)},
+            "expected.0: Christmas runs from 12-20 until 2026-01-06: write both as dates, or",
+        ),
+        (
+            {"from": "2026-12-20", "until": "2026-01-06"},
+            "expected.0: Christmas runs from 2026-12-20 until 2026-01-06: it",
+        ),
+        ({"from": None}, "expected.0.from: missing; First day"),
+        ({"name": ""}, "expected.0.name = ''"),
+        (
+            {"colums": []},
+            "expected.0.colums = []: unknown key; did you mean 'columns'? Allowed: columns, from, name, until",
+        ),
+    ],
+)
+def test_a_wrong_period_is_explained(changes: dict[str, Any], said: str) -> None:
+    """A mistake in a period is named with its place among them, its value and what is allowed."""
+    (problem,) = problems(expected=[period(**changes)])
+    assert problem.startswith(said) or said in problem
+
+
+def test_all_wrong_periods_are_listed_at_once() -> None:
+    """Mistakes in several periods, and two in one of them, are told together."""
+    found = problems(expected=[period(**{"from": "00-01", "until": "x"}), period(), period(until=date(2026, 1, 6))])
+    assert [problem.split(" ")[0].rstrip(":") for problem in found] == [
+        "expected.0.from",
+        "expected.0.until",
+        "expected.2",
+    ]
+
+
+def test_a_29th_of_february_is_a_day_of_every_year() -> None:
+    """It need not be one of this year."""
+    assert parse_spec({**MINIMAL, "expected": [period(**{"from": "02-29"})]}, "x").expected[0].start == "02-29"
 
 
 def test_a_missing_file_lists_the_models(model: Model) -> None:
@@ -157,6 +245,8 @@ def test_a_file_that_is_not_toml_is_named(model: Model, text: bytes) -> None:
         {"policy": {"retrain_cost": 0.06}},
         {"pipeline": {"parameters": {"max_iter": 10}}},
         {"checks": {"drift_floor": 0.2}},
+        {"slices": ["city"]},
+        {"expected": [{"name": "Christmas", "from": "12-20", "until": "01-06"}]},
     ],
 )
 def test_the_digest_changes_with_every_value(change: dict[str, Any]) -> None:

@@ -19,9 +19,10 @@ from tasks.core.types import (
     LossPoint,
     Outcome,
     Served,
+    Snooze,
     Verdict,
 )
-from tasks.core.views import _in_service, card, headline, sentences
+from tasks.core.views import _in_service, _snoozed, card, headline, sentences
 
 RELOADED = Decided(
     outcome=Outcome.RELOADED,
@@ -116,3 +117,9 @@ def test_loss_in_service_is_what_users_saw() -> None:
     assert seen["loss"] == pytest.approx((0.2 * 90 + 0.5 * 50) / 140)
     assert seen["each"][-1] == {"batch": "003", "version": 2, "loss": 0.5, "rows": 50, "coverage": 0.5, "lag": 2}
     assert _in_service(State()) is None
+
+
+def test_a_snooze_that_ran_out_is_not_shown() -> None:
+    """Status lists what still holds; what ran out needs nobody."""
+    over, holds = (Snooze(("age",), until, "why", "ann", "2020-01-01") for until in ("2020-02-01", "2999-12-31"))
+    assert [snooze["until"] for snooze in _snoozed(State(snoozed=(over, holds)))] == ["2999-12-31"]

@@ -1,4 +1,4 @@
-"""`ror promote`, `accept`, `quarantine` and `release`, and how status and history show what was done."""
+"""`ror promote`, `accept`, `quarantine`, `release` and `snooze`, and how status and history show what was done."""
 
 from __future__ import annotations
 
@@ -50,6 +50,18 @@ def test_promote(grown: Model, ror: Ror) -> None:
         (("quarantine", "loans", "002"), 2, "--reason"),
         (("release", "loans", "002", *WHY), 2, "neither in quarantine nor suspect"),
         (("release", "rents", "002", *WHY), 2, "Models here: loans"),
+        (
+            ("snooze", "loans", "--columns", "agge", "--until", "2999-12-31", *WHY),
+            2,
+            "'agge' is no column of v2; close: age",
+        ),
+        (("snooze", "loans", "--columns", "age", "--until", "2013-12-31", *WHY), 2, "2013-12-31 is past"),
+        (
+            ("snooze", "loans", "--columns", "age", "--until", "now", *WHY),
+            2,
+            "'age' is not snoozed; those that are: none",
+        ),
+        (("snooze", "loans", "--until", "2999-12-31", *WHY), 2, "--columns"),
     ],
 )
 def test_wrong_use(grown: Model, ror: Ror, words: tuple[str, ...], code: int, said: str) -> None:
@@ -81,6 +93,26 @@ def test_quarantine_and_release(grown: Model, ror: Ror) -> None:
     assert ror.json("status", "loans")["quarantined"] == []
     assert ror("history", "loans") == 0
     assert "labels of 002 may be trained on again: it was right" in ror.out
+
+
+def test_snooze(grown: Model, ror: Ror) -> None:
+    """A snooze is an entry of the history; status says until when it is, and the command that ends it sooner."""
+    assert ror("run", "loans") == 0
+    words = ("snooze", "loans", "--columns", "age, city", "--columns", "prediction", "--until")
+    assert ror(*words, "2999-12-31", *WHY) == 0
+    assert "loans · drift of age, city, prediction expected until 2999-12-31." in ror.out and "--until now" in ror.out
+    (snooze,) = ror.json("status", "loans")["snoozed"]
+    assert (snooze["columns"], snooze["until"]) == (["age", "city", "prediction"], "2999-12-31")
+    assert (snooze["actor"], snooze["reason"]) == (launch.actor(), "a test")
+    assert ror("status", "loans") == 0
+    assert "`ror snooze loans --columns age,city,prediction --until now --reason '...'` ends it sooner" in ror.out
+    assert ror.json("run", "loans")["decided_now"], "after a snooze the same question is a new one"
+    assert not ror.json("run", "loans")["decided_now"]
+    entry = ror.json("snooze", "loans", "--columns", "age,city,prediction", "--until", "now", *WHY)
+    assert (entry["event"], entry["deed"]) == ("snoozed", "drift of age, city, prediction no longer expected")
+    assert ror.json("status", "loans")["snoozed"] == []
+    assert ror("history", "loans") == 0
+    assert "drift of age, city, prediction expected until 2999-12-31: a test" in ror.out
 
 
 def test_accept(grown: Model, ror: Ror) -> None:

@@ -26,6 +26,7 @@ from tasks.core.columns import sample_rows
 from tasks.core.contract import infer
 from tasks.core.errors import DataError, TrainingError
 from tasks.core.evidence import DriftEvidence
+from tasks.core.expected import excused
 from tasks.core.forgetting import remembered
 from tasks.core.gate import LabelledRows, dummy, target_of
 from tasks.core.records import from_dict, to_dict
@@ -157,7 +158,7 @@ def _common(spec: ModelSpec) -> list[Any]:
     ours += [f"tasks.core.{name}" for name in ("source", "training", "validation", "backtest.fits")]
     modules = [*ours, spec.pipeline.factory.partition(":")[0]]
     versions = {name: importlib.metadata.version(name) for name in ("scikit-learn", "numpy", "scipy", "pandas")}
-    parts = spec.model_dump(mode="json", exclude={"owner", "purpose", "policy"})
+    parts = spec.model_dump(mode="json", exclude={"owner", "purpose", "policy", "slices"})
     return [parts, versions, [persistence.source_digest(module) for module in modules]]
 
 
@@ -213,7 +214,7 @@ def _fitted(history: History, plan: Plan) -> _Found:
         found.gate(history, learned, spec)
     for place in range(plan.train[0] + 1, len(history)):
         if place not in plan.train:
-            found.later(place, history.parts[place], learned, spec)
+            found.later(place, root, history.parts[place], learned, spec)
     return found
 
 
@@ -250,6 +251,7 @@ class _Found:
     def later(
         self,
         place: int,
+        root: Path,
         part: LabelledRows,
         learned: Learned,
         spec: ModelSpec,
@@ -257,10 +259,11 @@ class _Found:
         """Losses on a batch that this fit has not seen; and what its checks say, for a gated one."""
         problems: tuple[str, ...] = ()
         try:
-            found = None
+            found, excuses = None, {}
             if isinstance(learned, Fitted):
                 weights = {name: column.weight for name, column in learned.calibration.items()}
-                found = validate(learned.contract, part.source, spec, weights=weights)
+                excuses = excused(root, spec, (), [part.batch], learned.contract.names).columns
+                found = validate(learned.contract, part.source, spec, excused=excuses, weights=weights)
             problems = found.problems if found else ()
             data = pd.DataFrame() if problems else frame(learned.contract, part.source)
             hidden = learned.contract.private
@@ -279,7 +282,7 @@ class _Found:
             changes = tuple(check.summary for check in found.changes if check.verdict is Verdict.FAIL)
             chosen = sample_rows(part.total, spec.checks.sample_rows, spec.seed)
             window = data.iloc[chosen].assign(**{SCORE: answers.score[chosen]})
-            moved = drift.drift_evidence(learned.reference, window, learned.calibration)
+            moved = drift.drift_evidence(learned.reference, window, learned.calibration, excuses)
             usual = dummy(learned.reference[LABEL].to_numpy(), spec.task, len(part.rows))
             expected = float(performance.row_losses(usual, part.target, spec.task).mean())
             changes = tuple(f"{part.batch.id}: {change}" for change in changes)
