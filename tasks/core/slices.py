@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from tasks.core import performance
 from tasks.core.batches import Labels, Source
-from tasks.core.columns import NUMBER, as_names, count_true, decoded, is_number, is_text
+from tasks.core.columns import as_names, count_true, decoded, is_number, is_text, reads_as_number
 from tasks.core.errors import DataError
 from tasks.core.gate import LabelledRows, labelled_rows
 from tasks.core.predictions import predictions_path, read_predictions, written_version
@@ -167,7 +167,7 @@ def _values(spec: ModelSpec, column: str, source: Source) -> tuple[pa.Array | No
     if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return None, f"{column!r} is {kind}: slices are by numbers, booleans or text; take it out of `slices`"
     names = as_names(array, codes=True)
-    digits = count_true(pc.match_substring_regex(names, NUMBER)) == len(names) - names.null_count
+    digits = count_true(reads_as_number(names, source.decimal or ".")) == len(names) - names.null_count
     measured = digits if is_text(kind) and source.is_text else pa.types.is_temporal(kind) or is_number(kind)
     if measured and column not in spec.categorical and (different := pc.count_distinct(names).as_py()) > MANY:
         advice = "add a column that cuts it into a few ranges, or list it under `categorical` if it is a code"

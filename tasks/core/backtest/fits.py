@@ -259,10 +259,10 @@ class _Found:
         """Losses on a batch that this fit has not seen; and what its checks say, for a gated one."""
         problems: tuple[str, ...] = ()
         try:
-            found, excuses = None, {}
+            found, excuses = None, dict[str, str]()
             if isinstance(learned, Fitted):
                 weights = {name: column.weight for name, column in learned.calibration.items()}
-                excuses = excused(root, spec, (), [part.batch], learned.contract.names).columns
+                excuses = dict(excused(root, spec, (), [part.batch], learned.contract.names).columns)
                 found = validate(learned.contract, part.source, spec, excused=excuses, weights=weights)
             problems = found.problems if found else ()
             data = pd.DataFrame() if problems else frame(learned.contract, part.source)
