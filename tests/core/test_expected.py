@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core import expected
-from tasks.core.drift import SCORE, TARGET
+from tasks.core.calibration import SCORE, TARGET
 from tasks.core.expected import Excused, covers, dates_of, excused, last_year
 from tasks.core.files import find_batches
 from tasks.core.spec import Expected, ModelSpec
@@ -25,6 +26,12 @@ from tests.core.conftest import make_spec, put
 TIMED = make_spec(time="at", data={"batches": "*"})
 FEATURES = ["age", "city"]
 NOW = date(2026, 7, 1)
+
+
+def excuse(
+    workspace: Workspace, state: State, batches: Sequence[Batch], features: Sequence[str], now: date | None = None
+) -> Excused:
+    return excused(workspace.root, workspace.spec, state.snoozed, batches, features, now)
 
 
 def batch(name: str, path: str | None = None) -> Batch:
@@ -183,24 +190,24 @@ def snooze(*columns: str, until: str = "2026-12-31") -> State:
 def test_nothing_is_looked_at_without_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who declares and snoozes nothing pays nothing."""
     monkeypatch.setattr(expected, "dates_of", lambda *_: pytest.fail("looked"))
-    assert excused(at(tmp_path), State(), [batch("2013-12")], FEATURES) == Excused({})
-    assert excused(at(tmp_path, **christmas()), snooze("age"), [], FEATURES) == Excused({})
+    assert excuse(at(tmp_path), State(), [batch("2013-12")], FEATURES) == Excused({})
+    assert excuse(at(tmp_path, **christmas()), snooze("age"), [], FEATURES) == Excused({})
 
 
 def test_a_period_excuses_its_columns(tmp_path: Path) -> None:
     """In a period the columns it lists are excused, by default all of them, the prediction and the target."""
     reason = "expected: Christmas, 12-20 to 01-06"
-    everything = excused(at(tmp_path, **christmas()), State(), [batch("2013-11"), batch("2013-12")], FEATURES)
+    everything = excuse(at(tmp_path, **christmas()), State(), [batch("2013-11"), batch("2013-12")], FEATURES)
     assert everything == Excused(dict.fromkeys((*FEATURES, SCORE, TARGET), reason))
-    some = excused(at(tmp_path, **christmas("city", "y")), State(), [batch("2013-12")], FEATURES)
+    some = excuse(at(tmp_path, **christmas("city", "y")), State(), [batch("2013-12")], FEATURES)
     assert some == Excused({"city": reason, TARGET: reason})
-    assert excused(at(tmp_path, **christmas()), State(), [batch("2013-11")], FEATURES) == Excused({})
+    assert excuse(at(tmp_path, **christmas()), State(), [batch("2013-11")], FEATURES) == Excused({})
 
 
 def test_one_day_is_written_once(tmp_path: Path) -> None:
     """A period of one day is not said to run from it to itself."""
     one = {"expected": [{"name": "Black Friday", "from": date(2026, 11, 27), "until": "2026-11-27"}]}
-    found = excused(at(tmp_path, **one), State(), [batch("2026-11")], FEATURES)
+    found = excuse(at(tmp_path, **one), State(), [batch("2026-11")], FEATURES)
     assert set(found.columns.values()) == {"expected: Black Friday, 2026-11-27"}
 
 
@@ -210,7 +217,7 @@ def test_one_day_is_written_once(tmp_path: Path) -> None:
 )
 def test_a_snooze_is_about_data_up_to_its_last_day(tmp_path: Path, name: str, applies: bool) -> None:
     """The days of the batch count, whenever it arrives; today's date counts where they are not known."""
-    found = excused(at(tmp_path), snooze("age", "prediction"), [batch(name)], FEATURES, NOW)
+    found = excuse(at(tmp_path), snooze("age", "prediction"), [batch(name)], FEATURES, NOW)
     reason = "snoozed until 2026-12-31 by anna: promotion week"
     assert found == Excused({"age": reason, SCORE: reason} if applies else {})
 
@@ -218,18 +225,18 @@ def test_a_snooze_is_about_data_up_to_its_last_day(tmp_path: Path, name: str, ap
 def test_a_snooze_of_a_batch_without_dates_runs_out(tmp_path: Path) -> None:
     """On its last day it holds, on the next it is over, and nobody has to end it."""
     state = snooze("age", until="2026-07-01")
-    assert excused(at(tmp_path), state, [batch("001")], FEATURES, NOW).columns.keys() == {"age"}
-    assert excused(at(tmp_path), state, [batch("001")], FEATURES, date(2026, 7, 2)) == Excused({})
+    assert excuse(at(tmp_path), state, [batch("001")], FEATURES, NOW).columns.keys() == {"age"}
+    assert excuse(at(tmp_path), state, [batch("001")], FEATURES, date(2026, 7, 2)) == Excused({})
 
 
 def test_a_snoozed_column_that_is_gone_is_nobodys_business(tmp_path: Path) -> None:
     """A version may have lost a column since it was snoozed."""
-    assert excused(at(tmp_path), snooze("gone"), [batch("001")], FEATURES, NOW) == Excused({})
+    assert excuse(at(tmp_path), snooze("gone"), [batch("001")], FEATURES, NOW) == Excused({})
 
 
 def test_both_reasons_are_told(tmp_path: Path) -> None:
     """A column that is snoozed in an expected period has two reasons."""
-    found = excused(at(tmp_path, **christmas("age")), snooze("age"), [batch("2026-12")], FEATURES, NOW)
+    found = excuse(at(tmp_path, **christmas("age")), snooze("age"), [batch("2026-12")], FEATURES, NOW)
     assert found.columns == {
         "age": "expected: Christmas, 12-20 to 01-06; snoozed until 2026-12-31 by anna: promotion week"
     }
@@ -237,25 +244,25 @@ def test_both_reasons_are_told(tmp_path: Path) -> None:
 
 def test_unknown_dates_are_told_once(tmp_path: Path) -> None:
     """Where periods are declared and the dates of batches are not known, one warning says so and what to do."""
-    found = excused(at(tmp_path, **christmas()), State(), [batch("001"), batch("002"), batch("2013-12")], FEATURES)
+    found = excuse(at(tmp_path, **christmas()), State(), [batch("001"), batch("002"), batch("2013-12")], FEATURES)
     (check,) = found.checks
     assert (check.name, check.verdict) == ("expected", Verdict.WARN)
     assert "the dates of 001, 002 are not known (`time` is not set)" in check.summary
     assert "set `time` to a column of dates, or name batches by date" in check.summary
     assert found.columns.keys() == {*FEATURES, SCORE, TARGET}, "the batch whose date is known counts all the same"
-    assert excused(at(tmp_path), snooze("age"), [batch("001")], FEATURES, NOW).checks == ()
+    assert excuse(at(tmp_path), snooze("age"), [batch("001")], FEATURES, NOW).checks == ()
 
 
 def test_an_unknown_column_is_told(tmp_path: Path) -> None:
     """A period that lists a column that the version does not have is a warning, before it is needed."""
-    (check,) = excused(at(tmp_path, **christmas("agge", "city")), State(), [batch("2013-07")], FEATURES).checks
+    (check,) = excuse(at(tmp_path, **christmas("agge", "city")), State(), [batch("2013-07")], FEATURES).checks
     assert "'Christmas' of [[expected]] lists 'agge'" in check.summary
     assert "did you mean age?" in check.summary
 
 
 def test_a_feature_may_be_called_prediction(tmp_path: Path) -> None:
     """Then the word means both."""
-    found = excused(at(tmp_path), snooze("prediction"), [batch("001")], ["prediction"], NOW)
+    found = excuse(at(tmp_path), snooze("prediction"), [batch("001")], ["prediction"], NOW)
     assert found.columns.keys() == {"prediction", SCORE}
 
 
