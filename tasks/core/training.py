@@ -41,7 +41,7 @@ from tasks.core.types import Gate
 from tasks.core.validation import frame, validate
 
 PROBE_ROWS = 32
-IMPORTANCE_ROWS, IMPORTANCE_REPEATS = 2_000, 2
+IMPORTANCE_ROWS, IMPORTANCE_LEAST, IMPORTANCE_REPEATS = 2_000, 500, 2
 
 
 def tabular(task: str, seed: int, **parameters: Any) -> Any:
@@ -214,8 +214,12 @@ def fit(root: Path, spec: ModelSpec, history: Sequence[LabelledRows], *, first: 
         answers = persistence.predict(pipeline, kept, private=contract.private) if len(kept) else None
     except DataError as error:
         raise TrainingError(f"It was fitted, but fails on other rows. {error}") from error
-    importance = _importance(spec, pipeline, kept, truth)
     windows = _windows(spec, pipeline, contract, training.learn)
+    if len(kept) < IMPORTANCE_LEAST:  # few rows would call columns unimportant by chance, and their drift silent
+        trained = pd.concat(windows, ignore_index=True)
+        importance = _importance(spec, pipeline, trained[contract.names], trained[TARGET].to_numpy())
+    else:
+        importance = _importance(spec, pipeline, kept, truth)
     calibrated = calibrate(
         windows,
         contract,
@@ -269,10 +273,8 @@ def _consistent(contract: Contract, parts: Sequence[LabelledRows], spec: ModelSp
 
 
 def _importance(spec: ModelSpec, pipeline: Any, features: pd.DataFrame, target: np.ndarray) -> dict[str, float]:
-    """Permutation importance on gate rows as shares of the whole (Breiman 2001), by the loss the rules use."""
+    """Permutation importance on a sample of these rows, as shares of the whole (Breiman 2001), by the rules' loss."""
     rows = sample_rows(len(features), IMPORTANCE_ROWS, spec.seed)
-    if not len(rows):
-        return dict.fromkeys(features.columns, 1 / features.shape[1])
     features, target = features.iloc[rows].reset_index(drop=True), target[rows]
     private = bool(spec.data.private)
 

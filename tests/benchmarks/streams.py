@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.streams policies [--delay 4]      every policy, beside the published baselines
     python -m tests.benchmarks.streams max-age                   max_age 8, 16 and never; the modes of the drift rule
+    python -m tests.benchmarks.streams alarms                    batches with an alarm, ours and Evidently's defaults
 
 `--streams flights` replays the demo's flights by week. The other streams are found through ROR_STREAMS. Fits are kept
 in --work, so that a second call takes seconds.
@@ -21,12 +22,16 @@ import numpy as np
 import pandas as pd
 
 from flows.demo import KEY, TARGET, TIME, load_months
+from tasks.core import drift
 from tasks.core.backtest import rivals
 from tasks.core.backtest.fits import Alarms, FitOf, Fits, Missing, Plan
 from tasks.core.backtest.history import History, read_history
 from tasks.core.backtest.replay import Replay, Step
 from tasks.core.backtest.run import Policy, Question, Score, backtest, scores, starting_points
+from tasks.core.columns import sample_rows
+from tasks.core.contract import infer
 from tasks.core.spec import ModelSpec, PolicySpec, load_spec
+from tasks.core.validation import frame
 
 STREAMS = Path(os.environ.get("ROR_STREAMS", Path(__file__).resolve().parents[3] / "shared" / "streams"))
 NAMES = ("elec2", "bike", "bank", "pm25", "acs_ma")
@@ -193,9 +198,42 @@ def max_age(work: Path, names: Sequence[str], delay: int) -> None:
     show(rows)
 
 
+def alarms(work: Path, names: Sequence[str], every: int = 4) -> None:
+    """Share of batches with an alarm: a version is trained on all batches before every fourth one, and looks at that
+    one and the next three; beside it Evidently's defaults, on the same training data and batches."""
+    print(f"{'':<9}{'batches':>8}{'drift':>8}{'content':>9}{'rule 9':>8}   preset: {'half':>6}{'any':>7}")
+    for name in names:
+        world = World.open(lay_out(work, name, labels_only=True), name)
+        parts, spec = world.history.parts, world.spec
+        starts = range(max(every, len(parts) // 4), len(parts), every)
+        plans = {start: Plan(tuple(range(start)), gated=True) for start in starts}
+        world.fits.compute(plans.values(), lambda: None)
+        contract = infer([part.source for part in parts], spec)
+        numeric = {column.name: column.kind != "category" for column in contract.features}
+        found = []
+        for start, plan in plans.items():
+            limit = max(1, spec.checks.sample_rows // start)
+            reference = pd.concat(
+                [frame(contract, p.source, sample_rows(p.total, limit, spec.seed)) for p in parts[:start]],
+                ignore_index=True,
+            )
+            for place in range(start, min(start + every, len(parts))):
+                sight = world.fits(plan).sight(place)
+                share = drift.preset_share(reference, frame(contract, parts[place].source), numeric)
+                seen = sight.drift
+                by_rule = seen.weight >= spec.policy.drift_weight or seen.prediction
+                moved = bool(seen.drifted) or seen.prediction
+                found.append((moved, bool(sight.changes), by_rule, share >= 0.5, share > 0))
+        cells = [f"{100 * value:.0f} %" for value in np.mean(found, axis=0)]
+        print(
+            f"{name:<9}{len(found):>8}{cells[0]:>8}{cells[1]:>9}{cells[2]:>8}{'':>11}{cells[3]:>6}{cells[4]:>7}",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["policies", "max-age"])
+    parser.add_argument("what", choices=["policies", "max-age", "alarms"])
     parser.add_argument("--work", type=Path, default=Path("build/streams"))
     parser.add_argument("--streams", default=",".join(NAMES))
     parser.add_argument("--delay", type=int, default=1)
@@ -204,6 +242,8 @@ def main() -> None:
     names, work = asked.streams.split(","), asked.work.resolve()
     if asked.what == "policies":
         policies(work, names, asked.delay, asked.measure)
+    elif asked.what == "alarms":
+        alarms(work, names)
     else:
         max_age(work, names, asked.delay)
 

@@ -14,9 +14,7 @@ from tasks.core import drift
 from tasks.core.calibration import SCORE, TARGET
 from tasks.core.drift import DriftReport, check_drift
 from tasks.core.types import Check, Verdict
-from tests.core.windows import CALIBRATION, KINDS, WINDOWS, calibrated, reference, window
-
-REFERENCE = reference()
+from tests.core.windows import CALIBRATION, KINDS, REFERENCE, WINDOWS, calibrated, reference, window
 
 
 def found(current: pd.DataFrame, **changes: Any) -> DriftReport:

@@ -44,3 +44,6 @@ def reference(
 ) -> pd.DataFrame:
     """All rows of the windows, as they are compared."""
     return reference_of(windows, calibration, 20_000, seed=0)
+
+
+REFERENCE = reference()
