@@ -183,13 +183,13 @@ def _judged(
 def _verdict(name: str, value: float, column: ColumnCalibration, limit: float, excuse: str | None) -> Check:
     title, moved = title_of(name), value > limit
     summary = f"{title} {'moved' if moved else 'is stable'}: distance {value:.3f}, alarm at {limit:.3f}"
+    if column.provisional:
+        summary += " (provisional: too few training batches for a history)"
     verdict = Verdict.FAIL if moved else Verdict.PASS
     if moved and excuse:
         verdict, summary = Verdict.WARN, f"{summary}, but {excuse}"
     elif moved and name not in (SCORE, TARGET) and column.weight < UNIMPORTANT:
         verdict, summary = Verdict.WARN, f"{summary}, but the model hardly uses it"
-    if column.provisional:
-        summary += " (provisional: too few training batches for a history)"
     return Check(f"drift:{title}", verdict, summary, value, limit, column.weight)
 
 

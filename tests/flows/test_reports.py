@@ -1,0 +1,128 @@
+"""The page of a run, from the flow to `ror report`: what a person opens, also where change was expected."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from flows import launch
+from tasks.core.records import from_dict
+from tasks.core.state import Decided
+from tasks.core.types import Outcome, Verdict
+from tests.conftest import Model, make_rows
+from tests.flows.conftest import QUICK, Ror
+
+CHRISTMAS = """
+[[expected]]
+name = "Christmas"
+from = "12-20"
+until = "01-06"
+columns = ["income", "city", "prediction"]
+"""
+
+
+def decided_last(model: Model) -> Decided:
+    ledger = model.workspace.ledger
+    done = ledger.head().state.decided
+    assert done is not None
+    return from_dict(Decided, ledger.event(done.seq).body)
+
+
+def page_of(ror: Ror) -> str:
+    return Path(ror.json("report", "loans")["page"]).read_text(encoding="utf-8")
+
+
+def test_every_run_has_a_page(grown: Model, ror: Ror) -> None:
+    """A reload keeps its page, without Evidently's megabytes; a retrain keeps those beside it, linked."""
+    assert ror("report", "loans") == 0
+    told = ror.json("report", "loans")
+    page = Path(told["page"])
+    assert str(page) in (ror("report", "loans"), ror.out)[1]
+    assert {"drift.html", "performance.html", "report.html", "decision.json"} >= set(told["files"])
+    assert 'href="performance.html"' in page.read_text(encoding="utf-8")
+    assert ror("run", "loans") == 0
+    grown.deliver("003", make_rows(seed=3))
+    assert ror("run", "loans", "--action", "reload", "--reason", "look only") == 0
+    told = ror.json("report", "loans")
+    assert set(told["files"]) == {"decision.json", "report.html"}
+    text = page_of(ror)
+    assert "Reloaded" in text and "look only" in text and "Every column" in text
+    for column in ("income", "age", "city", "member", "the prediction"):
+        assert f'<td class="name">{column}</td>' in text
+
+
+def test_a_page_can_be_taken_elsewhere(grown: Model, ror: Ror, tmp_path: Path) -> None:
+    """With -o the page and Evidently's are copied; nothing is overwritten, and asking again changes nothing."""
+    folder = tmp_path / "elsewhere"
+    assert ror("report", "loans", "-o", str(folder)) == 0
+    assert ror("report", "loans", "-o", str(folder)) == 0
+    names = {path.name for path in folder.iterdir()}
+    assert {"report.html", "decision.json"} <= names
+    (folder / "report.html").write_text("mine")
+    assert ror("report", "loans", "-o", str(folder)) == 2
+    assert "report.html is there already" in ror.err
+    assert (folder / "report.html").read_text() == "mine"
+
+
+def test_an_entry_without_a_page(grown: Model, ror: Ror) -> None:
+    """Only decisions have one; the error names those that do."""
+    assert ror("report", "loans", "999") == 2
+    assert re.search(r"it has no page. Decisions have one: \d+", ror.err)
+
+
+def test_before_the_first_decision(model: Model, ror: Ror) -> None:
+    """Nothing was decided: the error says which command does."""
+    assert ror("report", "loans") == 1
+    assert "`ror run loans`" in ror.err
+
+
+def test_expected_change_is_on_record_and_retrains_nothing(grown: Model, ror: Ror) -> None:
+    """At Christmas what moves is a warning with the reason, beside the same days of last year; the same rows in March
+    are drift."""
+    grown.write_spec(QUICK + '[policy]\ndrift = "trigger"\n' + CHRISTMAS)
+    moved = make_rows(seed=7, shift=2.0)
+    for name in ("2024-12-24", "2025-12-24"):
+        grown.deliver(name, moved.assign(id=[f"{name}-{row}" for row in range(len(moved))]))
+        assert launch.run(grown.root, "loans").outcome is not Outcome.RETRAINED
+    evidence = decided_last(grown).evidence
+    assert evidence is not None and evidence.drift.measured
+    assert (evidence.drift.drifted, evidence.drift.prediction) == ((), False)
+    warned = {check.name: check.summary for check in decided_last(grown).checks if check.verdict is Verdict.WARN}
+    assert warned["drift:income"].endswith("but expected: Christmas, 12-20 to 01-06")
+    text = page_of(ror)
+    assert "the same period last year" in text and '<polyline class="year"' in text
+    grown.deliver("2026-03-02", moved.assign(id=[f"m{row}" for row in range(len(moved))]))
+    assert ror("run", "loans") == 0
+    evidence = decided_last(grown).evidence
+    assert evidence is not None and "income" in evidence.drift.drifted
+
+
+def test_a_snooze_quiets_what_it_names_only(grown: Model, ror: Ror) -> None:
+    """A snoozed column that moves is a warning that says who and why; the prediction, not snoozed, is judged."""
+    assert ror("snooze", "loans", "--columns", "income", "--until", "2999-12-31", "--reason", "new price list") == 0
+    grown.deliver("003", make_rows(seed=3, shift=2.0))
+    assert ror("run", "loans") == 0
+    checks = {check.name: check for check in decided_last(grown).checks}
+    assert checks["drift:income"].verdict is Verdict.WARN
+    assert f"snoozed until 2999-12-31 by {launch.actor()}: new price list" in checks["drift:income"].summary
+    assert checks["drift:the prediction"].verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("shown", ["decision", "page", "ledger"])
+def test_a_private_column_moves_unseen(grown: Model, ror: Ror, shown: str) -> None:
+    """That a private column moved is said everywhere, its values nowhere."""
+    path = grown.root / "deployments" / "loans.toml"
+    path.write_text(path.read_text().replace("settle = 0\n", 'settle = 0\nprivate = ["city"]\n'))
+    grown.deliver("003", make_rows(seed=3).assign(city="Secretville"))
+    assert ror("run", "loans") == 0
+    run = Path(ror.json("report", "loans")["page"]).parent
+    texts = {
+        "decision": (run / "decision.json").read_text(encoding="utf-8"),
+        "page": "".join(path.read_text(encoding="utf-8") for path in run.glob("*.html")),
+        "ledger": json.dumps([event.body for event in grown.workspace.ledger.events()], default=str),
+    }
+    assert "city" in texts[shown]
+    assert "Secretville" not in texts[shown]
