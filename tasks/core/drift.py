@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from tasks.core.evidence import DriftEvidence
 from tasks.core.pictures import Picture, picture
 from tasks.core.types import Check, Verdict
 
+USUAL = 0.05
+"""Chance of a distance without drift below which a column has stirred."""
 FALSE_DISCOVERIES = 0.01
 """Share of the columns called drifted that may be so by chance: in a quiet window, the chance of any alarm at all."""
 SHOWN = 12
@@ -77,7 +79,7 @@ def check_drift(
     drawn = [name for name in shown if name not in private]
     return DriftReport(
         checks=tuple(checks[name] for name in checks),
-        evidence=_evidence(checks, calibration),
+        evidence=_evidence(checks, calibration, _stirred(distances, then, now, calibration, excused or {})),
         pictures=tuple(
             picture(
                 title_of(n),
@@ -109,7 +111,8 @@ def drift_evidence(
     then = {name: reference[name].to_numpy() for name in now}
     measured = {name: distance(then[name], now[name], calibration[name].numeric) for name in now}
     distances = {name: value for name, value in measured.items() if value is not None}
-    return _evidence(_judged(distances, then, now, calibration, excused or {}), calibration)
+    found = _judged(distances, then, now, calibration, excused or {})
+    return _evidence(found, calibration, _stirred(distances, then, now, calibration, excused or {}))
 
 
 def ranked(checks: Mapping[str, Check]) -> list[str]:
@@ -130,15 +133,40 @@ def title_of(name: str) -> str:
     return {SCORE: "the prediction", TARGET: "the target"}.get(name, name)
 
 
-def _evidence(checks: Mapping[str, Check], calibration: Mapping[str, ColumnCalibration]) -> DriftEvidence:
+def _evidence(
+    checks: Mapping[str, Check], calibration: Mapping[str, ColumnCalibration], stirred: Collection[str]
+) -> DriftEvidence:
     moved = [name for name, check in checks.items() if check.verdict is Verdict.FAIL and name not in (SCORE, TARGET)]
     moved.sort(key=lambda name: -calibration[name].weight)
     return DriftEvidence(
         drifted=tuple(moved),
         weight=min(1.0, sum(calibration[name].weight for name in moved)),
         prediction=SCORE in checks and checks[SCORE].verdict is Verdict.FAIL,
+        stirred=min(1.0, sum(calibration[name].weight for name in stirred)),
+        stirred_prediction=SCORE in stirred,
         measured=any(check.value is not None for check in checks.values()),
     )
+
+
+def _stirred(
+    distances: Mapping[str, float],
+    then: Samples,
+    now: Samples,
+    calibration: Mapping[str, ColumnCalibration],
+    excused: Mapping[str, str],
+) -> set[str]:
+    """Columns beyond what each of them does in 95 of 100 windows without drift."""
+    sizes = _sizes(distances, then, now)
+    return {
+        name
+        for name, value in distances.items()
+        if name not in excused and value > calibration[name].limit(USUAL, *sizes[name])
+    }
+
+
+def _sizes(names: Iterable[str], then: Samples, now: Samples) -> dict[str, tuple[int, int]]:
+    """Rows with a value, of the window and of the reference."""
+    return {name: (int((~pd.isna(now[name])).sum()), int((~pd.isna(then[name])).sum())) for name in names}
 
 
 def _unmeasurable(then: np.ndarray, now: np.ndarray, column: ColumnCalibration) -> str | None:
@@ -168,7 +196,7 @@ def _judged(
     """
     from scipy.stats import false_discovery_control
 
-    sizes = {n: (int((~pd.isna(now[n])).sum()), int((~pd.isna(then[n])).sum())) for n in distances}
+    sizes = _sizes(distances, then, now)
     chances = [calibration[name].chance_of(value, *sizes[name]) for name, value in distances.items()]
     if not chances:
         return {}

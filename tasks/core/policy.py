@@ -273,27 +273,34 @@ def _drifted(c: _Context) -> _Seen:
     """9. Drift, weighted by importance: an early warning while labels are fresh, a trigger or a report."""
     e, drift = c.evidence, c.evidence.drift
     numbers: Numbers = {
-        "columns": len(drift.drifted), "weight": drift.weight, "limit": c.policy.drift_weight,
+        "columns": len(drift.drifted), "weight": drift.weight, "stirred": drift.stirred, "limit": c.policy.drift_weight,
     }  # fmt: skip
     if not drift.measured:
         return _Seen("drift was not measured", numbers=numbers)
-    if drift.weight < c.policy.drift_weight and not drift.prediction:
-        return _Seen(
-            f"columns that drifted carry {drift.weight:.0%} of the importance (alarm at {c.policy.drift_weight:.0%})",
-            numbers=numbers,
-        )
+    limit = c.policy.drift_weight
+    alarm = drift.weight >= limit or drift.prediction
+    stirred = drift.stirred >= limit or drift.stirred_prediction
+    half = c.interval.batches is not None and e.new_batches >= c.interval.batches / 2
+    late = (e.label_delay or 1) > 1
     moved = f"{_names(drift.drifted[:4]) or 'the prediction'} moved ({drift.weight:.0%} of the importance"
     moved += ", and the prediction with them)" if drift.prediction else ")"
-    late = (e.label_delay or 1) > 1
-    half = c.interval.batches is not None and e.new_batches >= c.interval.batches / 2
+    quiet = f"columns that drifted carry {drift.weight:.0%} of the importance (alarm at {limit:.0%})"
     match c.policy.drift:
         case "report":
-            return _Seen(f"{moved}; drift is only reported", numbers=numbers)
-        case "early-warning" if late:
+            return _Seen(f"{moved}; drift is only reported" if alarm else quiet, numbers=numbers)
+        case "early-warning" if alarm and late:
             reason = f"{moved}, but labels take {e.label_delay} batches: nothing of it could be learned yet"
             return _Seen(reason, numbers=numbers)
-        case "early-warning" if not half:
+        case "early-warning" if alarm and not half:
             return _Seen(f"{moved}, but the version is young: watched until half its interval", numbers=numbers)
+        case "early-warning" if stirred and half and not late and not alarm:
+            what = (
+                f"columns with {drift.stirred:.0%} of the importance" if drift.stirred >= limit else "the predictions"
+            )
+            reason = f"{what} are beyond what is usual, and half of the interval between retrains is over"
+            return _Seen(reason, Action.RETRAIN, numbers, proposes=True)
+    if not alarm:
+        return _Seen(quiet, numbers=numbers)
     return _Seen(f"the data drifted: {moved}", Action.RETRAIN, numbers, proposes=True)
 
 
