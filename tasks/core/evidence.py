@@ -25,11 +25,11 @@ class DriftEvidence:
     """Their share of the measured importance, 0 to 1."""
     prediction: bool = False
     """The distribution of the predictions moved beyond its threshold."""
+    measured: bool = False
     stirred: float = 0.0
     """Share of the importance of columns beyond what each of them does in 95 of 100 windows: no alarm for people, for
     of many columns some always are, but reason enough not to wait for long with a retrain that is half due."""
     stirred_prediction: bool = False
-    measured: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from tasks.core.evidence import Evidence, Interval, interval
 from tasks.core.spec import PolicySpec
 from tasks.core.types import Action, Decision, Finding
 
-POLICY_VERSION = 2
+POLICY_VERSION = 3
 """Part of the run key: a changed rule is a new question."""
 
 DROP, DROP_YOUNG = 1.1, 1.5

@@ -42,6 +42,7 @@ CALM = Evidence(
 
 BY_HAND = Request("retrain", "because", "ann")
 MOVED = DriftEvidence(drifted=("income",), weight=0.5, measured=True)
+STIRRED = DriftEvidence(measured=True, stirred=0.5)
 BAD = points(2, 0.2, 0.2, 0.2, 0.2, 0.6)
 DROPPED = points(2, 0.2, 0.2, 0.2, 0.2, 0.3)
 WORSE = {"comparisons": gains(-0.1, -0.1, -0.1), "losses": points(2, 0.3, 0.3, 0.3) + points(1, 0.2, 0.2, 0.2)}
@@ -364,12 +365,20 @@ def test_never_is_never() -> None:
         ("trigger", 1, {"drift": replace(MOVED, weight=0.24)}, False),
         ("trigger", 1, {"drift": replace(MOVED, weight=0.24, prediction=True)}, True),
         ("trigger", 1, {"drift": replace(MOVED, measured=False)}, False),
+        ("early-warning", 2, {"drift": STIRRED}, True),
+        ("early-warning", 2, {"drift": replace(STIRRED, stirred=0.24)}, False),
+        ("early-warning", 2, {"drift": replace(STIRRED, stirred=0.0, stirred_prediction=True)}, True),
+        ("early-warning", 1, {"drift": STIRRED}, False),
+        ("early-warning", 2, {"drift": STIRRED, "label_delay": 2}, False),
+        ("trigger", 2, {"drift": STIRRED}, False),
+        ("report", 2, {"drift": STIRRED}, False),
     ],
 )
 def test_drift_is_a_warning_a_trigger_or_a_report(
     mode: str, age: int, changes: dict[str, Any], retrained: bool
 ) -> None:
-    """Drift that carries enough importance retrains at once, from half the interval on, or not at all, as set."""
+    """Drift that carries enough importance retrains at once, from half the interval on, or not at all, as set; what has
+    only stirred does from half the interval on, if at all."""
     found = decision({"drift": MOVED, "new_batches": age, **changes}, drift=mode)
     assert (found.rule == "drift") is retrained
 
@@ -465,7 +474,9 @@ ANY = st.builds(
     accepted=NAMES,
     unlearnable=NAMES,
     waiting=VERSIONS,
-    drift=st.builds(DriftEvidence, NAMES, st.floats(0, 1), st.booleans(), st.booleans()),
+    drift=st.builds(
+        DriftEvidence, NAMES, st.floats(0, 1), st.booleans(), st.booleans(), st.floats(0, 1), st.booleans()
+    ),
     label_delay=st.one_of(st.none(), st.integers(1, 5)),
 )
 POLICIES = st.builds(
