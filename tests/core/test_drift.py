@@ -33,7 +33,7 @@ def check(report: DriftReport, name: str) -> Check:
 def test_only_the_shifted_column_is_flagged() -> None:
     """A column that moved is flagged with its importance, those that did not move are not."""
     report = found(window(9, shift=1.0).assign(**{SCORE: window(9)[SCORE]}))
-    assert report.evidence == drift.DriftEvidence(("income",), weight=0.25, prediction=False, measured=True)
+    assert report.evidence == drift.DriftEvidence(("income",), 0.25, prediction=False, measured=True, stirred=0.25)
     assert check(report, "income").verdict is Verdict.FAIL
     assert [check(report, name).verdict for name in ("age", "city", "member", "the prediction")] == [Verdict.PASS] * 4
 
@@ -260,3 +260,14 @@ def test_the_evidence_of_a_replay_is_that_of_production() -> None:
     """A backtest compares thousands of windows without a page, and sees what production would see."""
     current = window(9, shift=1.0).assign(city="Bergen", member=None)
     assert drift.drift_evidence(REFERENCE, current, CALIBRATION) == found(current).evidence
+
+
+def test_what_has_stirred_is_no_alarm() -> None:
+    """A column beyond what it does in 95 of 100 windows, but not beyond its alarm, passes; its importance is counted,
+    for the rule that does not wait long with a retrain that is half due. What is excused does not count."""
+    current = window(9, shift=0.1)
+    report = found(current)
+    assert check(report, "income").verdict is Verdict.PASS
+    assert (report.evidence.drifted, report.evidence.stirred) == ((), 0.25)
+    excused = check_drift(REFERENCE, current, CALIBRATION, excused={"income": "expected: a sale"})
+    assert excused.evidence.stirred == 0
