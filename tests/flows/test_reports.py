@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,3 +128,42 @@ def test_a_private_column_moves_unseen(grown: Model, ror: Ror, shown: str) -> No
     }
     assert "city" in texts[shown]
     assert "Secretville" not in texts[shown]
+
+
+READING = """
+import sys
+from flows import cli
+sys.argv = ["ror", {command!r}, "loans", "--root", {root!r}]
+try:
+    cli.main()
+except SystemExit as ended:
+    assert not ended.code, ended.code
+"""
+SERVING = """
+import sys
+import pandas as pd
+from tasks.core.registry import Registry
+rows = pd.read_parquet({root!r} + "/data/loans/batches/002.parquet")
+assert len(Registry({root!r} + "/artifacts").load_current("loans").predict(rows).values) == len(rows)
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "command", "absent"),
+    [
+        (READING, "status", {"evidently", "prefect", "sklearn"}),
+        (READING, "history", {"evidently", "prefect", "sklearn"}),
+        (READING, "report", {"evidently", "prefect", "sklearn"}),
+        (SERVING, "", {"evidently", "prefect"}),
+    ],
+)
+def test_reading_and_serving_do_not_load_evidently(
+    grown_once: Path, script: str, command: str, absent: set[str]
+) -> None:
+    """Evidently takes seconds to import: who only reads, or serves predictions, never pays for it."""
+    text = (
+        script.format(command=command, root=str(grown_once))
+        + f"print([n for n in {sorted(absent)!r} if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
