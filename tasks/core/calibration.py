@@ -56,12 +56,15 @@ class ColumnCalibration:
     offset: float = 0.0
     """Distance of the prediction that rows show merely by not having been trained on."""
     windows: int = 0
-    """Training batches that the wobble was measured on."""
+    """Training batches with values that the wobble was measured on; 0 where there are too few."""
     window_rows: int = 1
-    """Rows of one of them, as a median."""
+    """Rows with a value in one of them, as a median."""
 
     def freedom(self, rows: int, reference_rows: int) -> float:
-        """Degrees of freedom of that spread: chance is known, the wobble's share of it from a few batches only."""
+        """Degrees of freedom of that spread: chance is known, the wobble's share of it from a few batches only.
+
+        (Satterthwaite 1946 would square the share; a wobble that chance has hidden is the reason not to.)
+        """
         return (self.windows + PRIOR) * self.spread(rows, reference_rows) ** 2 / self.wobble**2
 
     def spread(self, rows: int, reference_rows: int) -> float:
@@ -106,23 +109,26 @@ def calibrate(
     numeric = {column.name: column.kind != "category" for column in contract.features}
     for name in (TARGET, SCORE):
         numeric[name] = pd.api.types.is_numeric_dtype(whole[name])
-    rows = int(np.median([len(window) for window in windows]))
-    known = len(windows) if len(windows) >= WINDOWS else 0
     found = {}
     for name, is_number in numeric.items():
-        column = replace(
-            _fitted(whole[name], is_number, importance.get(name, 0.0)),
-            floor=floor, provisional=not known, windows=known, window_rows=max(1, rows),
-        )  # fmt: skip
+        column = _fitted(whole[name], is_number, importance.get(name, 0.0))
         values = scaled(whole[name], column)
-        chance, mean_square = _chance(values, is_number, rows, seed)
+        here = ~pd.isna(values)
+        distances, sizes = window_distances(values[here], origin[here], is_number)
+        rows = max(1, int(np.median(sizes))) if len(sizes) else max(1, int(here.sum()))
+        chance, mean_square = _chance(values[here], is_number, rows, seed)
         if name == SCORE and len(held_out_score):
             unseen = distance(values, scaled(pd.Series(held_out_score), column), is_number) or 0.0
-            by_chance = mean_square * (1 / len(held_out_score) + 1 / len(values))
-            column = replace(column, offset=float(np.sqrt(max(0.0, unseen**2 - by_chance))))
-        own = _excess(values, origin, is_number, mean_square) if known else 0.0
+            excess = unseen**2 - mean_square * (1 / len(held_out_score) + 1 / len(values))
+            column = replace(column, offset=float(np.sqrt(max(0.0, excess))))
+        known = len(sizes) if len(sizes) >= WINDOWS else 0
+        by_chance = mean_square * (1 / sizes + 1 / (sizes.sum() - sizes))
+        own = max(0.0, float(np.mean(distances**2 - by_chance))) if known else 0.0
         wobble = np.sqrt((known * own + PRIOR * (floor / 3) ** 2) / (known + PRIOR))
-        found[name] = replace(column, chance=chance, wobble=float(wobble))
+        found[name] = replace(
+            column, floor=floor, provisional=not known, windows=known, window_rows=rows, chance=chance,
+            wobble=float(wobble),
+        )  # fmt: skip
     return found
 
 
@@ -189,9 +195,8 @@ def _deviation(std: float | np.ndarray) -> np.ndarray:
 # --- chance --------------------------------------------------------------------------------------------------
 
 
-def _chance(values: np.ndarray, numeric: bool, rows: int, seed: int) -> tuple[float, float]:
+def _chance(present: np.ndarray, numeric: bool, rows: int, seed: int) -> tuple[float, float]:
     """Of the distance that a sample has by chance, times the root of its rows: deviation, and mean of the square."""
-    present = values[~pd.isna(values)]
     if not len(present):
         return 0.0, 0.0
     drawn = _numbers_by_chance(present) if numeric else _names_by_chance(present, max(1, rows), seed)
@@ -232,16 +237,6 @@ def _names_by_chance(present: np.ndarray, rows: int, seed: int) -> np.ndarray:
 # --- wobble --------------------------------------------------------------------------------------------------
 
 
-def _excess(values: np.ndarray, origin: np.ndarray, numeric: bool, mean_square: float) -> float:
-    """Mean square distance of each window from the rest, beyond what chance explains; at least 0."""
-    here = ~pd.isna(values)
-    distances, rows = window_distances(values[here], origin[here], numeric)
-    if not len(rows):
-        return 0.0
-    by_chance = mean_square * (1 / rows + 1 / (rows.sum() - rows))
-    return float(max(0.0, np.mean(distances**2 - by_chance)))
-
-
 def window_distances(values: np.ndarray, origin: np.ndarray, numeric: bool) -> tuple[np.ndarray, np.ndarray]:
     """`distance` between each window and all the others, and each window's rows; shapes (windows,).
 
@@ -252,7 +247,7 @@ def window_distances(values: np.ndarray, origin: np.ndarray, numeric: bool) -> t
 
     known, place = np.unique(origin, return_inverse=True)
     if len(known) < 2:
-        return np.array([]), np.array([])
+        return np.array([]), np.bincount(place).astype(float)
     rows = np.bincount(place).astype(float)
     if not numeric:
         _, codes = np.unique(values.astype(str), return_inverse=True)

@@ -206,3 +206,13 @@ def test_columns_that_hardly_vary_can_be_calibrated(values: list[float]) -> None
     assert np.isfinite(found["income"].limit(0.001, 400, 1600))
     assert found["income"].scale > 0
     assert drift.check_drift(reference(windows, found), windows[0], found).evidence.drifted == ()
+
+
+def test_batches_without_values_tell_nothing() -> None:
+    """A column that only one of twenty training batches had is as unknown as one with a single batch."""
+    windows = [window(seed, 100) for seed in range(20)]
+    empty = [item.assign(income=np.nan) if seed else item for seed, item in enumerate(windows)]
+    column = calibrated(empty)["income"]
+    assert (column.windows, column.provisional) == (0, True)
+    assert column.wobble == pytest.approx(0.1 / 3)
+    assert column.window_rows == windows[0]["income"].notna().sum()
