@@ -26,12 +26,13 @@ def report(
 ) -> None:
     """Where the page of a decision is: the verdict in words, what moved, how far everything was from its alarm."""
     workspace = open_workspace(root, model)
-    seq = entry or _newest(workspace)
+    seq = _newest(workspace) if entry is None else entry
     store, prefix = workspace.registry.store, f"{model}/runs/{seq:08d}"
     names = [item.path.removeprefix(f"{prefix}/") for item in store.objects(prefix)]
     if REPORT not in names:
-        known = [int(name) for name in store.folders(f"{model}/runs") if name.isdigit()]
-        raise SpecError(f"entry {seq}", [f"it has no page. Decisions have one: {', '.join(map(str, known[-8:]))}"])
+        folders = [name for name in store.folders(f"{model}/runs") if store.exists(f"{model}/runs/{name}/{REPORT}")]
+        known = ", ".join(str(int(name)) for name in folders[-8:]) or "none"
+        raise SpecError(f"entry {seq}", [f"it has no page. The newest that have one: {known}"])
     if output is None and store.folder is not None:
         page = store.folder / prefix / REPORT
     else:
@@ -60,6 +61,9 @@ def _copy(workspace: Workspace, prefix: str, names: list[str], folder: Path) -> 
         raise SpecError(
             str(folder), [f"{name} is there already and is another one; choose another folder" for name in taken]
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise SpecError(str(folder), ["it is a file; name a folder"]) from None
     for name, data in contents.items():
         (folder / name).write_bytes(data)

@@ -28,7 +28,7 @@ from tasks.core.work import Work, check_request, find_work, pending_names
 from tasks.core.workspace import Workspace
 from tasks.load import load_current
 from tasks.predict import predict_batch
-from tasks.publish import publish
+from tasks.publish import page_path, publish
 from tasks.train import train
 
 
@@ -67,7 +67,7 @@ def retrain_or_reload(
     state = workspace.ledger.head().state
     work = find_work(workspace, request, state)
     if state.decided is not None:
-        predict(workspace, workspace.ledger.event(state.decided.seq))  # a run killed after deciding left this undone
+        complete(workspace, workspace.ledger.event(state.decided.seq))
     with tempfile.TemporaryDirectory(prefix="ror-") as folder:
         pages, measured = Path(folder), None
         if work.decided is not None:
@@ -101,6 +101,13 @@ def wait_for_arrivals(workspace: Workspace) -> None:
         files = arriving(workspace.root, workspace.spec, known)
     if files:
         get_run_logger().warning("Not counted, for they may still be written: %s.", ", ".join(files))
+
+
+def complete(workspace: Workspace, event: Event) -> None:
+    """What a run that was killed after deciding left undone: predictions, and a page, of what the history keeps."""
+    predict(workspace, event)
+    if not workspace.registry.store.exists(page_path(workspace, event)):
+        publish(workspace, event, None, None)
 
 
 def predict(workspace: Workspace, event: Event) -> None:
@@ -140,8 +147,9 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> 
             attempt = train(workspace, state, work, labels.labelled, decision)
 
         def body(now: State) -> Decided:
-            checked = recheck(workspace, work, state, now, measured)
-            return conclude(state, now, workspace.spec, checked, evidence, decision, attempt)
+            nonlocal measured
+            measured = recheck(workspace, work, state, now, measured)
+            return conclude(state, now, workspace.spec, measured, evidence, decision, attempt)
 
         return lease.commit(body), measured
 

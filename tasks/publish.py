@@ -20,22 +20,22 @@ from tasks.core.workspace import Workspace
 
 
 @task(cache_policy=NO_CACHE, task_run_name="publish the decision")
-def publish(workspace: Workspace, event: Event, measured: Findings | None, pages: Path) -> None:
+def publish(workspace: Workspace, event: Event, measured: Findings | None, pages: Path | None) -> None:
     """Write what is missing: a run that was killed after its decision completes its effects when it is run again.
 
-    Evidently's pages are megabytes each: they are kept for retrains and blocked batches.
+    Evidently's pages, in the folder `pages`, are megabytes each: they are kept for retrains and blocked batches.
     """
     decided, service, manifest = from_dict(Decided, event.body), event.current, None
     if service is not None:
         manifest, _ = workspace.registry.manifest(workspace.model, service.version, service.manifest)
     objects = {"decision.json": to_json(decided)}
-    if decided.decision.action is Action.RETRAIN or decided.outcome is Outcome.BLOCKED:
+    if pages and (decided.decision.action is Action.RETRAIN or decided.outcome is Outcome.BLOCKED):
         objects |= {file.name: file.read_bytes() for file in sorted(pages.glob("*.html"))}
     links = [name for name in objects if name.endswith(".html")]
     objects[views.REPORT] = page.render(event, decided, workspace.model, measured, manifest, links).encode()
     for name, data in objects.items():
         with contextlib.suppress(AlreadyExists):
-            workspace.registry.store.create(f"{workspace.model}/runs/{event.seq:08d}/{name}", data)
+            workspace.registry.store.create(f"{folder(workspace, event)}/{name}", data)
 
     key = f"{workspace.model.replace('_', '-')}-decision"
     create_markdown_artifact(
@@ -68,3 +68,12 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
             "reasons": list(decided.decision.reasons),
         },
     )
+
+
+def page_path(workspace: Workspace, event: Event) -> str:
+    """Where the page of a decision is, or would be, in the store."""
+    return f"{folder(workspace, event)}/{views.REPORT}"
+
+
+def folder(workspace: Workspace, event: Event) -> str:
+    return f"{workspace.model}/runs/{event.seq:08d}"

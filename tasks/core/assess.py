@@ -87,13 +87,12 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
     for batch in work.pending:
         try:
             found = _validated(workspace, state, batch, current)
-            problems = found.problems
         except DataError as error:
-            problems = (str(error),)
-        if problems:
-            blocked.append(Blocked(batch.id, batch.sha256, problems))
-            continue
+            found = Validation(0, (str(error),), ())
         checks += [replace(check, summary=f"{batch.id}: {check.summary}") for check in found.changes]
+        if found.problems:
+            blocked.append(Blocked(batch.id, batch.sha256, found.problems))
+            continue
         changed = [check.summary for check in found.changes if check.verdict is Verdict.FAIL]
         if changed and batch.id not in state.accepted:
             changes += [f"{batch.id}: {change}" for change in changed]
@@ -166,6 +165,8 @@ def check_drift(
     window = _sampled(workspace, current, data.valid, data.rows)
     window[SCORE] = persistence.predict(current.pipeline, window, private=current.contract.private).score
     private = {*spec.data.private, *(column.name for column in current.contract.features if column.private)}
+    if spec.target in private:  # answers are values of the target
+        private.add(SCORE)
     excuses = excused(workspace.root, spec, state.snoozed, data.valid, current.contract.names).columns
     return drift.check_drift(
         current.reference,
@@ -195,11 +196,14 @@ def _last_year(
 ) -> pd.DataFrame | None:
     """Rows of the same days a year earlier, for the page; None where there are none that this version could read."""
     decided = [batch for batch in work.batches if batch.id in state.batches]
-    found = last_year(workspace.root, workspace.spec, data.valid, decided)
-    try:
-        return _sampled(workspace, current, found, [state.batches[b.id].rows for b in found]) if found else None
-    except DataError:
-        return None  # it was read by another version, and is shown for comparison only
+    found = []
+    for batch in last_year(workspace.root, workspace.spec, data.valid, decided):
+        try:  # it was read by another version, and is shown for comparison only
+            readable = not _validated(workspace, state, batch, current).problems
+        except DataError:
+            readable = False
+        found += [batch] if readable else []
+    return _sampled(workspace, current, found, [state.batches[b.id].rows for b in found]) if found else None
 
 
 # --- evidence and what follows from the decision -------------------------------------------------------------

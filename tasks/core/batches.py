@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.core.columns import BOOLEAN, as_numbers, as_text, count_true, is_number, is_text, is_usable, reads_as_number
+from tasks.core.columns import (
+    BOOLEAN,
+    as_numbers,
+    as_text,
+    count_true,
+    decoded,
+    is_number,
+    is_text,
+    is_usable,
+    reads_as_number,
+)
 from tasks.core.errors import DataError
 from tasks.core.files import label_files
 from tasks.core.source import Source
@@ -34,6 +45,18 @@ class BatchLabels:
         return self.known / len(self.values) if len(self.values) else 0.0
 
 
+@contextmanager
+def legible(path: str) -> Iterator[None]:
+    """What Arrow cannot do with keys or labels is a DataError; without its text, which may quote them."""
+    try:
+        yield
+    except (pa.ArrowException, UnicodeError) as error:
+        raise DataError(
+            f"{path}: the keys or labels that belong to it cannot be read ({type(error).__name__}): text that is not "
+            "UTF-8, or numbers with more digits than a number keeps. Deliver them again."
+        ) from None
+
+
 class Labels:
     """Where the target of a batch comes from: its own column, or later files joined by key.
 
@@ -46,7 +69,11 @@ class Labels:
         self.files = label_files(root, spec) if files is None else list(files)
 
     def of(self, batch: Batch) -> BatchLabels:
-        """Labels of one batch. Raises DataError when the columns that carry them are not there."""
+        """Labels of one batch. Raises DataError when the columns that carry them are not there, or hold no labels."""
+        with legible(batch.path):
+            return self._of(batch)
+
+    def _of(self, batch: Batch) -> BatchLabels:
         source = Source(self._root, batch.path, self.spec.data.csv)
         if self.spec.data.labels is None:
             _require(source, [self.spec.target])
@@ -60,8 +87,9 @@ class Labels:
 
     def touch(self, batch: Batch) -> bool:
         """Whether these files say anything about a row of the batch. Raises DataError as `of` does."""
-        where = self._where(self._keys(Source(self._root, batch.path, self.spec.data.csv)))
-        return where.null_count < len(where)
+        with legible(batch.path):
+            where = self._where(self._keys(Source(self._root, batch.path, self.spec.data.csv)))
+            return where.null_count < len(where)
 
     def _keys(self, source: Source) -> pa.Array:
         assert self.spec.key is not None
@@ -119,8 +147,7 @@ def _require(source: Source, columns: Sequence[str]) -> None:
 
 
 def _joined(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks()
-    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+    return decoded(column.combine_chunks())
 
 
 def _combined(tables: Sequence[pa.Table], columns: Sequence[str], where: str) -> pa.Table:

@@ -19,7 +19,8 @@ EXACT = 2**53
 def decoded(array: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    return array.cast(pa.string()) if pa.types.is_large_string(array.type) else array
+    other = pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type)
+    return array.cast(pa.string()) if other else array
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -30,6 +30,8 @@ from tasks.core.errors import DataError
 from tasks.core.source import Source
 from tasks.core.spec import ModelSpec
 
+RESERVED = ("the prediction", "the target")
+"""What checks call the pipeline's answers and the labels: no feature may be called so, nor begin with `ror:`."""
 CATEGORIES = 200
 """Categories that a contract lists; the rest count as `other`."""
 UNIMPORTANT = 0.01
@@ -187,6 +189,8 @@ def infer(sources: Sequence[Source], spec: ModelSpec) -> Contract:
     aside = {spec.target, spec.key, spec.time}
     shared = [name for name in sources[-1].names if all(name in source.names for source in sources)]
     names = list(spec.features or [name for name in shared if name not in aside])
+    if ours := [name for name in names if name.startswith("ror:") or name in RESERVED]:
+        raise DataError(f"Columns {ours} are called like something of ours: rename them, or list `features` without.")
     profiles: dict[str, _Profile] = {}
     unusable: set[str] = set()
     for source in sources:

@@ -199,7 +199,7 @@ def _recorded(path: Path, _sha256: str, column: str) -> Days | None:
         for file in parts(path) if path.is_dir() else [path]:
             with pq.ParquetFile(file) as parquet:
                 found.update(_of_row_groups(parquet, column))
-    except (pa.ArrowException, OSError, _Unknown):
+    except (pa.ArrowException, OSError, OverflowError, ValueError, _Unknown):
         return None
     return _span(found)
 
@@ -231,8 +231,8 @@ def _streamed(root: Path, path: str, _sha256: str, column: str, written: CsvSpec
         if source.names.count(column) == 1:
             for part in source.stream([column]):
                 found.update(_days(part.column(0)))
-    except DataError:
-        return None  # a broken batch is named by its own check
+    except (DataError, pa.ArrowException, OverflowError, ValueError):
+        return None  # a broken batch is named by its own check; days beyond the calendar are none
     return _span(found)
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks.core import performance, persistence
-from tasks.core.batches import Labels
+from tasks.core.batches import Labels, legible
 from tasks.core.columns import target_values
 from tasks.core.contract import Contract
 from tasks.core.registry import LoadedVersion
@@ -64,7 +64,8 @@ def labelled_rows(root: Path, batch: Batch, labels: Labels, task: str) -> Labell
     spec = labels.spec
     found = labels.of(batch)
     known = np.flatnonzero(np.asarray(found.values.is_valid()))
-    target = target_values(found.values.take(pa.array(known)), task, private=spec.target in spec.data.private)
+    with legible(batch.path):
+        target = target_values(found.values.take(pa.array(known)), task, private=spec.target in spec.data.private)
     return LabelledRows(batch, Source(root, batch.path, spec.data.csv), known, target, found.digest, len(found.values))
 
 

@@ -21,6 +21,7 @@ from tasks.core.expected import excused
 from tasks.core.files import label_digest
 from tasks.core.fold import known_lags, with_labels
 from tasks.core.gate import LabelledRows, dummy, labelled_rows
+from tasks.core.pictures import Picture
 from tasks.core.predictions import predictions_path, read_predictions, written_version
 from tasks.core.records import from_dict
 from tasks.core.registry import LoadedVersion
@@ -64,6 +65,8 @@ class LabelFindings:
     """Labels that cannot be used, with the reason; data and predictions are not held up by them."""
     files: str | None = None
     """Digest of the label files that were looked at; None when they could not be used."""
+    pictures: tuple[Picture, ...] = ()
+    """Of the target on the newest labelled batch."""
     snapshot: Any = None
     """Evidently's, of the newest labelled batch."""
 
@@ -123,9 +126,9 @@ def _check(workspace: Workspace, state: State, work: Work, pending: Sequence[Bat
         return findings
     part, answers = scores.newest
     lags = {item.batch: item.lag for item in fresh}
-    checks, expected, snapshot = _performance(workspace, state, scores.current, answers, part, lags[part.batch.id])
+    measured = _performance(workspace, state, scores.current, answers, part, lags[part.batch.id])
     sliced = _slices(workspace, state, decided, labels, scores, fresh) if spec.slices else ()
-    return replace(findings, checks=(*checks, *sliced, *findings.checks), dummy_loss=expected, snapshot=snapshot)
+    return replace(findings, checks=(*measured.pop("checks"), *sliced, *findings.checks), **measured)
 
 
 def counts(data: DataSpec, item: Labelled) -> bool:
@@ -143,9 +146,9 @@ def _performance(
     answers: persistence.Predictions,
     part: LabelledRows,
     lag: int | None,
-) -> tuple[tuple[Check, ...], float, Any]:
-    """Checks of performance and of the target's drift on the newest labelled batch, what Dummy would lose on it, and
-    Evidently's snapshot."""
+) -> dict[str, Any]:
+    """Of the newest labelled batch, by field of the findings: checks of performance and of the target's drift, its
+    picture, what Dummy would lose, and Evidently's snapshot."""
     spec = workspace.spec
     task, private = spec.task, spec.target in spec.data.private
     checks, snapshot = performance.performance_checks(
@@ -155,10 +158,15 @@ def _performance(
     target = pd.DataFrame({TARGET: part.target})
     excuses = excused(workspace.root, spec, state.snoozed, [part.batch], current.contract.names).columns
     hidden = [TARGET] if private else []
-    checks += drift.check_drift(reference, target, calibration_of(current), excused=excuses, private=hidden).checks
+    moved = drift.check_drift(reference, target, calibration_of(current), excused=excuses, private=hidden)
     trained = reference[LABEL if LABEL in reference else TARGET]  # an earlier release kept the target only
     usual = dummy(trained.to_numpy(), task, len(part.rows))
-    return checks, float(performance.row_losses(usual, part.target, task).mean()), snapshot
+    return {
+        "checks": (*checks, *moved.checks),
+        "pictures": moved.pictures,
+        "dummy_loss": float(performance.row_losses(usual, part.target, task).mean()),
+        "snapshot": snapshot,
+    }
 
 
 def _slices(

@@ -22,6 +22,8 @@ _TONES = {
     Outcome.RELOADED: "calm", Outcome.RETRAINED: "calm", Outcome.PROMOTED: "calm",
     Outcome.BLOCKED: "alarm", Outcome.RETRAIN_FAILED: "alarm", Outcome.LABELS_OVERDUE: "alarm",
 }  # fmt: skip
+PERFORMANCE = ("performance", "slice", "slices", "labels", "predictions")
+COLUMNS = ("drift", "content")
 _VERDICTS = {Verdict.FAIL: 0, Verdict.WARN: 1, Verdict.SKIPPED: 2, Verdict.PASS: 3}
 
 
@@ -59,7 +61,7 @@ def render(
         lstrip_blocks=True,
     )  # fmt: skip
     checks = _checks(decided, measured)
-    pictures = measured.drift.pictures if measured else ()
+    pictures = _pictures(measured) if measured else ()
     return environment.get_template(TEMPLATE).render(
         model=model,
         event=event,
@@ -72,18 +74,22 @@ def render(
         still=[_drawn(item) for item in pictures if item.check.verdict is Verdict.PASS][:4],
         complete=measured is not None,
         rows=_rows(checks),
-        performance=[
-            check for check in checks if check.name.startswith(("performance:", "slice:", "labels:", "predictions:"))
-        ],
-        others=[
-            c
-            for c in checks
-            if c.verdict is not Verdict.PASS and c.name.partition(":")[0] in ("arrivals", "coercion", "expected")
-        ],
+        performance=[check for check in checks if _group(check) in PERFORMANCE],
+        others=[check for check in checks if _group(check) not in (*PERFORMANCE, *COLUMNS)],
         manifest=manifest,
         interval_text=views.interval_text,
         links=links,
     )
+
+
+def _group(check: Check) -> str:
+    return check.name.partition(":")[0]
+
+
+def _pictures(measured: Findings) -> list[Picture]:
+    """What moved before what did not; the target, known later, after the columns."""
+    found = [*measured.drift.pictures, *measured.labels.pictures]
+    return sorted(found, key=lambda item: item.check.verdict is Verdict.PASS)
 
 
 def _checks(decided: Decided, measured: Findings | None) -> tuple[Check, ...]:
@@ -138,8 +144,7 @@ def _drawn(item: Picture) -> dict[str, Any]:
         "after": bars(item.after, 0.52 if named else 0.0, 0.4 if named else 1.0),
         "outline": _outline(item.after, top, step) if not named else "",
         "last_year": _outline(item.last_year, top, step),
-        "low": f"{item.edges[0]:.4g}" if item.edges else "",
-        "high": f"{item.edges[-1]:.4g}" if item.edges else "",
+        "ends": item.ends if item.edges else (),
         "ratio": share,
         "reach": min(100.0, 50.0 * share) if share is not None else 0.0,
         "places": [(round((place + 0.5) * step, 1), label) for place, label in enumerate(item.labels)],

@@ -15,6 +15,7 @@ BINS = 24
 BARS = 8
 """Values that get a bar of their own; the rest share one."""
 _OTHER = "other"
+_DIGITS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,14 @@ class Picture:
     private: bool = False
     """Nothing of its values is shown."""
 
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The outer bounds in words, with as many digits as tell them apart."""
+        low, high = self.edges[0], self.edges[-1]
+        larger = max(abs(low), abs(high)) / (high - low) if high > low else 1.0
+        digits = _DIGITS - 1 + max(1, int(np.ceil(np.log10(larger))))
+        return f"{low:.{digits}g}", f"{high:.{digits}g}"
+
 
 def picture(
     title: str,
@@ -50,8 +59,8 @@ def picture(
         values = np.unique(np.concatenate(sides))
         if len(values) > BARS:
             return _binned(title, check, sides)
-        sides = [np.array([f"{value:g}" for value in side], dtype=object) for side in sides]
-        return _bars(title, check, sides, [f"{value:g}" for value in values])
+        sides = [np.array([f"{value:.12g}" for value in side], dtype=object) for side in sides]
+        return _bars(title, check, sides, [f"{value:.12g}" for value in values])
     shares = [_shares(side) for side in sides]
     most = {name: max(share.get(name, 0.0) for share in shares) for name in {**shares[0], **shares[1]}}
     return _bars(title, check, sides, sorted(most, key=lambda name: -most[name])[:BARS])

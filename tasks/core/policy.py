@@ -309,7 +309,11 @@ def _otherwise(c: _Context) -> _Seen:
     e = c.evidence
     if news := sorted({*e.accepted, *e.novel}):
         return _Seen(f"v{e.current} stays: the changed content of {_names(news)} waits for its labels", Action.HOLD)
-    return _Seen(f"v{c.evidence.current} stays: data and performance are as expected", Action.RELOAD)
+    drift = e.drift
+    if drift.drifted or drift.prediction:
+        moved = _names([*drift.drifted[:4], *(["the prediction"] if drift.prediction else [])])
+        return _Seen(f"v{e.current} stays: {moved} moved, which is no reason to retrain now", Action.RELOAD)
+    return _Seen(f"v{e.current} stays: data and performance are as expected", Action.RELOAD)
 
 
 RULES: Sequence[tuple[str, Callable[[_Context], _Seen]]] = (

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core import performance
-from tasks.core.batches import Labels, Source
-from tasks.core.columns import as_names, count_true, decoded, is_number, is_text, reads_as_number
+from tasks.core.batches import Labels
+from tasks.core.columns import as_names, count_true, decoded, is_number, is_text, is_usable, reads_as_number
 from tasks.core.errors import DataError
 from tasks.core.gate import LabelledRows, labelled_rows
 from tasks.core.predictions import predictions_path, read_predictions, written_version
+from tasks.core.source import Source
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Batch, Check, LossPoint, Verdict
 from tasks.core.workspace import Workspace
@@ -164,9 +165,13 @@ def _values(spec: ModelSpec, column: str, source: Source) -> tuple[pa.Array | No
         return None, f"{source.path} has no column {column!r} to slice by: deliver it, or take it out of `slices`"
     array = decoded(source.read([column]).column(0).combine_chunks())
     kind = array.type
-    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+    if not (is_usable(kind) or pa.types.is_temporal(kind)):
         return None, f"{column!r} is {kind}: slices are by numbers, booleans or text; take it out of `slices`"
-    names = as_names(array, codes=True)
+    try:
+        names = as_names(array, codes=True)
+        names.validate(full=True)
+    except pa.ArrowException as error:
+        return None, f"{column!r} cannot be read as names ({type(error).__name__}): take it out of `slices`"
     digits = count_true(reads_as_number(names, source.decimal or ".")) == len(names) - names.null_count
     measured = digits if is_text(kind) and source.is_text else pa.types.is_temporal(kind) or is_number(kind)
     if measured and column not in spec.categorical and (different := pc.count_distinct(names).as_py()) > MANY:

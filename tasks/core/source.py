@@ -17,6 +17,8 @@ from tasks.core.spec import CsvSpec
 
 CHUNK_ROWS = 65_536
 """Rows of one record batch: what is in memory at a time."""
+READ_BYTES = 2**16
+"""Of a column at a time. By default Arrow reads whole row groups ahead, and writers make those of a million rows."""
 
 PLAIN = CsvSpec()
 
@@ -47,14 +49,14 @@ class Source:
         return self._csv.decimal if self.is_text else None
 
     def stream(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Record batches of at most CHUNK_ROWS rows, with these columns or all."""
+        """Record batches with these columns or all: of at most CHUNK_ROWS rows, or a megabyte of a CSV file."""
         names = list(self.names if columns is None else columns)
         for file in self._files:
             try:
                 if self.is_text:
                     yield from self._stream_csv(file, names)
                 else:
-                    with pq.ParquetFile(file) as parquet:
+                    with pq.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES) as parquet:
                         yield from parquet.iter_batches(CHUNK_ROWS, columns=names)
             except (pa.ArrowException, OSError, KeyError, UnicodeError) as error:
                 raise UnreadableData(self._where(file), self._plain(error)) from None

@@ -95,7 +95,7 @@ class Tally:
                 advice = "; declare it under `categorical` if it is a name" if kind == "inexact" else ""
                 found.append(
                     f"column {column.name!r}: {count:,} of {rows:,} values {what}{self._example(kind)} "
-                    f"(expected {column.type}){advice}"
+                    f"(expected {_expected(column)}){advice}"
                 )
         if spec and not found and column.null_rate < 0.5:
             missing = self.aspects(rows, spec, chance)[0]
@@ -191,7 +191,7 @@ def tallied(contract: Contract | None, source: Source, spec: ModelSpec) -> Talli
         if (there := source.names.count(column.name)) == 1:
             tallies.append(Tally(replace(column, private=column.private or column.name in private)))
         elif not there and not any(f"column {column.name!r} is missing" in problem for problem in problems):
-            problems.append(f"column {column.name!r} is missing (expected {column.type})")
+            problems.append(f"column {column.name!r} is missing (expected {_expected(column)})")
     once = [name for name in source.names if source.names.count(name) == 1]
     rows = 0
     for chunk in source.stream([tally.column.name for tally in tallies] or once[:1]):
@@ -201,6 +201,11 @@ def tallied(contract: Contract | None, source: Source, spec: ModelSpec) -> Talli
     if rows == 0:
         problems.append("the file has no rows")
     return Tallied(rows, tuple(problems), tuple(tallies))
+
+
+def _expected(column: Column) -> str:
+    """The type that training had; of a CSV file, where all is text, what was read from it."""
+    return column.kind if column.type == "text" else column.type
 
 
 def validate(
@@ -224,9 +229,17 @@ def validate(
     chance, problems, changes = CHANCE / len(contract.features), list(found.problems), []
     for one in found.tallies:
         name = one.column.name
-        problems += one.problems(found.rows, spec.checks, chance)
+        broken = one.problems(found.rows, spec.checks, chance)
         aspects = one.aspects(found.rows, spec.checks, chance, name in spec.growing)
-        changes.append(one.check(aspects, (excused or {}).get(name), (weights or {}).get(name)))
+        check = one.check(aspects, (excused or {}).get(name), (weights or {}).get(name))
+        changes.append(replace(check, verdict=Verdict.FAIL, summary="; ".join(broken)) if broken else check)
+        problems += broken
+    there = {one.column.name for one in found.tallies}
+    changes += [
+        Check(f"content:{name}", Verdict.FAIL, f"column {name!r} is missing")
+        for name in contract.names
+        if name not in there
+    ]
     return Validation(
         rows=found.rows,
         problems=tuple(problems),
@@ -289,7 +302,9 @@ def conform(contract: Contract, data: pd.DataFrame) -> pd.DataFrame:
         array = _arrow(data.iloc[:, places[0]])
         if array is None:
             held = "" if column.private else f" ({_types(data.iloc[:, places[0]])})"
-            problems.append(f"column {column.name!r}: its values are not of one kind{held} (expected {column.type})")
+            problems.append(
+                f"column {column.name!r}: its values are not of one kind{held} (expected {_expected(column)})"
+            )
             continue
         tally = Tally(column)
         tally.add(examine(column, array, None))
@@ -304,7 +319,9 @@ def conform(contract: Contract, data: pd.DataFrame) -> pd.DataFrame:
 
 def _missing(column: Column, names: Sequence[Any]) -> str:
     other = next((name for name in names if not isinstance(name, str) and str(name) == column.name), None)
-    return "missing" + (f"; {other!r} is no text: rename it" if other is not None else f" (expected {column.type})")
+    return "missing" + (
+        f"; {other!r} is no text: rename it" if other is not None else f" (expected {_expected(column)})"
+    )
 
 
 def _arrow(values: pd.Series) -> pa.Array | None:

@@ -259,7 +259,7 @@ def _facts(decided: Decided) -> list[str]:
 
 def card(decided: Decided, model: str, metrics: dict[str, Metric]) -> str:
     """The decision as markdown: verdict, reasons, what every rule saw, the checks that did not pass."""
-    lines = [f"## {headline(decided, model)}", "", *(f"- {line}" for line in sentences(decided))]
+    lines = [f"## {_cell(headline(decided, model))}", "", *(f"- {_cell(line)}" for line in sentences(decided))]
     lines += [
         f"- Must I act? {MUST_ACT[decided.outcome]}",
         "",
@@ -267,7 +267,8 @@ def card(decided: Decided, model: str, metrics: dict[str, Metric]) -> str:
         "|---|---|---|",
     ]
     lines += [
-        f"| {f.rule} | {'**yes**' if f.applies else 'no'} | {_cell(f.reason)} |" for f in decided.decision.findings
+        f"| {_cell(f.rule)} | {'**yes**' if f.applies else 'no'} | {_cell(f.reason)} |"
+        for f in decided.decision.findings
     ]
     if metrics:
         lines += [

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.batches import BatchLabels, Labels
 from tasks.core.errors import DataError
 from tasks.core.files import find_batches
+from tasks.core.gate import labelled_rows
 from tests.core.conftest import make_spec, put
 
 LATE = make_spec(data={"batches": "*.parquet", "labels": "labels/*"})
@@ -180,3 +183,28 @@ def test_label_files_need_key_and_target(late: Path, columns: list[str], message
     with pytest.raises(DataError, match=message) as caught:
         labels_of(late)
     assert "labels/1.parquet" in str(caught.value)
+
+
+NOT_UTF8 = pa.array([b"secret\xff"] * 4).view(pa.string())
+
+
+@pytest.mark.parametrize("column", ["id", "y"])
+def test_labels_that_arrow_cannot_read_are_refused(late: Path, column: str) -> None:
+    """Text that is not UTF-8, as a key or as a label, is a clear error that quotes nothing."""
+    table = pa.table({"id": pa.array([1, 2, 3, 4]), "y": pa.array(list("nyny"))})
+    place = table.column_names.index(column)
+    pq.write_table(table.set_column(place, column, NOT_UTF8), late / "labels" / "1.parquet")
+    (batch,) = find_batches(late, LATE)
+    with pytest.raises(DataError) as caught:
+        labelled_rows(late, batch, Labels(late, LATE), "binary")
+    assert "Deliver" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_labels_as_string_views(late: Path) -> None:
+    """However Arrow keeps text, keys are found and labels are read."""
+    (batch,) = find_batches(late, LATE)
+    keys = pd.read_parquet(late / batch.path)[LATE.key].astype(str).tolist()
+    table = pa.table({LATE.key: pa.array(keys, pa.string_view()), "y": pa.array(["n"] * len(keys), pa.string_view())})
+    pq.write_table(table, late / "labels" / "1.parquet")
+    assert Labels(late, LATE).of(batch).values.to_pylist() == ["n"] * len(keys)

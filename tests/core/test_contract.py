@@ -122,3 +122,12 @@ def test_column_names_do_not_matter(names: list[str]) -> None:
         contract = infer([source], spec)
         assert validate(contract, source, spec).problems == ()
         pd.testing.assert_frame_equal(frame(contract, source), rows)
+
+
+@pytest.mark.parametrize("name", ["ror:score", "ror:prediction", "the prediction", "the target"])
+def test_names_of_ours_are_no_features(tmp_path: Path, name: str) -> None:
+    """A feature that is called like something of ours would stand for it: it is refused by name, or left out."""
+    source = put(tmp_path, ROWS.assign(**{name: 1.0}))
+    with pytest.raises(DataError, match=rf"\['{name}'\] are called like something of ours: rename"):
+        infer([source], make_spec())
+    assert infer([source], make_spec(features=["age"])).names == ["age"]

@@ -295,3 +295,21 @@ def test_looking_back_a_year_reads_no_rows_it_need_not(tmp_path: Path, monkeypat
     monkeypatch.setattr(expected, "dates_of", lambda *_: days("2013-12-20", "2013-12-31"))
     assert [found.id for found in last_year(tmp_path, spec, window, known)] == ["2012-12", "a", "z"]
     assert read == ["z"]
+
+
+@pytest.mark.parametrize(
+    ("values", "known"),
+    [
+        (pa.array([10**13], pa.timestamp("s")), False),
+        (pa.array([10**8], pa.date32()), False),
+        (pa.array([0], pa.timestamp("us", "Mars/Phobos")), False),
+        (pa.array(["2013-12-24"], pa.string_view()), True),
+    ],
+    ids=["far seconds", "far days", "unknown zone", "string view"],
+)
+def test_odd_times_leave_the_name(tmp_path: Path, values: pa.Array, known: bool) -> None:
+    """Days beyond the calendar and zones that nobody knows are no dates, and no error; statistics or none."""
+    for statistics in (True, False):
+        pq.write_table(pa.table({"at": values}), tmp_path / "2013-11.parquet", write_statistics=statistics)
+        (found,) = find_batches(tmp_path, TIMED)
+        assert dates_of(tmp_path, TIMED, found) == (days("2013-12-24") if known else days("2013-11-01", "2013-11-30"))

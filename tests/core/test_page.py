@@ -11,6 +11,7 @@ import pytest
 
 from tasks.core import page
 from tasks.core.assess import DataFindings, Findings
+from tasks.core.calibration import TARGET
 from tasks.core.drift import DriftReport, check_drift
 from tasks.core.labels import LabelFindings
 from tasks.core.state import Decided, Event, State
@@ -149,3 +150,21 @@ def test_last_years_days_stand_beside_what_was_expected() -> None:
     assert "expected: Christmas, 12-20 to 01-06" in text
     assert "the same period last year" in text
     assert text.count('<polyline class="year"') == 1
+
+
+def test_what_has_no_place_of_its_own_is_noticed() -> None:
+    """Slices that could not be compared, arrivals, coercions, expected periods without dates: nothing is dropped."""
+    checks = [Check(f"{name}:x", Verdict.WARN, f"about {name}") for name in ("arrivals", "coercion", "something new")]
+    checks += [Check("slices", Verdict.SKIPPED, "slices are not compared yet")]
+    text = rendered(measured(check_drift(REFERENCE, window(9), CALIBRATION), *checks))
+    assert all(check.summary in text for check in checks)
+
+
+def test_a_target_that_moved_is_drawn() -> None:
+    """The target is measured with the labels, and what moved of it stands beside the columns."""
+    only = check_drift(REFERENCE, window(9).assign(**{TARGET: 1})[[TARGET]], CALIBRATION)
+    quiet = check_drift(REFERENCE, window(9).drop(columns=TARGET), CALIBRATION)
+    found = Findings(DataFindings(), LabelFindings(checks=only.checks, pictures=only.pictures), quiet)
+    text = rendered(found)
+    assert "No column moved" not in text
+    assert "<b>the target</b>" in text

@@ -61,3 +61,13 @@ def test_hardly_varying_numbers_can_be_drawn(values: list[float]) -> None:
     drawn = picture("x", CHECK, NUMBER, np.array(values), np.array(values[:9]))
     assert sum(drawn.before) == pytest.approx(1)
     assert sum(drawn.after) == pytest.approx(1)
+
+
+def test_large_numbers_keep_their_digits() -> None:
+    """Values and bounds that differ in the seventh digit are told apart."""
+    big = ColumnCalibration(True, 0.3, center=1_000_002.0, scale=1.0)
+    drawn = picture("x", CHECK, big, np.array([-1.0, 0.0, 0.0, 1.0]), np.array([1.0]))
+    assert drawn.labels == ("1000001", "1000002", "1000003")
+    assert (drawn.before, drawn.after) == ((0.25, 0.5, 0.25), (0, 0, 1))
+    low, high = picture("x", CHECK, big, np.linspace(-4, 4, 100), np.linspace(-4, 4, 100)).ends
+    assert float(low) < 1_000_000 < 1_000_004 < float(high)

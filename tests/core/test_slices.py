@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tasks.core import slices
-from tasks.core.batches import Source
 from tasks.core.gate import LabelledRows
 from tasks.core.slices import Lost, check_slices
+from tasks.core.source import Source
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Batch, Check, Verdict
 from tests.core.conftest import make_spec, put
@@ -199,3 +201,25 @@ def test_no_spread_is_no_alarm(tmp_path: Path) -> None:
     now = lost(tmp_path, cities(Oslo=300), np.full(300, 0.0))
     found = check_slices(CITY, now, [now])
     assert verdicts(found) == {"slice:city=Oslo": Verdict.PASS}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([bytes([n % 251]) * 16 for n in range(ROWS)], pa.binary(16)),
+        pa.array([b"\xff\xfe"] * ROWS).view(pa.string()),
+        pa.array([0] * ROWS, pa.timestamp("us", "Mars/Phobos")),
+    ],
+    ids=["bytes", "not UTF-8", "unknown zone"],
+)
+def test_what_cannot_be_named_stops_nothing(tmp_path: Path, values: pa.Array) -> None:
+    """Slices are for people: a column that cannot be read as names is skipped with the reason; no run ends of it."""
+    made = []
+    for name in ("new.parquet", "old.parquet"):
+        pq.write_table(pa.table({"city": values}), tmp_path / name)
+        rows = np.arange(ROWS)
+        part = LabelledRows(Batch(name, name, "d"), Source(tmp_path, name), rows, np.zeros(ROWS), "l", ROWS)
+        made.append(Lost(part, noise(np.full(ROWS, 0.2))))
+    (check,) = check_slices(CITY, made[0], made[1:])
+    assert check.verdict is Verdict.SKIPPED
+    assert "take it out of `slices`" in check.summary

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flows import launch
@@ -72,7 +73,7 @@ def test_a_page_can_be_taken_elsewhere(grown: Model, ror: Ror, tmp_path: Path) -
 def test_an_entry_without_a_page(grown: Model, ror: Ror) -> None:
     """Only decisions have one; the error names those that do."""
     assert ror("report", "loans", "999") == 2
-    assert re.search(r"it has no page. Decisions have one: \d+", ror.err)
+    assert re.search(r"it has no page. The newest that have one: \d+", ror.err)
 
 
 def test_before_the_first_decision(model: Model, ror: Ror) -> None:
@@ -167,3 +168,45 @@ def test_reading_and_serving_do_not_load_evidently(
     )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_run_killed_before_its_page_gets_one_from_the_next(grown: Model, ror: Ror) -> None:
+    """What a run decided and did not show is shown by the next run, whatever else has arrived, from what the history
+    keeps."""
+    grown.deliver("003", make_rows(seed=3))
+    assert ror("run", "loans") == 0
+    page = Path(ror.json("report", "loans")["page"])
+    for path in page.parent.iterdir():
+        path.unlink()
+    grown.deliver("004", make_rows(seed=4))
+    assert ror("run", "loans") == 0
+    assert "interrupted before it could draw" in page.read_text(encoding="utf-8")
+
+
+def test_a_broken_batch_shows_every_column(grown: Model, ror: Ror) -> None:
+    """Of a batch that is set aside the page names every feature: the missing one, the broken one, and those that are
+    as they should be."""
+    grown.deliver("003", make_rows(seed=3).drop(columns="income").assign(age="old"))
+    assert ror("run", "loans") == 3
+    text = page_of(ror)
+    rows = dict(re.findall(r'<td class="name">(\w+)</td>.*?<b class="(\w+)">', text, flags=re.S))
+    assert rows == {"income": "fail", "age": "fail", "city": "pass", "member": "pass"}
+
+
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_answers_of_a_private_target_are_not_drawn(model: Model, ror: Ror, task: str) -> None:
+    """The prediction's distribution is made of the target's values: where that is private it is judged, not shown."""
+    model.write_spec(QUICK, task=task)
+    path = model.root / "deployments" / "loans.toml"
+    path.write_text(path.read_text().replace("settle = 0\n", 'settle = 0\nprivate = ["y"]\n'))
+    for batch in ("001", "002"):
+        rows = make_rows(seed=int(batch), shift=2.0 * (batch == "002"))
+        income = rows["income"].fillna(0)
+        named = np.select([income < -0.5, income < 0.5], ["SECRETA", "SECRETB"], "SECRETC")
+        model.deliver(batch, rows.assign(y=income * 1e6 + 777_000_000 if task == "regression" else named))
+        assert ror("run", "loans") == 0, ror.err
+    folder = Path(ror.json("report", "loans")["page"]).parent
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert '<td class="name">the prediction</td>' in page
+    texts = page + "".join(path.read_text(encoding="utf-8") for path in folder.glob("drift.html"))
+    assert not re.search("SECRET[ABC]|77[67]\\d{6}|7\\.7[67]\\d*e\\+08", texts)
