@@ -121,9 +121,10 @@ def calibrate(
             unseen = distance(values, scaled(pd.Series(held_out_score), column), is_number) or 0.0
             excess = unseen**2 - mean_square * (1 / len(held_out_score) + 1 / len(values))
             column = replace(column, offset=float(np.sqrt(max(0.0, excess))))
-        known = len(sizes) if len(sizes) >= WINDOWS else 0
-        by_chance = mean_square * (1 / sizes + 1 / (sizes.sum() - sizes))
-        own = max(0.0, float(np.mean(distances**2 - by_chance))) if known else 0.0
+        known, own = len(sizes) if len(sizes) >= WINDOWS else 0, 0.0
+        if known:
+            by_chance = mean_square * (1 / sizes + 1 / (sizes.sum() - sizes))
+            own = max(0.0, float(np.mean(distances**2 - by_chance)))
         wobble = np.sqrt((known * own + PRIOR * (floor / 3) ** 2) / (known + PRIOR))
         found[name] = replace(
             column, floor=floor, provisional=not known, windows=known, window_rows=rows, chance=chance,
