@@ -59,41 +59,31 @@ def check_drift(
     move, and `last_year` are rows of the same period a year earlier, for the pictures. Private columns are measured,
     and nothing of their values is shown.
     """
+    excused = excused or {}
     now = comparable(current, calibration)
     then = {name: reference[name].to_numpy() for name in now}
     reasons = {name: reason for name in now if (reason := _unmeasurable(then[name], now[name], calibration[name]))}
     try:
-        distances = _evidently(
-            then, now, {n: c.numeric for n, c in calibration.items() if n in now and n not in reasons}
-        )
+        distances = _evidently(then, now, {name: calibration[name].numeric for name in now if name not in reasons})
     except Exception as error:  # noqa: BLE001 - a measuring library must never stop a decision
         reason = f"Evidently could not measure drift: {type(error).__name__}"
         return DriftReport(tuple(_skipped(name, reason, calibration[name]) for name in now), DriftEvidence())
-    found = _judged(distances, then, now, calibration, excused or {})
-    checks = {
-        name: found.get(name) or _skipped(name, reasons.get(name, "it was not measured"), calibration[name])
-        for name in now
-    }
+    found = _judged(distances, then, now, calibration, excused)
+    checks = {name: found.get(name) or _skipped(name, reasons[name], calibration[name]) for name in now}
     shown = [name for name in ranked(checks) if name in found][:SHOWN]
-    earlier = comparable(last_year, calibration) if last_year is not None else {}
-    drawn = [name for name in shown if name not in private]
+    earlier = comparable(last_year[[*excused.keys() & {*last_year}]], calibration) if last_year is not None else {}
+
+    def drawn(name: str) -> Picture:
+        if name in private:
+            return Picture(title_of(name), checks[name], private=True)
+        sides = then[name], now[name], earlier.get(name)
+        return picture(title_of(name), checks[name], calibration[name], *sides)
+
     return DriftReport(
-        checks=tuple(checks[name] for name in checks),
-        evidence=_evidence(checks, calibration, _stirred(distances, then, now, calibration, excused or {})),
-        pictures=tuple(
-            picture(
-                title_of(n),
-                checks[n],
-                calibration[n],
-                then[n],
-                now[n],
-                earlier.get(n) if n in (excused or {}) else None,
-            )
-            if n in drawn
-            else Picture(title_of(n), checks[n], private=True)
-            for n in shown
-        ),
-        snapshot=_snapshot(then, now, {name: calibration[name].numeric for name in drawn}),
+        checks=tuple(checks.values()),
+        evidence=_evidence(checks, calibration, _stirred(distances, then, now, calibration, excused)),
+        pictures=tuple(drawn(name) for name in shown),
+        snapshot=_snapshot(then, now, {name: calibration[name].numeric for name in shown if name not in private}),
     )
 
 
