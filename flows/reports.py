@@ -10,6 +10,7 @@ import typer
 from flows import terminal
 from flows.options import Debug, Json, Model, Root, open_workspace
 from tasks.core.errors import NotFound, SpecError
+from tasks.core.files import appearing
 from tasks.core.views import REPORT
 from tasks.core.workspace import Workspace
 
@@ -52,7 +53,7 @@ def _newest(workspace: Workspace) -> int:
 
 
 def _copy(workspace: Workspace, prefix: str, names: list[str], folder: Path) -> None:
-    """Raises SpecError when other files of these names are there: nothing is overwritten."""
+    """Raises SpecError when other files of these names are there: nothing is overwritten; and StoreError."""
     contents = {name: workspace.registry.store.read(f"{prefix}/{name}") for name in names}
     taken = [
         name for name, data in contents.items() if (folder / name).exists() and (folder / name).read_bytes() != data
@@ -61,9 +62,7 @@ def _copy(workspace: Workspace, prefix: str, names: list[str], folder: Path) -> 
         raise SpecError(
             str(folder), [f"{name} is there already and is another one; choose another folder" for name in taken]
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise SpecError(str(folder), ["it is a file; name a folder"]) from None
     for name, data in contents.items():
-        (folder / name).write_bytes(data)
+        if not (folder / name).exists():
+            with appearing(folder / name) as temporary:
+                temporary.write_bytes(data)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,8 @@ def check_drift(
     except Exception as error:  # noqa: BLE001 - a measuring library must never stop a decision
         reason = f"Evidently could not measure drift: {type(error).__name__}"
         return DriftReport(tuple(_skipped(name, reason, calibration[name]) for name in now), DriftEvidence())
-    found = _judged(distances, then, now, calibration, excused)
+    measured = _measured(distances, then, now, calibration, excused)
+    found = _judged(measured)
     checks = {name: found.get(name) or _skipped(name, reasons[name], calibration[name]) for name in now}
     shown = [name for name in ranked(checks) if name in found][:SHOWN]
     earlier = comparable(last_year[[*excused.keys() & {*last_year}]], calibration) if last_year is not None else {}
@@ -81,7 +82,7 @@ def check_drift(
 
     return DriftReport(
         checks=tuple(checks.values()),
-        evidence=_evidence(checks, calibration, _stirred(distances, then, now, calibration, excused)),
+        evidence=_evidence(checks, calibration, _stirred(measured)),
         pictures=tuple(drawn(name) for name in shown),
         snapshot=_snapshot(then, now, {name: calibration[name].numeric for name in shown if name not in private}),
     )
@@ -99,10 +100,10 @@ def drift_evidence(
     """
     now = comparable(current, calibration)
     then = {name: reference[name].to_numpy() for name in now}
-    measured = {name: distance(then[name], now[name], calibration[name].numeric) for name in now}
-    distances = {name: value for name, value in measured.items() if value is not None}
-    found = _judged(distances, then, now, calibration, excused or {})
-    return _evidence(found, calibration, _stirred(distances, then, now, calibration, excused or {}))
+    found = {name: distance(then[name], now[name], calibration[name].numeric) for name in now}
+    distances = {name: value for name, value in found.items() if value is not None}
+    measured = _measured(distances, then, now, calibration, excused or {})
+    return _evidence(_judged(measured), calibration, _stirred(measured))
 
 
 def ranked(checks: Mapping[str, Check]) -> list[str]:
@@ -138,25 +139,39 @@ def _evidence(
     )
 
 
-def _stirred(
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """The distance of one column, and what it is judged by."""
+
+    value: float
+    sizes: tuple[int, int]
+    """Rows with a value, of the window and of the reference."""
+    column: ColumnCalibration
+    excuse: str | None
+
+    def limit(self, probability: float) -> float:
+        return self.column.limit(probability, *self.sizes)
+
+
+def _measured(
     distances: Mapping[str, float],
     then: Samples,
     now: Samples,
     calibration: Mapping[str, ColumnCalibration],
     excused: Mapping[str, str],
-) -> set[str]:
-    """Columns beyond what each of them does in 95 of 100 windows without drift."""
-    sizes = _sizes(distances, then, now)
+) -> dict[str, _Measured]:
+    def present(values: np.ndarray) -> int:
+        return int(np.count_nonzero(~pd.isna(values)))
+
     return {
-        name
+        name: _Measured(value, (present(now[name]), present(then[name])), calibration[name], excused.get(name))
         for name, value in distances.items()
-        if name not in excused and value > calibration[name].limit(USUAL, *sizes[name])
     }
 
 
-def _sizes(names: Iterable[str], then: Samples, now: Samples) -> dict[str, tuple[int, int]]:
-    """Rows with a value, of the window and of the reference."""
-    return {name: (int((~pd.isna(now[name])).sum()), int((~pd.isna(then[name])).sum())) for name in names}
+def _stirred(measured: Mapping[str, _Measured]) -> set[str]:
+    """Columns beyond what each of them does in 95 of 100 windows without drift."""
+    return {name for name, item in measured.items() if not item.excuse and item.value > item.limit(USUAL)}
 
 
 def _unmeasurable(then: np.ndarray, now: np.ndarray, column: ColumnCalibration) -> str | None:
@@ -173,39 +188,29 @@ def _skipped(name: str, reason: str, column: ColumnCalibration) -> Check:
     return Check(f"drift:{title}", Verdict.SKIPPED, f"{title} was not compared: {reason}", weight=column.weight)
 
 
-def _judged(
-    distances: Mapping[str, float],
-    then: Samples,
-    now: Samples,
-    calibration: Mapping[str, ColumnCalibration],
-    excused: Mapping[str, str],
-) -> dict[str, Check]:
+def _judged(measured: Mapping[str, _Measured]) -> dict[str, Check]:
     """Which of the distances go beyond what happens without drift, with few false discoveries among them.
 
     (Benjamini and Hochberg 1995.) The alarm shown beside each distance is where that very verdict changes.
     """
     from scipy.stats import false_discovery_control
 
-    sizes = _sizes(distances, then, now)
-    chances = [calibration[name].chance_of(value, *sizes[name]) for name, value in distances.items()]
+    chances = [item.column.chance_of(item.value, *item.sizes) for item in measured.values()]
     if not chances:
         return {}
     beyond = int((false_discovery_control(chances) <= FALSE_DISCOVERIES).sum())
     level = FALSE_DISCOVERIES * max(1, beyond) / len(chances)
-    return {
-        name: _verdict(name, value, calibration[name], calibration[name].limit(level, *sizes[name]), excused.get(name))
-        for name, value in distances.items()
-    }
+    return {name: _verdict(name, item, item.limit(level)) for name, item in measured.items()}
 
 
-def _verdict(name: str, value: float, column: ColumnCalibration, limit: float, excuse: str | None) -> Check:
-    title, moved = title_of(name), value > limit
+def _verdict(name: str, item: _Measured, limit: float) -> Check:
+    title, value, column, moved = title_of(name), item.value, item.column, item.value > limit
     summary = f"{title} {'moved' if moved else 'is stable'}: distance {value:.3f}, alarm at {limit:.3f}"
     if column.provisional:
         summary += " (provisional: too few training batches for a history)"
     verdict = Verdict.FAIL if moved else Verdict.PASS
-    if moved and excuse:
-        verdict, summary = Verdict.WARN, f"{summary}, but {excuse}"
+    if moved and item.excuse:
+        verdict, summary = Verdict.WARN, f"{summary}, but {item.excuse}"
     elif moved and name not in (SCORE, TARGET) and column.weight < UNIMPORTANT:
         verdict, summary = Verdict.WARN, f"{summary}, but the model hardly uses it"
     return Check(f"drift:{title}", verdict, summary, value, limit, column.weight)

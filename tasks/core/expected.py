@@ -23,14 +23,11 @@ from tasks.core.columns import decoded, is_text
 from tasks.core.errors import DataError
 from tasks.core.files import parts
 from tasks.core.source import Source
-from tasks.core.spec import CsvSpec, Expected, ModelSpec
+from tasks.core.spec import PREDICTION, CsvSpec, Expected, ModelSpec
 from tasks.core.types import Batch, Check, Snooze, Verdict
 
 Days = tuple[date, date]
 """First and last day, both included."""
-
-PREDICTION = "prediction"
-"""What people call the distribution of the answers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from tasks.core.files import find, fingerprint
 from tasks.core.ledger import Head
 from tasks.core.records import to_dict
 from tasks.core.registry import Manifest
+from tasks.core.spec import PREDICTION
 from tasks.core.state import Event, State
 from tasks.core.types import Served, Verdict
 from tasks.core.workspace import Workspace
@@ -145,7 +146,7 @@ def snooze(workspace: Workspace, columns: Sequence[str], until: str, *, reason: 
         if state.current is None:
             raise SpecError("--columns", ["no version is in service yet: nothing is compared with it, nothing drifts"])
         features = workspace.registry.contract(workspace.model, state.current).names
-        known = [*features, "prediction", workspace.spec.target]
+        known = [*features, PREDICTION, workspace.spec.target]
         chosen = _chosen(columns, known, f"is no column of {_named(state.current.version)}", "there are")
         return {"columns": chosen, "until": last.isoformat()}
 

@@ -126,9 +126,9 @@ def _check(workspace: Workspace, state: State, work: Work, pending: Sequence[Bat
         return findings
     part, answers = scores.newest
     lags = {item.batch: item.lag for item in fresh}
-    measured = _performance(workspace, state, scores.current, answers, part, lags[part.batch.id])
     sliced = _slices(workspace, state, decided, labels, scores, fresh) if spec.slices else ()
-    return replace(findings, checks=(*measured.pop("checks"), *sliced, *findings.checks), **measured)
+    findings = replace(findings, checks=(*sliced, *findings.checks))
+    return _with_performance(findings, workspace, state, scores.current, answers, part, lags[part.batch.id])
 
 
 def counts(data: DataSpec, item: Labelled) -> bool:
@@ -139,16 +139,17 @@ def counts(data: DataSpec, item: Labelled) -> bool:
     return matured and item.rows >= MATURED_ROWS
 
 
-def _performance(
+def _with_performance(
+    findings: LabelFindings,
     workspace: Workspace,
     state: State,
     current: LoadedVersion,
     answers: persistence.Predictions,
     part: LabelledRows,
     lag: int | None,
-) -> dict[str, Any]:
-    """Of the newest labelled batch, by field of the findings: checks of performance and of the target's drift, its
-    picture, what Dummy would lose, and Evidently's snapshot."""
+) -> LabelFindings:
+    """With what is known of the newest labelled batch: checks of performance and of the target's drift, its picture,
+    what Dummy would lose, and Evidently's snapshot."""
     spec = workspace.spec
     task, private = spec.task, spec.target in spec.data.private
     checks, snapshot = performance.performance_checks(
@@ -161,12 +162,13 @@ def _performance(
     moved = drift.check_drift(reference, target, calibration_of(current), excused=excuses, private=hidden)
     trained = reference[LABEL if LABEL in reference else TARGET]  # an earlier release kept the target only
     usual = dummy(trained.to_numpy(), task, len(part.rows))
-    return {
-        "checks": (*checks, *moved.checks),
-        "pictures": moved.pictures,
-        "dummy_loss": float(performance.row_losses(usual, part.target, task).mean()),
-        "snapshot": snapshot,
-    }
+    return replace(
+        findings,
+        checks=(*checks, *moved.checks, *findings.checks),
+        pictures=moved.pictures,
+        dummy_loss=float(performance.row_losses(usual, part.target, task).mean()),
+        snapshot=snapshot,
+    )
 
 
 def _slices(

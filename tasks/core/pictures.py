@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tasks.core.calibration import ColumnCalibration
+from tasks.core.calibration import OTHER, ColumnCalibration
 from tasks.core.types import Check
 
 BINS = 24
@@ -62,7 +62,7 @@ def picture(
         sides = [np.array([f"{value:.12g}" for value in side], dtype=object) for side in sides]
         return _bars(title, check, sides, [f"{value:.12g}" for value in values])
     shares = [_shares(side) for side in sides]
-    most = {name: max(share.get(name, 0.0) for share in shares) for name in {**shares[0], **shares[1]}}
+    most = {name: max(share.get(name, 0.0) for share in shares) for name in {**shares[0], **shares[1]} if name != OTHER}
     return _bars(title, check, sides, sorted(most, key=lambda name: -most[name])[:BARS])
 
 

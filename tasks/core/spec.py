@@ -23,6 +23,9 @@ from pydantic import (
 
 from tasks.core.errors import SpecError
 
+PREDICTION = "prediction"
+"""What people call the distribution of the answers, where they name columns that are expected to drift."""
+
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
