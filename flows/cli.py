@@ -12,9 +12,9 @@ import typer
 from rich.text import Text
 
 from flows import hands, replays, reports, terminal
-from flows.options import Debug, Json, Model, Root, Verbose, open_workspace, version_number
+from flows.options import Debug, Json, Model, Root, Verbose, open_workspace
 from tasks.core import views
-from tasks.core.errors import NotFound, RorError, SpecError
+from tasks.core.errors import RorError, SpecError
 from tasks.core.records import from_dict, to_dict
 from tasks.core.spec import models
 from tasks.core.state import Decided, State
@@ -122,9 +122,9 @@ def status(
             rows = [
                 [
                     a["model"],
-                    _version(a["version"]),
+                    terminal.version(a["version"]),
                     a["outcome"] or "-",
-                    _when(a["since"]),
+                    terminal.when(a["since"]),
                     str(len(a["pending_batches"])),
                 ]
                 for a in answers
@@ -136,8 +136,8 @@ def status(
         terminal.print_json(answer)
         return
     rows = [
-        ["version in service", _version(answer["version"])],
-        ["since", _when(answer["since"])],
+        ["version in service", terminal.version(answer["version"])],
+        ["since", terminal.when(answer["since"])],
         *([["put there by", _by_hand(by)]] if (by := answer["promoted"]) else []),
         ["last decision", f"{answer['decision'] or 'none yet'}: {'; '.join(answer['reasons'])}".rstrip(": ")],
     ]
@@ -148,7 +148,7 @@ def status(
             ["made because", "; ".join(answer["made_because"])],
             [
                 "trained on",
-                f"{trained['rows']:,} rows of {_span(trained['batches'])} (sha256 {trained['sha256'][:12]})",
+                f"{trained['rows']:,} rows of {terminal.span(trained['batches'])} (sha256 {trained['sha256'][:12]})",
             ],
         ]
     for name, metric in answer["metrics"].items():
@@ -163,7 +163,7 @@ def status(
         rows.append(
             [
                 "loss, in service",
-                f"{seen['loss']:.4g} on {seen['rows']:,} rows of {_span(seen['batches'])}",
+                f"{seen['loss']:.4g} on {seen['rows']:,} rows of {terminal.span(seen['batches'])}",
             ]
         )
         rows.append(["newest with labels", _labelled(seen["each"][-1])])
@@ -199,89 +199,16 @@ def history(
     rows = [
         [
             str(entry["seq"]),
-            _when(entry["at"]),
+            terminal.when(entry["at"]),
             entry["outcome"] or entry["event"],
-            _version(entry["version"]),
-            entry["batch"] or _span(entry["window"] or entry["blocked"]),
+            terminal.version(entry["version"]),
+            entry["batch"] or terminal.span(entry["window"] or entry["blocked"]),
             entry["actor"],
             _why(entry),
         ]
         for entry in entries[-limit:]
     ]
     terminal.show(terminal.table(["#", "at (UTC)", "outcome", "in service", "batches", "by", "why"], rows))
-
-
-@app.command()
-def show(
-    model: Model,
-    version: Annotated[str | None, typer.Argument(help="v7 or 7; none: the version in service.")] = None,
-    violations: Annotated[
-        bool, typer.Option("--violations", help="Instead: write the offending cells of batches to a file, -o.")
-    ] = False,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Parquet or CSV file of --violations; never overwritten.")
-    ] = None,
-    batch: Annotated[
-        str | None, typer.Option(help="Violations of this batch; none: of all set aside or pending.")
-    ] = None,
-    root: Root = Path(),
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """The record of a version: data, metrics, environment, files. Or with --violations what is wrong with data."""
-    workspace = open_workspace(root, model)
-    if violations or output or batch:
-        _violations(workspace, output, batch, as_json)
-        return
-    if version is None:
-        current = workspace.ledger.head().state.current
-        if current is None:
-            raise NotFound(f"No version of {model!r} is in service yet. `ror run {model}` trains one.")
-        manifest, _ = workspace.registry.manifest(model, current.version, current.manifest)
-    else:
-        try:
-            manifest, _ = workspace.registry.manifest(model, version_number(version))
-        except NotFound:
-            known = ", ".join(f"v{n}" for n in workspace.registry.versions(model)) or "none"
-            raise SpecError(version, [f"{model} has no such version. Versions: {known}"]) from None
-    if as_json:
-        terminal.print_json(to_dict(manifest))
-        return
-    rows = [
-        ["created", f"{_when(manifest.created)} in {manifest.duration_seconds:.1f} s"],
-        ["because", "; ".join(manifest.reasons)],
-        ["parent", _version(manifest.parent)],
-        ["trained on", f"{manifest.rows:,} rows: " + ", ".join(f.batch for f in manifest.training)],
-        ["pipeline", f"{manifest.factory} {manifest.parameters or ''}".strip()],
-        *(
-            [name, f"{metric.value:.4g} ({views.interval_text(metric)}) on {metric.rows:,} rows"]
-            for name, metric in manifest.metrics.items()
-        ),
-        ["gate", f"{manifest.gate.verdict.value}: {manifest.gate.reason}"],
-        ["Python", str(manifest.environment["python"])],
-        ["distributions", ", ".join(f"{n} {v}" for n, v in manifest.environment["distributions"].items())],
-        *([name, f"{record.size:,} bytes, sha256 {record.sha256}"] for name, record in manifest.files.items()),
-    ]
-    terminal.show(terminal.table([f"{model} v{manifest.version}", ""], rows))
-
-
-def _violations(workspace: Workspace, output: Path | None, batch: str | None, as_json: bool) -> None:
-    from tasks.core.violations import export
-
-    if output is None:
-        raise SpecError("--violations", ["it needs a file to write: -o violations.parquet, or .csv"])
-    found = export(workspace, output.resolve(), batch)
-    if as_json:
-        terminal.print_json({**to_dict(found), "file": str(output) if found.rows else None})
-        return
-    for problem in found.problems:
-        terminal.out.print(Text(problem))
-    if found.rows:
-        terminal.out.print(Text(f"{output}: {found.rows:,} offending cells of {_span(list(found.batches))}."))
-    elif found.batches:
-        terminal.out.print(Text(f"No offending cells in {_span(list(found.batches))}: nothing was written."))
-    else:
-        terminal.out.print(Text("No batch is set aside or pending: nothing was written. --batch looks at any other."))
 
 
 @app.command()
@@ -306,7 +233,7 @@ def predict(
 
 
 BY_HAND = (hands.promote, hands.accept, hands.quarantine, hands.release, hands.snooze)
-for command in (*BY_HAND, replays.backtest, reports.report):
+for command in (*BY_HAND, replays.backtest, reports.show, reports.report):
     app.command()(command)
 
 
@@ -356,22 +283,10 @@ def _why(entry: dict[str, Any]) -> str:
     return f"{entry['deed']}: {reasons}" if entry["deed"] else reasons
 
 
-def _version(number: int | None) -> str:
-    return f"v{number}" if number is not None else "-"
-
-
-def _when(at: str | None) -> str:
-    return at[:16].replace("T", " ") if at else "-"
-
-
 def _labelled(batch: dict[str, Any]) -> str:
     """The loss of what users saw of one batch, with coverage and lag of its labels beside it."""
     late = f", {batch['lag']} {'batch' if batch['lag'] == 1 else 'batches'} later" if batch["lag"] else ""
     return f"{batch['batch']}: {batch['loss']:.4g} by v{batch['version']} ({batch['coverage']:.0%} of its rows{late})"
-
-
-def _span(window: list[str]) -> str:
-    return window[0] if len(window) == 1 else f"{window[0]} to {window[-1]}" if window else "-"
 
 
 def main() -> None:

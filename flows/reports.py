@@ -1,4 +1,4 @@
-"""`ror report`: the page of a run, for a person to open."""
+"""`ror show` and `ror report`: the record of a version, what is wrong with data, the page of a run."""
 
 from __future__ import annotations
 
@@ -6,13 +6,88 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from flows import terminal
-from flows.options import Debug, Json, Model, Root, open_workspace
+from flows.options import Debug, Json, Model, Root, open_workspace, version_number
+from tasks.core import views
 from tasks.core.errors import NotFound, SpecError
 from tasks.core.files import appearing
+from tasks.core.records import to_dict
 from tasks.core.views import REPORT
 from tasks.core.workspace import Workspace
+
+
+def show(
+    model: Model,
+    version: Annotated[str | None, typer.Argument(help="v7 or 7; none: the version in service.")] = None,
+    violations: Annotated[
+        bool, typer.Option("--violations", help="Instead: write the offending cells of batches to a file, -o.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Parquet or CSV file of --violations; never overwritten.")
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option(help="Violations of this batch; none: of all set aside or pending.")
+    ] = None,
+    root: Root = Path(),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The record of a version: data, metrics, environment, files. Or with --violations what is wrong with data."""
+    workspace = open_workspace(root, model)
+    if violations or output or batch:
+        _violations(workspace, output, batch, as_json)
+        return
+    if version is None:
+        current = workspace.ledger.head().state.current
+        if current is None:
+            raise NotFound(f"No version of {model!r} is in service yet. `ror run {model}` trains one.")
+        manifest, _ = workspace.registry.manifest(model, current.version, current.manifest)
+    else:
+        try:
+            manifest, _ = workspace.registry.manifest(model, version_number(version))
+        except NotFound:
+            known = ", ".join(f"v{n}" for n in workspace.registry.versions(model)) or "none"
+            raise SpecError(version, [f"{model} has no such version. Versions: {known}"]) from None
+    if as_json:
+        terminal.print_json(to_dict(manifest))
+        return
+    rows = [
+        ["created", f"{terminal.when(manifest.created)} in {manifest.duration_seconds:.1f} s"],
+        ["because", "; ".join(manifest.reasons)],
+        ["parent", terminal.version(manifest.parent)],
+        ["trained on", f"{manifest.rows:,} rows: " + ", ".join(f.batch for f in manifest.training)],
+        ["pipeline", f"{manifest.factory} {manifest.parameters or ''}".strip()],
+        *(
+            [name, f"{metric.value:.4g} ({views.interval_text(metric)}) on {metric.rows:,} rows"]
+            for name, metric in manifest.metrics.items()
+        ),
+        ["gate", f"{manifest.gate.verdict.value}: {manifest.gate.reason}"],
+        ["Python", str(manifest.environment["python"])],
+        ["distributions", ", ".join(f"{n} {v}" for n, v in manifest.environment["distributions"].items())],
+        *([name, f"{record.size:,} bytes, sha256 {record.sha256}"] for name, record in manifest.files.items()),
+    ]
+    terminal.show(terminal.table([f"{model} v{manifest.version}", ""], rows))
+
+
+def _violations(workspace: Workspace, output: Path | None, batch: str | None, as_json: bool) -> None:
+    from tasks.core.violations import export
+
+    if output is None:
+        raise SpecError("--violations", ["it needs a file to write: -o violations.parquet, or .csv"])
+    found = export(workspace, output.resolve(), batch)
+    if as_json:
+        terminal.print_json({**to_dict(found), "file": str(output) if found.rows else None})
+        return
+    for problem in found.problems:
+        terminal.out.print(Text(problem))
+    if found.rows:
+        terminal.out.print(Text(f"{output}: {found.rows:,} offending cells of {terminal.span(list(found.batches))}."))
+    elif found.batches:
+        terminal.out.print(Text(f"No offending cells in {terminal.span(list(found.batches))}: nothing was written."))
+    else:
+        terminal.out.print(Text("No batch is set aside or pending: nothing was written. --batch looks at any other."))
 
 
 def report(

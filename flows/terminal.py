@@ -66,3 +66,15 @@ def decision(decided: Decided, model: str, *, rules: bool) -> None:
     if rules:
         rows = [[f.rule, "yes" if f.applies else "no", f.reason] for f in decided.decision.findings]
         show(table(["rule", "applies", "what it saw"], rows))
+
+
+def version(number: int | None) -> str:
+    return f"v{number}" if number is not None else "-"
+
+
+def when(at: str | None) -> str:
+    return at[:16].replace("T", " ") if at else "-"
+
+
+def span(window: list[str]) -> str:
+    return window[0] if len(window) == 1 else f"{window[0]} to {window[-1]}" if window else "-"
