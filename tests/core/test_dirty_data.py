@@ -22,7 +22,8 @@ from tasks.core.types import Verdict
 from tasks.core.validation import Validation, conform, frame, validate
 from tests.core import dirty
 from tests.core.conftest import ROWS, make_history, make_spec
-from tests.core.dirty import FILES, FOLDERS, FRAMES, VALUES, Accepted, Changed, Coerced, Outcome, Refused, Warned
+from tests.core.dirty import FRAMES, VALUES, Accepted, Changed, Coerced, Outcome, Refused, Warned
+from tests.core.dirty_files import FILES, FOLDERS
 
 
 def nothing_is_silent(version: LoadedVersion, seen: pd.DataFrame) -> None:

@@ -151,3 +151,15 @@ def test_a_damaged_page_is_unreadable(tmp_path: Path) -> None:
     (tmp_path / "b.parquet").write_bytes(data)
     with pytest.raises(UnreadableData, match=r"b\.parquet cannot be read"):
         Source(tmp_path, "b.parquet").read(["a"])
+
+
+def test_memory_does_not_follow_the_row_group(tmp_path: Path) -> None:
+    """A file whose rows are all in one group is read in parts: of its 98 MB less than half is held at any time."""
+    columns = {f"x{place}": np.random.default_rng(place).normal(size=1_500_000) for place in range(8)}
+    pq.write_table(pa.table(columns), tmp_path / "one.parquet", row_group_size=1_500_000)
+    before, held, rows = pa.total_allocated_bytes(), 0, 0
+    for chunk in Source(tmp_path, "one.parquet").stream():
+        rows += chunk.num_rows
+        held = max(held, pa.total_allocated_bytes() - before)
+    assert rows == 1_500_000
+    assert held < 49e6

@@ -210,3 +210,11 @@ def test_answers_of_a_private_target_are_not_drawn(model: Model, ror: Ror, task:
     assert '<td class="name">the prediction</td>' in page
     texts = page + "".join(path.read_text(encoding="utf-8") for path in folder.glob("drift.html"))
     assert not re.search("SECRET[ABC]|77[67]\\d{6}|7\\.7[67]\\d*e\\+08", texts)
+
+
+def test_a_file_is_no_folder(grown: Model, ror: Ror, tmp_path: Path) -> None:
+    """A page is not copied to where a file is; the file stays what it was."""
+    (tmp_path / "taken").write_text("mine")
+    assert ror("report", "loans", "-o", str(tmp_path / "taken")) == 1
+    assert "taken is not a folder" in ror.err
+    assert (tmp_path / "taken").read_text() == "mine"
