@@ -125,7 +125,7 @@ def title_of(name: str) -> str:
 
 
 def _evidence(
-    checks: Mapping[str, Check], calibration: Mapping[str, ColumnCalibration], stirred: Collection[str]
+    checks: Mapping[str, Check], calibration: Mapping[str, ColumnCalibration], stirred: Sequence[str]
 ) -> DriftEvidence:
     moved = [name for name, check in checks.items() if check.verdict is Verdict.FAIL and name not in (SCORE, TARGET)]
     moved.sort(key=lambda name: -calibration[name].weight)
@@ -169,9 +169,10 @@ def _measured(
     }
 
 
-def _stirred(measured: Mapping[str, _Measured]) -> set[str]:
-    """Columns beyond what each of them does in 95 of 100 windows without drift."""
-    return {name for name, item in measured.items() if not item.excuse and item.value > item.limit(USUAL)}
+def _stirred(measured: Mapping[str, _Measured]) -> list[str]:
+    """Columns beyond what each of them does in 95 of 100 windows without drift, in the order of the calibration: their
+    weights are added up, and a sum in another order is another number."""
+    return [name for name, item in measured.items() if not item.excuse and item.value > item.limit(USUAL)]
 
 
 def _unmeasurable(then: np.ndarray, now: np.ndarray, column: ColumnCalibration) -> str | None:

@@ -271,3 +271,16 @@ def test_what_has_stirred_is_no_alarm() -> None:
     assert (report.evidence.drifted, report.evidence.stirred) == ((), 0.25)
     excused = check_drift(REFERENCE, current, CALIBRATION, excused={"income": "expected: a sale"})
     assert excused.evidence.stirred == 0
+
+
+def test_the_same_window_gives_the_same_number_in_every_process() -> None:
+    """Weights are added up in the order of the columns: a set's order, and so a sum's last digit, differs between
+    processes, and a replay would not decide what production decided."""
+    names = [f"n{place}" for place in range(12)]
+    weights = {name: 0.7 / (13 + place) for place, name in enumerate(names)}
+    windows = [pd.concat(dict.fromkeys(names, item["age"]), axis=1) for item in WINDOWS]
+    windows = [item.assign(**{TARGET: 1.0, SCORE: 0.5}) for item in windows]
+    calibration = calibrated(windows, dict.fromkeys(names, "number"), weights)
+    moved = windows[0][names] + 50.0
+    evidence = drift.drift_evidence(reference(windows, calibration), moved, calibration)
+    assert evidence.stirred == sum(weights.values()) < 1
