@@ -57,7 +57,7 @@ class Ledger:
     def head(self) -> Head:
         """The newest event. Raises CorruptObject when it is torn or not what its name says, and SignatureError when
         what it says is not vouched for by a trusted key, where there are any."""
-        seq = self._last()
+        seq = self.last()
         if seq == 0:
             return Head(0, None, State())
         event, data = self._read(seq)
@@ -78,7 +78,7 @@ class Ledger:
         events: list[Event] = []
         unsigned: list[tuple[Event, Standing, State]] = []  # since the newest signed one
         previous, state = None, State()
-        for seq in range(1, self._last() + 1):
+        for seq in range(1, self.last() + 1):
             event, data = self._read(seq)
             self._check_follows(event, previous)
             if self.trust.keys:
@@ -124,9 +124,10 @@ class Ledger:
         if kind not in UNSIGNED_KINDS:
             self.trust.check_may_sign(f"A {kind!r} event of {self.model}")
 
-    def standing(self, seq: int) -> Standing:
-        """What the signature of an event is worth here; nothing is refused for it. Raises NotFound, CorruptObject."""
-        return self.trust.of_event(self.model, *self._read(seq))
+    def standing(self, seq: int) -> tuple[Event, Standing]:
+        """An event and what its signature is worth here; nothing is refused for it. Raises NotFound, CorruptObject."""
+        event, data = self._read(seq)
+        return event, self.trust.of_event(self.model, event, data)
 
     def _path(self, seq: int) -> str:
         return f"{self.model}/ledger/{seq:08d}.json"
@@ -195,7 +196,7 @@ class Ledger:
         if standing.mark is Mark.UNKNOWN_KEY:
             self.trust.refuse(standing, self._path(event.seq), "")
 
-    def _last(self) -> int:
+    def last(self) -> int:
         """The highest number, found by galloping: events are contiguous, so about 2 log2(n) look-ups suffice."""
         low, high = 0, 1
         while self.store.exists(self._path(high)):

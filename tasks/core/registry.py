@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.core.errors import AlreadyExists, CorruptObject, NotFound, SignatureError, VerificationError
 from tasks.core.ledger import Ledger
 from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
-from tasks.core.signing import Standing, Trust
+from tasks.core.signing import SIGNING_KEY, Standing, Trust
 from tasks.core.state import State
 from tasks.core.store import Store
 from tasks.core.types import Gate, Metric, Served
@@ -215,6 +215,29 @@ class Registry:
                     return number, sha256
         return None
 
+    def sign(self, model: str, version: int) -> str:
+        """Sign a version that was registered without the key, because a person vouches for it; returns the key's id.
+
+        Raises VerificationError when this process has no key, or the version is not what it and the history say (its
+        files are checked, as far as they are there; nothing is unpickled), AlreadyExists when it has a signature.
+        """
+        path = f"{_folder(model, version)}/{MANIFEST}"
+        data = self.store.read(path)
+        state = self.ledger(model).head().state
+        named = {served.version: served.manifest for served in (*state.waiting, *state.served)}
+        if named.get(version, digest(data)) != digest(data):
+            raise CorruptObject(
+                f"{path} is not the manifest that the history names. It was altered: nothing was signed."
+            )
+        for name, record in _parsed(data, path, model, version).files.items():
+            with contextlib.suppress(NotFound):  # removed, on record
+                self._verified(f"{_folder(model, version)}/{name}", record)
+        signature = self.trust.sign_manifest(data)
+        if signature is None or self.trust.signing is None:
+            raise VerificationError(f"There is no key to sign with here: set {SIGNING_KEY}.")
+        self.store.create(f"{_folder(model, version)}/{SIGNATURE}", signature, durable=True)
+        return self.trust.signing
+
     # --- reading ---
 
     def versions(self, model: str) -> list[int]:
@@ -235,9 +258,7 @@ class Registry:
         if self.trust.keys:
             remedy = f"If it is yours, sign it where the key is: `ror store keys {model} --sign v{version}`."
             self.trust.refuse(self.trust.of_manifest(data, self._signature(model, version)), path, remedy)
-        manifest = from_json(Manifest, data, path)
-        if (manifest.model, manifest.version) != (model, version):
-            raise CorruptObject(f"{path} says it is {manifest.model} v{manifest.version}: it was moved or copied here.")
+        manifest = _parsed(data, path, model, version)
         return manifest, sha256
 
     def standing(self, model: str, version: int) -> Standing:
@@ -337,6 +358,13 @@ _KEEP_LOADED = 4
 
 def _folder(model: str, version: int) -> str:
     return f"{model}/versions/{version:08d}"
+
+
+def _parsed(data: bytes, path: str, model: str, version: int) -> Manifest:
+    manifest = from_json(Manifest, data, path)
+    if (manifest.model, manifest.version) != (model, version):
+        raise CorruptObject(f"{path} says it is {manifest.model} v{manifest.version}: it was moved or copied here.")
+    return manifest
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:
