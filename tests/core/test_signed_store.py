@@ -410,6 +410,27 @@ def test_a_signature_taken_away_is_noticed(site: Site) -> None:
         site.ledger.head()
 
 
+def test_unsigned_events_follow_from_each_other(site: Site) -> None:
+    """What was appended without the key still names the event before it: a reason cannot be altered unseen."""
+    for batch in ("c", "d"):
+        accept(site.reader, batch)
+    alter(site.store, event_path(5), lambda data: data.replace(b'"because"', b'"perhaps"'))
+    site.refused(r"00000006\.json does not follow from", CorruptObject)
+
+
+def test_a_forged_event_is_refused_when_it_alone_is_read(site: Site) -> None:
+    """Also the event of a given number is checked, with nothing signed after it."""
+    forge(site.store, "promoted", {"served": to_dict(site.v1)})
+    forge(site.store, "accepted", {"batch": "c"})
+    with pytest.raises(SignatureError, match=r"00000005\.json is 'promoted' and not signed"):
+        site.ledger.event(5)
+    forge(site.store, "accepted", {"batch": "d"}, trust=STRANGER)
+    forge(site.store, "accepted", {"batch": "e"})
+    for trust in (READER, LENIENT):
+        with pytest.raises(SignatureError, match=r"00000007\.json is signed with the key .* not trusted"):
+            Ledger(site.store, "loans", trust).event(7)
+
+
 def test_an_empty_history_is_fine(store: Store) -> None:
     """Before the first version nothing needs to be signed, and nothing is in service."""
     ledger = Ledger(store, "loans", READER)
