@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -83,8 +84,11 @@ def load(data: bytes, form: str = "joblib", types: Sequence[str] = ()) -> Any:
         _check_types(data, types, UntrustedTypes)
         return skops.io.loads(data, trusted=list(types))
     import joblib
+    from sklearn.exceptions import InconsistentVersionWarning
 
-    return joblib.load(io.BytesIO(data))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InconsistentVersionWarning)  # the environment was checked, and said so once
+        return joblib.load(io.BytesIO(data))
 
 
 def _pickled(pipeline: Any) -> Saved:
