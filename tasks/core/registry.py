@@ -283,13 +283,16 @@ class Registry:
         persistence.replay_probe(pipeline, probe, inputs, recorded, what, private=accepted.private)
         return LoadedVersion(manifest.model, manifest.version, sha256, manifest, accepted, pipeline, files)
 
+    def file(self, manifest: Manifest, name: str) -> bytes:
+        """One file of a version, verified. Raises NotFound when it is gone, CorruptObject or StoreError."""
+        return self._verified(f"{_folder(manifest.model, manifest.version)}/{name}", manifest.files[name])
+
     def contract(self, model: str, served: Served) -> Contract:
         """A version's input schema, verified, without its pipeline. Raises NotFound, CorruptObject or StoreError."""
         from tasks.core.contract import Contract
 
         manifest, _ = self.manifest(model, served.version, served.manifest)
-        data = self._verified(f"{_folder(model, served.version)}/contract.json", manifest.files["contract.json"])
-        return from_json(Contract, data, f"{model} v{served.version} contract.json")
+        return from_json(Contract, self.file(manifest, "contract.json"), f"{model} v{served.version} contract.json")
 
     def _verified(self, path: str, record: FileRecord) -> bytes:
         data = self.store.read(path)
