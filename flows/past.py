@@ -49,15 +49,12 @@ def _nothing(found: past.Past) -> str:
 
 
 def _rows(tenure: past.Tenure) -> list[list[str]]:
-    end = (
-        f"until {terminal.second(tenure.until)} UTC, then v{tenure.replaced_by}"
-        if tenure.until
-        else "UTC, and still is"
-    )
+    since, until = terminal.second(tenure.since), tenure.until
+    ended = f"from {since} until {terminal.second(until)} UTC, then v{tenure.replaced_by}" if until else ""
     because, made = "; ".join(tenure.reasons), "; ".join(tenure.made_because)
     kind = f"run: {tenure.outcome}" if tenure.outcome else tenure.event
     return [
-        ["in service", f"{terminal.second(tenure.since)} {end}"],
+        ["in service", ended or f"since {since} UTC, to this day"],
         ["put there by", tenure.by],
         ["because", because],
         ["history entry", f"{tenure.seq} ({kind})"],
