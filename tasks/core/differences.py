@@ -203,7 +203,8 @@ def recorded(registry: Registry, manifest: Manifest) -> Recorded:
     if evaluation := stored("evaluation.json"):
         importance = json.loads(evaluation).get("importance")
     if importance is None and (calibration := stored("calibration.json")):
-        importance = {column: item["weight"] for column, item in json.loads(calibration).items()}
+        weights = ((column, item["weight"]) for column, item in json.loads(calibration).items())
+        importance = {column: weight for column, weight in weights if not column.startswith("ror:")}
     return Recorded(manifest, from_json(Contract, contract, f"{name} contract.json") if contract else None, importance)
 
 
