@@ -249,20 +249,22 @@ def test_any_history_agrees_with_reading_it_all(tmp_path: Path, trained: Trained
         assert told(made.ask(start.date().isoformat())) == expected
 
 
-def told(found: Past) -> list[tuple[int, int]]:
-    return [(tenure.version, tenure.seq) for tenure in found.tenures]
+def told(found: Past) -> list[tuple[int, int, int | None]]:
+    return [(tenure.version, tenure.seq, tenure.replaced_by) for tenure in found.tenures]
 
 
-def in_service(events: Sequence[Event]) -> list[tuple[datetime, datetime, int, int]]:
-    """From, until, version and entry of all that was in service for some time."""
+def in_service(events: Sequence[Event]) -> list[tuple[datetime, datetime, int, int, int | None]]:
+    """From, until, version, entry and successor of all that was in service for some time."""
     changes, before = [], None
     for event in events:
         if event.current != before and event.current is not None:
             changes.append((datetime.fromisoformat(event.at), event.current.version, event.seq))
         before = event.current
-    ends = [*(at for at, _, _ in changes[1:]), datetime.max.replace(tzinfo=UTC)]
-    spans = [(at, end, version, seq) for (at, version, seq), end in zip(changes, ends, strict=True)]
-    return [span for span in spans if span[0] < span[1]]
+    end = datetime.max.replace(tzinfo=UTC)
+    following = [*((at, version) for at, version, _ in changes[1:]), (end, None)]
+    lasting = [change for change, (until, _) in zip(changes, following, strict=True) if change[0] < until]
+    successors = [*((at, version) for at, version, _ in lasting[1:]), (end, None)]
+    return [(at, until, v, seq, new) for (at, v, seq), (until, new) in zip(lasting, successors, strict=True)]
 
 
 def test_a_record_that_was_altered(loans: Past2013, tmp_path: Path) -> None:
