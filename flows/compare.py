@@ -21,6 +21,8 @@ from tasks.core.views import interval_text
 SHOWN = 8
 """Names that are listed in one line, and columns whose importance is shown; --json has all of them."""
 
+LINES = 40
+"""Of a module's difference; --json has all of them."""
 MADE = {"duration_seconds": "seconds it took", "peak_memory_mb": "peak memory, MB"}
 
 Rows = list[list[str]]
@@ -47,6 +49,7 @@ def diff(
         "input schema": _schema(found.schema) if found.schema else "its file is no longer in the store",
         "specification": _changes(found.specification),
         "environment": _changes(found.environment),
+        "own code": "its text is no longer in the store" if found.code is None else _code(found.code),
         "importance": "its files are no longer in the store" if found.importance is None else _importance(found),
         "metrics": _metrics(found),
         "files": _files(found.files),
@@ -55,6 +58,8 @@ def diff(
     for name, rows in sections.items():
         if rows and not isinstance(rows, str):
             terminal.show(terminal.table([name, f"v{found.a} → v{found.b}"], rows))
+        if name == "own code":
+            _print_lines(found.code or ())
     for name, rows in sections.items():
         if isinstance(rows, str):
             terminal.out.print(Text(f"Not known: {name}: {rows}."))
@@ -153,6 +158,20 @@ def _column_changes(column: core.ColumnDifference) -> str:
     if column.capped and (column.new or column.gone):
         told.append("the list is full, so that rank alone moves some")
     return "; ".join(told)
+
+
+def _code(changes: Sequence[core.CodeChange]) -> Rows:
+    return [[change.module, f"lines: {change.added} added, {change.removed} removed"] for change in changes]
+
+
+def _print_lines(changes: Sequence[core.CodeChange]) -> None:
+    for change in changes:
+        for line in change.lines[:LINES]:
+            terminal.out.print(Text(f"  {line}"))
+        if (more := len(change.lines) - LINES) > 0:
+            terminal.out.print(Text(f"  ... {more} more lines: --json has them"))
+    if changes:
+        terminal.out.print()
 
 
 def _importance(found: core.Differences) -> Rows:

@@ -7,6 +7,7 @@ specification as it is now, is in it.
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ class Recorded:
     """None: its file was removed."""
     importance: Mapping[str, float] | None
     """Share of each column in the permutation importance, 0 to 1; None: its files were removed."""
+    sources: Mapping[str, str] | None
+    """Text of its own modules, which belong to no package, by name; None: their file was removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,18 @@ class MetricsDifference:
 
 
 @dataclass(frozen=True, slots=True)
+class CodeChange:
+    """A module of the pipeline's own, which belongs to no package, that is another in each or of one of them only."""
+
+    module: str
+    added: int
+    """Lines."""
+    removed: int
+    lines: tuple[str, ...]
+    """A unified diff."""
+
+
+@dataclass(frozen=True, slots=True)
 class Differences:
     """Everything in which the second version differs from the first."""
 
@@ -180,6 +195,8 @@ class Differences:
     specification: tuple[Change, ...]
     """Of the model's file as it was used, parameters of the pipeline included."""
     environment: tuple[Change, ...]
+    code: tuple[CodeChange, ...] | None
+    """None: the text of one of them is no longer in the store."""
     importance: tuple[Change, ...] | None
     """Columns whose share of the importance is another, the largest change first; None: no longer in the store."""
     metrics: MetricsDifference
@@ -188,7 +205,7 @@ class Differences:
 
 
 def recorded(registry: Registry, manifest: Manifest) -> Recorded:
-    """A version's record with its input schema and importance, verified. Raises CorruptObject or StoreError."""
+    """A version's record with what belongs to it but the pipeline, verified. Raises CorruptObject or StoreError."""
     from tasks.core.contract import Contract
     from tasks.core.records import from_json
 
@@ -205,7 +222,12 @@ def recorded(registry: Registry, manifest: Manifest) -> Recorded:
     if importance is None and (calibration := stored("calibration.json")):
         weights = ((column, item["weight"]) for column, item in json.loads(calibration).items())
         importance = {column: weight for column, weight in weights if not column.startswith("ror:")}
-    return Recorded(manifest, from_json(Contract, contract, f"{name} contract.json") if contract else None, importance)
+    accepted = from_json(Contract, contract, f"{name} contract.json") if contract else None
+    try:
+        sources = registry.sources(manifest)
+    except NotFound:
+        return Recorded(manifest, accepted, importance, None)
+    return Recorded(manifest, accepted, importance, sources)
 
 
 def differences(a: Recorded, b: Recorded, private: Collection[str] = ()) -> Differences:
@@ -221,6 +243,7 @@ def differences(a: Recorded, b: Recorded, private: Collection[str] = ()) -> Diff
         schema=_schema(a.contract, b.contract, hidden) if a.contract and b.contract else None,
         specification=_changes(flat(_specification(old)), flat(_specification(new))),
         environment=_changes(flat(old.environment), flat(new.environment)),
+        code=_code(a, b),
         importance=_importance(a.importance, b.importance),
         metrics=_metrics(old, new),
         files=_files(old, new),
@@ -328,6 +351,21 @@ def _column(a: Column, b: Column, private: bool) -> ColumnDifference | None:
         capped=bool(a.other_share or b.other_share),
         hidden=hidden,
     )
+
+
+def _code(a: Recorded, b: Recorded) -> tuple[CodeChange, ...] | None:
+    if a.sources is None or b.sources is None:
+        return None
+    changes = []
+    for module in sorted({*a.sources, *b.sources}):
+        old, new = a.sources.get(module, ""), b.sources.get(module, "")
+        if old == new and (module in a.sources) == (module in b.sources):
+            continue
+        then, now = (f"{module}, v{item.manifest.version}" for item in (a, b))
+        lines = tuple(difflib.unified_diff(old.splitlines(), new.splitlines(), then, now, n=1, lineterm=""))
+        signs = [line[0] for line in lines[2:]]
+        changes.append(CodeChange(module, signs.count("+"), signs.count("-"), lines))
+    return tuple(changes)
 
 
 def _importance(a: Mapping[str, float] | None, b: Mapping[str, float] | None) -> tuple[Change, ...] | None:

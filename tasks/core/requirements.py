@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tasks.core.environment import ITSELF
 from tasks.core.errors import CorruptObject
 from tasks.core.registry import Manifest
 
@@ -22,7 +23,9 @@ class Requirements:
     python: str
     platform: str
     requirements: tuple[str, ...]
-    """`name==version` of every recorded distribution."""
+    """`name==version` of every recorded distribution but this program."""
+    program: str | None
+    """Version of this program; it is installed as it was here, not from an index."""
     sources: Mapping[str, str]
     """sha256 of the source of modules that belong to no distribution: no package index has them."""
     git_commit: str | None
@@ -34,8 +37,9 @@ class Requirements:
             f"# {self.model} v{self.version}: the packages that its pipeline was made with",
             f"# Python {self.python} on {self.platform}",
         ]
-        for module, sha256 in self.sources.items():
-            lines.append(f"# and {module}, of no package (sha256 {sha256}): its source belongs on the Python path")
+        if self.program:
+            lines.append(f"# {ITSELF} {self.program}, installed as it is here")
+        lines += [f"# module {module} of no package, sha256 {sha256}" for module, sha256 in self.sources.items()]
         if self.git_commit:
             lines.append(f"# git commit {self.git_commit}")
         # What is recorded must not become an instruction to pip by a line break in it.
@@ -45,7 +49,9 @@ class Requirements:
 def requirements(manifest: Manifest) -> Requirements:
     """Raises CorruptObject for a recorded name or version that is none: pip would take it for an instruction."""
     environment, pins = manifest.environment, []
-    for name, version in environment["distributions"].items():
+    distributions = dict(environment["distributions"])
+    program = distributions.pop(ITSELF, None)
+    for name, version in distributions.items():
         if not (NAME.fullmatch(name) and VERSION.fullmatch(version)):
             raise CorruptObject(
                 f"The record of {manifest.model} v{manifest.version} names the distribution {name!r} {version!r}, "
@@ -58,6 +64,7 @@ def requirements(manifest: Manifest) -> Requirements:
         python=environment["python"],
         platform=environment["platform"],
         requirements=tuple(pins),
+        program=program,
         sources=environment.get("sources") or {},
         git_commit=environment.get("git_commit"),
     )

@@ -24,7 +24,7 @@ SHARES = {"income": 0.5, "age": 0.3, "city": 0.2, "member": 0.0}
 @pytest.fixture
 def first(champion: LoadedVersion) -> Recorded:
     """A version with all of its record."""
-    return Recorded(champion.manifest, champion.contract, SHARES)
+    return Recorded(champion.manifest, champion.contract, SHARES, {"mine": "a = 1\nb = 2\n", "mine.old": ""})
 
 
 def second(first: Recorded, **changes: Any) -> Recorded:
@@ -51,6 +51,7 @@ def test_a_version_is_identical_to_itself(first: Recorded) -> None:
     assert found.schema is not None and found.schema.identical and found.schema.same == 4
     assert found.metrics.identical and found.metrics.same_rows
     assert (found.made, found.specification, found.environment, found.importance, found.files) == ((),) * 5
+    assert found.code == ()
 
 
 # --- data -----------------------------------------------------------------------------------------------------
@@ -134,6 +135,20 @@ def test_environments(first: Recorded) -> None:
         "distributions.lightgbm": (None, "4.0"),
         "distributions.joblib": (recorded_here["distributions"]["joblib"], None),
     }
+
+
+def test_own_code(first: Recorded) -> None:
+    """Modules of no package are told line by line, also those of one of them only."""
+    found = differences(first, replace(second(first), sources={"mine": "a = 1\nb = 3\nc = 4\n", "mine.new": "d = 5\n"}))
+    assert found.code is not None
+    assert [(change.module, change.added, change.removed) for change in found.code] == [
+        ("mine", 2, 1),
+        ("mine.new", 1, 0),
+        ("mine.old", 0, 0),
+    ]
+    lines = ("--- mine, v1", "+++ mine, v2", "@@ -1,2 +1,3 @@", " a = 1", "-b = 2", "+b = 3", "+c = 4")
+    assert found.code[0].lines == lines
+    assert differences(first, replace(second(first), sources=None)).code is None
 
 
 def test_how_it_was_made(first: Recorded) -> None:
@@ -315,9 +330,20 @@ def test_the_record_is_read(stored: tuple[Registry, Manifest, Path], champion: L
     found = recorded(registry, manifest)
     assert found.contract == champion.contract
     assert found.importance is not None and set(found.importance) == {"income", "age", "city", "member"}
+    assert found.sources == {}
     (folder / "contract.json").write_bytes(b"{}")
     with pytest.raises(CorruptObject, match=r"contract\.json is damaged or was replaced"):
         recorded(registry, manifest)
+
+
+def test_own_code_is_read(trained: Trained, tmp_path: Path) -> None:
+    """The text of a version's own modules comes from its file; where that was removed it is not known."""
+    registry, texts = Registry(tmp_path), {"mine": "a = 1\n"}
+    version, _ = registry.register("loans", "key", replace(trained.challenger.candidate, sources=texts))
+    manifest, _ = registry.manifest("loans", version)
+    assert recorded(registry, manifest).sources == texts
+    (tmp_path / "loans" / "versions" / "00000001" / "sources.json").unlink()
+    assert recorded(registry, manifest).sources is None
 
 
 def test_importance_of_an_older_record(stored: tuple[Registry, Manifest, Path]) -> None:

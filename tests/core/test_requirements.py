@@ -31,7 +31,8 @@ def pins(found: Requirements) -> dict[str, str]:
 def test_every_distribution_is_pinned(champion: LoadedVersion) -> None:
     """One line for each recorded distribution, with the version that is installed here; comments name the rest."""
     found = requirements(champion.manifest)
-    assert pins(found) == {name: f"=={version(name)}" for name in champion.manifest.environment["distributions"]}
+    recorded = champion.manifest.environment["distributions"]
+    assert pins(found) == {name: f"=={version(name)}" for name in recorded if name != "retrain-or-reload"}
     assert {"scikit-learn", "numpy", "scipy", "joblib", "pandas"} <= set(pins(found))
     first, second = found.text.splitlines()[:2]
     assert first.startswith("# loans v1: ")
@@ -53,9 +54,16 @@ def test_pip_takes_it(champion: LoadedVersion, tmp_path: Path) -> None:
 def test_own_modules_are_named(champion: LoadedVersion) -> None:
     """What belongs to no package is a comment with its digest; so is the commit."""
     found = of(champion, sources={"mine.features": "a" * 64}, git_commit="c0ffee")
-    assert f"# and mine.features, of no package (sha256 {'a' * 64})" in found.text
+    assert f"# module mine.features of no package, sha256 {'a' * 64}" in found.text
     assert "# git commit c0ffee" in found.text
     assert pins(found) == pins(requirements(champion.manifest))
+
+
+def test_this_program_is_told_of(champion: LoadedVersion) -> None:
+    """The program itself is on no index: its version is a comment, and not for pip."""
+    found = of(champion, distributions={"retrain-or-reload": "9.9.9", "numpy": "2.0.0"})
+    assert (found.program, pins(found)) == ("9.9.9", {"numpy": "==2.0.0"})
+    assert "# retrain-or-reload 9.9.9, installed as it is here" in found.text
 
 
 @pytest.mark.parametrize("number", ["1.0", "2.3.0+cpu", "1!4.0rc1", "2024.2.post1", "0.1.dev3"])

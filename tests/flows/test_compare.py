@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 
 import pytest
 
@@ -34,15 +35,15 @@ def test_two_versions(grown: Model, ror: Ror) -> None:
     assert f"{shown['v1']['metrics']['roc_auc']['value']:.4g} (" in metrics
     assert "v1 → v2" in section(text, "importance")
     assert f"{shown['v1']['files']['contract.json']['size']:,} → " in section(text, "files")
-    assert re.search(r"^Identical: .*specification, environment", text, flags=re.M)
+    assert re.search(r"^Identical: specification, environment, own code\.", text, flags=re.M)
     assert (ror("diff", "loans", "1"), ror.out) == (0, text)
 
 
 def test_json_has_everything(grown: Model, ror: Ror) -> None:
     """For scripts both values of everything, unrounded."""
     found = ror.json("diff", "loans", "v1", "v2")
-    assert {"model", "a", "b", "made", "data", "schema", "specification", "environment", "importance", "metrics",
-            "files"} == set(found)  # fmt: skip
+    assert {"model", "a", "b", "made", "data", "schema", "specification", "environment", "code", "importance",
+            "metrics", "files"} == set(found)  # fmt: skip
     assert (found["a"], found["b"], found["specification"], found["environment"]) == (1, 2, [], [])
     assert [batch["batch"] for batch in found["data"]["added"]] == ["002"]
     first, second = (ror.json("show", "loans", version) for version in ("v1", "v2"))
@@ -64,6 +65,31 @@ def test_another_specification(grown: Model, ror: Ror) -> None:
     assert "Identical: data" in ror.out
 
 
+OWN = """from tasks.core.training import tabular
+
+STEPS = 5  # {remark}
+
+
+def pipeline(task, seed):
+    return tabular(task, seed, max_iter=STEPS)
+"""
+
+
+def test_own_code(grown: Model, ror: Ror, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was changed in modules of the project's own is shown line by line."""
+    monkeypatch.setattr("sys.path", [*sys.path])
+    (grown.root / "src").mkdir()
+    grown.write_spec('[pipeline]\nfactory = "compared_code:pipeline"\n')
+    path = grown.root / "deployments" / "loans.toml"
+    path.write_text('code = ["src"]\n' + path.read_text())
+    for remark in ("a few", "plenty"):
+        (grown.root / "src" / "compared_code.py").write_text(OWN.format(remark=remark))
+        assert ror("run", "loans", "--action", "retrain", "--reason", remark) == 0, ror.err
+    assert ror("diff", "loans", "v3", "v4") == 0
+    assert re.search(r"compared_code +lines: 1 added, 1 removed", section(ror.out, "own code"))
+    assert "-STEPS = 5  # a few\n" in ror.out and "+STEPS = 5  # plenty\n" in ror.out
+
+
 def test_private_values_are_not_shown(grown: Model, ror: Ror) -> None:
     """Columns that are private by now are hidden in what was recorded before, in words and in JSON."""
     grown.deliver("003", make_rows(seed=3).assign(city="Secretville", age=777))
@@ -83,7 +109,8 @@ def test_private_values_are_not_shown(grown: Model, ror: Ror) -> None:
 def test_a_version_and_itself(grown: Model, ror: Ror) -> None:
     """Everything is identical."""
     assert ror("diff", "loans", "v2", "v2") == 0
-    assert "Identical: made, data, input schema, specification, environment, importance, metrics, files." in ror.out
+    every = "made, data, input schema, specification, environment, own code, importance, metrics, files"
+    assert f"Identical: {every}." in ror.out
 
 
 @pytest.mark.parametrize("words", [("v1", "v9"), ("v9", "v1"), ("v9",)])
