@@ -309,15 +309,16 @@ class Registry:
         form = _form(manifest, what, self._forms)
         recorded = from_dict(environment.Environment, manifest.environment)
         notes = environment.check_environment(recorded, what, accepted=accepted, texts=lambda: self.sources(manifest))
-        files = {name: self._file(manifest, name) for name in manifest.files}
+        files = {name: self.file(manifest, name) for name in manifest.files}
         contract, pipeline = revive.revive(files, form, what, self._types, exact=environment.is_same(recorded, notes))
         return LoadedVersion(manifest.model, manifest.version, sha256, manifest, contract, pipeline, notes, files, self)
 
     def sources(self, manifest: Manifest) -> dict[str, str]:
         """Text of the modules of its own that a version is made of, by name, verified."""
-        return dict(json.loads(self._file(manifest, SOURCES))) if SOURCES in manifest.files else {}
+        return dict(json.loads(self.file(manifest, SOURCES))) if SOURCES in manifest.files else {}
 
-    def _file(self, manifest: Manifest, name: str) -> bytes:
+    def file(self, manifest: Manifest, name: str) -> bytes:
+        """One file of a version, verified. Raises NotFound when it is gone, CorruptObject or StoreError."""
         return self._verified(f"{_folder(manifest.model, manifest.version)}/{name}", manifest.files[name])
 
     def contract(self, model: str, served: Served) -> Contract:
@@ -325,7 +326,7 @@ class Registry:
         from tasks.core.contract import Contract
 
         manifest, _ = self.manifest(model, served.version, served.manifest)
-        data = self._file(manifest, "contract.json")
+        data = self.file(manifest, "contract.json")
         return from_json(Contract, data, f"{model} v{served.version} contract.json")
 
     def _verified(self, path: str, record: FileRecord) -> bytes:
