@@ -167,7 +167,10 @@ class LoadedVersion:
         Costs one look at the newest entry of the history. Raises as `Registry.load_current` does; until it succeeds,
         this version goes on to predict.
         """
-        return self._registry.load_current(self.model)
+        state = self._registry.ledger(self.model).head().state
+        if state.current and (state.current.version, state.current.manifest) == (self.version, self.digest):
+            return self
+        return self._registry.load_in_service(self.model, state)
 
     @cached_property
     def reference(self) -> pd.DataFrame:
