@@ -235,6 +235,15 @@ def test_a_version_loaded_without_trust_is_no_loophole(site: Site, candidate: Ca
         site.reader.load("loans", version)
 
 
+def test_a_service_goes_on_checking_when_it_refreshes(site: Site) -> None:
+    """A version that was loaded without checking signatures before is no way round them for one that refreshes."""
+    assert Registry(site.store, NONE).load_current("loans").version == 2
+    loaded = site.reader.load_current("loans")
+    forge(site.store, "promoted", {"served": to_dict(site.v1)})
+    with pytest.raises(SignatureError, match="'promoted' and not signed"):
+        loaded.refresh()
+
+
 def test_a_planted_version_is_not_adopted(site: Site, malicious: Candidate) -> None:
     """A run does not take an unsigned version for its own, whatever run it says it is of."""
     ours, sha256 = site.signer.register("loans", "this question", malicious)
