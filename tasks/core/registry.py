@@ -360,7 +360,8 @@ class Registry:
             if earlier is None:
                 raise
             instead = f"`ror promote {model} v{earlier} --reason '...'` checks v{earlier} and puts it back in service."
-            raise type(error)(f"{error}\n{instead}") from error
+            error.args = (f"{error}\n{instead}",)
+            raise
 
     def _load(self, manifest: Manifest, sha256: str, accepted: Sequence[str]) -> LoadedVersion:
         from tasks.core import environment, revive

@@ -63,15 +63,15 @@ class Store:
     def read(self, path: str) -> bytes:
         """All bytes of one object. Raises NotFound or StoreError."""
         with self._translated("read", path):
-            if self._forked:
-                return self._plain_path(path).read_bytes()
+            if self.folder is not None:
+                return self._inside(path).read_bytes()
             return bytes(obstore.get(self._backend, path).bytes())
 
     def exists(self, path: str) -> bool:
         try:
             with self._translated("read", path):
-                if self._forked:
-                    return self._plain_path(path).is_file()
+                if self.folder is not None:
+                    return self._inside(path).is_file()
                 obstore.head(self._backend, path)
         except NotFound:
             return False
@@ -96,7 +96,7 @@ class Store:
     @contextmanager
     def _translated(self, action: str, path: str) -> Iterator[None]:
         """Map the back end's errors to ours, and refuse to hang: obstore's runtime does not survive a fork."""
-        if self._forked and (self.folder is None or action != "read"):
+        if os.getpid() != self._pid and (self.folder is None or action != "read"):
             raise StoreError(
                 f"Could not {action} {self._name(path)}: the store was opened before the process was forked. "
                 "Use it in a spawned process, or fork before it is opened."
@@ -110,12 +110,9 @@ class Store:
         except (BaseError, OSError, ValueError) as error:  # ValueError: a path that leaves the root
             raise StoreError(f"Could not {action} {self._name(path)}: {_plain(error)}") from error
 
-    @property
-    def _forked(self) -> bool:
-        """Where a server forks its workers, they go on to read from a folder, by the file system's own means."""
-        return os.getpid() != self._pid
-
-    def _plain_path(self, path: str) -> Path:
+    def _inside(self, path: str) -> Path:
+        """A file of a store that is a folder. It is read by the file system's own means: with one copy less, and also
+        where a server has forked its workers."""
         assert self.folder is not None
         if ".." in Path(path).parts:
             raise ValueError("the path leaves the root")
