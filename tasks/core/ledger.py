@@ -144,7 +144,7 @@ class Lease:
         """Raises LeaseHeld, naming the other run, while that one is alive."""
         while True:
             head = self._ledger.head()
-            if head.state.lease and _alive(head.state.lease):
+            if head.state.lease and is_alive(head.state.lease):
                 other = head.state.lease
                 raise LeaseHeld(f"Run {other.run} (process {other.pid} on {other.host}) is at work on this model.")
             try:
@@ -226,7 +226,8 @@ def _boot() -> str:
     return str(int(psutil.boot_time()))
 
 
-def _alive(lease: LeaseRecord) -> bool:
+def is_alive(lease: LeaseRecord) -> bool:
+    """Whether the run that holds it may still be at work."""
     if datetime.fromisoformat(lease.expires) < datetime.now(UTC):
         return False
     if lease.host != socket.gethostname():
