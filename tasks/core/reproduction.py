@@ -23,12 +23,12 @@ from tasks.core.errors import DataError, NotFound, RorError, SpecError, Training
 from tasks.core.files import appearing
 from tasks.core.gate import TrainingSet, features_of, target_of
 from tasks.core.persistence import PREDICTION, PROBABILITY, Environment, Predictions
-from tasks.core.records import digest, from_dict, to_json
 from tasks.core.recorded import cannot, recorded_fold, recorded_history, recorded_manifest
+from tasks.core.records import digest, from_dict, to_json
 from tasks.core.registry import LoadedVersion, Manifest
 from tasks.core.spec import ModelSpec, parse_spec
-from tasks.core.training import Learned, learn_apart
 from tasks.core.trail import Removal
+from tasks.core.training import Learned, learn_apart
 from tasks.core.types import Served
 from tasks.core.validation import conform
 from tasks.core.views import training_digest
