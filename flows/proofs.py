@@ -70,6 +70,8 @@ def _show(report: Any) -> None:
     if remarks := [["damage" if item.damage else "note", item.path, item.text] for item in report.remarks]:
         terminal.show(terminal.table(["", "object", "what"], remarks))
     terminal.out.print(Text(audit.verdict(report), style="green" if report.ok else "red"))
+    if report.signed:
+        terminal.out.print(Text(f"  {audit.signed(report)}"))
     if report.head:
         terminal.out.print(Text(f"  Newest entry of the history: {report.head}"))
 

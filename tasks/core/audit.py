@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tasks.core import trail
 from tasks.core.audit_objects import FOREIGN, Stored
+from tasks.core.audit_signatures import Signed, signatures
 from tasks.core.errors import RorError, SpecError
 from tasks.core.registry import Registry
 from tasks.core.spec import MODEL_NAME, models
@@ -60,6 +61,9 @@ class Report:
     head: str | None
     """`42:<sha256>`: number and digest of the newest entry, to be noted; None where there is none to rely on."""
     remarks: tuple[Remark, ...] = ()
+    """Damage first."""
+    signed: Signed | None = None
+    """None where no key is trusted: signatures are not looked at."""
     loads: tuple[Loads, ...] | None = None
     """None where it was not asked for."""
 
@@ -94,6 +98,8 @@ def audit(registry: Registry, model: str, *, expected: Expected | None = None, l
         *check.removed(),
         *_strays(store, model, listed),
     ]
+    signed, more = signatures(registry, model, check.complete, history)
+    remarks += more
     loads = None
     if load:
         loads, more = _load_all(registry, model, check.complete, history)
@@ -106,6 +112,7 @@ def audit(registry: Registry, model: str, *, expected: Expected | None = None, l
         events=len(history.events),
         head=history.head,
         remarks=tuple(sorted(remarks, key=lambda remark: (not remark.damage, remark.path))),
+        signed=signed,
         loads=loads,
     )
 
@@ -121,6 +128,17 @@ def verdict(report: Report) -> str:
     return f"{report.model}: {looked}: {said}{notes}."
 
 
+def signed(report: Report) -> str:
+    """What the signatures are worth, in words."""
+    if report.signed is None:
+        return "Signatures were not looked at: no key is trusted here."
+    refused = "refused here" if report.signed.required else "accepted here"
+    return (
+        f"Signed by a trusted key: {report.signed.signed:,} of {report.signed.signed + report.signed.unsigned:,} "
+        f"manifests and entries; what is not signed is {refused}, unless a signed entry follows."
+    )
+
+
 def summary(report: Report) -> str:
     """The verdict, and all that is damaged: the message of the flow's final state."""
     return " ".join([verdict(report), *(f"{remark.path} {remark.text.rstrip('.')}." for remark in report.damage)])
@@ -128,7 +146,12 @@ def summary(report: Report) -> str:
 
 def markdown(report: Report) -> str:
     """The whole report, for Prefect."""
-    lines = [f"## {cell(verdict(report))}", "", f"Newest entry of the history: `{report.head or 'none'}`"]
+    lines = [
+        f"## {cell(verdict(report))}",
+        "",
+        f"Newest entry of the history: `{report.head or 'none'}`",
+        signed(report),
+    ]
     if report.remarks:
         lines += ["", "| | object | what |", "|---|---|---|"]
         lines += [

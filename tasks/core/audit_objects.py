@@ -11,12 +11,12 @@ from typing import Any
 from tasks.core import trail
 from tasks.core.errors import CorruptObject, StoreError
 from tasks.core.records import digest, from_dict, from_json
-from tasks.core.registry import MANIFEST, FileRecord, Manifest
+from tasks.core.registry import MANIFEST, SIGNATURE, FileRecord, Manifest
 from tasks.core.state import Decided
 from tasks.core.store import ObjectInfo, Store
 from tasks.core.trail import Remark, Removal, Trail
 
-CLAIM, SIGNATURE = "claim.json", "manifest.sig"
+CLAIM = "claim.json"
 FOREIGN = "is nothing that this program writes: it is never read"
 
 

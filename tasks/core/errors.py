@@ -8,7 +8,8 @@
     ├── VerificationError        4   an artifact or the ledger is not what was recorded
     │   ├── CorruptObject
     │   ├── EnvironmentMismatch
-    │   └── ProbeMismatch
+    │   ├── ProbeMismatch
+    │   └── SignatureError
     ├── TrainingError            5   no challenger; the current version was kept
     ├── StoreError               1   the store could not be read or written
     │   ├── AlreadyExists
@@ -86,6 +87,10 @@ class EnvironmentMismatch(VerificationError):
 
 class ProbeMismatch(VerificationError):
     """The pipeline loads, but no longer gives the answers it gave when it was registered."""
+
+
+class SignatureError(VerificationError):
+    """A version or an event that is not signed, signed wrongly, or by a key that is not trusted here."""
 
 
 class TrainingError(RorError):
