@@ -111,10 +111,18 @@ def audit(registry: Registry, model: str, *, expected: Expected | None = None, l
         versions=len(check.complete),
         events=len(history.events),
         head=history.head,
-        remarks=tuple(sorted(remarks, key=lambda remark: (not remark.damage, remark.path))),
+        remarks=_merged(remarks),
         signed=signed,
         loads=loads,
     )
+
+
+def _merged(remarks: Sequence[Remark]) -> tuple[Remark, ...]:
+    """One remark for each object, damage first."""
+    texts: dict[tuple[bool, str], list[str]] = {}
+    for remark in remarks:
+        texts.setdefault((not remark.damage, remark.path), []).append(remark.text)
+    return tuple(Remark(path, "; ".join(found), not harmless) for (harmless, path), found in sorted(texts.items()))
 
 
 def verdict(report: Report) -> str:
@@ -175,17 +183,14 @@ def workspaces(root: str | Path | None, model: str | None) -> list[Workspace]:
 
     A model's file need not be valid, nor be there: what the store keeps of it can be checked all the same.
     """
-    names = [model or "store"]
-    if model is None or not (Path(Workspace.open(root, model).root) / "deployments" / f"{model}.toml").exists():
-        here = Workspace.open(root, "store")
-        stored = [name for name in here.registry.store.folders("") if MODEL_NAME.fullmatch(name)]
-        known = sorted({*models(here.root), *stored})
-        if model is not None and model not in known:
-            raise SpecError(model, [f"neither a file nor the store knows it. Models: {', '.join(known) or 'none'}"])
-        if not known:
-            raise SpecError(str(here.root / "deployments"), ["no models here; is --root right?"])
-        names = known if model is None else [model]
-    return [Workspace.open(root, name) for name in names]
+    here = Workspace.open(root, model or "store")
+    stored = [name for name in here.registry.store.folders("") if MODEL_NAME.fullmatch(name)]
+    known = sorted({*models(here.root), *stored})
+    if model is not None and model not in known:
+        raise SpecError(model, [f"neither a file nor the store knows it. Models: {', '.join(known) or 'none'}"])
+    if not known:
+        raise SpecError(str(here.root / "deployments"), ["no models here; is --root right?"])
+    return [Workspace.open(root, name) for name in (known if model is None else [model])]
 
 
 def expectation(text: str) -> Expected:

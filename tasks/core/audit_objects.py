@@ -72,9 +72,12 @@ class Stored:
         if not named:
             text = "no entry of the history names it: its run was killed before it decided, or has not decided yet"
             yield Remark(path, f"{text} (run key {manifest.run_key[:12]})", damage=False)
+        sound = []
         for name, record in manifest.files.items():
-            yield from self._file(version, name, record)
-        yield from self._consistent(version, manifest)
+            wrong = list(self._file(version, name, record))
+            yield from wrong
+            sound += [] if wrong else [name]
+        yield from self._consistent(version, manifest, sound)
         yield from self._claim(version, files, manifest.run_key)
         replacements = {removal.replacement for removal in self.removals.values()}
         for name in files:
@@ -100,8 +103,8 @@ class Stored:
             shown = f"sha256 {sha256[:12]}, recorded {record.sha256[:12]}; {size:,} bytes, recorded {record.size:,}"
             yield Remark(path, f"is damaged or was replaced ({shown}). Restore it from a backup")
 
-    def _consistent(self, version: int, manifest: Manifest) -> Iterator[Remark]:
-        """The records among a version's files are such records; whether they are the recorded bytes was looked at."""
+    def _consistent(self, version: int, manifest: Manifest, sound: Sequence[str]) -> Iterator[Remark]:
+        """Whether the files that are the recorded bytes are records that can be read, and all that are needed."""
         from tasks.core import persistence
         from tasks.core.contract import Contract
 
@@ -114,7 +117,7 @@ class Stored:
                 yield Remark(self._path(version, MANIFEST), f"names no {name}: nobody can load this version")
                 continue
             path, _ = trail.now_at(path, manifest.files[name], self.removals)
-            if path not in self.listed or path in self.removals:
+            if name not in sound or path in self.removals:
                 continue
             try:
                 data = self.store.read(path)
