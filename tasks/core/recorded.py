@@ -9,7 +9,7 @@ from tasks.core.batches import Labels
 from tasks.core.errors import DataError, NotFound, SpecError, VerificationError
 from tasks.core.files import is_unchanged, label_digest
 from tasks.core.gate import FIRST_FOLD, FOLD, LabelledRows, labelled_rows, split
-from tasks.core.registry import Manifest, TrainingFile
+from tasks.core.registry import Manifest
 from tasks.core.spec import ModelSpec
 from tasks.core.state import Event
 from tasks.core.types import Batch
@@ -35,28 +35,24 @@ def recorded_history(
     prove it. Raises VerificationError naming every file that is missing or changed, and every batch whose labels cannot
     be put together again.
     """
-    root, problems, notes = workspace.root, [], []
+    then = _Then(workspace, spec, manifest.version, events)
+    history, problems, notes = [], [], []
     for file in manifest.training:
         batch = Batch(file.batch, file.path, file.sha256)
-        if not (root / file.path).exists():
+        if not (workspace.root / file.path).exists():
             problems.append(f"{file.path} is missing (sha256 {file.sha256[:12]})")
-        elif not is_unchanged(root, batch):
+            continue
+        if not is_unchanged(workspace.root, batch):
             problems.append(f"{file.path} has changed since (recorded sha256 {file.sha256[:12]})")
-    if problems:
-        raise VerificationError(cannot(workspace, manifest.version, problems))
-    then = _Then(workspace, spec, manifest.version, events)
-    history = []
-    for file in manifest.training:
+            continue
         try:
-            part, note = then.of(file)
+            part, note = then.of(batch, file.labels)
         except DataError as error:
             problems.append(f"the labels of {file.batch} cannot be read: {error}")
             continue
         if part is None:
-            problems.append(
-                f"the labels of {file.batch} have changed since, and those of then cannot be put together from the "
-                f"{len(then.files)} label files that are here"
-            )
+            here = f"none of the {len(then.files):,} label files here, oldest first, gives those of then"
+            problems.append(f"the labels of {file.batch} were changed since, and {here}")
             continue
         history.append(part)
         notes += [note] if note else []
@@ -76,28 +72,32 @@ class _Then:
         self._alone = [Labels(workspace.root, spec, [path]) for path in self.files]
         self._seen = self._count(version, events)
 
-    def of(self, file: TrainingFile) -> tuple[LabelledRows | None, str | None]:
-        """With what changed since; None when no label files that are here give the recorded digest."""
-        batch = Batch(file.batch, file.path, file.sha256)
+    def of(self, batch: Batch, sha256: str) -> tuple[LabelledRows | None, str | None]:
+        """With what changed since; None when no label files that are here give labels of this digest.
+
+        Raises DataError when they cannot be read.
+        """
         for count in self._candidates(batch):
             part = labelled_rows(self._root, batch, self._labels(count), self._spec.task)
-            if part.labels != file.labels:
+            if part.labels != sha256:
                 continue
             if count == len(self.files):
                 return part, None
             places = range(count, len(self.files))
             later = [self.files[place].name for place in places if self._alone[place].touch(batch)]
-            cause = f"by {', '.join(later)}" if later else "in type only"
-            return part, f"the labels of {file.batch} were corrected or completed since {cause}; those of then are used"
+            cause = f"by {', '.join(later)}" if later else "in how they are written, not in what they say"
+            return part, f"the labels of {batch.id} were changed since {cause}; those of then are used"
         return None, None
 
     def _candidates(self, batch: Batch) -> Iterator[int]:
-        """How many of the label files, oldest first, may have been there: all, those that the history says, those
-        before each one that has to do with this batch."""
+        """How many of the label files, oldest first, may have been there: all, those that the history says, and those
+        up to or before each one that has to do with this batch."""
         yield len(self.files)
         if self._seen is not None:
             yield self._seen
-        yield from (count for count in range(len(self.files) - 1, -1, -1) if self._alone[count].touch(batch))
+        for count in range(len(self.files), 0, -1):
+            if self._alone[count - 1].touch(batch):
+                yield from (count, count - 1)
 
     def _labels(self, count: int) -> Labels:
         if count not in self._known:
