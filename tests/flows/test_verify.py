@@ -18,10 +18,10 @@ pytestmark = pytest.mark.usefixtures("prefect")
 PIPELINE, NEWEST = "loans/versions/00000001/pipeline.joblib", "loans/ledger/00000004.json"
 
 
-def flow(model: Model, **parameters: Any) -> Any:
+def flow(grown: Model, **parameters: Any) -> Any:
     from flows.verify import verify
 
-    return verify(root=str(model.root), return_state=True, **parameters)
+    return verify(root=str(grown.root), return_state=True, **parameters)
 
 
 def damage(model: Model, path: str = PIPELINE) -> None:
@@ -71,6 +71,10 @@ def test_repair(grown: Model, ror: Ror) -> None:
     assert ror("verify", "loans") == 4
     assert "`ror verify loans --repair` moves it aside" in ror.out
     shutil.rmtree(grown.root / "artifacts/loans/runs/00000004")  # it was never written: the entry was cut before
+    assert ror("verify", "loans", "--repair") == 4
+    assert "may be at work on loans: nothing was moved" in ror.err  # it is the one of this very process
+    started = path.with_name("00000003.json")
+    started.write_text(started.read_text().replace('"boot": "', '"boot": "before the power cut, '))
     assert ror("verify", "loans", "--repair") == 0
     assert f"{NEWEST} was cut off (100 bytes) and is moved aside, to loans/ledger/torn-00000004-" in ror.out
     assert ror("verify", "loans", "--repair") == 0
