@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from flows import terminal
-from flows.options import Debug, Json, Model, Root, version_number
+from flows.options import Debug, Json, Model, Root, open_workspace, version_number
 from tasks.core.errors import SpecError, VerificationError
 from tasks.core.records import to_dict
 
@@ -44,9 +44,10 @@ def verify(
     reports, repaired = [], None
     for workspace in workspaces:
         with terminal.working(f"{workspace.model}: checking ..."):
+            registry = audit.registry_of(workspace, load=load)
             if repair:
-                repaired = trail.repair(workspace.registry.store, workspace.model)
-            reports.append(audit.audit(workspace.registry, workspace.model, expected=expected, load=load))
+                repaired = trail.repair(registry.store, workspace.model)
+            reports.append(audit.audit(registry, workspace.model, expected=expected, load=load))
     if as_json:
         answers = [{**to_dict(report), "ok": report.ok} for report in reports]
         done = {"repaired": to_dict(repaired) if repaired else None} if repair else {}
@@ -88,9 +89,9 @@ def reproduce(
     Exit code 0: identical, or within 1e-9. 4: different, or its training data are not what they were.
     """
     number = version_number(version)
-    from tasks.core import audit, reproduction
+    workspace = open_workspace(root, model)
+    from tasks.core import reproduction
 
-    workspace = audit.workspaces(root, model)[0]
     with terminal.working(f"{model}: training v{number} again ..."):
         receipt, path = reproduction.reproduce(workspace, number)
     if as_json:

@@ -40,7 +40,8 @@ def verify(
         raise SpecError("expect_head", ["name the model: it is about one history"])
     log, reports = get_run_logger(), []
     for workspace in audit.workspaces(root, model):
-        report = audit.audit(workspace.registry, workspace.model, expected=expected, load=load)
+        registry = audit.registry_of(workspace, load=load)
+        report = audit.audit(registry, workspace.model, expected=expected, load=load)
         reports.append(report)
         for remark in report.remarks:
             (log.error if remark.damage else log.info)("%s %s", remark.path, remark.text)

@@ -19,7 +19,6 @@ from tasks.core.registry import Registry
 from tasks.core.spec import MODEL_NAME, models
 from tasks.core.store import ObjectInfo, Store
 from tasks.core.trail import Remark, Trail
-from tasks.core.types import Served
 from tasks.core.views import cell
 from tasks.core.workspace import Workspace
 
@@ -89,7 +88,7 @@ def audit(registry: Registry, model: str, *, expected: Expected | None = None, l
     listed = {item.path: item for item in store.objects(model)}
     inside = _by_folder(model, listed)
     history = trail.read(store, model, inside["ledger"])
-    check = Stored(store, model, listed, history, trail.removals(history.events))
+    check = Stored(store, model, listed, history, trail.removals(history.events, model))
     remarks = [
         *history.remarks,
         *_expectation(model, history, expected),
@@ -193,6 +192,11 @@ def workspaces(root: str | Path | None, model: str | None) -> list[Workspace]:
     return [Workspace.open(root, name) for name in (known if model is None else [model])]
 
 
+def registry_of(workspace: Workspace, *, load: bool) -> Registry:
+    """The model's registry. Only to load from it the model's own file is needed, which says what may be loaded."""
+    return workspace.registry if load else Registry(Store(workspace.store_location))
+
+
 def expectation(text: str) -> Expected:
     """`42:ab12...` as a value. Raises SpecError."""
     number, _, sha256 = text.lower().partition(":")
@@ -264,7 +268,7 @@ def _load_all(
     for version in versions:
         recorded = next(iter(named.get(version, {})), None)
         try:
-            registry.load(model, Served(version, recorded, 0) if recorded else version, fresh=True)
+            registry.load(model, trail.served(history.state, version, recorded) if recorded else version, fresh=True)
             found.append(Loads(version, True))
             continue
         except RorError as error:

@@ -109,8 +109,8 @@ class Stored:
         from tasks.core.contract import Contract
 
         columns: list[str] = []
-        if "pipeline.joblib" not in manifest.files:
-            yield Remark(self._path(version, MANIFEST), "names no pipeline.joblib: nobody can load this version")
+        if not any(name.startswith("pipeline.") for name in manifest.files):
+            yield Remark(self._path(version, MANIFEST), "names no pipeline: nobody can load this version")
         for name in ("contract.json", "calibration.json", "evaluation.json", "reference.parquet", "probe.parquet"):
             path = self._path(version, name)
             if name not in manifest.files:

@@ -36,6 +36,7 @@ def recorded_history(
     be put together again.
     """
     then = _Then(workspace, spec, manifest.version, events)
+    erased = trail.erased_rows(events)
     history, problems, notes = [], [], []
     for file in manifest.training:
         batch = Batch(file.batch, file.path, file.sha256)
@@ -43,7 +44,8 @@ def recorded_history(
             problems.append(f"{file.path} is missing (sha256 {file.sha256[:12]})")
             continue
         if not is_unchanged(workspace.root, batch):
-            problems.append(f"{file.path} has changed since (recorded sha256 {file.sha256[:12]})")
+            why = f": {erased[file.batch]}" if file.batch in erased else ""
+            problems.append(f"{file.path} has changed since (recorded sha256 {file.sha256[:12]}){why}")
             continue
         try:
             part, note = then.of(batch, file.labels)

@@ -27,6 +27,7 @@ from tasks.core.recorded import cannot, recorded_fold, recorded_history, recorde
 from tasks.core.records import digest, from_dict, to_json
 from tasks.core.registry import LoadedVersion, Manifest
 from tasks.core.spec import ModelSpec, parse_spec
+from tasks.core.state import Event, State
 from tasks.core.trail import Removal
 from tasks.core.training import Learned, learn_apart
 from tasks.core.types import Served
@@ -106,8 +107,8 @@ def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
     started, now = time.monotonic(), datetime.now(UTC)
     events = {event.seq: event for event in workspace.ledger.events()}
     manifest, sha256 = recorded_manifest(workspace, version, events)
-    stored, why_not = _stored(workspace, version, sha256)
-    removed = trail.removals(events)
+    stored, why_not = _stored(workspace, trail.served(_state(events), version, sha256))
+    removed = trail.removals(events, workspace.model)
     try:
         spec = parse_spec(dict(manifest.spec), f"{workspace.model} v{version}")
         history, notes = recorded_history(workspace, spec, manifest, events)
@@ -162,10 +163,14 @@ def details(receipt: Receipt) -> Iterator[str]:
 # --- the comparison ------------------------------------------------------------------------------------------
 
 
-def _stored(workspace: Workspace, version: int, sha256: str) -> tuple[LoadedVersion | None, str]:
+def _state(events: Mapping[int, Event]) -> State:
+    return events[max(events)].state_after if events else State()
+
+
+def _stored(workspace: Workspace, served: Served) -> tuple[LoadedVersion | None, str]:
     """The version itself, or why it does not load here."""
     try:
-        return workspace.registry.load(workspace.model, Served(version, sha256, 0), fresh=True), ""
+        return workspace.registry.load(workspace.model, served, fresh=True), ""
     except RorError as error:
         return None, str(error)
 

@@ -18,6 +18,7 @@ from tasks.core.records import digest, from_json, to_dict
 from tasks.core.registry import FileRecord
 from tasks.core.state import Event, State
 from tasks.core.store import Store
+from tasks.core.types import Served
 
 ENTRY = re.compile(r"\d{8}\.json")
 ASIDE = "torn-"
@@ -184,20 +185,61 @@ def named_manifests(events: Mapping[int, Event]) -> dict[int, dict[str, int]]:
     return named
 
 
-def removals(events: Mapping[int, Event]) -> dict[str, Removal]:
-    """Every object that a person removed on record, by path. Reads the bodies of `pruned` and `erased` events."""
+def removals(events: Mapping[int, Event], model: str) -> dict[str, Removal]:
+    """Every object of a model that a person removed on record, by path: reads the bodies of `pruned` and `erased`.
+
+    What no such command removes, a manifest or an entry of the history say, is not excused by whoever wrote that it
+    was; nor is a pipeline that another one took the place of.
+    """
     found: dict[str, Removal] = {}
     for seq, event in events.items():
         common = (event.event, seq, event.actor, event.at, event.reason)
+        body = event.body
         if event.event == "pruned":
-            files = event.body.get("files")
-            found |= {path: Removal(*common) for path in (files if isinstance(files, list) else ())}
+            files = [path for path in _list(body.get("files")) if _PRUNED.fullmatch(_name(path, model, "versions"))]
+            found |= {path: Removal(*common) for path in files}
         elif event.event == "erased":
-            replaced = event.body.get("replaced")
+            gone = [path for path in _list(body.get("removed")) if _name(path, model, "versions", "runs")]
+            found |= {path: Removal(*common) for path in gone if _erasable(path, model)}
+            replaced = body.get("replaced")
             for path, record in (replaced if isinstance(replaced, dict) else {}).items():
-                new: dict[str, Any] = record if isinstance(record, dict) else {}
-                found[path] = Removal(*common, new.get("path"), new.get("sha256"), new.get("size"))
+                if isinstance(record, dict) and _erasable(path, model):
+                    found[path] = Removal(*common, record.get("path"), record.get("sha256"), record.get("size"))
     return found
+
+
+_PRUNED = re.compile(r"pipeline\..+|(reference|probe)(-\w+)?\.parquet|calibration\.json")
+_ERASED = re.compile(r"(reference|probe)(-\w+)?\.parquet")
+
+
+def _erasable(path: str, model: str) -> bool:
+    return bool(_ERASED.fullmatch(_name(path, model, "versions")) or _name(path, model, "runs"))
+
+
+def _name(path: str, model: str, *kinds: str) -> str:
+    """The file's name; empty for what is not below these folders of the model."""
+    parts = path.split("/")
+    return parts[-1] if len(parts) == 4 and parts[0] == model and parts[1] in kinds else ""
+
+
+def _list(value: Any) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def erased_rows(events: Mapping[int, Event]) -> dict[str, str]:
+    """Batches whose rows a person erased some of, each with who, when and why."""
+    found = {}
+    for seq, event in events.items():
+        batches = event.body.get("batches") if event.event == "erased" else None
+        for batch in batches if isinstance(batches, dict) else ():
+            found[batch] = f"rows of it were erased by {event.actor} on {event.at[:10]} (entry {seq}): {event.reason}"
+    return found
+
+
+def served(state: State, version: int, manifest: str) -> Served:
+    """A version as the history has it in service or waiting, with all that was accepted for it; else as it stands."""
+    known = [item for item in (*state.served, *state.waiting) if (item.version, item.manifest) == (version, manifest)]
+    return known[-1] if known else Served(version, manifest, 0)
 
 
 def now_at(path: str, record: FileRecord, removed: Mapping[str, Removal]) -> tuple[str, FileRecord]:

@@ -443,6 +443,19 @@ def test_what_was_erased_is_checked_where_it_is_now(workspace: Workspace) -> Non
     assert "missing" in about_objects(look(workspace))[new]
 
 
+def test_a_record_of_removal_excuses_only_what_is_ever_removed(workspace: Workspace) -> None:
+    """No entry can make up for a manifest that is gone, or for another pipeline in place of the recorded one."""
+    manifest, old, new = f"{V2}/manifest.json", f"{V2}/pipeline.joblib", f"{V2}/pipeline-other.joblib"
+    record(workspace, "pruned", {"versions": [2], "files": [manifest, f"{LEDGER}/00000001.json", 7]})
+    record(workspace, "erased", {"replaced": {old: {"path": new, "sha256": digest(b"x"), "size": 1}}})
+    path_of(workspace, manifest).unlink()
+    assert set(about_objects(look(workspace))) == {manifest}
+    shutil.copy(path_of(workspace, f"{V1}/manifest.json"), path_of(workspace, manifest))
+    path_of(workspace, old).unlink()
+    path_of(workspace, new).write_bytes(b"x")
+    assert "missing" in about_objects(look(workspace))[old]
+
+
 @pytest.mark.parametrize("body", [{}, {"files": None}, {"replaced": []}, {"replaced": {f"{V2}/x": None}}])
 @pytest.mark.parametrize("kind", ["pruned", "erased"])
 def test_a_removal_that_says_nothing_usable(workspace: Workspace, kind: str, body: dict[str, Any]) -> None:
