@@ -60,7 +60,10 @@ class Ledger:
         seq = self.last()
         if seq == 0:
             return Head(0, None, State())
-        event, data = self._read(seq)
+        try:
+            event, data = self._read(seq)
+        except CorruptObject as error:
+            raise CorruptObject(f"{error} If a power cut tore it: `ror verify {self.model} --repair`.") from None
         if self.trust.keys:
             self._check_newest(event, data)
         return Head(seq, digest(data), event.state_after, event.at)

@@ -329,7 +329,7 @@ def test_a_torn_head_is_moved_aside(workspace: Workspace, data: bytes) -> None:
     """Empty, cut or zeroed by a power cut, the newest entry is damage until it is moved aside; then all goes on."""
     path = path_of(workspace, f"{LEDGER}/00000005.json")
     path.write_bytes(data)
-    with pytest.raises(CorruptObject):
+    with pytest.raises(CorruptObject, match="`ror verify loans --repair`"):
         workspace.ledger.head()
     report = look(workspace)
     assert "`ror verify loans --repair`" in said(report)[f"{LEDGER}/00000005.json"]
