@@ -183,7 +183,7 @@ def workspaces(root: str | Path | None, model: str | None) -> list[Workspace]:
     A model's file need not be valid, nor be there: what the store keeps of it can be checked all the same.
     """
     here = Workspace.open(root, model or "store")
-    stored = [name for name in here.registry.store.folders("") if MODEL_NAME.fullmatch(name)]
+    stored = [name for name in Store(here.store_location).folders("") if MODEL_NAME.fullmatch(name)]
     known = sorted({*models(here.root), *stored})
     if model is not None and model not in known:
         raise SpecError(model, [f"neither a file nor the store knows it. Models: {', '.join(known) or 'none'}"])

@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.errors import AlreadyExists, CorruptObject, NotFound, SignatureError, VerificationError
+from tasks.core.errors import (
+    AlreadyExists,
+    CorruptObject,
+    NotFound,
+    SignatureError,
+    UntrustedTypes,
+    VerificationError,
+)
 from tasks.core.ledger import Ledger
 from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
 from tasks.core.signing import SIGNING_KEY, Standing, Trust
@@ -27,10 +36,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tasks.core.contract import Contract
-    from tasks.core.persistence import Environment, Predictions
+    from tasks.core.environment import Environment
+    from tasks.core.persistence import Predictions
 
 FORMAT_VERSION = 1
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+SOURCES = "sources.json"
+
+FORMS = ("joblib", "skops")
+"""How a pipeline may be saved: `pipeline.joblib` is a pickle, `pipeline.skops` names the types it is made of."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +115,8 @@ class Candidate:
     """A fitted pipeline with everything that belongs to it, before it has a number."""
 
     pipeline: bytes
+    form: str
+    """One of FORMS."""
     contract: Contract
     reference: pd.DataFrame
     """A bounded sample of the training data, with the columns `ror:target` and `ror:score`."""
@@ -106,8 +124,22 @@ class Candidate:
     calibration: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     environment: Environment
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Text of the modules of its own that the pipeline, and its factory, are made of."""
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """The manifest's other fields."""
+
+    def files(self) -> dict[str, bytes]:
+        """What belongs to the version, by name."""
+        files = {
+            f"pipeline.{self.form}": self.pipeline,
+            "contract.json": to_json(self.contract),
+            "reference.parquet": _parquet(self.reference),
+            "probe.parquet": _parquet(self.probe),
+            "calibration.json": to_json(dict(self.calibration)),
+            "evaluation.json": to_json(dict(self.evaluation)),
+        }
+        return files | ({SOURCES: to_json(dict(self.sources))} if self.sources else {})
 
 
 @dataclass(frozen=True)
@@ -120,15 +152,30 @@ class LoadedVersion:
     manifest: Manifest
     contract: Contract
     pipeline: Any
+    notes: tuple[str, ...]
+    """What differs from where it was made, and does not change its known answers."""
     _files: Mapping[str, bytes]
+    _registry: Registry
 
     def predict(self, frame: pd.DataFrame) -> Predictions:
-        """Answers for a frame that satisfies the contract. Raises DataError naming every violation, or saying how the
-        pipeline failed."""
+        """Answers for a frame that satisfies the contract; they name the version, and so does the log (at INFO).
+
+        Raises DataError naming every violation, or saying how the pipeline failed.
+        """
         from tasks.core import persistence, validation
 
         inputs = validation.conform(self.contract, frame)
-        return persistence.predict(self.pipeline, inputs, private=self.contract.private)
+        answers = persistence.predict(self.pipeline, inputs, private=self.contract.private)
+        log.info("%s v%d predicted %d rows", self.model, self.version, len(inputs))
+        return replace(answers, version=self.version)
+
+    def refresh(self) -> LoadedVersion:
+        """The version that is in service now: this very object as long as it is the one.
+
+        Costs one look at the newest entry of the history. Raises as `Registry.load_current` does; until it succeeds,
+        this version goes on to predict.
+        """
+        return self._registry.load_current(self.model)
 
     @cached_property
     def reference(self) -> pd.DataFrame:
@@ -136,19 +183,30 @@ class LoadedVersion:
 
     @cached_property
     def calibration(self) -> Mapping[str, Any]:
-        import json
-
         return dict(json.loads(self._files["calibration.json"]))
 
 
 class Registry:
-    """The versions of every model in one store; `trust` says which signatures count, by default as the environment
-    does. Raises SpecError for keys that cannot be used, or that lie in the store."""
+    """The versions of every model in one store.
 
-    def __init__(self, store: Store | str | Path, trust: Trust | None = None):
+    `trust` says which signatures count, by default as the environment does. `forms` are the forms of pipelines that are
+    loaded: ("skops",) refuses to unpickle. `types` are the classes, beside scikit-learn's own, that skops may make. All
+    of it is what this deployment trusts; the store has no say in it. Raises SpecError for keys that cannot be used, or
+    that lie in the store.
+    """
+
+    def __init__(
+        self,
+        store: Store | str | Path,
+        trust: Trust | None = None,
+        *,
+        forms: Sequence[str] = FORMS,
+        types: Sequence[str] = (),
+    ):
         self.store = store if isinstance(store, Store) else Store(store)
         self.trust = Trust.from_environment() if trust is None else trust
         self.trust.check_outside(self.store.folder)
+        self._forms, self._types = tuple(forms), tuple(types)
 
     def ledger(self, model: str) -> Ledger:
         return Ledger(self.store, model, self.trust)
@@ -174,14 +232,7 @@ class Registry:
         """
         self.trust.check_may_sign(f"A version of {model}")
         number = self.claim(model, run_key)
-        files = {
-            "pipeline.joblib": candidate.pipeline,
-            "contract.json": to_json(candidate.contract),
-            "reference.parquet": _parquet(candidate.reference),
-            "probe.parquet": _parquet(candidate.probe),
-            "calibration.json": to_json(dict(candidate.calibration)),
-            "evaluation.json": to_json(dict(candidate.evaluation)),
-        }
+        files = candidate.files()
         for name, data in files.items():
             self.store.create(f"{_folder(model, number)}/{name}", data)
         manifest = from_dict(
@@ -274,10 +325,13 @@ class Registry:
         `fresh` is asked for.
         """
         number, expected = (served, None) if isinstance(served, int) else (served.version, served.manifest)
+        accepted = () if isinstance(served, int) else served.accepts
         manifest, sha256 = self.manifest(model, number, expected)
-        cached = None if fresh else _LOADED.get((self.store.location, model, sha256))
+        # All that a load may be refused for is part of the key: what was loaded before gets round nothing.
+        key = (self.store.location, model, sha256, accepted, self._forms, self._types)
+        cached = None if fresh else _LOADED.get(key)
         if cached is None:
-            cached = _LOADED[self.store.location, model, sha256] = self._load(manifest, sha256)
+            cached = _LOADED[key] = self._load(manifest, sha256, accepted)
             while len(_LOADED) > _KEEP_LOADED:
                 del _LOADED[next(iter(_LOADED))]
         return cached
@@ -303,32 +357,31 @@ class Registry:
             instead = f"`ror promote {model} v{earlier} --reason '...'` checks v{earlier} and puts it back in service."
             raise type(error)(f"{error}\n{instead}") from error
 
-    def _load(self, manifest: Manifest, sha256: str) -> LoadedVersion:
-        from tasks.core import contract, persistence, validation
+    def _load(self, manifest: Manifest, sha256: str, accepted: Sequence[str]) -> LoadedVersion:
+        from tasks.core import environment, revive
 
         what = f"{manifest.model} v{manifest.version}"
-        recorded = from_dict(persistence.Environment, manifest.environment)
-        persistence.check_environment(recorded, what)
-        files = {
-            name: self._verified(f"{_folder(manifest.model, manifest.version)}/{name}", record)
-            for name, record in manifest.files.items()
-        }
-        accepted = from_json(contract.Contract, files["contract.json"], f"{what} contract.json")
-        probe = _frame(files["probe.parquet"])
-        try:
-            pipeline = persistence.load(files["pipeline.joblib"])
-        except Exception as error:
-            raise VerificationError(f"{what}: its verified bytes do not unpickle here: {error!r}") from error
-        inputs = validation.conform(accepted, probe)
-        persistence.replay_probe(pipeline, probe, inputs, recorded, what, private=accepted.private)
-        return LoadedVersion(manifest.model, manifest.version, sha256, manifest, accepted, pipeline, files)
+        form = _form(manifest, what, self._forms)
+        recorded = from_dict(environment.Environment, manifest.environment)
+        notes = environment.check_environment(recorded, what, accepted=accepted, texts=lambda: self.sources(manifest))
+        files = {name: self.file(manifest, name) for name in manifest.files}
+        contract, pipeline = revive.revive(files, form, what, self._types, exact=environment.is_same(recorded, notes))
+        return LoadedVersion(manifest.model, manifest.version, sha256, manifest, contract, pipeline, notes, files, self)
+
+    def sources(self, manifest: Manifest) -> dict[str, str]:
+        """Text of the modules of its own that a version is made of, by name, verified."""
+        return dict(json.loads(self.file(manifest, SOURCES))) if SOURCES in manifest.files else {}
+
+    def file(self, manifest: Manifest, name: str) -> bytes:
+        """One file of a version, verified. Raises NotFound when it is gone, CorruptObject or StoreError."""
+        return self._verified(f"{_folder(manifest.model, manifest.version)}/{name}", manifest.files[name])
 
     def contract(self, model: str, served: Served) -> Contract:
         """A version's input schema, verified, without its pipeline. Raises NotFound, CorruptObject or StoreError."""
         from tasks.core.contract import Contract
 
         manifest, _ = self.manifest(model, served.version, served.manifest)
-        data = self._verified(f"{_folder(model, served.version)}/contract.json", manifest.files["contract.json"])
+        data = self.file(manifest, "contract.json")
         return from_json(Contract, data, f"{model} v{served.version} contract.json")
 
     def _verified(self, path: str, record: FileRecord) -> bytes:
@@ -352,8 +405,19 @@ class Registry:
         return sorted(int(name) for name in self.store.folders(f"{model}/versions") if name.isdigit())
 
 
-_LOADED: dict[tuple[str, str, str], LoadedVersion] = {}
+_LOADED: dict[tuple[Any, ...], LoadedVersion] = {}
 _KEEP_LOADED = 4
+
+
+def _form(manifest: Manifest, what: str, allowed: Sequence[str]) -> str:
+    """How its pipeline is saved. Raises UntrustedTypes where this deployment does not load that."""
+    form = next(name.partition(".")[2] for name in manifest.files if name.startswith("pipeline."))
+    if form not in allowed:
+        raise UntrustedTypes(
+            f"{what} is saved as {form}, and only {' and '.join(allowed)} is loaded here ([pipeline] format). "
+            f"`ror run {manifest.model} --action retrain --reason '...'` makes a version that is."
+        )
+    return form
 
 
 def _folder(model: str, version: int) -> str:

@@ -19,13 +19,15 @@ import pandas as pd
 
 from tasks.core import performance, persistence, trail
 from tasks.core.contract import Contract
+from tasks.core.environment import Environment, environment_of
 from tasks.core.errors import DataError, NotFound, RorError, SpecError, TrainingError, VerificationError
 from tasks.core.files import appearing
 from tasks.core.gate import TrainingSet, features_of, target_of
-from tasks.core.persistence import PREDICTION, PROBABILITY, Environment, Predictions
+from tasks.core.persistence import PREDICTION, PROBABILITY, Predictions
 from tasks.core.recorded import cannot, recorded_fold, recorded_history, recorded_manifest
 from tasks.core.records import digest, from_dict, to_json
 from tasks.core.registry import LoadedVersion, Manifest
+from tasks.core.sources import make_importable, texts_of
 from tasks.core.spec import ModelSpec, parse_spec
 from tasks.core.state import Event, State
 from tasks.core.trail import Removal
@@ -111,9 +113,11 @@ def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
     removed = trail.removals(events, workspace.model)
     try:
         spec = parse_spec(dict(manifest.spec), f"{workspace.model} v{version}")
+        make_importable(spec.folders(workspace.root))
         history, notes = recorded_history(workspace, spec, manifest, events)
         training, learned = learn_apart(spec, history, recorded_fold(manifest, history))
         compared, fresh = _compare(workspace, spec, manifest, training, learned, stored, removed)
+        modules = persistence.dump(learned.pipeline, spec.pipeline.format).modules
     except (DataError, SpecError, TrainingError) as error:
         raise VerificationError(cannot(workspace, version, [f"training fails here: {error}"])) from error
     if why_not:
@@ -123,7 +127,7 @@ def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
         problems = [f"nothing is left to compare with: {why_not or 'there are no rows'}", *gone]
         raise VerificationError(cannot(workspace, version, problems))
     then = from_dict(Environment, manifest.environment)
-    here = persistence.environment(learned.pipeline, workspace.root)
+    here = environment_of(modules, workspace.root)
     verdict = max((item.verdict for item in compared), key=[IDENTICAL, CLOSE, DIFFERENT].index)
     receipt = Receipt(
         model=workspace.model,
@@ -141,7 +145,11 @@ def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
         threads=tuple(_threads()),
         environment_then=then,
         environment_now=here,
-        differences=(*_differences(then, here), *_schema(learned, stored)),
+        differences=(
+            *_differences(then, here),
+            *_own_code(workspace, manifest, [*modules, spec.pipeline.factory.partition(":")[0]]),
+            *_schema(learned, stored),
+        ),
         notes=tuple(notes),
     )
     return receipt, _write(workspace, receipt, now)
@@ -331,9 +339,19 @@ def _differences(then: Environment, now: Environment) -> Iterator[str]:
         before, after = then.distributions.get(name, "none"), now.distributions.get(name, "none")
         if before != after:
             yield f"{name} {before} then, {after} now"
-    changed = [name for name in {*then.sources, *now.sources} if then.sources.get(name) != now.sources.get(name)]
+
+
+def _own_code(workspace: Workspace, manifest: Manifest, modules: Sequence[str]) -> Iterator[str]:
+    """Modules of the user's own, that of the factory included, that are not what they were."""
+    try:
+        then = workspace.registry.sources(manifest)
+    except RorError as error:
+        yield f"whether the source code has changed is not known: {error}"
+        return
+    now = texts_of(modules)
+    changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
     if changed:
-        yield f"the source code of {', '.join(sorted(changed))} has changed since"
+        yield f"the source code of {', '.join(changed)} has changed since"
 
 
 def _schema(learned: Learned, stored: LoadedVersion | None) -> Iterator[str]:

@@ -25,6 +25,7 @@ from tasks.core.state import Event
 from tasks.core.store import Store
 from tasks.core.types import Action, Attempt, Served
 from tasks.core.workspace import Workspace
+from tests.conftest import Model
 from tests.core.conftest import Trained
 from tests.core.test_fold import arrived, decided
 
@@ -34,6 +35,7 @@ PAYLOAD = ("pipeline.joblib", "contract.json", "reference.parquet", "probe.parqu
 
 def fill(root: Path, trained: Trained, trust: Trust | None = None) -> Workspace:
     """Two versions, decided on one after the other as runs do it, then the first put back by hand: five entries."""
+    Model(root).write_spec()
     workspace = Workspace(root, "loans", str(root / "artifacts"))
     registry = Registry(workspace.store_location, trust)
     for number in (1, 2):
@@ -524,11 +526,12 @@ def test_signatures_are_counted_and_judged(trained: Trained, tmp_path: Path) -> 
 
 def test_models_that_only_the_store_knows(workspace: Workspace) -> None:
     """All models are those with a file and those in the store; one that neither knows is wrong use."""
-    (workspace.root / "deployments").mkdir()
+    (workspace.root / "deployments/loans.toml").unlink()
     (workspace.root / "deployments/rents.toml").write_text("not even TOML")
     assert [item.model for item in audit.workspaces(workspace.root, None)] == ["loans", "rents"]
     assert [item.model for item in audit.workspaces(workspace.root, "loans")] == ["loans"]
     with pytest.raises(SpecError, match="Models: loans, rents"):
         audit.workspaces(workspace.root, "lones")
+    assert audit.audit(audit.registry_of(Workspace.open(workspace.root, "loans"), load=False), "loans").ok
     with pytest.raises(SpecError, match="no models here"):
         audit.workspaces(workspace.root / "deployments", None)

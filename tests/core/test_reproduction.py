@@ -23,7 +23,7 @@ from tasks.core.registry import Candidate, LoadedVersion
 from tasks.core.reproduction import Receipt, details, reproduce
 from tasks.core.spec import ModelSpec
 from tasks.core.workspace import Workspace
-from tests.conftest import make_rows
+from tests.conftest import Model, make_rows
 from tests.core.conftest import Trained, make_history, make_spec, train
 
 FACTORY = """
@@ -61,6 +61,7 @@ def workspace(trained: Trained, tmp_path: Path) -> Workspace:
 
 
 def register(root: Path, candidate: Candidate) -> Workspace:
+    Model(root).write_spec()
     workspace = Workspace(root, "loans", str(root / "artifacts"))
     workspace.registry.register("loans", "key", candidate)
     return workspace
@@ -100,7 +101,7 @@ def test_the_record_makes_the_same_model(workspace: Workspace) -> None:
     receipt, path = reproduce(workspace, 1)
     manifest, sha256 = workspace.registry.manifest("loans", 1)
     assert (receipt.verdict, receipt.same) == ("identical", True)
-    assert [(item.what, item.rows) for item in receipt.compared] == [("known answers", 32), ("gate rows", 133)]
+    assert [(item.what, item.rows) for item in receipt.compared] == [("known answers", 34), ("gate rows", 133)]
     assert all(item.stored == item.fresh and item.rows_different == 0 for item in receipt.compared)
     assert receipt.metrics == receipt.metrics_then == {name: metric.value for name, metric in manifest.metrics.items()}
     assert (receipt.manifest, receipt.rows) == (sha256, manifest.rows)
@@ -199,6 +200,7 @@ def test_a_changed_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert gate.largest is not None and 0.001 < gate.largest < 1
     assert f"different by up to {gate.largest:.3g} on {gate.column}, {gate.rows} of {gate.rows} rows" in receipt.message
     assert receipt.metrics["loss"] != receipt.metrics_then["loss"]
+    assert receipt.differences == ("the source code of own_models has changed since",)
 
 
 def test_within_a_billionth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
