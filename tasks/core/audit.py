@@ -54,6 +54,8 @@ class Report:
     """That the store lists for the model."""
     bytes: int
     """That were read and compared with what was recorded."""
+    pages: int
+    """Objects of runs whose digest nothing records, as reports: whether they are what they were cannot be said."""
     versions: int
     """Complete ones."""
     events: int
@@ -107,6 +109,7 @@ def audit(registry: Registry, model: str, *, expected: Expected | None = None, l
         model=model,
         objects=len(listed),
         bytes=history.bytes + check.compared,
+        pages=check.pages,
         versions=len(check.complete),
         events=len(history.events),
         head=history.head,
@@ -126,8 +129,9 @@ def _merged(remarks: Sequence[Remark]) -> tuple[Remark, ...]:
 
 def verdict(report: Report) -> str:
     """One line: what was looked at, and whether all is well."""
+    pages = f"; of {_count(report.pages, 'page')} no digest is recorded" if report.pages else ""
     looked = (
-        f"{_count(report.objects, 'object')} ({report.bytes / 1e6:,.1f} MB compared), "
+        f"{_count(report.objects, 'object')} ({report.bytes / 1e6:,.1f} MB compared{pages}), "
         f"{_count(report.versions, 'version')}, {_count(report.events, 'entry', 'entries')} of history"
     )
     notes = f" ({_count(len(report.notes), 'note')})" if report.notes else ""

@@ -295,9 +295,11 @@ def test_what_runs_wrote_is_compared(workspace: Workspace) -> None:
     decision = runs / "00000002/decision.json"
     decision.write_bytes(decision.read_bytes().replace(b'"outcome": "Reloaded"', b'"outcome": "Blocked"'))
     shutil.copytree(runs / "00000004", runs / "00000077")
+    (runs / "00000004/report.html").write_text("<p>")
     found = said(look(workspace))
     assert "is not what the history says" in found["loans/runs/00000002/decision.json"]
     assert "the history has no decision 77" in found["loans/runs/00000077"]
+    assert "of 1 page no digest is recorded" in audit.verdict(look(workspace))
 
 
 def test_a_cut_off_history_is_noticed(workspace: Workspace) -> None:
