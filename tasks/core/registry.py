@@ -175,7 +175,10 @@ class LoadedVersion:
         Costs one look at the newest entry of the history. Raises as `Registry.load_current` does; until it succeeds,
         this version goes on to predict.
         """
-        return self._registry.load_current(self.model)
+        state = self._registry.ledger(self.model).head().state
+        if state.current and (state.current.version, state.current.manifest) == (self.version, self.digest):
+            return self
+        return self._registry.load_in_service(self.model, state)
 
     @cached_property
     def reference(self) -> pd.DataFrame:
@@ -191,8 +194,8 @@ class Registry:
 
     `trust` says which signatures count, by default as the environment does. `forms` are the forms of pipelines that are
     loaded: ("skops",) refuses to unpickle. `types` are the classes, beside scikit-learn's own, that skops may make. All
-    of it is what this deployment trusts; the store has no say in it. Raises SpecError for keys that cannot be used, or
-    that lie in the store.
+    of it says what this deployment trusts; the store has no say in it. Raises SpecError for keys that cannot be used,
+    or that lie in the store.
     """
 
     def __init__(
@@ -280,9 +283,10 @@ class Registry:
             raise CorruptObject(
                 f"{path} is not the manifest that the history names. It was altered: nothing was signed."
             )
-        for name, record in _parsed(data, path, model, version).files.items():
+        manifest = _parsed(data, path, model, version)
+        for name in manifest.files:
             with contextlib.suppress(NotFound):  # removed, on record
-                self._verified(f"{_folder(model, version)}/{name}", record)
+                self.file(manifest, name)
         signature = self.trust.sign_manifest(data)
         if signature is None or self.trust.signing is None:
             raise VerificationError(f"There is no key to sign with here: set {SIGNING_KEY}.")
@@ -328,7 +332,8 @@ class Registry:
         accepted = () if isinstance(served, int) else served.accepts
         manifest, sha256 = self.manifest(model, number, expected)
         # All that a load may be refused for is part of the key: what was loaded before gets round nothing.
-        key = (self.store.location, model, sha256, accepted, self._forms, self._types)
+        trusted = (tuple(self.trust.keys), self.trust.required)
+        key = (self.store.location, model, sha256, accepted, self._forms, self._types, trusted)
         cached = None if fresh else _LOADED.get(key)
         if cached is None:
             cached = _LOADED[key] = self._load(manifest, sha256, accepted)

@@ -213,11 +213,14 @@ class Trust:
 def check_unsigned(path: str, event: Event, before: State) -> None:
     """Raises SignatureError when an unsigned event does what only a signed one may, or carries a state that does not
     follow from the one before."""
+    remedy = (
+        f"sign the history as it stands: where the key is, and with {REQUIRE}=0, `ror run {path.split('/')[0]} "
+        "--action reload --reason '...'`. If not, restore it from a backup."
+    )
     if event.event not in UNSIGNED_KINDS:
         raise SignatureError(
-            f"{path} is {event.event!r} and not signed: only the holder of the key may do that here. If it was you, "
-            f"sign the history as it stands: where the key is, and with {REQUIRE}=0, `ror run {path.split('/')[0]} "
-            "--action reload --reason '...'`. If not, restore the history from a backup."
+            f"{path} is {event.event!r} and not signed: only the holder of the key may do that here. "
+            f"If it was you, {remedy}"
         )
     try:
         follows = fold(before, event) == event.state_after
@@ -226,12 +229,12 @@ def check_unsigned(path: str, event: Event, before: State) -> None:
     if not follows:
         raise SignatureError(
             f"{path} is not signed, and its state does not follow from the event before: somebody without the key "
-            "wrote it. Restore the history from a backup."
+            f"forged it, or another release wrote it. If you know it was the latter, {remedy}"
         )
     if changed := _out_of_reach(before, event.state_after):
         raise SignatureError(
             f"{path} is not signed and changes {', '.join(changed)}: only the holder of the key may do that here. "
-            "Restore the history from a backup."
+            f"If it was you, {remedy}"
         )
 
 

@@ -115,7 +115,6 @@ def test_an_upgrade_is_no_deadlock(tmp_path: Path, older: Path, ror: Run) -> Non
     done = ror("run", "loans", "--action", "reload", "--reason", "it is accepted")
     assert done.returncode == 0, done.stderr
 
-    model.deliver("004")
     lost = model.workspace.ledger.head()
     model.workspace.ledger.append(  # as if nobody had accepted it
         lost,
