@@ -1,4 +1,4 @@
-"""The write-once object store: create, read, list. Nothing here can replace or delete an object.
+"""The write-once object store: create, read, list. Nothing here can replace an object; one repair moves it aside.
 
 The one write primitive is *create if absent*, which `obstore` offers with the same guarantee on a local folder,
 S3, GCS, Azure and in memory; so there are no lock files and there is no second protocol per back end.
@@ -6,6 +6,8 @@ S3, GCS, Azure and in memory; so there are no lock files and there is no second 
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +68,31 @@ class Store:
             if self.folder is not None:
                 return self._inside(path).read_bytes()
             return bytes(obstore.get(self._backend, path).bytes())
+
+    def fingerprint(self, path: str) -> tuple[str, int]:
+        """sha256 and size of one object, read in pieces: it may be larger than the memory there is.
+
+        Raises NotFound or StoreError.
+        """
+        sha256, size = hashlib.sha256(), 0
+        with self._translated("read", path):
+            for piece in obstore.get(self._backend, path).stream():
+                sha256.update(piece)
+                size += len(piece)
+        return sha256.hexdigest(), size
+
+    def move_aside(self, path: str, to: str) -> None:
+        """Give one object another name, for `ror verify --repair` only. A repair that was killed in between is
+        finished by the next one. Raises StoreError when `to` is another object, or `path` changed meanwhile."""
+        data = self.read(path)
+        with contextlib.suppress(AlreadyExists):
+            self.create(to, data, durable=True)
+        if self.read(to) != data or self.read(path) != data:
+            raise StoreError(f"{self._name(path)} was changed while it was moved aside. Run it again.")
+        with self._translated("move", path):
+            obstore.delete(self._backend, path)
+            if self.folder is not None:
+                _fsync((self.folder / path).parent)
 
     def exists(self, path: str) -> bool:
         try:
