@@ -237,7 +237,7 @@ class Registry:
         number = self.claim(model, run_key)
         files = candidate.files()
         for name, data in files.items():
-            self.store.create(f"{_folder(model, number)}/{name}", data)
+            self.store.create(f"{_folder(model, number)}/{name}", data, durable=True)
         manifest = from_dict(
             Manifest,
             {
