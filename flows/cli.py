@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from flows import hands, replays, reports, terminal
+from flows import hands, removals, replays, reports, terminal
 from flows.options import Debug, Json, Model, Root, Verbose, open_workspace
 from tasks.core import views
 from tasks.core.errors import RorError, SpecError
@@ -235,6 +235,10 @@ def predict(
 BY_HAND = (hands.promote, hands.accept, hands.quarantine, hands.release, hands.snooze)
 for command in (*BY_HAND, replays.backtest, reports.show, reports.report):
     app.command()(command)
+
+store = typer.Typer(help="The store: what is kept, and what is removed on record.", no_args_is_help=True)
+app.add_typer(store, name="store")
+store.command()(removals.prune)
 
 
 @app.command()

@@ -27,6 +27,9 @@ def fold(state: State, event: Event) -> State:
             return after_decision(state, from_dict(Decided, body), LastDecision(event.key, event.seq), event.at)
         case "promoted" | "accepted" | "quarantined" | "cleared" | "snoozed":
             return replace(_after_hand(state, event), by_hand=event.seq)
+        case "pruned":
+            # The question that a run asks is the same as before: `by_hand` stays.
+            return replace(state, pruned={**state.pruned, **dict.fromkeys(body["versions"], event.seq)})
     raise CorruptObject(f"Ledger event {event.seq} has the unknown kind {event.event!r}; a newer release wrote it.")
 
 

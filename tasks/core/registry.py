@@ -20,6 +20,7 @@ from tasks.core.ledger import Ledger
 from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
 from tasks.core.state import State
 from tasks.core.store import Store
+from tasks.core.tombstones import pruned
 from tasks.core.types import Gate, Metric, Served
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ class Registry:
         """
         if state.current is None:
             raise NotFound(f"No version of {model!r} is in service yet. `ror run {model}` trains one.")
-        out = (state.current.version, *state.barred)
+        out = (state.current.version, *state.barred, *state.pruned)
         earlier = next((served.version for served in reversed(state.served) if served.version not in out), None)
         try:
             return self.load(model, state.current)
@@ -269,10 +270,7 @@ class Registry:
         what = f"{manifest.model} v{manifest.version}"
         recorded = from_dict(persistence.Environment, manifest.environment)
         persistence.check_environment(recorded, what)
-        files = {
-            name: self._verified(f"{_folder(manifest.model, manifest.version)}/{name}", record)
-            for name, record in manifest.files.items()
-        }
+        files = {name: self._file(manifest, name, record) for name, record in manifest.files.items()}
         accepted = from_json(contract.Contract, files["contract.json"], f"{what} contract.json")
         probe = _frame(files["probe.parquet"])
         try:
@@ -290,6 +288,17 @@ class Registry:
         manifest, _ = self.manifest(model, served.version, served.manifest)
         data = self._verified(f"{_folder(model, served.version)}/contract.json", manifest.files["contract.json"])
         return from_json(Contract, data, f"{model} v{served.version} contract.json")
+
+    def _file(self, manifest: Manifest, name: str, record: FileRecord) -> bytes:
+        """A file of a version, verified. Raises NotFound saying who removed it, and why, where that is on record."""
+        path = f"{_folder(manifest.model, manifest.version)}/{name}"
+        try:
+            return self._verified(path, record)
+        except NotFound:
+            ledger = self.ledger(manifest.model)
+            if told := pruned(ledger, ledger.head().state, manifest.version):
+                raise NotFound(told) from None
+            raise
 
     def _verified(self, path: str, record: FileRecord) -> bytes:
         data = self.store.read(path)

@@ -1,4 +1,5 @@
-"""The write-once object store: create, read, list. Nothing here can replace or delete an object.
+"""The write-once object store: create, read, list. Nothing here can replace an object, and nothing is ever removed but
+on record: `remove` is for what a ledger event has named.
 
 The one write primitive is *create if absent*, which `obstore` offers with the same guarantee on a local folder,
 S3, GCS, Azure and in memory; so there are no lock files and there is no second protocol per back end.
@@ -6,6 +7,7 @@ S3, GCS, Azure and in memory; so there are no lock files and there is no second 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +30,7 @@ class ObjectInfo:
 
 
 class Store:
-    """Objects under one root, each created once and never changed.
+    """Objects under one root, each created once, never changed, and removed on record only.
 
     `location` is a folder, or a URL that obstore understands (`s3://bucket/prefix`, `memory://`).
     """
@@ -65,6 +67,17 @@ class Store:
         with self._translated("read", path):
             return bytes(obstore.get(self._backend, path).bytes())
 
+    def remove(self, path: str) -> None:
+        """Remove one object for good; one that is gone already is fine.
+
+        Only removal on record calls it (`tasks.core.removal`, `tasks.core.erasure`), after the event that says what,
+        by whom and why. On a local folder it survives a power cut. Raises StoreError when it cannot be removed.
+        """
+        with contextlib.suppress(NotFound), self._translated("remove", path):
+            obstore.delete(self._backend, path)
+            if self.folder is not None:
+                _fsync((self.folder / path).parent)
+
     def exists(self, path: str) -> bool:
         try:
             with self._translated("read", path):
@@ -100,7 +113,7 @@ class Store:
             raise AlreadyExists(f"{self._name(path)} exists already and is never overwritten.") from None
         except (NotFoundError, FileNotFoundError):
             raise NotFound(f"{self._name(path)} does not exist.") from None
-        except (BaseError, OSError, ValueError) as error:  # ValueError: a path that leaves the root
+        except (BaseError, OSError, ValueError, TypeError) as error:  # the last two: a path that leaves the root
             raise StoreError(f"Could not {action} {self._name(path)}: {_plain(error)}") from error
 
     def _name(self, path: str) -> str:

@@ -189,6 +189,8 @@ def deed(event: Event) -> str | None:
         case "snoozed":
             columns, until = ", ".join(event.body["columns"]), event.body["until"]
             return f"drift of {columns} expected until {until}" if until else f"drift of {columns} no longer expected"
+        case "pruned":
+            return f"payload of {', '.join(f'v{number}' for number in event.body['versions'])} removed"
     return None
 
 
