@@ -239,6 +239,7 @@ for command in (*BY_HAND, replays.backtest, reports.show, reports.report):
 store = typer.Typer(help="The store: what is kept, and what is removed on record.", no_args_is_help=True)
 app.add_typer(store, name="store")
 store.command()(removals.prune)
+store.command()(removals.erase)
 
 
 @app.command()

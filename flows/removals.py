@@ -10,6 +10,7 @@ from rich.text import Text
 
 from flows import terminal
 from flows.options import Debug, Json, Model, Root, open_workspace
+from tasks.core.records import to_dict
 
 Reason = Annotated[str, typer.Option(help="Why, for the history.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and write nothing.")]
@@ -62,6 +63,54 @@ def prune(
     else:
         entry = f"Entry {done.seq}" if done.seq else "An earlier entry"
         terminal.out.print(Text(f"{model}: {what} removed. {entry} of the history says who, and why."))
+
+
+def erase(
+    model: Model,
+    key: Annotated[str, typer.Option(help="Value of the model's key column; it never appears in the history.")],
+    reason: Reason,
+    dry_run: DryRun = False,
+    root: Root = Path(),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Erase a person's rows: from batches, labels, predictions, exports, reports, and the samples versions keep.
+
+    The history says who, when and why, and not whose rows. What cannot be erased is listed.
+    """
+    from flows.launch import actor
+    from tasks.core import erasure
+
+    workspace = open_workspace(root, model)
+    with terminal.working(f"{model}: searching ..."):
+        done = erasure.erase(workspace, key, reason=reason, actor=actor(), dry_run=dry_run)
+    if as_json:
+        terminal.print_json({"model": model, "dry_run": dry_run, **to_dict(done)})
+        return
+    if done.places:
+        rows = [[p.what, f"{p.count:,}", p.path + (f" ({p.note})" if p.note else "")] for p in done.places]
+        terminal.show(terminal.table(["found in", "rows", "where"], rows))
+    would = "would be removed" if dry_run else "removed"
+    for path in done.removed:
+        terminal.out.print(Text(f"{path}: {would} whole."))
+    for title, lines in (("Cannot be erased", done.stays), ("Could not be searched", done.unknown)):
+        for line in lines:
+            terminal.out.print(Text(f"{title}: {line}."))
+    if done.learned:
+        names = ", ".join(f"v{version}" for version in done.learned)
+        terminal.out.print(
+            Text(
+                f"{names} learned from batches with these rows; a pipeline may remember them. To be rid of that: "
+                f"`ror run {model} --action retrain --reason '...'`, and `ror store prune` once it has left service."
+            )
+        )
+    if dry_run:
+        said = "Nothing was written."
+    elif done.seq:
+        said = f"Erased. Entry {done.seq} of the history says who, and why."
+    else:
+        said = "Nothing new to erase; an earlier erasure that had been interrupted was completed."
+    terminal.out.print(Text(f"{model}: {said}"))
 
 
 def _pruned_json(model: str, done: Any, dry_run: bool) -> dict[str, Any]:

@@ -130,9 +130,10 @@ def rival_of(
     if champion is None:
         return Rival("Dummy", dummy(target, spec.task, len(truth)), truth, np.arange(len(truth)))
     answers, clean, start = [], [], 0
-    seen = {file.batch: file.held_out for file in champion.manifest.training}
+    seen = {file.batch: (file.held_out, file.sha256) for file in champion.manifest.training}
     for part in training.gate:
-        if seen.get(part.batch.id, True):
+        # Once rows were erased from a batch its fold is another one, with rows that this rival was trained on.
+        if seen.get(part.batch.id, (True, part.batch.sha256)) == (True, part.batch.sha256):
             clean.append(np.arange(start, start + len(part.rows)))
         answers.append(frame(champion.contract, part.source, part.rows))
         start += len(part.rows)

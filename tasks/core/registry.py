@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+ERASABLE = ("reference.parquet", "probe.parquet")
+"""Files of a version that hold rows of the data: rows may be erased from them, on record. Neither is unpickled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,15 +272,17 @@ class Registry:
         what = f"{manifest.model} v{manifest.version}"
         recorded = from_dict(persistence.Environment, manifest.environment)
         persistence.check_environment(recorded, what)
-        files = {name: self._file(manifest, name, record) for name, record in manifest.files.items()}
+        found = {name: self._file(manifest, name, record) for name, record in manifest.files.items()}
+        files = {name: data for name, (data, _) in found.items()}
         accepted = from_json(contract.Contract, files["contract.json"], f"{what} contract.json")
         probe = _frame(files["probe.parquet"])
         try:
             pipeline = persistence.load(files["pipeline.joblib"])
         except Exception as error:
             raise VerificationError(f"{what}: its verified bytes do not unpickle here: {error!r}") from error
-        inputs = validation.conform(accepted, probe)
-        persistence.replay_probe(pipeline, probe, inputs, recorded, what, private=accepted.private)
+        _, fewer = found["probe.parquet"]
+        inputs = validation.conform(accepted, probe) if len(probe) or not fewer else probe
+        persistence.replay_probe(pipeline, probe, inputs, recorded, what, private=accepted.private, fewer=fewer)
         return LoadedVersion(manifest.model, manifest.version, sha256, manifest, accepted, pipeline, files)
 
     def contract(self, model: str, served: Served) -> Contract:
@@ -289,16 +293,23 @@ class Registry:
         data = self._verified(f"{_folder(model, served.version)}/contract.json", manifest.files["contract.json"])
         return from_json(Contract, data, f"{model} v{served.version} contract.json")
 
-    def _file(self, manifest: Manifest, name: str, record: FileRecord) -> bytes:
-        """A file of a version, verified. Raises NotFound saying who removed it, and why, where that is on record."""
+    def _file(self, manifest: Manifest, name: str, record: FileRecord) -> tuple[bytes, bool]:
+        """A file of a version, verified, and whether rows were erased from it: then the history has its digest.
+
+        Raises NotFound saying who removed it, and why, where that is on record.
+        """
         path = f"{_folder(manifest.model, manifest.version)}/{name}"
         try:
-            return self._verified(path, record)
+            return self._verified(path, record), False
         except NotFound:
             ledger = self.ledger(manifest.model)
-            if told := pruned(ledger, ledger.head().state, manifest.version):
+            state = ledger.head().state
+            if told := pruned(ledger, state, manifest.version):
                 raise NotFound(told) from None
-            raise
+            new = state.replaced.get(path)
+            if new is None or name not in ERASABLE:  # no event can put another pipeline in place of the recorded one
+                raise
+            return self._verified(new.path, FileRecord(new.sha256, new.size)), True
 
     def _verified(self, path: str, record: FileRecord) -> bytes:
         data = self.store.read(path)
@@ -310,6 +321,11 @@ class Registry:
                 "Restore the file from a backup."
             )
         return data
+
+    def forget(self, model: str) -> None:
+        """Drop what this process holds of a model's versions: rows were erased from them."""
+        for key in [key for key in _LOADED if key[:2] == (self.store.location, model)]:
+            del _LOADED[key]
 
     def _numbers(self, model: str) -> list[int]:
         return sorted(int(name) for name in self.store.folders(f"{model}/versions") if name.isdigit())

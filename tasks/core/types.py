@@ -74,6 +74,8 @@ class BatchRecord:
     """Batches that had arrived after it when its labels counted."""
     version: int | None = None
     """The version that its decision left in service, which predicted it; None before the first."""
+    erased: int | None = None
+    """Number of the newest event that says that rows were erased from it."""
 
     @property
     def coverage(self) -> float:

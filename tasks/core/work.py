@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,19 +55,7 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
         known = ", ".join(batch.id for batch in batches[-5:]) or "none"
         raise SpecError(workspace.spec.data.batches, [f"there is no batch {request.batch!r}. The newest here: {known}"])
     chosen = [batch for batch in batches if request.batch in (None, batch.id)]
-    question = [
-        [batch.sha256 for batch in batches],
-        labels_now,
-        workspace.spec.digest,
-        POLICY_VERSION,
-        [
-            request.action,
-            request.batch,
-            *([request.actor, request.reason] if request.action != "auto" else []),
-        ],
-        state.by_hand,
-    ]
-    key = digest(json.dumps(question).encode())
+    key = question_key(workspace, request, state, [batch.sha256 for batch in batches], labels_now)
     pending = tuple(b for b in chosen if b.id not in state.batches and state.blocked.get(b.id) != b.sha256)
     newest = max(state.batches, default="")
     return Work(
@@ -80,6 +69,25 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
         arriving=tuple(unsettled),
         latecomers=tuple(batch.id for batch in pending if batch.id < newest),
     )
+
+
+def question_key(
+    workspace: Workspace, request: Request, state: State, batches: Sequence[str], label_digest: str
+) -> str:
+    """The key of a question about batches with these digests, in time order, and the label files of that digest."""
+    question = [
+        list(batches),
+        label_digest,
+        workspace.spec.digest,
+        POLICY_VERSION,
+        [
+            request.action,
+            request.batch,
+            *([request.actor, request.reason] if request.action != "auto" else []),
+        ],
+        state.by_hand,
+    ]
+    return digest(json.dumps(question).encode())
 
 
 def pending_names(workspace: Workspace, state: State) -> list[str]:
