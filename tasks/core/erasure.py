@@ -252,9 +252,9 @@ class _Plan:
             "rows": sum(rows),
             "files": [self.shown(path) for path in self.prepared],
             "batches": {
-                batch: self._record(self.changed[batch], record)
+                batch: self._record(self.changed[batch], base)
                 for batch, record in records.items()
-                if self._was(self.changed[batch], record)
+                if (base := self._base(self.changed[batch], record))
             },
             "before": {batch: change.batch.sha256 for batch, change in self.changed.items()},
             "blocked": {
@@ -272,19 +272,30 @@ class _Plan:
             "versions": self.remains.learned,
         }
 
-    def _was(self, change: _Changed, record: BatchRecord) -> bool:
-        """The batch is as it was decided on, or as it was before an erasure that was killed; not altered by others."""
-        if record.sha256 == change.batch.sha256:
-            return True
-        event = self.workspace.ledger.event(record.erased) if record.erased else None
-        return event is not None and event.body["before"].get(change.batch.id) == change.batch.sha256
+    def _base(self, change: _Changed, now: BatchRecord) -> BatchRecord | None:
+        """What the history knew of the batch as it is on disk; None where somebody altered it, which stays an alarm.
 
-    def _record(self, change: _Changed, record: BatchRecord) -> dict[str, Any]:
-        fields: dict[str, Any] = {"sha256": change.sha256, "rows": change.total - len(change.rows)}
-        if record.labels and change.labels:
+        After an erasure that was killed before it swapped the file, that is the record before it.
+        """
+        if now.sha256 == change.batch.sha256:
+            return now
+        ledger = self.workspace.ledger
+        if now.erased and ledger.event(now.erased).body["before"].get(change.batch.id) == change.batch.sha256:
+            return ledger.event(now.erased - 1).state_after.batches[change.batch.id]
+        return None
+
+    def _record(self, change: _Changed, base: BatchRecord) -> dict[str, Any]:
+        """The fields of a batch's record that are others afterwards."""
+        delivered = np.delete(np.arange(change.total + len(base.gone)), base.gone)
+        fields: dict[str, Any] = {
+            "sha256": change.sha256,
+            "rows": change.total - len(change.rows),
+            "origin": base.origin or base.sha256,
+            "gone": sorted([*base.gone, *delivered[change.rows].tolist()]),
+        }
+        if change.labels and base.labels == change.labels.digest:
             left = change.labels.without(change.rows.tolist())
-            if record.labels in (change.labels.digest, left.digest):
-                fields |= {"labels": left.digest, "labelled_rows": left.known}
+            fields |= {"labels": left.digest, "labelled_rows": left.known}
         return fields
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from tasks.core.errors import CorruptObject
-from tasks.core.records import from_dict
+from tasks.core.records import from_dict, to_dict
 from tasks.core.state import Decided, Event, LastDecision, LeaseRecord, Replacement, State
 from tasks.core.types import Action, Attempt, BatchRecord, Comparison, Decision, Labelled, LossPoint, Served, Snooze
 
@@ -68,7 +68,7 @@ def _after_erasure(state: State, event: Event) -> State:
     """What was decided stands: batches and labels are what they were, less some rows, and not altered by anybody."""
     body = event.body
     batches = {
-        batch: replace(state.batches[batch], **fields, erased=event.seq)
+        batch: from_dict(BatchRecord, {**to_dict(state.batches[batch]), **fields, "erased": event.seq})
         for batch, fields in body["batches"].items()
         if batch in state.batches
     }

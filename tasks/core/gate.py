@@ -100,14 +100,18 @@ def target_of(parts: Sequence[LabelledRows]) -> np.ndarray:
 
 
 def fold_rows(batch: Batch, rows: int, fold: int = FOLD) -> np.ndarray:
-    """Row numbers kept for the gate: blake2b(batch digest, row number) mod `fold` is 0, so anybody can derive them."""
-    prefix = hashlib.blake2b(bytes.fromhex(batch.sha256), digest_size=8)
-    kept = []
-    for row in range(rows):
+    """Row numbers kept for the gate: blake2b(batch digest, row number) mod `fold` is 0, so anybody can derive them.
+
+    Digest and numbers are those that the batch was delivered with: what is erased from it moves no other row into the
+    fold, where a version that was trained on it would be measured.
+    """
+    prefix = hashlib.blake2b(bytes.fromhex(batch.origin or batch.sha256), digest_size=8)
+    delivered, kept = np.delete(np.arange(rows + len(batch.gone)), batch.gone), []
+    for place, row in enumerate(delivered.tolist()):
         mark = prefix.copy()
         mark.update(row.to_bytes(8, "little"))
         if int.from_bytes(mark.digest(), "little") % fold == 0:
-            kept.append(row)
+            kept.append(place)
     return np.array(kept, dtype=np.int64)
 
 
@@ -130,10 +134,9 @@ def rival_of(
     if champion is None:
         return Rival("Dummy", dummy(target, spec.task, len(truth)), truth, np.arange(len(truth)))
     answers, clean, start = [], [], 0
-    seen = {file.batch: (file.held_out, file.sha256) for file in champion.manifest.training}
+    seen = {file.batch: file.held_out for file in champion.manifest.training}
     for part in training.gate:
-        # Once rows were erased from a batch its fold is another one, with rows that this rival was trained on.
-        if seen.get(part.batch.id, (True, part.batch.sha256)) == (True, part.batch.sha256):
+        if seen.get(part.batch.id, True):
             clean.append(np.arange(start, start + len(part.rows)))
         answers.append(frame(champion.contract, part.source, part.rows))
         start += len(part.rows)

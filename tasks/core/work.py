@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.core.errors import SpecError
@@ -12,7 +12,7 @@ from tasks.core.files import arriving, batch_files, find_batches, label_digest, 
 from tasks.core.policy import POLICY_VERSION
 from tasks.core.records import digest
 from tasks.core.state import State
-from tasks.core.types import Batch, Request
+from tasks.core.types import Batch, BatchRecord, Request
 from tasks.core.workspace import Workspace
 
 
@@ -48,7 +48,8 @@ def check_request(request: Request) -> None:
 def find_work(workspace: Workspace, request: Request, state: State) -> Work:
     """Raises SpecError when the requested batch does not exist."""
     unsettled = arriving(workspace.root, workspace.spec, state.batches)
-    batches = find_batches(workspace.root, workspace.spec, state.batches)
+    found = find_batches(workspace.root, workspace.spec, state.batches)
+    batches = [_with_origin(batch, state.batches.get(batch.id)) for batch in found]
     labels = label_files(workspace.root, workspace.spec)
     labels_now = label_digest(labels)
     if request.batch is not None and request.batch not in {batch.id for batch in batches}:
@@ -69,6 +70,13 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
         arriving=tuple(unsettled),
         latecomers=tuple(batch.id for batch in pending if batch.id < newest),
     )
+
+
+def _with_origin(batch: Batch, record: BatchRecord | None) -> Batch:
+    """A batch that rows were erased from, with what it was before."""
+    if record is None or record.origin is None or record.sha256 != batch.sha256:
+        return batch
+    return replace(batch, origin=record.origin, gone=record.gone)
 
 
 def question_key(
