@@ -9,11 +9,13 @@ import typer
 from rich.text import Text
 
 from flows import terminal
-from flows.options import Debug, Json, Model, Root, open_workspace, version_number
+from flows.options import Debug, Json, Model, Root, manifest_of, open_workspace
 from tasks.core import views
 from tasks.core.errors import NotFound, SpecError
 from tasks.core.files import appearing
 from tasks.core.records import to_dict
+from tasks.core.registry import Manifest
+from tasks.core.requirements import requirements as requirements_of
 from tasks.core.views import REPORT
 from tasks.core.workspace import Workspace
 
@@ -30,26 +32,24 @@ def show(
     batch: Annotated[
         str | None, typer.Option(help="Violations of this batch; none: of all set aside or pending.")
     ] = None,
+    requirements: Annotated[
+        bool, typer.Option("--requirements", help="Instead: the packages it was made with, for `pip install -r`.")
+    ] = False,
     root: Root = Path(),
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """The record of a version: data, metrics, environment, files. Or with --violations what is wrong with data."""
     workspace = open_workspace(root, model)
+    if requirements and (violations or output or batch):
+        raise SpecError("--requirements", ["it goes alone, to the standard output: `... --requirements > FILE`"])
     if violations or output or batch:
         _violations(workspace, output, batch, as_json)
         return
-    if version is None:
-        current = workspace.ledger.head().state.current
-        if current is None:
-            raise NotFound(f"No version of {model!r} is in service yet. `ror run {model}` trains one.")
-        manifest, _ = workspace.registry.manifest(model, current.version, current.manifest)
-    else:
-        try:
-            manifest, _ = workspace.registry.manifest(model, version_number(version))
-        except NotFound:
-            known = ", ".join(f"v{n}" for n in workspace.registry.versions(model)) or "none"
-            raise SpecError(version, [f"{model} has no such version. Versions: {known}"]) from None
+    manifest = manifest_of(workspace, version)
+    if requirements:
+        _requirements(manifest, as_json)
+        return
     if as_json:
         terminal.print_json(to_dict(manifest))
         return
@@ -69,6 +69,14 @@ def show(
         *([name, f"{record.size:,} bytes, sha256 {record.sha256}"] for name, record in manifest.files.items()),
     ]
     terminal.show(terminal.table([f"{model} v{manifest.version}", ""], rows))
+
+
+def _requirements(manifest: Manifest, as_json: bool) -> None:
+    found = requirements_of(manifest)
+    if as_json:
+        terminal.print_json(to_dict(found))
+    else:
+        print(found.text, end="")  # a file for pip: never wrapped
 
 
 def _violations(workspace: Workspace, output: Path | None, batch: str | None, as_json: bool) -> None:

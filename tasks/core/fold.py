@@ -91,6 +91,8 @@ def _after_promotion(state: State, served: Served, event: Event) -> State:
     approval any more.
     """
     replaced = state.current.version if state.current else None
+    if replaced == served.version:  # for another environment
+        return replace(state, served=(*state.served[:-1], served), promoted=event.seq)
     return replace(
         state,
         served=(*state.served, served)[-KEEP_SERVED:],

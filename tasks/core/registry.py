@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.errors import AlreadyExists, CorruptObject, NotFound, VerificationError
+from tasks.core.errors import AlreadyExists, CorruptObject, NotFound, UntrustedTypes, VerificationError
 from tasks.core.ledger import Ledger
 from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
 from tasks.core.state import State
@@ -27,12 +29,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tasks.core.contract import Contract
-    from tasks.core.persistence import Environment, Predictions
+    from tasks.core.environment import Environment
+    from tasks.core.persistence import Predictions
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-ERASABLE = ("reference.parquet", "probe.parquet")
+SOURCES = "sources.json"
+PROBE = "probe.parquet"
+ERASABLE = ("reference.parquet", PROBE)
 """Files of a version that hold rows of the data: rows may be erased from them, on record. Neither is unpickled."""
+
+FORMS = ("joblib", "skops")
+"""How a pipeline may be saved: `pipeline.joblib` is a pickle, `pipeline.skops` names the types it is made of."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +111,8 @@ class Candidate:
     """A fitted pipeline with everything that belongs to it, before it has a number."""
 
     pipeline: bytes
+    form: str
+    """One of FORMS."""
     contract: Contract
     reference: pd.DataFrame
     """A bounded sample of the training data, with the columns `ror:target` and `ror:score`."""
@@ -108,8 +120,22 @@ class Candidate:
     calibration: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     environment: Environment
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Text of the modules of its own that the pipeline, and its factory, are made of."""
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """The manifest's other fields."""
+
+    def files(self) -> dict[str, bytes]:
+        """What belongs to the version, by name."""
+        files = {
+            f"pipeline.{self.form}": self.pipeline,
+            "contract.json": to_json(self.contract),
+            "reference.parquet": _parquet(self.reference),
+            "probe.parquet": _parquet(self.probe),
+            "calibration.json": to_json(dict(self.calibration)),
+            "evaluation.json": to_json(dict(self.evaluation)),
+        }
+        return files | ({SOURCES: to_json(dict(self.sources))} if self.sources else {})
 
 
 @dataclass(frozen=True)
@@ -122,15 +148,33 @@ class LoadedVersion:
     manifest: Manifest
     contract: Contract
     pipeline: Any
+    notes: tuple[str, ...]
+    """What differs from where it was made, and does not change its known answers."""
     _files: Mapping[str, bytes]
+    _registry: Registry
 
     def predict(self, frame: pd.DataFrame) -> Predictions:
-        """Answers for a frame that satisfies the contract. Raises DataError naming every violation, or saying how the
-        pipeline failed."""
+        """Answers for a frame that satisfies the contract; they name the version, and so does the log (at INFO).
+
+        Raises DataError naming every violation, or saying how the pipeline failed.
+        """
         from tasks.core import persistence, validation
 
         inputs = validation.conform(self.contract, frame)
-        return persistence.predict(self.pipeline, inputs, private=self.contract.private)
+        answers = persistence.predict(self.pipeline, inputs, private=self.contract.private)
+        log.info("%s v%d predicted %d rows", self.model, self.version, len(inputs))
+        return replace(answers, version=self.version)
+
+    def refresh(self) -> LoadedVersion:
+        """The version that is in service now: this very object as long as it is the one.
+
+        Costs one look at the newest entry of the history. Raises as `Registry.load_current` does; until it succeeds,
+        this version goes on to predict.
+        """
+        state = self._registry.ledger(self.model).head().state
+        if state.current and (state.current.version, state.current.manifest) == (self.version, self.digest):
+            return self
+        return self._registry.load_in_service(self.model, state)
 
     @cached_property
     def reference(self) -> pd.DataFrame:
@@ -138,16 +182,19 @@ class LoadedVersion:
 
     @cached_property
     def calibration(self) -> Mapping[str, Any]:
-        import json
-
         return dict(json.loads(self._files["calibration.json"]))
 
 
 class Registry:
-    """The versions of every model in one store."""
+    """The versions of every model in one store.
 
-    def __init__(self, store: Store | str | Path):
+    `forms` are the forms of pipelines that are loaded: ("skops",) refuses to unpickle. `types` are the classes, beside
+    scikit-learn's own, that skops may make. Both say what this deployment trusts; the store has no say in it.
+    """
+
+    def __init__(self, store: Store | str | Path, *, forms: Sequence[str] = FORMS, types: Sequence[str] = ()):
         self.store = store if isinstance(store, Store) else Store(store)
+        self._forms, self._types = tuple(forms), tuple(types)
 
     def ledger(self, model: str) -> Ledger:
         return Ledger(self.store, model)
@@ -171,14 +218,7 @@ class Registry:
         A version exists if and only if its manifest does. Raises StoreError; nothing that exists is ever touched.
         """
         number = self.claim(model, run_key)
-        files = {
-            "pipeline.joblib": candidate.pipeline,
-            "contract.json": to_json(candidate.contract),
-            "reference.parquet": _parquet(candidate.reference),
-            "probe.parquet": _parquet(candidate.probe),
-            "calibration.json": to_json(dict(candidate.calibration)),
-            "evaluation.json": to_json(dict(candidate.evaluation)),
-        }
+        files = candidate.files()
         for name, data in files.items():
             self.store.create(f"{_folder(model, number)}/{name}", data)
         manifest = from_dict(
@@ -237,10 +277,13 @@ class Registry:
         version is never loaded instead. The same version is loaded once per process, unless `fresh` is asked for.
         """
         number, expected = (served, None) if isinstance(served, int) else (served.version, served.manifest)
+        accepted = () if isinstance(served, int) else served.accepts
         manifest, sha256 = self.manifest(model, number, expected)
-        cached = None if fresh else _LOADED.get((self.store.location, model, sha256))
+        # All that a load may be refused for is part of the key: what was loaded before gets round nothing.
+        key = (self.store.location, model, sha256, accepted, self._forms, self._types)
+        cached = None if fresh else _LOADED.get(key)
         if cached is None:
-            cached = _LOADED[self.store.location, model, sha256] = self._load(manifest, sha256)
+            cached = _LOADED[key] = self._load(manifest, sha256, accepted)
             while len(_LOADED) > _KEEP_LOADED:
                 del _LOADED[next(iter(_LOADED))]
         return cached
@@ -266,41 +309,33 @@ class Registry:
             instead = f"`ror promote {model} v{earlier} --reason '...'` checks v{earlier} and puts it back in service."
             raise type(error)(f"{error}\n{instead}") from error
 
-    def _load(self, manifest: Manifest, sha256: str) -> LoadedVersion:
-        from tasks.core import contract, persistence, validation
+    def _load(self, manifest: Manifest, sha256: str, accepted: Sequence[str]) -> LoadedVersion:
+        from tasks.core import environment, revive
 
         what = f"{manifest.model} v{manifest.version}"
-        recorded = from_dict(persistence.Environment, manifest.environment)
-        persistence.check_environment(recorded, what)
-        found = {name: self._file(manifest, name, record) for name, record in manifest.files.items()}
-        files = {name: data for name, (data, _) in found.items()}
-        accepted = from_json(contract.Contract, files["contract.json"], f"{what} contract.json")
-        probe = _frame(files["probe.parquet"])
-        try:
-            pipeline = persistence.load(files["pipeline.joblib"])
-        except Exception as error:
-            raise VerificationError(f"{what}: its verified bytes do not unpickle here: {error!r}") from error
-        _, fewer = found["probe.parquet"]
-        inputs = validation.conform(accepted, probe) if len(probe) or not fewer else probe
-        persistence.replay_probe(pipeline, probe, inputs, recorded, what, private=accepted.private, fewer=fewer)
-        return LoadedVersion(manifest.model, manifest.version, sha256, manifest, accepted, pipeline, files)
+        form = _form(manifest, what, self._forms)
+        recorded = from_dict(environment.Environment, manifest.environment)
+        notes = environment.check_environment(recorded, what, accepted=accepted, texts=lambda: self.sources(manifest))
+        files = {name: self.file(manifest, name) for name in manifest.files}
+        # With rows erased from the known answers, a batch of another size may give another last digit.
+        whole = digest(files[PROBE]) == manifest.files[PROBE].sha256
+        exact = whole and environment.is_same(recorded, notes)
+        contract, pipeline = revive.revive(files, form, what, self._types, exact=exact)
+        return LoadedVersion(manifest.model, manifest.version, sha256, manifest, contract, pipeline, notes, files, self)
 
-    def contract(self, model: str, served: Served) -> Contract:
-        """A version's input schema, verified, without its pipeline. Raises NotFound, CorruptObject or StoreError."""
-        from tasks.core.contract import Contract
+    def sources(self, manifest: Manifest) -> dict[str, str]:
+        """Text of the modules of its own that a version is made of, by name, verified."""
+        return dict(json.loads(self.file(manifest, SOURCES))) if SOURCES in manifest.files else {}
 
-        manifest, _ = self.manifest(model, served.version, served.manifest)
-        data = self._verified(f"{_folder(model, served.version)}/contract.json", manifest.files["contract.json"])
-        return from_json(Contract, data, f"{model} v{served.version} contract.json")
+    def file(self, manifest: Manifest, name: str) -> bytes:
+        """One file of a version, verified; where rows were erased from it, what the history names in its place.
 
-    def _file(self, manifest: Manifest, name: str, record: FileRecord) -> tuple[bytes, bool]:
-        """A file of a version, verified, and whether rows were erased from it: then the history has its digest.
-
-        Raises NotFound saying who removed it, and why, where that is on record.
+        Raises NotFound when it is gone, saying who removed it, and why, where that is on record; CorruptObject or
+        StoreError.
         """
         path = f"{_folder(manifest.model, manifest.version)}/{name}"
         try:
-            return self._verified(path, record), False
+            return self._verified(path, manifest.files[name])
         except NotFound:
             ledger = self.ledger(manifest.model)
             state = ledger.head().state
@@ -309,7 +344,15 @@ class Registry:
             new = state.replaced.get(path)
             if new is None or name not in ERASABLE:  # no event can put another pipeline in place of the recorded one
                 raise
-            return self._verified(new.path, FileRecord(new.sha256, new.size)), True
+            return self._verified(new.path, FileRecord(new.sha256, new.size))
+
+    def contract(self, model: str, served: Served) -> Contract:
+        """A version's input schema, verified, without its pipeline. Raises NotFound, CorruptObject or StoreError."""
+        from tasks.core.contract import Contract
+
+        manifest, _ = self.manifest(model, served.version, served.manifest)
+        data = self.file(manifest, "contract.json")
+        return from_json(Contract, data, f"{model} v{served.version} contract.json")
 
     def _verified(self, path: str, record: FileRecord) -> bytes:
         data = self.store.read(path)
@@ -331,8 +374,19 @@ class Registry:
         return sorted(int(name) for name in self.store.folders(f"{model}/versions") if name.isdigit())
 
 
-_LOADED: dict[tuple[str, str, str], LoadedVersion] = {}
+_LOADED: dict[tuple[Any, ...], LoadedVersion] = {}
 _KEEP_LOADED = 4
+
+
+def _form(manifest: Manifest, what: str, allowed: Sequence[str]) -> str:
+    """How its pipeline is saved. Raises UntrustedTypes where this deployment does not load that."""
+    form = next(name.partition(".")[2] for name in manifest.files if name.startswith("pipeline."))
+    if form not in allowed:
+        raise UntrustedTypes(
+            f"{what} is saved as {form}, and only {' and '.join(allowed)} is loaded here ([pipeline] format). "
+            f"`ror run {manifest.model} --action retrain --reason '...'` makes a version that is."
+        )
+    return form
 
 
 def _folder(model: str, version: int) -> str:

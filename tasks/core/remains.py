@@ -27,6 +27,7 @@ from tasks.core.registry import ERASABLE, MANIFEST, Manifest
 from tasks.core.rewriting import Words
 from tasks.core.source import Source
 from tasks.core.state import State
+from tasks.core.training import UNSEEN
 from tasks.core.validation import frame
 from tasks.core.workspace import Workspace
 
@@ -163,12 +164,15 @@ def _rows(workspace: Workspace, contract: Contract, batches: Sequence[KeyBatch])
 
 
 def matching(table: pa.Table, rows: pd.DataFrame, scales: Mapping[str, ColumnCalibration]) -> np.ndarray:
-    """Which rows of a sample have the features of any of `rows`, as they are or scaled; shape (rows of the table,)."""
+    """Which rows of a sample have the features of any of `rows`, as they are or scaled, or but for categories that
+    training never saw: one of the known answers is a row of training with those. Shape (rows of the table,)."""
     names = [name for name in rows.columns if name in table.column_names]
     if not names:
         return np.zeros(len(table), dtype=bool)
     compared = {name: scaled(rows[name], scales[name]) if name in scales else rows[name] for name in names}
-    wanted = {*_tuples(rows, names), *_tuples(pd.DataFrame(compared), names)}
+    odd = {name: UNSEEN for name in names if rows[name].dtype == object}
+    shapes = [shape.assign(**other) for shape in (rows, pd.DataFrame(compared)) for other in ({}, odd)]
+    wanted = {row for shape in shapes for row in _tuples(shape, names)}
     return np.array([row in wanted for row in _tuples(table.select(names).to_pandas(), names)], dtype=bool)
 
 

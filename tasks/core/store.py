@@ -65,6 +65,8 @@ class Store:
     def read(self, path: str) -> bytes:
         """All bytes of one object. Raises NotFound or StoreError."""
         with self._translated("read", path):
+            if self._forked:
+                return self._plain_path(path).read_bytes()
             return bytes(obstore.get(self._backend, path).bytes())
 
     def remove(self, path: str) -> None:
@@ -81,6 +83,8 @@ class Store:
     def exists(self, path: str) -> bool:
         try:
             with self._translated("read", path):
+                if self._forked:
+                    return self._plain_path(path).is_file()
                 obstore.head(self._backend, path)
         except NotFound:
             return False
@@ -105,8 +109,11 @@ class Store:
     @contextmanager
     def _translated(self, action: str, path: str) -> Iterator[None]:
         """Map the back end's errors to ours, and refuse to hang: obstore's runtime does not survive a fork."""
-        if os.getpid() != self._pid:
-            raise StoreError("This store was opened before the process forked. Open it again in a spawned process.")
+        if self._forked and (self.folder is None or action != "read"):
+            raise StoreError(
+                f"Could not {action} {self._name(path)}: the store was opened before the process was forked. "
+                "Use it in a spawned process, or fork before it is opened."
+            )
         try:
             yield
         except AlreadyExistsError:
@@ -115,6 +122,17 @@ class Store:
             raise NotFound(f"{self._name(path)} does not exist.") from None
         except (BaseError, OSError, ValueError, TypeError) as error:  # the last two: a path that leaves the root
             raise StoreError(f"Could not {action} {self._name(path)}: {_plain(error)}") from error
+
+    @property
+    def _forked(self) -> bool:
+        """Where a server forks its workers, they go on to read from a folder, by the file system's own means."""
+        return os.getpid() != self._pid
+
+    def _plain_path(self, path: str) -> Path:
+        assert self.folder is not None
+        if ".." in Path(path).parts:
+            raise ValueError("the path leaves the root")
+        return self.folder / path
 
     def _name(self, path: str) -> str:
         return f"{self.location.rstrip('/')}/{path}" if path else self.location

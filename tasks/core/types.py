@@ -273,3 +273,5 @@ class Served:
     """sha256 of its manifest's bytes."""
     data_end: int
     """Labelled batches there were when it was trained."""
+    accepts: tuple[str, ...] = ()
+    """Differences of the environment that a person accepted for it, as `check_environment` words them."""

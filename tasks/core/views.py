@@ -177,6 +177,8 @@ def deed(event: Event) -> str | None:
         case "promoted":
             new, was = f"v{event.body['served']['version']}", event.body.get("was")
             old = event.body.get("replaced")
+            if differences := event.body["served"].get("accepts"):
+                was = f"{was}, accepted: {'; '.join(differences)}"
             place = f", in place of v{old}" if old else ""
             return f"{new} put in service{place}" + (f" ({was})" if was else "")
         case "accepted":

@@ -156,15 +156,19 @@ def test_a_folder_of_somebody_else(someone_else: Path) -> None:
         Store(someone_else).create("a.json", b"x")
 
 
-def test_a_forked_process_is_refused(store: Store) -> None:
-    """After a fork the store raises an error at once, where the library below it would wait for ever."""
+@pytest.mark.parametrize("act", ["read", "create"])
+def test_a_forked_process(store: Store, act: str) -> None:
+    """After a fork a folder can still be read, as a server's workers need it; all else raises an error at once, where
+    the library below would wait for ever."""
     store.create("a.json", b"x")
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            store.read("a.json")
-            answer = "read"
+            if act == "create":
+                store.create("b.json", b"y")
+            found = (store.read("a.json"), store.exists("a.json"), store.exists("b.json"))
+            answer = "read" if found == (b"x", True, False) else str(found)
         except StoreError as error:
             answer = str(error)
         except BaseException as error:  # noqa: BLE001 - the child must never return into the test run
@@ -178,7 +182,10 @@ def test_a_forked_process_is_refused(store: Store) -> None:
     os.waitpid(child, 0)
     os.close(read)
     os.close(write)
-    assert "before the process forked" in answer
+    if act == "read" and store.folder is not None:
+        assert answer == "read"
+    else:
+        assert "before the process was forked" in answer
 
 
 # --- removal, on record ---------------------------------------------------------------------------------------
