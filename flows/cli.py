@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from flows import compare, hands, past, removals, replays, reports, terminal
+from flows import compare, hands, keys, past, removals, replays, reports, terminal
 from flows.options import Debug, Json, Model, Root, Verbose, open_workspace
 from tasks.core import views
 from tasks.core.errors import RorError, SpecError
@@ -246,8 +246,9 @@ BY_HAND = (hands.promote, hands.accept, hands.quarantine, hands.release, hands.s
 for command in (*BY_HAND, replays.backtest, reports.show, reports.report, compare.diff):
     app.command()(command)
 
-store = typer.Typer(help="The store: what is kept, and what is removed on record.", no_args_is_help=True)
+store = typer.Typer(help="The store: who signs what is in it, and what is removed on record.", no_args_is_help=True)
 app.add_typer(store, name="store")
+store.command()(keys.keys)
 store.command()(removals.prune)
 store.command()(removals.erase)
 

@@ -13,6 +13,8 @@ from typing import Any
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="ror-tests-")
 for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "ROR_STORE", "ROR_ROOT"):
     os.environ.pop(name, None)
+for name in ("ROR_SIGNING_KEY", "ROR_TRUSTED_KEYS", "ROR_REQUIRE_SIGNATURE"):
+    os.environ.pop(name, None)
 from flows import launch
 
 launch.configure(verbose=False)

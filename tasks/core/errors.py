@@ -9,7 +9,8 @@
     │   ├── CorruptObject
     │   ├── EnvironmentMismatch
     │   ├── UntrustedTypes
-    │   └── ProbeMismatch
+    │   ├── ProbeMismatch
+    │   └── SignatureError
     ├── TrainingError            5   no challenger; the current version was kept
     ├── StoreError               1   the store could not be read or written
     │   ├── AlreadyExists
@@ -96,6 +97,10 @@ class UntrustedTypes(VerificationError):
 
 class ProbeMismatch(VerificationError):
     """The pipeline loads, but no longer gives the answers it gave when it was registered."""
+
+
+class SignatureError(VerificationError):
+    """A version or an event that is not signed, signed wrongly, or by a key that is not trusted here."""
 
 
 class TrainingError(RorError):

@@ -17,9 +17,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.errors import AlreadyExists, CorruptObject, NotFound, UntrustedTypes, VerificationError
+from tasks.core.errors import (
+    AlreadyExists,
+    CorruptObject,
+    NotFound,
+    SignatureError,
+    UntrustedTypes,
+    VerificationError,
+)
 from tasks.core.ledger import Ledger
 from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
+from tasks.core.signing import SIGNING_KEY, Standing, Trust
 from tasks.core.state import State
 from tasks.core.store import Store
 from tasks.core.tombstones import pruned
@@ -33,7 +41,7 @@ if TYPE_CHECKING:
     from tasks.core.persistence import Predictions
 
 FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 SOURCES = "sources.json"
 PROBE = "probe.parquet"
 ERASABLE = ("reference.parquet", PROBE)
@@ -188,16 +196,27 @@ class LoadedVersion:
 class Registry:
     """The versions of every model in one store.
 
-    `forms` are the forms of pipelines that are loaded: ("skops",) refuses to unpickle. `types` are the classes, beside
-    scikit-learn's own, that skops may make. Both say what this deployment trusts; the store has no say in it.
+    `trust` says which signatures count, by default as the environment does. `forms` are the forms of pipelines that are
+    loaded: ("skops",) refuses to unpickle. `types` are the classes, beside scikit-learn's own, that skops may make. All
+    of it says what this deployment trusts; the store has no say in it. Raises SpecError for keys that cannot be used,
+    or that lie in the store.
     """
 
-    def __init__(self, store: Store | str | Path, *, forms: Sequence[str] = FORMS, types: Sequence[str] = ()):
+    def __init__(
+        self,
+        store: Store | str | Path,
+        trust: Trust | None = None,
+        *,
+        forms: Sequence[str] = FORMS,
+        types: Sequence[str] = (),
+    ):
         self.store = store if isinstance(store, Store) else Store(store)
+        self.trust = Trust.from_environment() if trust is None else trust
+        self.trust.check_outside(self.store.folder)
         self._forms, self._types = tuple(forms), tuple(types)
 
     def ledger(self, model: str) -> Ledger:
-        return Ledger(self.store, model)
+        return Ledger(self.store, model, self.trust)
 
     # --- registering ---
 
@@ -216,7 +235,9 @@ class Registry:
         """Claim a number, put the files, put the manifest last; returns (version, manifest digest).
 
         A version exists if and only if its manifest does. Raises StoreError; nothing that exists is ever touched.
+        Raises VerificationError when it would have to be signed and this process has no key.
         """
+        self.trust.check_may_sign(f"A version of {model}")
         number = self.claim(model, run_key)
         files = candidate.files()
         for name, data in files.items():
@@ -235,19 +256,46 @@ class Registry:
             },
         )
         data = to_json(manifest)
+        if signature := self.trust.sign_manifest(data):
+            self.store.create(f"{_folder(model, number)}/{SIGNATURE}", signature, durable=True)
         self.store.create(f"{_folder(model, number)}/{MANIFEST}", data, durable=True)
         return number, digest(data)
 
     def adopt(self, model: str, run_key: str, newer_than: int) -> tuple[int, str] | None:
-        """A complete version that this very run registered before it died, if there is one."""
+        """A complete version that this very run registered before it died, if there is one. What is not signed, where
+        it must be, is not its own."""
         for number in reversed(self._numbers(model)):
             if number <= newer_than:
                 return None
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(NotFound, SignatureError):
                 manifest, sha256 = self.manifest(model, number)
                 if manifest.run_key == run_key:
                     return number, sha256
         return None
+
+    def sign(self, model: str, version: int) -> str:
+        """Sign a version that was registered without the key, because a person vouches for it; returns the key's id.
+
+        Raises VerificationError when this process has no key, or the version is not what it and the history say (its
+        files are checked, as far as they are there; nothing is unpickled), AlreadyExists when it has a signature.
+        """
+        path = f"{_folder(model, version)}/{MANIFEST}"
+        data = self.store.read(path)
+        state = self.ledger(model).head().state
+        named = {served.version: served.manifest for served in (*state.waiting, *state.served)}
+        if named.get(version, digest(data)) != digest(data):
+            raise CorruptObject(
+                f"{path} is not the manifest that the history names. It was altered: nothing was signed."
+            )
+        manifest = _parsed(data, path, model, version)
+        for name in manifest.files:
+            with contextlib.suppress(NotFound):  # removed, on record
+                self.file(manifest, name)
+        signature = self.trust.sign_manifest(data)
+        if signature is None or self.trust.signing is None:
+            raise VerificationError(f"There is no key to sign with here: set {SIGNING_KEY}.")
+        self.store.create(f"{_folder(model, version)}/{SIGNATURE}", signature, durable=True)
+        return self.trust.signing
 
     # --- reading ---
 
@@ -256,7 +304,8 @@ class Registry:
         return [n for n in self._numbers(model) if self.store.exists(f"{_folder(model, n)}/{MANIFEST}")]
 
     def manifest(self, model: str, version: int, expected: str | None = None) -> tuple[Manifest, str]:
-        """A version's record and its digest. Raises NotFound, or CorruptObject when it is not the expected one."""
+        """A version's record and its digest. Raises NotFound, CorruptObject when it is not the expected one, and
+        SignatureError when it is not signed as it must be here."""
         path = f"{_folder(model, version)}/{MANIFEST}"
         data = self.store.read(path)
         sha256 = digest(data)
@@ -265,22 +314,30 @@ class Registry:
                 f"{path} is not the manifest that the history names (sha256 {sha256[:12]}, recorded {expected[:12]}). "
                 "It was altered: restore it from a backup."
             )
-        manifest = from_json(Manifest, data, path)
-        if (manifest.model, manifest.version) != (model, version):
-            raise CorruptObject(f"{path} says it is {manifest.model} v{manifest.version}: it was moved or copied here.")
+        if self.trust.keys:
+            remedy = f"If it is yours, sign it where the key is: `ror store keys {model} --sign v{version}`."
+            self.trust.refuse(self.trust.of_manifest(data, self._signature(model, version)), path, remedy)
+        manifest = _parsed(data, path, model, version)
         return manifest, sha256
+
+    def standing(self, model: str, version: int) -> Standing:
+        """What the signature of a version is worth here; nothing is refused for it. Raises NotFound or StoreError."""
+        data = self.store.read(f"{_folder(model, version)}/{MANIFEST}")
+        return self.trust.of_manifest(data, self._signature(model, version))
 
     def load(self, model: str, served: Served | int, *, fresh: bool = False) -> LoadedVersion:
         """Load one version, verified. Nothing is unpickled before manifest, environment and digests are checked.
 
-        Raises VerificationError (CorruptObject, EnvironmentMismatch, ProbeMismatch), NotFound or StoreError; another
-        version is never loaded instead. The same version is loaded once per process, unless `fresh` is asked for.
+        Raises VerificationError (CorruptObject, SignatureError, EnvironmentMismatch, ProbeMismatch), NotFound or
+        StoreError; another version is never loaded instead. The same version is loaded once per process, unless
+        `fresh` is asked for.
         """
         number, expected = (served, None) if isinstance(served, int) else (served.version, served.manifest)
         accepted = () if isinstance(served, int) else served.accepts
         manifest, sha256 = self.manifest(model, number, expected)
         # All that a load may be refused for is part of the key: what was loaded before gets round nothing.
-        key = (self.store.location, model, sha256, accepted, self._forms, self._types)
+        trusted = (tuple(self.trust.keys), self.trust.required)
+        key = (self.store.location, model, sha256, accepted, self._forms, self._types, trusted)
         cached = None if fresh else _LOADED.get(key)
         if cached is None:
             cached = _LOADED[key] = self._load(manifest, sha256, accepted)
@@ -370,6 +427,12 @@ class Registry:
         for key in [key for key in _LOADED if key[:2] == (self.store.location, model)]:
             del _LOADED[key]
 
+    def _signature(self, model: str, version: int) -> bytes | None:
+        try:
+            return self.store.read(f"{_folder(model, version)}/{SIGNATURE}")
+        except NotFound:
+            return None
+
     def _numbers(self, model: str) -> list[int]:
         return sorted(int(name) for name in self.store.folders(f"{model}/versions") if name.isdigit())
 
@@ -391,6 +454,13 @@ def _form(manifest: Manifest, what: str, allowed: Sequence[str]) -> str:
 
 def _folder(model: str, version: int) -> str:
     return f"{model}/versions/{version:08d}"
+
+
+def _parsed(data: bytes, path: str, model: str, version: int) -> Manifest:
+    manifest = from_json(Manifest, data, path)
+    if (manifest.model, manifest.version) != (model, version):
+        raise CorruptObject(f"{path} says it is {manifest.model} v{manifest.version}: it was moved or copied here.")
+    return manifest
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

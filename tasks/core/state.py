@@ -156,6 +156,16 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
+class Signature:
+    """By whom the bytes of an object were signed."""
+
+    key: str
+    """Id of the key."""
+    value: str
+    """Ed25519 signature, base64."""
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One entry of the ledger."""
 
@@ -175,3 +185,5 @@ class Event:
     """The version in service after this event."""
     body: Mapping[str, Any]
     state_after: State
+    signature: Signature | None = None
+    """Of the file's bytes with this value left empty; it stays the last field. Left out where nothing signs."""
