@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import assess, erasure, removal, tombstones, views
-from tasks.core.errors import CorruptObject, LedgerConflict, SpecError, StoreError
+from tasks.core import assess, erasure, removal, signing, tombstones, views
+from tasks.core.errors import CorruptObject, LedgerConflict, SpecError, StoreError, VerificationError
 from tasks.core.fold import fold
 from tasks.core.gate import fold_rows
 from tasks.core.labels import check_performance
@@ -442,6 +442,25 @@ def test_no_event_puts_another_pipeline_in_place(workspace: Workspace, key: str)
     (workspace.root / "artifacts" / pipeline).unlink()
     with pytest.raises(StoreError, match=r"pipeline\.joblib does not exist"):
         Registry(workspace.store_location).load("loans", 1, fresh=True)
+
+
+def test_where_signatures_are_required(workspace: Workspace, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An erasure says what stands for a file, so that it has to be signed: without the key nothing is written, with it
+    a process that trusts the key accepts the history."""
+    _, private, public = signing.new_pair(workspace.root / "keys")
+    monkeypatch.setenv(signing.TRUSTED_KEYS, str(public))
+    before = everywhere(workspace.root, key)
+    with pytest.raises(VerificationError):
+        erasure.erase(Workspace.open(workspace.root, "loans"), key, **WHO)
+    assert everywhere(workspace.root, key) == before
+    monkeypatch.setenv(signing.SIGNING_KEY, str(private))
+    monkeypatch.setenv(signing.REQUIRE, "0")
+    done = erasure.erase(Workspace.open(workspace.root, "loans"), key, **WHO)
+    monkeypatch.delenv(signing.SIGNING_KEY)
+    monkeypatch.delenv(signing.REQUIRE)
+    event, standing = Workspace.open(workspace.root, "loans").ledger.standing(done.seq or 0)
+    assert (event.event, standing.mark) == ("erased", signing.Mark.SIGNED)
+    assert everywhere(workspace.root / "data", key) == []
 
 
 # --- kills ----------------------------------------------------------------------------------------------------
