@@ -38,9 +38,8 @@ class Environment:
 
 def environment_of(modules: Iterable[str], root: Path) -> Environment:
     """The environment that a pipeline of these modules was fitted in, as far as loading it depends on it."""
-    distributions = {*MINOR, *INFORMATIVE}
-    for module in modules:
-        distributions.update(sources.owners().get(module.partition(".")[0], ()))
+    modules = tuple(modules)
+    distributions = {*MINOR, *INFORMATIVE, *sources.distributions_of(modules)}
     return Environment(
         python=platform.python_version(),
         platform=platform.platform(),

@@ -60,7 +60,10 @@ class Ledger:
         seq = self.last()
         if seq == 0:
             return Head(0, None, State())
-        event, data = self._read(seq)
+        try:
+            event, data = self._read(seq)
+        except CorruptObject as error:
+            raise CorruptObject(f"{error} If a power cut tore it: `ror verify {self.model} --repair`.") from None
         if self.trust.keys:
             self._check_newest(event, data)
         return Head(seq, digest(data), event.state_after, event.at)
@@ -234,7 +237,7 @@ class Lease:
         self._ledger.check_may_append("decided")
         while True:
             head = self._ledger.head()
-            if head.state.lease and _alive(head.state.lease):
+            if head.state.lease and is_alive(head.state.lease):
                 other = head.state.lease
                 raise LeaseHeld(f"Run {other.run} (process {other.pid} on {other.host}) is at work on this model.")
             try:
@@ -326,7 +329,8 @@ def _boot() -> str:
     return str(int(psutil.boot_time()))
 
 
-def _alive(lease: LeaseRecord) -> bool:
+def is_alive(lease: LeaseRecord) -> bool:
+    """Whether the run that holds it may still be at work."""
     if datetime.fromisoformat(lease.expires) < datetime.now(UTC):
         return False
     if lease.host != socket.gethostname():

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -25,6 +28,7 @@ from tasks.core.errors import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    from threadpoolctl import ThreadpoolController
 
 SMALL = 10_000
 """Rows up to which predicting uses one thread."""
@@ -171,16 +175,30 @@ def predict(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> Pre
 
     Raises UnpredictableData when the pipeline fails; without the library's text where some of the columns are private.
     """
-    from threadpoolctl import threadpool_limits
-
     # For few rows a thread team costs more than it brings, and stalls when the machine is busy.
-    with threadpool_limits(limits=1 if len(frame) <= SMALL else None):
-        try:
+    # And a forest's threads add up its trees in any order: the last bit of an answer would change from call to call.
+    few = len(frame) <= SMALL
+    try:
+        with _thread_pools(len(sys.modules)).limit(limits=1 if few else None), _in_turn() if few else nullcontext():
             return _predict(pipeline, frame)
-        except Exception as error:  # noqa: BLE001 - a pipeline is anybody's code
-            reason = f"The pipeline cannot predict these {len(frame):,} rows: {in_short(error, withheld=private)}."
-            # What was raised is not chained to it where logs would show its text.
-            raise UnpredictableData(reason) from (None if private else error)
+    except Exception as error:  # noqa: BLE001 - a pipeline is anybody's code
+        reason = f"The pipeline cannot predict these {len(frame):,} rows: {in_short(error, withheld=private)}."
+        # What was raised is not chained to it where logs would show its text.
+        raise UnpredictableData(reason) from (None if private else error)
+
+
+def _in_turn() -> AbstractContextManager[Any]:
+    from joblib import parallel_config
+
+    return cast(AbstractContextManager[Any], parallel_config(backend="sequential"))
+
+
+@lru_cache(maxsize=1)
+def _thread_pools(modules: int) -> ThreadpoolController:
+    """Looked for again when modules were imported since: they may bring pools, and looking takes milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _predict(pipeline: Any, frame: pd.DataFrame) -> Predictions:

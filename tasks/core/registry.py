@@ -241,7 +241,7 @@ class Registry:
         number = self.claim(model, run_key)
         files = candidate.files()
         for name, data in files.items():
-            self.store.create(f"{_folder(model, number)}/{name}", data)
+            self.store.create(f"{_folder(model, number)}/{name}", data, durable=True)
         manifest = from_dict(
             Manifest,
             {
@@ -364,7 +364,8 @@ class Registry:
             if earlier is None:
                 raise
             instead = f"`ror promote {model} v{earlier} --reason '...'` checks v{earlier} and puts it back in service."
-            raise type(error)(f"{error}\n{instead}") from error
+            error.args = (f"{error}\n{instead}",)
+            raise
 
     def _load(self, manifest: Manifest, sha256: str, accepted: Sequence[str]) -> LoadedVersion:
         from tasks.core import environment, revive

@@ -1,5 +1,5 @@
-"""The write-once object store: create, read, list. Nothing here can replace an object, and nothing is ever removed but
-on record: `remove` is for what a ledger event has named.
+"""The write-once object store: create, read, list. Nothing here can replace an object; one repair moves it aside, and
+nothing is ever removed but on record: `remove` is for what a ledger event has named.
 
 The one write primitive is *create if absent*, which `obstore` offers with the same guarantee on a local folder,
 S3, GCS, Azure and in memory; so there are no lock files and there is no second protocol per back end.
@@ -8,6 +8,7 @@ S3, GCS, Azure and in memory; so there are no lock files and there is no second 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,8 +66,8 @@ class Store:
     def read(self, path: str) -> bytes:
         """All bytes of one object. Raises NotFound or StoreError."""
         with self._translated("read", path):
-            if self._forked:
-                return self._plain_path(path).read_bytes()
+            if self.folder is not None:
+                return self._inside(path).read_bytes()
             return bytes(obstore.get(self._backend, path).bytes())
 
     def remove(self, path: str) -> None:
@@ -80,11 +81,36 @@ class Store:
             if self.folder is not None:
                 _fsync((self.folder / path).parent)
 
+    def fingerprint(self, path: str) -> tuple[str, int]:
+        """sha256 and size of one object, read in pieces: it may be larger than the memory there is.
+
+        Raises NotFound or StoreError.
+        """
+        sha256, size = hashlib.sha256(), 0
+        with self._translated("read", path):
+            for piece in obstore.get(self._backend, path).stream():
+                sha256.update(piece)
+                size += len(piece)
+        return sha256.hexdigest(), size
+
+    def move_aside(self, path: str, to: str) -> None:
+        """Give one object another name, for `ror verify --repair` only. A repair that was killed in between is
+        finished by the next one. Raises StoreError when `to` is another object, or `path` changed meanwhile."""
+        data = self.read(path)
+        with contextlib.suppress(AlreadyExists):
+            self.create(to, data, durable=True)
+        if self.read(to) != data or self.read(path) != data:
+            raise StoreError(f"{self._name(path)} was changed while it was moved aside. Run it again.")
+        with self._translated("move", path):
+            obstore.delete(self._backend, path)
+            if self.folder is not None:
+                _fsync((self.folder / path).parent)
+
     def exists(self, path: str) -> bool:
         try:
             with self._translated("read", path):
-                if self._forked:
-                    return self._plain_path(path).is_file()
+                if self.folder is not None:
+                    return self._inside(path).is_file()
                 obstore.head(self._backend, path)
         except NotFound:
             return False
@@ -109,7 +135,7 @@ class Store:
     @contextmanager
     def _translated(self, action: str, path: str) -> Iterator[None]:
         """Map the back end's errors to ours, and refuse to hang: obstore's runtime does not survive a fork."""
-        if self._forked and (self.folder is None or action != "read"):
+        if os.getpid() != self._pid and (self.folder is None or action != "read"):
             raise StoreError(
                 f"Could not {action} {self._name(path)}: the store was opened before the process was forked. "
                 "Use it in a spawned process, or fork before it is opened."
@@ -123,12 +149,9 @@ class Store:
         except (BaseError, OSError, ValueError, TypeError) as error:  # the last two: a path that leaves the root
             raise StoreError(f"Could not {action} {self._name(path)}: {_plain(error)}") from error
 
-    @property
-    def _forked(self) -> bool:
-        """Where a server forks its workers, they go on to read from a folder, by the file system's own means."""
-        return os.getpid() != self._pid
-
-    def _plain_path(self, path: str) -> Path:
+    def _inside(self, path: str) -> Path:
+        """A file of a store that is a folder. It is read by the file system's own means: with one copy less, and also
+        where a server has forked its workers."""
         assert self.folder is not None
         if ".." in Path(path).parts:
             raise ValueError("the path leaves the root")

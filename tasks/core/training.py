@@ -237,8 +237,7 @@ def fit(root: Path, spec: ModelSpec, history: Sequence[LabelledRows], *, first: 
 
     Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract.
     """
-    training = split(remembered(history, spec.policy.forgetting), FIRST_FOLD if first else FOLD)
-    learned = learn(spec, training.learn)
+    training, learned = learn_apart(spec, history, FIRST_FOLD if first else FOLD)
     contract, pipeline = learned.contract, learned.pipeline
     kept, truth = features_of(contract, training.gate), target_of(training.gate)
     try:
@@ -261,6 +260,12 @@ def fit(root: Path, spec: ModelSpec, history: Sequence[LabelledRows], *, first: 
     )
     reference = reference_of(windows, calibrated, spec.checks.sample_rows, spec.seed)
     return Fitted(contract, pipeline, learned.target, training, answers, importance, reference, calibrated)
+
+
+def learn_apart(spec: ModelSpec, history: Sequence[LabelledRows], fold: int) -> tuple[TrainingSet, Learned]:
+    """Keep one row in `fold` of the newest batches for the gate, and fit on all others. Raises as `fit` does."""
+    training = split(remembered(history, spec.policy.forgetting), fold)
+    return training, learn(spec, training.learn)
 
 
 def learn(spec: ModelSpec, parts: Sequence[LabelledRows]) -> Learned:

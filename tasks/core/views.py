@@ -269,7 +269,7 @@ def _facts(decided: Decided) -> list[str]:
 
 def card(decided: Decided, model: str, metrics: dict[str, Metric]) -> str:
     """The decision as markdown: verdict, reasons, what every rule saw, the checks that did not pass."""
-    lines = [f"## {_cell(headline(decided, model))}", "", *(f"- {_cell(line)}" for line in sentences(decided))]
+    lines = [f"## {cell(headline(decided, model))}", "", *(f"- {cell(line)}" for line in sentences(decided))]
     lines += [
         f"- Must I act? {MUST_ACT[decided.outcome]}",
         "",
@@ -277,8 +277,7 @@ def card(decided: Decided, model: str, metrics: dict[str, Metric]) -> str:
         "|---|---|---|",
     ]
     lines += [
-        f"| {_cell(f.rule)} | {'**yes**' if f.applies else 'no'} | {_cell(f.reason)} |"
-        for f in decided.decision.findings
+        f"| {cell(f.rule)} | {'**yes**' if f.applies else 'no'} | {cell(f.reason)} |" for f in decided.decision.findings
     ]
     if metrics:
         lines += [
@@ -290,7 +289,7 @@ def card(decided: Decided, model: str, metrics: dict[str, Metric]) -> str:
     loud = [check for check in decided.checks if check.verdict in (Verdict.FAIL, Verdict.WARN, Verdict.SKIPPED)]
     if loud:
         lines += ["", "| check | verdict | |", "|---|---|---|"]
-        lines += [f"| {_cell(c.name)} | {c.verdict.value} | {_cell(c.summary)} |" for c in loud[:30]]
+        lines += [f"| {cell(c.name)} | {c.verdict.value} | {cell(c.summary)} |" for c in loud[:30]]
     return "\n".join(lines) + "\n"
 
 
@@ -298,5 +297,6 @@ def interval_text(metric: Metric) -> str:
     return f"{metric.low:.4g} to {metric.high:.4g}" if metric.low is not None and metric.high is not None else "unknown"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """Text as a cell of a markdown table."""
     return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

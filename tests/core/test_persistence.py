@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC
@@ -54,6 +55,16 @@ def test_the_predicted_class_is_the_most_probable() -> None:
     answers = persistence.predict(pipeline, frame)
     assert answers.probabilities is not None
     assert answers.values.tolist() == [answers.classes[column] for column in answers.probabilities.argmax(axis=1)]
+
+
+def test_a_forest_answers_the_same_each_time() -> None:
+    """Threads that add up trees in any order would change the last bit from call to call: a few rows need none."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(300, 4)), columns=[*"abcd"])
+    forest = RandomForestClassifier(40, n_jobs=4, random_state=0).fit(frame, rng.integers(0, 3, 300))
+    first = persistence.predict(forest, frame[:32]).probabilities
+    for _ in range(40):
+        assert np.array_equal(persistence.predict(forest, frame[:32]).probabilities, first)
 
 
 # --- what cannot be saved ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import select
 import subprocess
@@ -221,3 +222,28 @@ def test_what_cannot_be_removed_is_named(disk: tuple[Path, Mount]) -> None:
     with pytest.raises(StoreError, match=r"Could not remove .*/a\.json: the file system is read-only"):
         store.remove("a.json")
     assert store.read("a.json") == b"x"
+
+
+def test_a_fingerprint_is_that_of_the_bytes(store: Store) -> None:
+    """An object's digest and size, read in pieces, are those of its bytes; a missing object is named."""
+    data = bytes(range(256)) * 40_000
+    store.create("loans/a.bin", data)
+    store.create("loans/empty.bin", b"")
+    assert store.fingerprint("loans/a.bin") == (hashlib.sha256(data).hexdigest(), len(data))
+    assert store.fingerprint("loans/empty.bin") == (hashlib.sha256(b"").hexdigest(), 0)
+    with pytest.raises(NotFound, match=r"loans/b\.bin does not exist"):
+        store.fingerprint("loans/b.bin")
+
+
+def test_moving_aside_loses_nothing(store: Store) -> None:
+    """An object gets another name, also when that was done by half before; another object of that name is refused."""
+    for path in ("torn.json", "half.json", "half-aside.json"):
+        store.create(path, b"{")
+    store.create("taken.json", b"[")
+    store.move_aside("torn.json", "aside.json")
+    store.move_aside("half.json", "half-aside.json")
+    assert not store.exists("torn.json") and not store.exists("half.json")
+    assert store.read("aside.json") == store.read("half-aside.json") == b"{"
+    with pytest.raises(StoreError, match="was changed while it was moved aside"):
+        store.move_aside("aside.json", "taken.json")
+    assert (store.read("aside.json"), store.read("taken.json")) == (b"{", b"[")
