@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from flows import compare, hands, keys, past, proofs, replays, reports, terminal
+from flows import compare, hands, keys, past, proofs, removals, replays, reports, terminal
 from flows.options import Debug, Json, Model, Root, Verbose, open_workspace
 from tasks.core import views
 from tasks.core.errors import RorError, SpecError
@@ -247,9 +247,11 @@ PROOFS = (proofs.verify, proofs.reproduce, compare.diff, replays.backtest)
 for command in (*BY_HAND, reports.show, reports.report, *PROOFS):
     app.command()(command)
 
-store = typer.Typer(help="The store: who signs what is in it.", no_args_is_help=True)
+store = typer.Typer(help="The store: who signs what is in it, and what is removed on record.", no_args_is_help=True)
 app.add_typer(store, name="store")
 store.command()(keys.keys)
+store.command()(removals.prune)
+store.command()(removals.erase)
 
 
 @app.command()

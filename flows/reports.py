@@ -112,16 +112,19 @@ def report(
     workspace = open_workspace(root, model)
     seq = _newest(workspace) if entry is None else entry
     store, prefix = workspace.registry.store, f"{model}/runs/{seq:08d}"
-    names = [item.path.removeprefix(f"{prefix}/") for item in store.objects(prefix)]
+    paths = _paths(workspace, prefix)
+    names = list(paths)
     if REPORT not in names:
-        folders = [name for name in store.folders(f"{model}/runs") if store.exists(f"{model}/runs/{name}/{REPORT}")]
+        replaced = workspace.ledger.head().state.replaced
+        pages = {name: f"{model}/runs/{name}/{REPORT}" for name in store.folders(f"{model}/runs")}
+        folders = [name for name, page in pages.items() if page in replaced or store.exists(page)]
         known = ", ".join(str(int(name)) for name in folders[-8:]) or "none"
         raise SpecError(f"entry {seq}", [f"it has no page. The newest that have one: {known}"])
     if output is None and store.folder is not None:
-        page = store.folder / prefix / REPORT
+        page = store.folder / paths[REPORT]
     else:
         page = (output or workspace.data / "reports" / f"{seq:08d}") / REPORT
-        _copy(workspace, prefix, names, page.parent)
+        _copy(workspace, paths, page.parent)
     if as_json:
         terminal.print_json({"model": model, "entry": seq, "page": str(page), "files": names})
     else:
@@ -135,9 +138,19 @@ def _newest(workspace: Workspace) -> int:
     return decided.seq
 
 
-def _copy(workspace: Workspace, prefix: str, names: list[str], folder: Path) -> None:
+def _paths(workspace: Workspace, prefix: str) -> dict[str, str]:
+    """Where each file of a run is in the store, by its name; without what was erased from it, where something was."""
+    replaced = {
+        path: new.path for path, new in workspace.ledger.head().state.replaced.items() if path.startswith(f"{prefix}/")
+    }
+    there = [item.path for item in workspace.registry.store.objects(prefix)]
+    paths = {path: path for path in there if path not in replaced.values()} | replaced
+    return {path.removeprefix(f"{prefix}/"): now for path, now in paths.items()}
+
+
+def _copy(workspace: Workspace, paths: dict[str, str], folder: Path) -> None:
     """Raises SpecError when other files of these names are there: nothing is overwritten; and StoreError."""
-    contents = {name: workspace.registry.store.read(f"{prefix}/{name}") for name in names}
+    contents = {name: workspace.registry.store.read(path) for name, path in paths.items()}
     taken = [
         name for name, data in contents.items() if (folder / name).exists() and (folder / name).read_bytes() != data
     ]

@@ -106,7 +106,8 @@ def wait_for_arrivals(workspace: Workspace) -> None:
 def complete(workspace: Workspace, event: Event) -> None:
     """What a run that was killed after deciding left undone: predictions, and a page, of what the history keeps."""
     predict(workspace, event)
-    if not workspace.registry.store.exists(page_path(workspace, event)):
+    page = page_path(workspace, event)
+    if not workspace.registry.store.exists(page) and page not in workspace.ledger.head().state.replaced:
         publish(workspace, event, None, None)
 
 

@@ -102,14 +102,18 @@ def target_of(parts: Sequence[LabelledRows]) -> np.ndarray:
 
 
 def fold_rows(batch: Batch, rows: int, fold: int = FOLD) -> np.ndarray:
-    """Row numbers kept for the gate: blake2b(batch digest, row number) mod `fold` is 0, so anybody can derive them."""
-    prefix = hashlib.blake2b(bytes.fromhex(batch.sha256), digest_size=8)
-    kept = []
-    for row in range(rows):
+    """Row numbers kept for the gate: blake2b(batch digest, row number) mod `fold` is 0, so anybody can derive them.
+
+    Digest and numbers are those that the batch was delivered with: what is erased from it moves no other row into the
+    fold, where a version that was trained on it would be measured.
+    """
+    prefix = hashlib.blake2b(bytes.fromhex(batch.origin or batch.sha256), digest_size=8)
+    delivered, kept = np.delete(np.arange(rows + len(batch.gone)), batch.gone), []
+    for place, row in enumerate(delivered.tolist()):
         mark = prefix.copy()
         mark.update(row.to_bytes(8, "little"))
         if int.from_bytes(mark.digest(), "little") % fold == 0:
-            kept.append(row)
+            kept.append(place)
     return np.array(kept, dtype=np.int64)
 
 

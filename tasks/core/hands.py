@@ -21,6 +21,7 @@ from tasks.core.records import to_dict
 from tasks.core.registry import Manifest
 from tasks.core.spec import PREDICTION
 from tasks.core.state import Event, State
+from tasks.core.tombstones import pruned
 from tasks.core.types import Served, Verdict
 from tasks.core.workspace import Workspace
 
@@ -50,8 +51,8 @@ def promote(
     `expected` is the version believed to be in service, 0 for none. The one it replaces becomes its predecessor: kept,
     not barred, and compared with it on the labels to come. `accept_environment` lets it be served from now on in spite
     of exactly the differences between where it was made and here, if it gives its known answers; for the version in
-    service too. Raises SpecError for a version that does not exist or is in service already,
-    LedgerConflict when another than the expected one is, VerificationError when it does not load here.
+    service too. Raises SpecError for a version that does not exist, was pruned or is in service
+    already, LedgerConflict when another than the expected one is, VerificationError when it does not load here.
     """
     check_words(reason, actor)
     ledger, registry = workspace.ledger, workspace.registry
@@ -71,6 +72,8 @@ def promote(
             )
         if current == version and (not served.accepts or state.current == served):
             raise SpecError(f"v{version}", [f"it is in service already, since {state.since}"])
+        if gone := pruned(ledger, state, version):
+            raise SpecError(f"v{version}", [gone])
         return {"served": to_dict(served), "was": _kind(state, manifest), "replaced": current or None}
 
     if accept_environment:

@@ -270,6 +270,16 @@ class Lease:
         self._stop.set()
         return event
 
+    def record(self, kind: str, build: Any) -> Event:
+        """Append an event as `commit` does, and keep the lease."""
+        return self._append(kind, build)
+
+    def give_back(self) -> None:
+        """End without a decision, where none was to be made: the lease runs out now."""
+        self._stop.set()
+        self._append("renewed", {"expires": datetime.now(UTC).isoformat(timespec="seconds")})
+        self._released = True
+
     def _append(self, kind: str, body: Any) -> Event:
         with self._write:
             while True:

@@ -1,4 +1,5 @@
-"""The write-once object store: create, read, list. Nothing here can replace an object; one repair moves it aside.
+"""The write-once object store: create, read, list. Nothing here can replace an object; one repair moves it aside, and
+nothing is ever removed but on record: `remove` is for what a ledger event has named.
 
 The one write primitive is *create if absent*, which `obstore` offers with the same guarantee on a local folder,
 S3, GCS, Azure and in memory; so there are no lock files and there is no second protocol per back end.
@@ -30,7 +31,7 @@ class ObjectInfo:
 
 
 class Store:
-    """Objects under one root, each created once and never changed.
+    """Objects under one root, each created once, never changed, and removed on record only.
 
     `location` is a folder, or a URL that obstore understands (`s3://bucket/prefix`, `memory://`).
     """
@@ -68,6 +69,17 @@ class Store:
             if self.folder is not None:
                 return self._inside(path).read_bytes()
             return bytes(obstore.get(self._backend, path).bytes())
+
+    def remove(self, path: str) -> None:
+        """Remove one object for good; one that is gone already is fine.
+
+        Only removal on record calls it (`tasks.core.removal`, `tasks.core.erasure`), after the event that says what,
+        by whom and why. On a local folder it survives a power cut. Raises StoreError when it cannot be removed.
+        """
+        with contextlib.suppress(NotFound), self._translated("remove", path):
+            obstore.delete(self._backend, path)
+            if self.folder is not None:
+                _fsync((self.folder / path).parent)
 
     def fingerprint(self, path: str) -> tuple[str, int]:
         """sha256 and size of one object, read in pieces: it may be larger than the memory there is.
@@ -134,7 +146,7 @@ class Store:
             raise AlreadyExists(f"{self._name(path)} exists already and is never overwritten.") from None
         except (NotFoundError, FileNotFoundError):
             raise NotFound(f"{self._name(path)} does not exist.") from None
-        except (BaseError, OSError, ValueError) as error:  # ValueError: a path that leaves the root
+        except (BaseError, OSError, ValueError, TypeError) as error:  # the last two: a path that leaves the root
             raise StoreError(f"Could not {action} {self._name(path)}: {_plain(error)}") from error
 
     def _inside(self, path: str) -> Path:

@@ -191,6 +191,14 @@ def deed(event: Event) -> str | None:
         case "snoozed":
             columns, until = ", ".join(event.body["columns"]), event.body["until"]
             return f"drift of {columns} expected until {until}" if until else f"drift of {columns} no longer expected"
+        case "pruned":
+            return f"payload of {', '.join(f'v{number}' for number in event.body['versions'])} removed"
+        case "erased":
+            rows, files = event.body["rows"], len(event.body["files"])
+            kept = ", ".join(f"v{number}" for number in event.body["versions"])
+            return f"a key erased: {rows} rows of {files} data files, {len(event.body['replaced'])} objects" + (
+                f" ({kept} learned from it)" if kept else ""
+            )
     return None
 
 

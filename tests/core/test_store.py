@@ -189,6 +189,41 @@ def test_a_forked_process(store: Store, act: str) -> None:
         assert "before the process was forked" in answer
 
 
+# --- removal, on record ---------------------------------------------------------------------------------------
+
+
+def test_remove_is_for_good_and_idempotent(store: Store) -> None:
+    """A removed object is gone, one that is gone already is fine, its neighbours stay, and its name is free."""
+    store.create("loans/a.bin", b"one")
+    store.create("loans/b.bin", b"two")
+    store.remove("loans/a.bin")
+    store.remove("loans/a.bin")
+    store.remove("nowhere/at/all.bin")
+    assert store.objects("") == [ObjectInfo("loans/b.bin", 3)]
+    with pytest.raises(NotFound):
+        store.read("loans/a.bin")
+    store.create("loans/a.bin", b"again")
+
+
+def test_remove_cannot_leave_the_root(tmp_path: Path) -> None:
+    """A path with `..` is refused for removing, too."""
+    (tmp_path / "outside.json").write_text("secret")
+    with pytest.raises(StoreError):
+        Store(tmp_path / "store").remove("../outside.json")
+    assert (tmp_path / "outside.json").exists()
+
+
+def test_what_cannot_be_removed_is_named(disk: tuple[Path, Mount]) -> None:
+    """On a read-only file system the error says so, and the object stays."""
+    folder, mount = disk
+    store = Store(folder)
+    store.create("a.json", b"x")
+    mount("remount,ro")
+    with pytest.raises(StoreError, match=r"Could not remove .*/a\.json: the file system is read-only"):
+        store.remove("a.json")
+    assert store.read("a.json") == b"x"
+
+
 def test_a_fingerprint_is_that_of_the_bytes(store: Store) -> None:
     """An object's digest and size, read in pieces, are those of its bytes; a missing object is named."""
     data = bytes(range(256)) * 40_000
