@@ -1,0 +1,115 @@
+"""SIGKILL before and after every call of the store: what is there always loads, and the same deed then succeeds."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.faults.deeds import Seen, in_child, look, perform, recover
+
+BEGIN = {"register": "empty", "promote": "grown", "first run": "batch", "retrain": "changed", "reload": "trained"}
+"""Each deed, and the root it begins from."""
+
+DEED = {"first run": "run", "reload": "run"}
+LEAST = 200
+"""Kills that there are at least, all deeds together."""
+
+Point = tuple[int, bool]
+"""The number of a call, and whether it has taken effect."""
+
+
+class Undisturbed:
+    """A deed that nobody kills: its calls, and what is there before and after."""
+
+    def __init__(self, roots: Path, scratch: Path, name: str):
+        self.name, self.deed, self.start = name, DEED.get(name, name), roots / BEGIN[name]
+        self.scratch = scratch / name.replace(" ", "-")
+        root = self.copy("undisturbed")
+        self.before: Seen = in_child(look, root).answer
+        self.outcome, self.calls = in_child(perform, self.deed, root).answer
+        self.after: Seen = in_child(look, root).answer
+
+    def copy(self, name: str) -> Path:
+        shutil.copytree(self.start, self.scratch / name)
+        return self.scratch / name
+
+    def points(self, calls: Sequence[int]) -> Iterator[Point]:
+        for number in calls:
+            yield from ((number, False), (number, True))
+
+    def kill(self, point: Point) -> None:
+        """Kill it there, look, do it again, compare."""
+        number, done = point
+        where = f"{self.name}, killed {'after' if done else 'before'} call {number}: {self.calls[number - 1]}"
+        root = self.copy(f"{number}-{done}")
+        ended = in_child(perform, self.deed, root, number, done)
+        assert ended.exit_code == -signal.SIGKILL, where
+        left, outcome, final = in_child(recover, self.deed, root).answer
+
+        # What is in service loads and answers as before, or as after where the commit was reached.
+        committed = len(left.decisions) > len(self.before.decisions)
+        expected = self.after if committed else self.before
+        assert (left.answers, left.decisions) == (expected.answers, expected.decisions), where
+        # Whatever is visible was loaded, and answers as it should: nothing half done is among it.
+        assert set(left.versions.values()) <= set(self.after.versions.values()), where
+        # The same deed ends as if nothing had happened.
+        assert outcome == self.outcome or self.name == "register", where
+        assert final.answers == self.after.answers, where
+        assert final.decisions == self.after.decisions, where
+        assert final.predicted == self.after.predicted, where
+        assert list(final.versions.values()) == list(self.after.versions.values()), where
+        shutil.rmtree(root)
+
+    def kill_all(self, points: Sequence[Point]) -> None:
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(self.kill, points))
+
+
+Undisturbing = Callable[[str], Undisturbed]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(roots: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbing:
+    """Gives a deed by its name; each is carried out once."""
+    scratch = tmp_path_factory.mktemp("kills")
+    return cache(lambda name: Undisturbed(roots, scratch, name))
+
+
+@pytest.mark.slow
+def test_there_are_enough_places_to_be_killed(undisturbed: Undisturbing) -> None:
+    """Before and after every call of register, promote and three kinds of run makes at least two hundred kills."""
+    calls = {name: len(undisturbed(name).calls) for name in BEGIN}
+    print(f"\n{2 * sum(calls.values())} places to be killed at; calls: {calls}")
+    assert 2 * sum(calls.values()) >= LEAST
+    outcomes = {name: undisturbed(name).outcome for name in BEGIN}
+    assert outcomes == {
+        "register": "v1", "promote": "v1", "first run": "Retrained", "retrain": "Retrained", "reload": "Reloaded"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["register", "promote"])
+def test_killed_at_any_call(undisturbed: Undisturbing, name: str) -> None:
+    """Killed before or after any call, register and promote leave all that was there, and succeed when done again."""
+    deed = undisturbed(name)
+    deed.kill_all(list(deed.points(range(1, len(deed.calls) + 1))))
+
+
+def test_a_first_run_killed_after_an_object(undisturbed: Undisturbing) -> None:
+    """Killed once some of its objects are in the store, a first run done again decides and predicts the same."""
+    deed = undisturbed("first run")
+    creations = [(number, True) for number, call in enumerate(deed.calls, 1) if call.startswith("create")]
+    deed.kill_all(creations[::3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["first run", "retrain", "reload"])
+def test_a_run_killed_at_any_call(undisturbed: Undisturbing, name: str) -> None:
+    """Killed before or after any call, a run done again decides and predicts what an undisturbed one does."""
+    deed = undisturbed(name)
+    deed.kill_all(list(deed.points(range(1, len(deed.calls) + 1))))
