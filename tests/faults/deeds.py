@@ -7,6 +7,7 @@ a fork, while importing everything anew would take seconds for each of hundreds 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import pickle
@@ -15,6 +16,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,12 @@ CANDIDATE = "candidate.pickle"
 QUICK = "[pipeline]\nparameters = { max_iter = 10 }\n"
 CALLS = [name for name in ("create", "read", "exists", "objects", "folders", "remove") if hasattr(Store, name)]
 FRESH = make_rows(50, seed=99)
+
+# What costs most of a small run's time, and has nothing to do with the store: the intervals of metrics, which no test
+# here looks at, and a look through every installed package.
+performance.RESAMPLES = 20
+importlib.metadata.packages_distributions = cache(importlib.metadata.packages_distributions)
+importlib.metadata.packages_distributions()
 
 
 # --- deeds -----------------------------------------------------------------------------------------------------
@@ -227,7 +235,6 @@ def in_child(work: Callable[..., Any], *arguments: Any, timeout: float = 120) ->
 
 
 def _child(pipe: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    performance.RESAMPLES = 200  # of the intervals of metrics, which no test here looks at
     try:
         pipe.send(work(*arguments))
     except Exception as error:  # noqa: BLE001 - it is raised in the parent

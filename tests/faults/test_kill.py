@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import random
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 
@@ -113,3 +118,60 @@ def test_a_run_killed_at_any_call(undisturbed: Undisturbing, name: str) -> None:
     """Killed before or after any call, a run done again decides and predicts what an undisturbed one does."""
     deed = undisturbed(name)
     deed.kill_all(list(deed.points(range(1, len(deed.calls) + 1))))
+
+
+# --- whole runs ------------------------------------------------------------------------------------------------
+
+FLOWS = 20
+
+
+@pytest.mark.slow
+def test_whole_runs_killed_at_any_moment(roots: Path, ror: Callable[..., Popen[str]], tmp_path: Path) -> None:
+    """`ror run`, killed at twenty moments spread over its objects in the store, then run again to its end."""
+    asked = ["--action", "retrain", "--reason", "the world has changed", "--json"]
+
+    def copy(name: str) -> Path:
+        shutil.copytree(roots / "changed", tmp_path / name)
+        return tmp_path / name
+
+    def objects(root: Path) -> int:
+        return sum(path.is_file() for path in (root / "artifacts").rglob("*"))
+
+    calm = copy("undisturbed")
+    there = objects(calm)
+    process = ror("run", "loans", *asked, "--root", calm)
+    assert process.wait(120) == 0, process.communicate()
+    made = objects(calm) - there
+    before, after = in_child(look, roots / "changed").answer, in_child(look, calm).answer
+    assert after.current == 2
+
+    def kill(number: int) -> str:
+        root = copy(f"flow-{number}")
+        process = ror("run", "loans", *asked, "--root", root)
+        while objects(root) - there <= number * made // FLOWS and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(random.Random(number).random() * (0.5 if number % 2 else 0.05))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=30)
+        if process.returncode == 0:
+            return "ended before"
+        left = f"killed with {objects(root) - there:2} of {made} objects"
+        if number % 4:
+            seen, outcome, final = in_child(recover, "retrain", root).answer
+        else:
+            seen = in_child(look, root).answer
+            again = ror("run", "loans", *asked, "--root", root)
+            said = again.communicate(timeout=120)
+            assert again.returncode == 0, said
+            outcome, final = json.loads(said[0])["outcome"], in_child(look, root).answer
+        assert seen.answers == (after if len(seen.decisions) == 2 else before).answers, left
+        assert set(seen.versions.values()) <= set(after.versions.values()), left
+        assert outcome == "Retrained", left
+        assert [final.answers, final.decisions, final.predicted] == [after.answers, after.decisions, after.predicted]
+        assert list(final.versions.values()) == list(after.versions.values()), left
+        return f"{left}, {len(seen.versions)} versions, last in the history: {seen.events[-1]}"
+
+    with ThreadPoolExecutor(2) as threads:
+        ends = list(threads.map(kill, range(FLOWS)))
+    print("\n" + "\n".join(ends))
+    assert ends.count("ended before") <= FLOWS // 4
