@@ -236,6 +236,9 @@ def _alive(lease: LeaseRecord) -> bool:
     import psutil
 
     try:
-        return abs(psutil.Process(lease.pid).create_time() - lease.process_started) < 1
+        process = psutil.Process(lease.pid)
+        if process.status() == psutil.STATUS_ZOMBIE:  # dead, and nobody has asked how it ended
+            return False
+        return abs(process.create_time() - lease.process_started) < 1
     except psutil.NoSuchProcess:
         return False

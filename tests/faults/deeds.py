@@ -30,6 +30,7 @@ from threadpoolctl import threadpool_limits
 
 import tasks.core.drift
 import tasks.core.training
+from flows import launch
 from flows import retrain_or_reload as story
 from tasks import predict as prediction
 from tasks import publish as publication
@@ -92,7 +93,7 @@ def _flow(root: Path, **asked: str) -> str:
     for name in ("create_markdown_artifact", "create_table_artifact", "emit_event"):
         setattr(publication, name, lambda *_, **__: None)
     with disable_run_logger(), threadpool_limits(1):
-        state = story.retrain_or_reload.fn(model=MODEL, root=str(root), actor="tests", **asked)
+        state = story.retrain_or_reload.fn(model=MODEL, root=str(root), actor=launch.actor(), **asked)
     return str(state.name)
 
 

@@ -137,10 +137,17 @@ def test_whole_runs_killed_at_any_moment(roots: Path, ror: Callable[..., Popen[s
     def objects(root: Path) -> int:
         return sum(path.is_file() for path in (root / "artifacts").rglob("*"))
 
+    def wait_for_objects(process: Popen[str], root: Path, count: int) -> None:
+        while objects(root) - there < count and process.poll() is None:
+            time.sleep(0.005)
+
     calm = copy("undisturbed")
     there = objects(calm)
     process = ror("run", "loans", *asked, "--root", calm)
+    wait_for_objects(process, calm, 1)
+    began = time.monotonic()
     assert process.wait(120) == 0, process.communicate()
+    lasted = time.monotonic() - began
     made = objects(calm) - there
     before, after = in_child(look, roots / "changed").answer, in_child(look, calm).answer
     assert after.current == 2
@@ -148,9 +155,10 @@ def test_whole_runs_killed_at_any_moment(roots: Path, ror: Callable[..., Popen[s
     def kill(number: int) -> str:
         root = copy(f"flow-{number}")
         process = ror("run", "loans", *asked, "--root", root)
-        while objects(root) - there <= number * made // FLOWS and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(random.Random(number).random() * (0.5 if number % 2 else 0.05))
+        chance = random.Random(number).random()
+        by_time = number % 2
+        wait_for_objects(process, root, 1 if by_time else 1 + number * (made - 2) // FLOWS)
+        time.sleep(chance * (lasted if by_time else 0.05))
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate(timeout=30)
         if process.returncode == 0:
