@@ -7,6 +7,7 @@ raises LedgerConflict, reads again and reconsiders. Every event carries the stat
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import threading
@@ -45,12 +46,13 @@ class Ledger:
         self.store, self.model = store, model
 
     def head(self) -> Head:
-        """The newest event. Raises CorruptObject when it is torn or not what its name says."""
+        """The newest event. Raises CorruptObject when it is torn, damaged or not what its name says."""
         seq = self._last()
         if seq == 0:
             return Head(0, None, State())
         data = self.store.read(self._path(seq))
         event = self._parse(seq, data)
+        self._check_whole(event, data)
         return Head(seq, digest(data), event.state_after, event.at)
 
     def event(self, seq: int) -> Event:
@@ -69,6 +71,8 @@ class Ledger:
                 )
             events.append(event)
             previous = digest(data)
+        if events:
+            self._check_whole(event, data)
         return events
 
     def append(
@@ -92,6 +96,7 @@ class Ledger:
         )
         state = fold(after.state, event)
         event = replace(event, state_after=state, current=state.current)
+        event = replace(event, sha256=_content(to_dict(event)))
         try:
             self.store.create(self._path(event.seq), to_json(event), durable=True)
         except AlreadyExists:
@@ -108,6 +113,11 @@ class Ledger:
             raise CorruptObject(f"{path} says it is event {event.seq}. Restore the ledger from a backup.")
         return event
 
+    def _check_whole(self, event: Event, data: bytes) -> None:
+        """No later event names the digest of the newest one, which therefore has to hold its own."""
+        if event.sha256 is not None and event.sha256 != _content(json.loads(data)):
+            raise CorruptObject(f"{self._path(event.seq)} is damaged or was altered. Restore the ledger from a backup.")
+
     def _last(self) -> int:
         """The highest number, found by galloping: events are contiguous, so about 2 log2(n) look-ups suffice."""
         low, high = 0, 1
@@ -117,6 +127,12 @@ class Ledger:
             middle = (low + high) // 2
             low, high = (middle, high) if self.store.exists(self._path(middle)) else (low, middle)
         return low
+
+
+def _content(record: Mapping[str, Any]) -> str:
+    """sha256 of an event's file as plain values, without its own; fields of later releases count as they stand."""
+    rest = {name: value for name, value in record.items() if name not in ("sha256", "signature")}
+    return digest(json.dumps(rest, sort_keys=True).encode())
 
 
 # --- the lease -----------------------------------------------------------------------------------------------

@@ -159,3 +159,5 @@ class Event:
     """The version in service after this event."""
     body: Mapping[str, Any]
     state_after: State
+    sha256: str | None = None
+    """Of all the rest, so that damage is noticed while no later event names this one's bytes; None in older ones."""

@@ -64,6 +64,7 @@ def test_of_four_hundred_registrations_none_is_lost(root: Path) -> None:
     assert all((each.probabilities == answers[0].probabilities).all() for each in answers)
 
 
+@pytest.mark.slow
 def test_one_promotion_wins_each_round(root: Path) -> None:
     """Of eight people who replace the same version at once one wins; the others are told, and the history holds."""
     racers.register(root, 0, RACERS + 1, multiprocessing.Barrier(1), SPAWN.SimpleQueue())
