@@ -178,8 +178,9 @@ class Lease:
         self._stop.set()
         if not self._released:
             reason = f"{kind.__name__}: {error}" if kind else "the run ended without a decision"
-            # Fenced off: a later run holds the lease, there is nothing to give back.
-            with contextlib.suppress(LeaseHeld):
+            # Fenced off: a later run holds the lease, there is nothing to give back. And a store that cannot even note
+            # an error must not hide it.
+            with contextlib.suppress(LeaseHeld, *([StoreError] if error else [])):
                 self._append("failed", {"error": reason[:2000]})
 
     def commit(self, build: Any) -> Event:
