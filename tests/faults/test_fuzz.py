@@ -32,7 +32,8 @@ LOADED = [
     "evaluation.json",
 ]  # fmt: skip
 """Files of a version that loading reads and checks, all of them."""
-NEVER_LOADED = ["claim.json", "decision.json", "report.html", "drift.html", "performance.html"]
+PAGE = "a run's page"
+NEVER_LOADED = ["claim.json", "decision.json", PAGE]
 HEAD, OLDER = "newest event", "older event"
 
 
@@ -61,7 +62,7 @@ class Attacked:
         runs = sorted((self.folder / MODEL / "runs").glob("*/*"))
         found = {path.name: [path] for path in sorted(version.iterdir())} | {HEAD: events[-1:], OLDER: events[:-1]}
         for path in runs:
-            found.setdefault(path.name, []).append(path)
+            found.setdefault(PAGE if path.suffix == ".html" else path.name, []).append(path)
         return found
 
 

@@ -25,6 +25,8 @@ DEED = {"first run": "run", "reload": "run"}
 LEAST = 200
 """Kills that there are at least, all deeds together."""
 
+slow = pytest.mark.slow
+
 Point = tuple[int, bool]
 """The number of a call, and whether it has taken effect."""
 
@@ -41,11 +43,12 @@ class Undisturbed:
         self.after: Seen = in_child(look, root).answer
 
     def copy(self, name: str) -> Path:
-        shutil.copytree(self.start, self.scratch / name)
+        # Linked: nothing that is there is ever written again, whoever is killed.
+        shutil.copytree(self.start, self.scratch / name, copy_function=os.link)
         return self.scratch / name
 
-    def points(self, calls: Sequence[int]) -> Iterator[Point]:
-        for number in calls:
+    def points(self) -> Iterator[Point]:
+        for number in range(1, len(self.calls) + 1):
             yield from ((number, False), (number, True))
 
     def kill(self, point: Point) -> None:
@@ -86,7 +89,7 @@ def undisturbed(roots: Path, tmp_path_factory: pytest.TempPathFactory) -> Undist
     return cache(lambda name: Undisturbed(roots, scratch, name))
 
 
-@pytest.mark.slow
+@slow
 def test_there_are_enough_places_to_be_killed(undisturbed: Undisturbing) -> None:
     """Before and after every call of register, promote and three kinds of run makes at least two hundred kills."""
     calls = {name: len(undisturbed(name).calls) for name in BEGIN}
@@ -98,26 +101,19 @@ def test_there_are_enough_places_to_be_killed(undisturbed: Undisturbing) -> None
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["register", "promote"])
+@pytest.mark.parametrize("name", [name if name == "register" else pytest.param(name, marks=slow) for name in BEGIN])
 def test_killed_at_any_call(undisturbed: Undisturbing, name: str) -> None:
-    """Killed before or after any call, register and promote leave all that was there, and succeed when done again."""
+    """Killed before or after any call, a deed leaves all that was there, and done again ends as an undisturbed one."""
     deed = undisturbed(name)
-    deed.kill_all(list(deed.points(range(1, len(deed.calls) + 1))))
+    deed.kill_all(list(deed.points()))
 
 
-def test_a_first_run_killed_after_an_object(undisturbed: Undisturbing) -> None:
-    """Killed once some of its objects are in the store, a first run done again decides and predicts the same."""
-    deed = undisturbed("first run")
-    creations = [(number, True) for number, call in enumerate(deed.calls, 1) if call.startswith("create")]
-    deed.kill_all(creations[::3])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["first run", "retrain", "reload"])
-def test_a_run_killed_at_any_call(undisturbed: Undisturbing, name: str) -> None:
-    """Killed before or after any call, a run done again decides and predicts what an undisturbed one does."""
+@pytest.mark.parametrize(("name", "every"), [("promote", 6), ("first run", 10)])
+def test_killed_at_some_calls(undisturbed: Undisturbing, name: str, every: int) -> None:
+    """The same at a few calls of the deeds that take longer, and at the last one that creates something."""
     deed = undisturbed(name)
-    deed.kill_all(list(deed.points(range(1, len(deed.calls) + 1))))
+    last = max(number for number, call in enumerate(deed.calls, 1) if call.startswith("create"))
+    deed.kill_all([*list(deed.points())[::every], (last, True)])
 
 
 # --- whole runs ------------------------------------------------------------------------------------------------
@@ -125,7 +121,7 @@ def test_a_run_killed_at_any_call(undisturbed: Undisturbing, name: str) -> None:
 FLOWS = 20
 
 
-@pytest.mark.slow
+@slow
 def test_whole_runs_killed_at_any_moment(roots: Path, ror: Callable[..., Popen[str]], tmp_path: Path) -> None:
     """`ror run`, killed at twenty moments spread over its objects in the store, then run again to its end."""
     asked = ["--action", "retrain", "--reason", "the world has changed", "--json"]
