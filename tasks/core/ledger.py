@@ -7,6 +7,7 @@ raises LedgerConflict, reads again and reconsiders. Every event carries the stat
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import threading
@@ -115,7 +116,8 @@ class Ledger:
             state_after=after.state,
         )
         state = fold(after.state, event)
-        event, data = self.trust.sign_event(self.model, replace(event, state_after=state, current=state.current))
+        event = replace(event, state_after=state, current=state.current)
+        event, data = self.trust.sign_event(self.model, replace(event, sha256=_content(to_dict(event))))
         try:
             self.store.create(self._path(event.seq), data, durable=True)
         except AlreadyExists:
@@ -138,7 +140,7 @@ class Ledger:
     def _read(self, seq: int) -> tuple[Event, bytes]:
         path = self._path(seq)
         data = self.store.read(path)
-        event = from_json(Event, data, path)
+        event = parse_event(data, path)
         if event.seq != seq:
             raise CorruptObject(f"{path} says it is event {event.seq}. Restore the ledger from a backup.")
         return event, data
@@ -210,6 +212,21 @@ class Ledger:
         return low
 
 
+def parse_event(data: bytes, path: str) -> Event:
+    """An event from its file's bytes. Raises CorruptObject when they are none, or not all that was written: no later
+    event names the digest of the newest one, so that each holds its own."""
+    event = from_json(Event, data, path)
+    if event.sha256 is not None and event.sha256 != _content(json.loads(data)):
+        raise CorruptObject(f"{path} is damaged or was altered. Restore the ledger from a backup.")
+    return event
+
+
+def _content(record: Mapping[str, Any]) -> str:
+    """sha256 of an event's file as plain values, without its own; fields of later releases count as they stand."""
+    rest = {name: value for name, value in record.items() if name not in ("sha256", "signature")}
+    return digest(json.dumps(rest, sort_keys=True).encode())
+
+
 # --- the lease -----------------------------------------------------------------------------------------------
 
 
@@ -255,8 +272,9 @@ class Lease:
         self._stop.set()
         if not self._released:
             reason = f"{kind.__name__}: {error}" if kind else "the run ended without a decision"
-            # Fenced off: a later run holds the lease, there is nothing to give back.
-            with contextlib.suppress(LeaseHeld):
+            # Fenced off: a later run holds the lease, there is nothing to give back. And a store that cannot even note
+            # an error must not hide it.
+            with contextlib.suppress(LeaseHeld, *([StoreError] if error else [])):
                 self._append("failed", {"error": reason[:2000]})
 
     def commit(self, build: Any) -> Event:
@@ -340,6 +358,9 @@ def is_alive(lease: LeaseRecord) -> bool:
     import psutil
 
     try:
-        return abs(psutil.Process(lease.pid).create_time() - lease.process_started) < 1
+        process = psutil.Process(lease.pid)
+        if process.status() == psutil.STATUS_ZOMBIE:  # dead, and nobody has asked how it ended
+            return False
+        return abs(process.create_time() - lease.process_started) < 1
     except psutil.NoSuchProcess:
         return False

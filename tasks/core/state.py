@@ -185,5 +185,7 @@ class Event:
     """The version in service after this event."""
     body: Mapping[str, Any]
     state_after: State
+    sha256: str | None = None
+    """Of all the rest, so that damage is noticed while no later event names this one's bytes; None in older ones."""
     signature: Signature | None = None
     """Of the file's bytes with this value left empty; it stays the last field. Left out where nothing signs."""

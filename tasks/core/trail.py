@@ -13,7 +13,7 @@ from typing import Any
 
 from tasks.core.errors import CorruptObject, RorError, StoreError, VerificationError
 from tasks.core.fold import fold
-from tasks.core.ledger import is_alive
+from tasks.core.ledger import is_alive, parse_event
 from tasks.core.records import digest, from_json, to_dict
 from tasks.core.registry import FileRecord
 from tasks.core.state import Event, State
@@ -108,7 +108,7 @@ def read(store: Store, model: str, names: Sequence[str]) -> Trail:
             remarks.append(Remark(path, _TORN.format(size=len(data), model=model)))
             continue
         try:
-            event = from_json(Event, data, path)
+            event = parse_event(data, path)
         except CorruptObject as error:
             remarks.append(Remark(path, str(error).removeprefix(f"{path} ")))
             continue

@@ -104,12 +104,19 @@ def build(spec: ModelSpec) -> Any:
         raise SpecError(
             "pipeline", [f"{spec.pipeline.factory!r} with {arguments} failed: {type(error).__name__}: {error}"]
         ) from error
-    if not (hasattr(pipeline, "fit") and hasattr(pipeline, "predict")):
+    if not _is_estimator(pipeline):
         raise SpecError(
             "pipeline.factory",
             [f"{spec.pipeline.factory!r} returned {type(pipeline).__name__}, no estimator"],
         )
     return pipeline
+
+
+def _is_estimator(pipeline: Any) -> bool:
+    """It can be fitted, and asked then: some that are made of others (stacking) show `predict` once they are fitted."""
+    steps = getattr(pipeline, "steps", None)
+    last = steps[-1][1] if steps else pipeline
+    return hasattr(pipeline, "fit") and (hasattr(last, "predict") or hasattr(type(last), "predict"))
 
 
 # --- the challenger ------------------------------------------------------------------------------------------

@@ -119,6 +119,32 @@ def test_a_torn_head_is_refused(on_disk: tuple[Ledger, Path], keep: int) -> None
     assert caught.value.exit_code == 4
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [('"ann"', '"eve"'), ('"served"', '"servad"'), ('"accepted": [', '"accepted_": [')]
+)
+def test_a_damaged_head_is_refused(on_disk: tuple[Ledger, Path], before: str, after: str) -> None:
+    """A last event whose text changed is refused by name, though no later event holds its digest yet."""
+    ledger, folder = on_disk
+    newest = folder / "00000005.json"
+    newest.write_text(newest.read_text().replace(before, after))
+    for read in (ledger.head, ledger.events):
+        with pytest.raises(CorruptObject, match=r"loans/ledger/00000005\.json is damaged"):
+            read()
+
+
+def test_events_of_older_releases_are_read(on_disk: tuple[Ledger, Path]) -> None:
+    """An event that was written before events held their own digest is read as it was, and followed."""
+    ledger, folder = on_disk
+    head = ledger.head()
+    newest = folder / "00000005.json"
+    record = json.loads(newest.read_text())
+    del record["sha256"]
+    newest.write_text(json.dumps(record))
+    assert ledger.head().state == head.state
+    ledger.append(ledger.head(), "accepted", body={"batch": "b"}, **WHO)
+    assert len(ledger.events()) == 6
+
+
 # --- appending -----------------------------------------------------------------------------------------------
 
 

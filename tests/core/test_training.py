@@ -12,6 +12,10 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import StackingClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from tasks.core import persistence, training
@@ -222,6 +226,24 @@ def test_a_challenger_that_learnt_nothing_is_refused(trained: Trained, champion:
     assert set(made.candidate.manifest["champion_metrics"]) == {"loss", "roc_auc"}
 
 
+@pytest.mark.parametrize("search", [False, True], ids=["alone", "in a search"])
+def test_a_pipeline_that_shows_predict_once_it_is_fitted(search: bool) -> None:
+    """A stack of estimators has no `predict` before it is fitted, and is an estimator all the same."""
+    spec = make_spec(pipeline={"factory": f"{__name__}:stacked", "parameters": {"search": search}})
+    made = training.build(spec)
+    assert not hasattr(made, "predict")
+    assert hasattr(made.fit(np.eye(8), [0, 1] * 4), "predict")
+
+
+def stacked(search: bool) -> Any:
+    pipeline = make_pipeline(StandardScaler(), StackingClassifier([("one", DummyClassifier())], cv=2))
+    return GridSearchCV(pipeline, {"stackingclassifier__passthrough": [True]}, cv=2) if search else pipeline
+
+
+def only_scales() -> Any:
+    return make_pipeline(StandardScaler())
+
+
 # --- what can go wrong ---------------------------------------------------------------------------------------
 
 
@@ -231,6 +253,7 @@ def test_a_challenger_that_learnt_nothing_is_refused(trained: Trained, champion:
         ("no_such_package:pipeline", {}, SpecError, "'no_such_package:pipeline' cannot be imported"),
         ("sklearn.pipeline:NoSuchThing", {}, SpecError, "cannot be imported: .*NoSuchThing"),
         (f"{__name__}:no_estimator", {}, SpecError, "returned str, no estimator"),
+        (f"{__name__}:only_scales", {}, SpecError, "returned Pipeline, no estimator"),
         ("tasks.core.training:tabular", {"max_itr": 5}, RorError, "max_itr"),
         (f"{__name__}:broken", {}, RorError, "the factory burnt down"),
         (f"{__name__}:plain", {"task": "binary"}, RorError, "task"),
@@ -247,6 +270,7 @@ def test_a_challenger_that_learnt_nothing_is_refused(trained: Trained, champion:
         "no such module",
         "no such name",
         "no estimator",
+        "a transformer at the end",
         "unknown parameter",
         "the factory fails",
         "a parameter too many",

@@ -1,0 +1,181 @@
+"""SIGKILL before and after every call of the store: what is there always loads, and the same deed then succeeds."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+
+from tests.faults.deeds import Seen, in_child, look, perform, recover
+
+BEGIN = {"register": "empty", "promote": "grown", "first run": "batch", "retrain": "changed", "reload": "trained"}
+"""Each deed, and the root it begins from."""
+
+DEED = {"first run": "run", "reload": "run"}
+LEAST = 200
+"""Kills that there are at least, all deeds together."""
+
+slow = pytest.mark.slow
+
+Point = tuple[int, bool]
+"""The number of a call, and whether it has taken effect."""
+
+
+class Undisturbed:
+    """A deed that nobody kills: its calls, and what is there before and after."""
+
+    def __init__(self, roots: Path, scratch: Path, name: str):
+        self.name, self.deed, self.start = name, DEED.get(name, name), roots / BEGIN[name]
+        self.scratch = scratch / name.replace(" ", "-")
+        root = self.copy("undisturbed")
+        self.before: Seen = in_child(look, root).answer
+        self.outcome, self.calls = in_child(perform, self.deed, root).answer
+        self.after: Seen = in_child(look, root).answer
+
+    def copy(self, name: str) -> Path:
+        # Linked: nothing that is there is ever written again, whoever is killed.
+        shutil.copytree(self.start, self.scratch / name, copy_function=os.link)
+        return self.scratch / name
+
+    def points(self) -> Iterator[Point]:
+        for number in range(1, len(self.calls) + 1):
+            yield from ((number, False), (number, True))
+
+    def kill(self, point: Point) -> None:
+        """Kill it there, look, do it again, compare."""
+        number, done = point
+        where = f"{self.name}, killed {'after' if done else 'before'} call {number}: {self.calls[number - 1]}"
+        root = self.copy(f"{number}-{done}")
+        ended = in_child(perform, self.deed, root, number, done)
+        assert ended.exit_code == -signal.SIGKILL, where
+        left, outcome, final = in_child(recover, self.deed, root).answer
+
+        # What is in service loads and answers as before, or as after where the commit was reached.
+        committed = len(left.decisions) > len(self.before.decisions)
+        expected = self.after if committed else self.before
+        assert (left.answers, left.decisions) == (expected.answers, expected.decisions), where
+        # Whatever is visible was loaded, and answers as it should: nothing half done is among it.
+        assert set(left.versions.values()) <= set(self.after.versions.values()), where
+        # The same deed ends as if nothing had happened.
+        assert outcome == self.outcome or self.name == "register", where
+        assert final.answers == self.after.answers, where
+        assert final.decisions == self.after.decisions, where
+        assert final.predicted == self.after.predicted, where
+        assert list(final.versions.values()) == list(self.after.versions.values()), where
+        shutil.rmtree(root)
+
+    def kill_all(self, points: Sequence[Point]) -> None:
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(self.kill, points))
+
+
+Undisturbing = Callable[[str], Undisturbed]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(roots: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbing:
+    """Gives a deed by its name; each is carried out once."""
+    scratch = tmp_path_factory.mktemp("kills")
+    return cache(lambda name: Undisturbed(roots, scratch, name))
+
+
+@slow
+def test_there_are_enough_places_to_be_killed(undisturbed: Undisturbing) -> None:
+    """Before and after every call of register, promote and three kinds of run makes at least two hundred kills."""
+    calls = {name: len(undisturbed(name).calls) for name in BEGIN}
+    print(f"\n{2 * sum(calls.values())} places to be killed at; calls: {calls}")
+    assert 2 * sum(calls.values()) >= LEAST
+    outcomes = {name: undisturbed(name).outcome for name in BEGIN}
+    assert outcomes == {
+        "register": "v1", "promote": "v1", "first run": "Retrained", "retrain": "Retrained", "reload": "Reloaded"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name if name == "register" else pytest.param(name, marks=slow) for name in BEGIN])
+def test_killed_at_any_call(undisturbed: Undisturbing, name: str) -> None:
+    """Killed before or after any call, a deed leaves all that was there, and done again ends as an undisturbed one."""
+    deed = undisturbed(name)
+    deed.kill_all(list(deed.points()))
+
+
+@pytest.mark.parametrize(("name", "every"), [("promote", 6), ("first run", 10)])
+def test_killed_at_some_calls(undisturbed: Undisturbing, name: str, every: int) -> None:
+    """The same at a few calls of the deeds that take longer, and at the last one that creates something."""
+    deed = undisturbed(name)
+    last = max(number for number, call in enumerate(deed.calls, 1) if call.startswith("create"))
+    deed.kill_all([*list(deed.points())[::every], (last, True)])
+
+
+# --- whole runs ------------------------------------------------------------------------------------------------
+
+FLOWS = 20
+
+
+@slow
+def test_whole_runs_killed_at_any_moment(roots: Path, ror: Callable[..., Popen[str]], tmp_path: Path) -> None:
+    """`ror run`, killed at twenty moments spread over its objects in the store, then run again to its end."""
+    asked = ["--action", "retrain", "--reason", "the world has changed", "--json"]
+
+    def copy(name: str) -> Path:
+        shutil.copytree(roots / "changed", tmp_path / name)
+        return tmp_path / name
+
+    def objects(root: Path) -> int:
+        return sum(path.is_file() for path in (root / "artifacts").rglob("*"))
+
+    def wait_for_objects(process: Popen[str], root: Path, count: int) -> None:
+        while objects(root) - there < count and process.poll() is None:
+            time.sleep(0.005)
+
+    calm = copy("undisturbed")
+    there = objects(calm)
+    process = ror("run", "loans", *asked, "--root", calm)
+    wait_for_objects(process, calm, 1)
+    began = time.monotonic()
+    assert process.wait(120) == 0, process.communicate()
+    lasted = time.monotonic() - began
+    made = objects(calm) - there
+    before, after = in_child(look, roots / "changed").answer, in_child(look, calm).answer
+    assert after.current == 2
+
+    def kill(number: int) -> str:
+        root = copy(f"flow-{number}")
+        process = ror("run", "loans", *asked, "--root", root)
+        chance = random.Random(number).random()
+        by_time = number % 2
+        wait_for_objects(process, root, 1 if by_time else 1 + number * (made - 2) // FLOWS)
+        time.sleep(chance * (lasted if by_time else 0.05))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=30)
+        if process.returncode == 0:
+            return "ended before"
+        left = f"killed with {objects(root) - there:2} of {made} objects"
+        if number % 4:
+            seen, outcome, final = in_child(recover, "retrain", root).answer
+        else:
+            seen = in_child(look, root).answer
+            again = ror("run", "loans", *asked, "--root", root)
+            said = again.communicate(timeout=120)
+            assert again.returncode == 0, said
+            outcome, final = json.loads(said[0])["outcome"], in_child(look, root).answer
+        assert seen.answers == (after if len(seen.decisions) == 2 else before).answers, left
+        assert set(seen.versions.values()) <= set(after.versions.values()), left
+        assert outcome == "Retrained", left
+        assert [final.answers, final.decisions, final.predicted] == [after.answers, after.decisions, after.predicted]
+        assert list(final.versions.values()) == list(after.versions.values()), left
+        return f"{left}, {len(seen.versions)} versions, last in the history: {seen.events[-1]}"
+
+    with ThreadPoolExecutor(2) as threads:
+        ends = list(threads.map(kill, range(FLOWS)))
+    print("\n" + "\n".join(ends))
+    assert ends.count("ended before") <= FLOWS // 4
