@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tasks.core.errors import NotFound, SpecError
-from tasks.core.registry import Manifest
+from tasks.core.manifest import Manifest
 from tasks.core.workspace import Workspace
 
 Model = Annotated[str, typer.Argument(help="Name of the model: deployments/<model>.toml.")]

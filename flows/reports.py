@@ -13,8 +13,8 @@ from flows.options import Debug, Json, Model, Root, manifest_of, open_workspace
 from tasks.core import views
 from tasks.core.errors import NotFound, SpecError
 from tasks.core.files import appearing
+from tasks.core.manifest import Manifest
 from tasks.core.records import to_dict
-from tasks.core.registry import Manifest
 from tasks.core.requirements import requirements as requirements_of
 from tasks.core.views import REPORT
 from tasks.core.workspace import Workspace

@@ -10,8 +10,8 @@ from typing import Any
 
 from tasks.core import trail
 from tasks.core.errors import CorruptObject, StoreError
+from tasks.core.manifest import MANIFEST, SIGNATURE, FileRecord, Manifest
 from tasks.core.records import digest, from_dict, from_json, to_dict
-from tasks.core.registry import MANIFEST, SIGNATURE, FileRecord, Manifest
 from tasks.core.state import Decided
 from tasks.core.store import ObjectInfo, Store
 from tasks.core.trail import Remark, Removal, Trail

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.core.errors import RorError, SignatureError
-from tasks.core.registry import MANIFEST, Registry
+from tasks.core.manifest import MANIFEST
+from tasks.core.registry import Registry
 from tasks.core.signing import Mark
 from tasks.core.trail import Remark, Trail
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.core.errors import NotFound
-from tasks.core.registry import Manifest, Registry, TrainingFile
+from tasks.core.manifest import Manifest, TrainingFile
+from tasks.core.registry import Registry
 from tasks.core.types import Gate, Metric
 from tasks.core.views import training_digest
 

@@ -17,8 +17,9 @@ from tasks.core.batches import Labels, legible
 from tasks.core.columns import target_values
 from tasks.core.contract import Contract
 from tasks.core.errors import DataError
+from tasks.core.manifest import Manifest
 from tasks.core.predictions import read_predictions, written_version
-from tasks.core.registry import LoadedVersion, Manifest
+from tasks.core.registry import LoadedVersion
 from tasks.core.source import Source
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Batch, Gate, Metric, Verdict

@@ -17,8 +17,8 @@ from typing import Any
 from tasks.core.errors import EnvironmentMismatch, LedgerConflict, NotFound, SpecError
 from tasks.core.files import find, fingerprint
 from tasks.core.ledger import Head
+from tasks.core.manifest import Manifest
 from tasks.core.records import to_dict
-from tasks.core.registry import Manifest
 from tasks.core.spec import PREDICTION
 from tasks.core.state import Event, State
 from tasks.core.tombstones import pruned

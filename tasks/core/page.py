@@ -11,8 +11,8 @@ from typing import Any
 
 from tasks.core import views
 from tasks.core.assess import Findings
+from tasks.core.manifest import Manifest
 from tasks.core.pictures import Picture
-from tasks.core.registry import Manifest
 from tasks.core.state import Decided, Event
 from tasks.core.types import Check, Outcome, Verdict
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tasks.core.environment import Environment, check_environment
 from tasks.core.errors import EnvironmentMismatch, RorError, TrainingError
+from tasks.core.manifest import Candidate
 from tasks.core.persistence import MOVE_IT
-from tasks.core.registry import Candidate
 
 SECONDS = 600
 """After which a pipeline that does not finish loading is given up."""

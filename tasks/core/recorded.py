@@ -9,7 +9,7 @@ from tasks.core.batches import Labels
 from tasks.core.errors import DataError, NotFound, SpecError, VerificationError
 from tasks.core.files import is_unchanged, label_digest
 from tasks.core.gate import FIRST_FOLD, FOLD, LabelledRows, labelled_rows, split
-from tasks.core.registry import Manifest
+from tasks.core.manifest import Manifest
 from tasks.core.spec import ModelSpec
 from tasks.core.state import Event
 from tasks.core.types import Batch

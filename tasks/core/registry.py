@@ -7,11 +7,12 @@ Registry("artifacts").load_current("flights").predict(frame)
 from __future__ import annotations
 
 import contextlib
-import io
+import gc
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -26,124 +27,36 @@ from tasks.core.errors import (
     VerificationError,
 )
 from tasks.core.ledger import Ledger
+from tasks.core.manifest import (
+    ERASABLE,
+    FORMAT_VERSION,
+    FORMS,
+    MANIFEST,
+    PROBE,
+    SIGNATURE,
+    SOURCES,
+    Candidate,
+    FileRecord,
+    Manifest,
+    folder,
+    parse_manifest,
+    predicts,
+    read_parquet,
+)
 from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
 from tasks.core.signing import SIGNING_KEY, Standing, Trust
 from tasks.core.state import State
 from tasks.core.store import Store
 from tasks.core.tombstones import pruned
-from tasks.core.types import Gate, Metric, Served
+from tasks.core.types import Served
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from tasks.core.contract import Contract
-    from tasks.core.environment import Environment
     from tasks.core.persistence import Predictions
 
-FORMAT_VERSION = 1
-MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
-SOURCES = "sources.json"
-PROBE = "probe.parquet"
-ERASABLE = ("reference.parquet", PROBE)
-"""Files of a version that hold rows of the data: rows may be erased from them, on record. Neither is unpickled."""
-
-FORMS = ("joblib", "skops")
-"""How a pipeline may be saved: `pipeline.joblib` is a pickle, `pipeline.skops` names the types it is made of."""
-
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class FileRecord:
-    """A file of a version."""
-
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingFile:
-    """A batch that a version was trained on."""
-
-    batch: str
-    path: str
-    """Relative to the root."""
-    sha256: str
-    labels: str
-    """Digest of the labels joined to it."""
-    rows: int
-    """Rows that were trained on: labelled, and not kept for the gate."""
-    held_out: bool = False
-    """The fold of this batch was kept for the gate: a tenth of its rows, a fifth for a version without a parent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """The machine-readable record of a version. What it does not name does not exist."""
-
-    format_version: int
-    model: str
-    version: int
-    run_key: str
-    parent: int | None
-    """The version in service when this one was made."""
-    created: str
-    files: Mapping[str, FileRecord]
-    factory: str
-    parameters: Mapping[str, Any]
-    spec: Mapping[str, Any]
-    """The whole specification as used."""
-    seed: int
-    training: tuple[TrainingFile, ...]
-    data_end: int
-    """Labelled batches there were."""
-    metrics: Mapping[str, Metric]
-    """On the gate's rows, which this version never saw."""
-    champion_metrics: Mapping[str, Metric]
-    """The parent's, on the same rows."""
-    gate: Gate
-    action: str
-    reasons: tuple[str, ...]
-    """Why it was made."""
-    environment: Mapping[str, Any]
-    duration_seconds: float
-    peak_memory_mb: float
-
-    @property
-    def rows(self) -> int:
-        return sum(file.rows for file in self.training)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A fitted pipeline with everything that belongs to it, before it has a number."""
-
-    pipeline: bytes
-    form: str
-    """One of FORMS."""
-    contract: Contract
-    reference: pd.DataFrame
-    """A bounded sample of the training data, with the columns `ror:target` and `ror:score`."""
-    probe: pd.DataFrame
-    calibration: Mapping[str, Any]
-    evaluation: Mapping[str, Any]
-    environment: Environment
-    sources: Mapping[str, str] = field(default_factory=dict)
-    """Text of the modules of its own that the pipeline, and its factory, are made of."""
-    manifest: Mapping[str, Any] = field(default_factory=dict)
-    """The manifest's other fields."""
-
-    def files(self) -> dict[str, bytes]:
-        """What belongs to the version, by name."""
-        files = {
-            f"pipeline.{self.form}": self.pipeline,
-            "contract.json": to_json(self.contract),
-            "reference.parquet": _parquet(self.reference),
-            "probe.parquet": _parquet(self.probe),
-            "calibration.json": to_json(dict(self.calibration)),
-            "evaluation.json": to_json(dict(self.evaluation)),
-        }
-        return files | ({SOURCES: to_json(dict(self.sources))} if self.sources else {})
 
 
 @dataclass(frozen=True)
@@ -158,7 +71,6 @@ class LoadedVersion:
     pipeline: Any
     notes: tuple[str, ...]
     """What differs from where it was made, and does not change its known answers."""
-    _files: Mapping[str, bytes]
     _registry: Registry
 
     def predict(self, frame: pd.DataFrame) -> Predictions:
@@ -182,15 +94,23 @@ class LoadedVersion:
         state = self._registry.ledger(self.model).head().state
         if state.current and (state.current.version, state.current.manifest) == (self.version, self.digest):
             return self
-        return self._registry.load_in_service(self.model, state)
+        return self._registry.load_in_service(self.model, state, whole=False)
+
+    @cached_property
+    def rest(self) -> Mapping[str, bytes]:
+        """The files that predicting does not need, by name: read and verified when one of them is first used.
+
+        Raises CorruptObject, NotFound or StoreError.
+        """
+        return {name: self._registry.file(self.manifest, name) for name in self.manifest.files if not predicts(name)}
 
     @cached_property
     def reference(self) -> pd.DataFrame:
-        return _frame(self._files["reference.parquet"])
+        return read_parquet(self.rest["reference.parquet"])
 
     @cached_property
     def calibration(self) -> Mapping[str, Any]:
-        return dict(json.loads(self._files["calibration.json"]))
+        return dict(json.loads(self.rest["calibration.json"]))
 
 
 class Registry:
@@ -226,7 +146,7 @@ class Registry:
         claim = to_json({"run_key": run_key, "at": datetime.now(UTC).isoformat(timespec="seconds")})
         while True:
             try:
-                self.store.create(f"{_folder(model, number)}/claim.json", claim)
+                self.store.create(f"{folder(model, number)}/claim.json", claim)
                 return number
             except AlreadyExists:
                 number += 1
@@ -241,7 +161,7 @@ class Registry:
         number = self.claim(model, run_key)
         files = candidate.files()
         for name, data in files.items():
-            self.store.create(f"{_folder(model, number)}/{name}", data, durable=True)
+            self.store.create(f"{folder(model, number)}/{name}", data, durable=True)
         manifest = from_dict(
             Manifest,
             {
@@ -257,8 +177,8 @@ class Registry:
         )
         data = to_json(manifest)
         if signature := self.trust.sign_manifest(data):
-            self.store.create(f"{_folder(model, number)}/{SIGNATURE}", signature, durable=True)
-        self.store.create(f"{_folder(model, number)}/{MANIFEST}", data, durable=True)
+            self.store.create(f"{folder(model, number)}/{SIGNATURE}", signature, durable=True)
+        self.store.create(f"{folder(model, number)}/{MANIFEST}", data, durable=True)
         return number, digest(data)
 
     def adopt(self, model: str, run_key: str, newer_than: int) -> tuple[int, str] | None:
@@ -279,7 +199,7 @@ class Registry:
         Raises VerificationError when this process has no key, or the version is not what it and the history say (its
         files are checked, as far as they are there; nothing is unpickled), AlreadyExists when it has a signature.
         """
-        path = f"{_folder(model, version)}/{MANIFEST}"
+        path = f"{folder(model, version)}/{MANIFEST}"
         data = self.store.read(path)
         state = self.ledger(model).head().state
         named = {served.version: served.manifest for served in (*state.waiting, *state.served)}
@@ -287,26 +207,26 @@ class Registry:
             raise CorruptObject(
                 f"{path} is not the manifest that the history names. It was altered: nothing was signed."
             )
-        manifest = _parsed(data, path, model, version)
+        manifest = parse_manifest(data, path, model, version)
         for name in manifest.files:
             with contextlib.suppress(NotFound):  # removed, on record
                 self.file(manifest, name)
         signature = self.trust.sign_manifest(data)
         if signature is None or self.trust.signing is None:
             raise VerificationError(f"There is no key to sign with here: set {SIGNING_KEY}.")
-        self.store.create(f"{_folder(model, version)}/{SIGNATURE}", signature, durable=True)
+        self.store.create(f"{folder(model, version)}/{SIGNATURE}", signature, durable=True)
         return self.trust.signing
 
     # --- reading ---
 
     def versions(self, model: str) -> list[int]:
         """Numbers of the complete versions, oldest first."""
-        return [n for n in self._numbers(model) if self.store.exists(f"{_folder(model, n)}/{MANIFEST}")]
+        return [n for n in self._numbers(model) if self.store.exists(f"{folder(model, n)}/{MANIFEST}")]
 
     def manifest(self, model: str, version: int, expected: str | None = None) -> tuple[Manifest, str]:
         """A version's record and its digest. Raises NotFound, CorruptObject when it is not the expected one, and
         SignatureError when it is not signed as it must be here."""
-        path = f"{_folder(model, version)}/{MANIFEST}"
+        path = f"{folder(model, version)}/{MANIFEST}"
         data = self.store.read(path)
         sha256 = digest(data)
         if expected and sha256 != expected:
@@ -317,16 +237,18 @@ class Registry:
         if self.trust.keys:
             remedy = f"If it is yours, sign it where the key is: `ror store keys {model} --sign v{version}`."
             self.trust.refuse(self.trust.of_manifest(data, self._signature(model, version)), path, remedy)
-        manifest = _parsed(data, path, model, version)
+        manifest = parse_manifest(data, path, model, version)
         return manifest, sha256
 
     def standing(self, model: str, version: int) -> Standing:
         """What the signature of a version is worth here; nothing is refused for it. Raises NotFound or StoreError."""
-        data = self.store.read(f"{_folder(model, version)}/{MANIFEST}")
+        data = self.store.read(f"{folder(model, version)}/{MANIFEST}")
         return self.trust.of_manifest(data, self._signature(model, version))
 
-    def load(self, model: str, served: Served | int, *, fresh: bool = False) -> LoadedVersion:
+    def load(self, model: str, served: Served | int, *, fresh: bool = False, whole: bool = True) -> LoadedVersion:
         """Load one version, verified. Nothing is unpickled before manifest, environment and digests are checked.
+
+        The files that predicting does not need are verified at once too, if the `whole` version is asked for.
 
         Raises VerificationError (CorruptObject, SignatureError, EnvironmentMismatch, ProbeMismatch), NotFound or
         StoreError; another version is never loaded instead. The same version is loaded once per process, unless
@@ -340,16 +262,19 @@ class Registry:
         key = (self.store.location, model, sha256, accepted, self._forms, self._types, trusted)
         cached = None if fresh else _LOADED.get(key)
         if cached is None:
-            cached = _LOADED[key] = self._load(manifest, sha256, accepted)
+            with _uncollected():
+                cached = _LOADED[key] = self._load(manifest, sha256, accepted)
             while len(_LOADED) > _KEEP_LOADED:
                 del _LOADED[next(iter(_LOADED))]
+        if whole:
+            _ = cached.rest
         return cached
 
     def load_current(self, model: str) -> LoadedVersion:
-        """The version in service. Raises NotFound when there is none yet, and what `load` raises."""
-        return self.load_in_service(model, self.ledger(model).head().state)
+        """The version in service, ready to predict. Raises NotFound when there is none yet, and what `load` raises."""
+        return self.load_in_service(model, self.ledger(model).head().state, whole=False)
 
-    def load_in_service(self, model: str, state: State) -> LoadedVersion:
+    def load_in_service(self, model: str, state: State, *, whole: bool = True) -> LoadedVersion:
         """The version that this state has in service. Raises as `load_current` does.
 
         Where it fails and an earlier version could take its place, the error names the command: a person decides that.
@@ -359,7 +284,7 @@ class Registry:
         out = (state.current.version, *state.barred, *state.pruned)
         earlier = next((served.version for served in reversed(state.served) if served.version not in out), None)
         try:
-            return self.load(model, state.current)
+            return self.load(model, state.current, whole=whole)
         except (VerificationError, NotFound) as error:
             if earlier is None:
                 raise
@@ -371,15 +296,19 @@ class Registry:
         from tasks.core import environment, revive
 
         what = f"{manifest.model} v{manifest.version}"
-        form = _form(manifest, what, self._forms)
+        if manifest.form not in self._forms:
+            raise UntrustedTypes(
+                f"{what} is saved as {manifest.form}, and only {' and '.join(self._forms)} is loaded here ([pipeline] "
+                f"format). `ror run {manifest.model} --action retrain --reason '...'` makes a version that is."
+            )
         recorded = from_dict(environment.Environment, manifest.environment)
         notes = environment.check_environment(recorded, what, accepted=accepted, texts=lambda: self.sources(manifest))
-        files = {name: self.file(manifest, name) for name in manifest.files}
+        files = {name: self.file(manifest, name) for name in manifest.files if predicts(name)}
         # With rows erased from the known answers, a batch of another size may give another last digit.
         whole = digest(files[PROBE]) == manifest.files[PROBE].sha256
         exact = whole and environment.is_same(recorded, notes)
-        contract, pipeline = revive.revive(files, form, what, self._types, exact=exact)
-        return LoadedVersion(manifest.model, manifest.version, sha256, manifest, contract, pipeline, notes, files, self)
+        contract, pipeline = revive.revive(files, manifest.form, what, self._types, exact=exact)
+        return LoadedVersion(manifest.model, manifest.version, sha256, manifest, contract, pipeline, notes, self)
 
     def sources(self, manifest: Manifest) -> dict[str, str]:
         """Text of the modules of its own that a version is made of, by name, verified."""
@@ -391,7 +320,7 @@ class Registry:
         Raises NotFound when it is gone, saying who removed it, and why, where that is on record; CorruptObject or
         StoreError.
         """
-        path = f"{_folder(manifest.model, manifest.version)}/{name}"
+        path = f"{manifest.folder}/{name}"
         try:
             return self._verified(path, manifest.files[name])
         except NotFound:
@@ -430,7 +359,7 @@ class Registry:
 
     def _signature(self, model: str, version: int) -> bytes | None:
         try:
-            return self.store.read(f"{_folder(model, version)}/{SIGNATURE}")
+            return self.store.read(f"{folder(model, version)}/{SIGNATURE}")
         except NotFound:
             return None
 
@@ -442,35 +371,14 @@ _LOADED: dict[tuple[Any, ...], LoadedVersion] = {}
 _KEEP_LOADED = 4
 
 
-def _form(manifest: Manifest, what: str, allowed: Sequence[str]) -> str:
-    """How its pipeline is saved. Raises UntrustedTypes where this deployment does not load that."""
-    form = next(name.partition(".")[2] for name in manifest.files if name.startswith("pipeline."))
-    if form not in allowed:
-        raise UntrustedTypes(
-            f"{what} is saved as {form}, and only {' and '.join(allowed)} is loaded here ([pipeline] format). "
-            f"`ror run {manifest.model} --action retrain --reason '...'` makes a version that is."
-        )
-    return form
-
-
-def _folder(model: str, version: int) -> str:
-    return f"{model}/versions/{version:08d}"
-
-
-def _parsed(data: bytes, path: str, model: str, version: int) -> Manifest:
-    manifest = from_json(Manifest, data, path)
-    if (manifest.model, manifest.version) != (model, version):
-        raise CorruptObject(f"{path} says it is {manifest.model} v{manifest.version}: it was moved or copied here.")
-    return manifest
-
-
-def _parquet(frame: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
-    return buffer.getvalue()
-
-
-def _frame(data: bytes) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.read_parquet(io.BytesIO(data))
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector: a load imports and makes many objects, all to stay, and it would look through
+    them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

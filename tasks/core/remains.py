@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from tasks.core.calibration import ColumnCalibration, scaled
 from tasks.core.contract import Contract
 from tasks.core.errors import CorruptObject, DataError
+from tasks.core.manifest import ERASABLE, MANIFEST, Manifest
 from tasks.core.records import digest, from_dict, from_json
-from tasks.core.registry import ERASABLE, MANIFEST, Manifest
 from tasks.core.rewriting import Words
 from tasks.core.source import Source
 from tasks.core.state import State

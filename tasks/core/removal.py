@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from tasks.core.errors import LedgerConflict, SpecError
 from tasks.core.hands import BY_HAND, check_words
-from tasks.core.registry import Manifest
+from tasks.core.manifest import Manifest
 from tasks.core.state import State
 from tasks.core.store import ObjectInfo
 from tasks.core.workspace import Workspace

@@ -23,10 +23,11 @@ from tasks.core.environment import Environment, environment_of
 from tasks.core.errors import DataError, NotFound, RorError, SpecError, TrainingError, VerificationError
 from tasks.core.files import appearing
 from tasks.core.gate import TrainingSet, features_of, target_of
+from tasks.core.manifest import Manifest
 from tasks.core.persistence import PREDICTION, PROBABILITY, Predictions
 from tasks.core.recorded import cannot, recorded_fold, recorded_history, recorded_manifest
 from tasks.core.records import digest, from_dict, to_json
-from tasks.core.registry import LoadedVersion, Manifest
+from tasks.core.registry import LoadedVersion
 from tasks.core.sources import make_importable, texts_of
 from tasks.core.spec import ModelSpec, parse_spec
 from tasks.core.state import Event, State

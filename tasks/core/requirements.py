@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tasks.core.environment import ITSELF
 from tasks.core.errors import CorruptObject
-from tasks.core.registry import Manifest
+from tasks.core.manifest import Manifest
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
 VERSION = re.compile(r"[A-Za-z0-9]+(?:[._+!-][A-Za-z0-9]+)*", re.ASCII)

@@ -5,15 +5,13 @@ A version in the store and a candidate that is not in it yet (`tasks.core.proof`
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import pandas as pd
 
 from tasks.core import persistence, validation
 from tasks.core.contract import Contract
 from tasks.core.errors import RorError, VerificationError
+from tasks.core.manifest import read_parquet
 from tasks.core.records import from_json
 
 
@@ -25,7 +23,7 @@ def revive(
     Raises CorruptObject, UntrustedTypes, ProbeMismatch, or VerificationError where the bytes make no pipeline here.
     """
     contract = from_json(Contract, files["contract.json"], f"{what} contract.json")
-    probe = pd.read_parquet(io.BytesIO(files["probe.parquet"]))
+    probe = read_parquet(files["probe.parquet"])
     try:
         pipeline = persistence.load(files[f"pipeline.{form}"], form, types)
     except RorError:

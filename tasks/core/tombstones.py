@@ -8,7 +8,7 @@ from tasks.core.ledger import Ledger
 from tasks.core.state import State
 
 if TYPE_CHECKING:
-    from tasks.core.registry import Manifest
+    from tasks.core.manifest import Manifest
 
 
 def pruned(ledger: Ledger, state: State, version: int) -> str | None:

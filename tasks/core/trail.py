@@ -14,8 +14,8 @@ from typing import Any
 from tasks.core.errors import CorruptObject, RorError, StoreError, VerificationError
 from tasks.core.fold import fold
 from tasks.core.ledger import is_alive, parse_event
+from tasks.core.manifest import FileRecord
 from tasks.core.records import digest, from_json, to_dict
-from tasks.core.registry import FileRecord
 from tasks.core.state import Event, State
 from tasks.core.store import Store
 from tasks.core.types import Served

@@ -36,9 +36,9 @@ from tasks.core.gate import (
     split,
     target_of,
 )
+from tasks.core.manifest import Candidate, TrainingFile
 from tasks.core.persistence import Predictions
 from tasks.core.records import to_dict
-from tasks.core.registry import Candidate, TrainingFile
 from tasks.core.sources import texts_of
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Gate

@@ -9,8 +9,8 @@ from typing import Any
 
 from tasks.core.files import arriving
 from tasks.core.ledger import Ledger
+from tasks.core.manifest import Manifest
 from tasks.core.records import from_dict, to_dict
-from tasks.core.registry import Manifest
 from tasks.core.state import Decided, Event, State
 from tasks.core.types import LossPoint, Metric, Outcome, Verdict
 from tasks.core.work import pending_names

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from tasks.core.ledger import Ledger
-from tasks.core.registry import FORMS, Registry
+from tasks.core.manifest import FORMS
+from tasks.core.registry import Registry
 from tasks.core.sources import make_importable
 from tasks.core.spec import ModelSpec, load_spec
 from tasks.core.store import Store

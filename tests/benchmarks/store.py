@@ -49,8 +49,9 @@ from tasks.core.batches import Labels
 from tasks.core.files import find_batches
 from tasks.core.gate import labelled_rows
 from tasks.core.ledger import Head, Ledger
+from tasks.core.manifest import Candidate, Manifest
 from tasks.core.records import from_dict, from_json, to_dict
-from tasks.core.registry import Candidate, Manifest, Registry
+from tasks.core.registry import Registry
 from tasks.core.spec import parse_spec
 from tasks.core.state import State
 from tasks.core.types import BatchRecord, Served

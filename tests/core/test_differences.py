@@ -13,8 +13,9 @@ import pytest
 from tasks.core.contract import Column
 from tasks.core.differences import Change, Differences, Recorded, differences, flat, recorded
 from tasks.core.errors import CorruptObject
+from tasks.core.manifest import FileRecord, Manifest, TrainingFile
 from tasks.core.records import to_dict
-from tasks.core.registry import FileRecord, LoadedVersion, Manifest, Registry, TrainingFile
+from tasks.core.registry import LoadedVersion, Registry
 from tasks.core.types import Gate, Metric, Verdict
 from tests.core.conftest import Trained
 

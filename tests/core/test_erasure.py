@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -28,6 +27,7 @@ from tasks.core.fold import fold
 from tasks.core.gate import fold_rows
 from tasks.core.labels import check_performance
 from tasks.core.ledger import Lease
+from tasks.core.manifest import read_parquet
 from tasks.core.predictions import predictions_path, read_predictions, write_predictions
 from tasks.core.registry import Registry
 from tasks.core.state import State
@@ -147,7 +147,7 @@ def everywhere(root: Path, key: str) -> list[str]:
 def samples(workspace: Workspace, version: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Reference and known answers of a version, as a fresh process loads them."""
     loaded = Registry(workspace.store_location).load("loans", version, fresh=True)
-    return loaded.reference, pd.read_parquet(io.BytesIO(loaded._files["probe.parquet"]))
+    return loaded.reference, read_parquet(loaded._registry.file(loaded.manifest, "probe.parquet"))
 
 
 def is_in(sample: pd.DataFrame, workspace: Workspace, version: int, features: pd.Series) -> bool:

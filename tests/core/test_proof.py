@@ -14,7 +14,7 @@ from sklearn.preprocessing import FunctionTransformer
 from tasks.core import persistence, proof
 from tasks.core.environment import environment_of
 from tasks.core.errors import TrainingError
-from tasks.core.registry import Candidate
+from tasks.core.manifest import Candidate
 from tasks.core.sources import make_importable, texts_of
 from tests.core.conftest import Trained
 

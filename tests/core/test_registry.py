@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import select
@@ -25,8 +26,9 @@ from tasks.core.errors import (
     UntrustedTypes,
     VerificationError,
 )
+from tasks.core.manifest import Candidate
 from tasks.core.records import to_dict
-from tasks.core.registry import Candidate, LoadedVersion, Registry
+from tasks.core.registry import LoadedVersion, Registry
 from tasks.core.sources import digests_of
 from tasks.core.store import Store
 from tasks.core.training import UNSEEN
@@ -433,3 +435,28 @@ def test_a_forked_worker_goes_on(registry: Registry, served: Served, candidate: 
     for descriptor in (wake, woken, read, write):
         os.close(descriptor)
     assert answer == f"True v{version}"
+
+
+def test_a_service_reads_only_what_predicting_needs(registry: Registry, served: Served) -> None:
+    """The training sample is not read to serve; damaged, it is refused when somebody asks for it, and by a run."""
+    put_in_service(registry, served)
+    path = folder(registry) / "reference.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    loaded = registry.load_current("loans")
+    assert len(loaded.predict(make_rows(5)).values) == 5
+    for use in (
+        lambda: loaded.reference,
+        lambda: registry.load_in_service("loans", registry.ledger("loans").head().state),
+    ):
+        with pytest.raises(CorruptObject, match=r"reference\.parquet is damaged"):
+            use()
+
+
+def test_the_garbage_collector_is_back_after_a_load(registry: Registry, served: Served) -> None:
+    """It rests while a version is loaded, and goes on afterwards, also when loading failed."""
+    registry.load("loans", served, fresh=True)
+    assert gc.isenabled()
+    (folder(registry) / "pipeline.joblib").write_bytes(b"damaged")
+    with pytest.raises(CorruptObject):
+        registry.load("loans", served, fresh=True)
+    assert gc.isenabled()

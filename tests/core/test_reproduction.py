@@ -18,8 +18,9 @@ import pytest
 from tasks.core import persistence
 from tasks.core.errors import CorruptObject, SpecError, VerificationError
 from tasks.core.gate import LabelledRows
+from tasks.core.manifest import Candidate
 from tasks.core.records import from_json
-from tasks.core.registry import Candidate, LoadedVersion
+from tasks.core.registry import LoadedVersion
 from tasks.core.reproduction import Receipt, details, reproduce
 from tasks.core.spec import ModelSpec
 from tasks.core.workspace import Workspace

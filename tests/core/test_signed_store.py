@@ -15,8 +15,9 @@ import pytest
 
 from tasks.core.errors import AlreadyExists, CorruptObject, RorError, SignatureError, VerificationError
 from tasks.core.ledger import Lease, Ledger
+from tasks.core.manifest import Candidate
 from tasks.core.records import digest, to_dict, to_json
-from tasks.core.registry import Candidate, Registry
+from tasks.core.registry import Registry
 from tasks.core.signing import Mark, Trust
 from tasks.core.state import Decided, State
 from tasks.core.store import Store

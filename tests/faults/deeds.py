@@ -28,16 +28,16 @@ import pandas as pd
 from prefect.logging import disable_run_logger
 from threadpoolctl import threadpool_limits
 
-import tasks.core.drift
-import tasks.core.training
 from flows import launch
 from flows import retrain_or_reload as story
 from tasks import predict as prediction
 from tasks import publish as publication
-from tasks.core import hands, performance, registry
-from tasks.core.errors import NotFound, SpecError
+from tasks.core import hands, performance, proof, registry
+from tasks.core.environment import Environment
+from tasks.core.errors import CorruptObject, NotFound, SpecError
 from tasks.core.ledger import Ledger
-from tasks.core.records import to_dict
+from tasks.core.manifest import Candidate, read_parquet
+from tasks.core.records import from_dict, to_dict
 from tasks.core.registry import Registry
 from tasks.core.store import Store
 
@@ -50,6 +50,7 @@ FRESH = make_rows(50, seed=99)
 # What costs most of a small run's time, and has nothing to do with the store: the intervals of metrics, which no test
 # here looks at, and a look through every installed package.
 performance.RESAMPLES = 20
+proof.prove = lambda *_: None  # a process of its own, which does nothing to the store
 importlib.metadata.packages_distributions = cache(importlib.metadata.packages_distributions)
 importlib.metadata.packages_distributions()
 
@@ -69,7 +70,7 @@ def promote(root: Path) -> str:
     """Put v1 back in service by hand; told that it is there already is as good."""
     try:
         hands.promote(Model(root).workspace, 1, reason="as before", actor="ann", expected=2)
-    except (SpecError, registry.CorruptObject, hands.LedgerConflict):
+    except (SpecError, CorruptObject, hands.LedgerConflict):
         if in_service(root) != 1:
             raise
     return "v1"
@@ -276,16 +277,17 @@ def prepare(root: Path) -> None:
         Model(root / name).deliver("003" if begin == "changed" else "002", rows=700, flip=flip)
     made = Registry(root / "trained" / "artifacts")
     loaded = made.load(MODEL, 1)
-    files = {name: loaded._files[name] for name in loaded.manifest.files}
+    files = {name: loaded._registry.file(loaded.manifest, name) for name in loaded.manifest.files}
     fields = {name: getattr(loaded.manifest, name) for name in loaded.manifest.__dataclass_fields__}
-    candidate = registry.Candidate(
+    candidate = Candidate(
         pipeline=files["pipeline.joblib"],
+        form="joblib",
         contract=loaded.contract,
         reference=loaded.reference,
-        probe=registry._frame(files["probe.parquet"]),
+        probe=read_parquet(files["probe.parquet"]),
         calibration=loaded.calibration,
         evaluation=json.loads(files["evaluation.json"]),
-        environment=registry.from_dict(tasks.core.persistence.Environment, loaded.manifest.environment),
+        environment=from_dict(Environment, loaded.manifest.environment),
         manifest=fields,
     )
     (root / "empty").mkdir()

@@ -14,7 +14,8 @@ import pytest
 from tasks.core import hands, registry
 from tasks.core.errors import StoreError
 from tasks.core.ledger import Lease, Ledger
-from tasks.core.registry import Candidate, Registry
+from tasks.core.manifest import Candidate
+from tasks.core.registry import Registry
 from tasks.core.store import Store
 from tasks.core.workspace import Workspace
 from tests.faults.deeds import CANDIDATE, MODEL, answers_of

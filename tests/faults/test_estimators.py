@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from tasks.core import persistence, validation
-from tasks.core.registry import Candidate, Registry
+from tasks.core.manifest import Candidate
+from tasks.core.registry import Registry
 from tests.conftest import make_rows
 from tests.core.conftest import make_history, make_spec, train
 from tests.faults import estimators

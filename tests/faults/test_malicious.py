@@ -22,8 +22,9 @@ import pytest
 
 from tasks.core import registry
 from tasks.core.errors import NotFound, RorError, VerificationError
+from tasks.core.manifest import FileRecord, Manifest
 from tasks.core.records import digest, from_json, to_json
-from tasks.core.registry import FileRecord, Manifest, Registry
+from tasks.core.registry import Registry
 from tasks.core.store import Store
 from tests.faults.deeds import MODEL, answers_of, in_child, look, perform
 
