@@ -65,7 +65,8 @@ def test_every_command_runs(
 
 def test_example_file_is_valid() -> None:
     """The model file that the README shows is accepted as it stands."""
-    money, example = re.findall(r"```toml\n(.*?)```", README, flags=re.S)
+    money, example, code = re.findall(r"```toml\n(.*?)```", README, flags=re.S)
+    parse_spec({**tomllib.loads(example), **tomllib.loads(code)}, "README.md")
     assert PolicySpec.model_validate(tomllib.loads(money)["policy"]).retrain == 12
     spec = parse_spec(tomllib.loads(example), "README.md")
     assert spec.policy.max_age == 16

@@ -67,6 +67,7 @@ class Ledger:
             raise CorruptObject(f"{error} If a power cut tore it: `ror verify {self.model} --repair`.") from None
         if self.trust.keys:
             self._check_newest(event, data)
+        check_whole(event, data, self._path(seq))
         return Head(seq, digest(data), event.state_after, event.at)
 
     def event(self, seq: int) -> Event:
@@ -92,6 +93,8 @@ class Ledger:
             previous, state = digest(data), event.state_after
         for event, standing, before in unsigned:
             self._check_unsigned(event, standing, before)
+        if events:
+            check_whole(events[-1], data, self._path(len(events)))
         return events
 
     def append(
@@ -140,7 +143,7 @@ class Ledger:
     def _read(self, seq: int) -> tuple[Event, bytes]:
         path = self._path(seq)
         data = self.store.read(path)
-        event = parse_event(data, path)
+        event = from_json(Event, data, path)
         if event.seq != seq:
             raise CorruptObject(f"{path} says it is event {event.seq}. Restore the ledger from a backup.")
         return event, data
@@ -212,13 +215,11 @@ class Ledger:
         return low
 
 
-def parse_event(data: bytes, path: str) -> Event:
-    """An event from its file's bytes. Raises CorruptObject when they are none, or not all that was written: no later
-    event names the digest of the newest one, so that each holds its own."""
-    event = from_json(Event, data, path)
+def check_whole(event: Event, data: bytes, path: str) -> None:
+    """Raises CorruptObject when an event's file is not what was written. That of any but the newest event the next one
+    tells, which names the digest of its bytes."""
     if event.sha256 is not None and event.sha256 != _content(json.loads(data)):
         raise CorruptObject(f"{path} is damaged or was altered. Restore the ledger from a backup.")
-    return event
 
 
 def _content(record: Mapping[str, Any]) -> str:

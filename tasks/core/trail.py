@@ -13,7 +13,7 @@ from typing import Any
 
 from tasks.core.errors import CorruptObject, RorError, StoreError, VerificationError
 from tasks.core.fold import fold
-from tasks.core.ledger import is_alive, parse_event
+from tasks.core.ledger import check_whole, is_alive
 from tasks.core.manifest import FileRecord
 from tasks.core.records import digest, from_json, to_dict
 from tasks.core.state import Event, State
@@ -108,15 +108,25 @@ def read(store: Store, model: str, names: Sequence[str]) -> Trail:
             remarks.append(Remark(path, _TORN.format(size=len(data), model=model)))
             continue
         try:
-            event = parse_event(data, path)
+            event = from_json(Event, data, path)
         except CorruptObject as error:
             remarks.append(Remark(path, str(error).removeprefix(f"{path} ")))
             continue
+        if seq == last:
+            remarks += _whole(event, data, path)
         remarks += [
             Remark(path, text) for text in _wrong(seq, event, events.get(seq - 1), digests.get(seq - 1), numbers)
         ]
         events[seq] = event
     return Trail(events, digests, last, torn, total, tuple(remarks))
+
+
+def _whole(event: Event, data: bytes, path: str) -> list[Remark]:
+    try:
+        check_whole(event, data, path)
+    except CorruptObject:
+        return [Remark(path, "is damaged or was altered: it is not what its own digest says. Restore it")]
+    return []
 
 
 _TORN = (

@@ -405,7 +405,15 @@ def record(workspace: Workspace, kind: str, body: dict[str, Any]) -> None:
     path = path_of(workspace, f"{LEDGER}/{head.seq:08d}.json")
     event = from_json(Event, path.read_bytes(), str(path))
     later = replace(
-        event, seq=head.seq + 1, prev=head.digest, event=kind, actor="ann", reason="a wish", body=body, at=event.at
+        event,
+        seq=head.seq + 1,
+        prev=head.digest,
+        event=kind,
+        actor="ann",
+        reason="a wish",
+        body=body,
+        at=event.at,
+        sha256=None,
     )
     path_of(workspace, f"{LEDGER}/{later.seq:08d}.json").write_bytes(to_json(later))
 

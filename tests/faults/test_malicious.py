@@ -177,7 +177,7 @@ def test_a_payload_never_runs(root: Path, marker: Path, place: Place, expected: 
     reader = Registry(Store(root / "artifacts"))
     if expected == REFUSED:
         with pytest.raises((VerificationError, NotFound)):
-            reader.load_current(MODEL)
+            _ = reader.load_current(MODEL).rest
         with pytest.raises((VerificationError, NotFound)):
             in_child(perform, "run", root)
     else:
