@@ -7,7 +7,6 @@ a fork, while importing everything anew would take seconds for each of hundreds 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import pickle
@@ -16,25 +15,21 @@ import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import Model, make_rows  # isort: skip  (sets up Prefect's environment)
 
-import evidently  # noqa: F401 - imported once, for all children
 import pandas as pd
 from prefect.logging import disable_run_logger
 from threadpoolctl import threadpool_limits
 
-import tasks.core.drift
-import tasks.core.training
 from flows import launch
 from flows import retrain_or_reload as story
 from tasks import predict as prediction
 from tasks import publish as publication
-from tasks.core import hands, performance, registry
+from tasks.core import hands, persistence, registry
 from tasks.core.errors import NotFound, SpecError
 from tasks.core.ledger import Ledger
 from tasks.core.records import to_dict
@@ -46,12 +41,6 @@ CANDIDATE = "candidate.pickle"
 QUICK = "[pipeline]\nparameters = { max_iter = 10 }\n"
 CALLS = [name for name in ("create", "read", "exists", "objects", "folders", "remove") if hasattr(Store, name)]
 FRESH = make_rows(50, seed=99)
-
-# What costs most of a small run's time, and has nothing to do with the store: the intervals of metrics, which no test
-# here looks at, and a look through every installed package.
-performance.RESAMPLES = 20
-importlib.metadata.packages_distributions = cache(importlib.metadata.packages_distributions)
-importlib.metadata.packages_distributions()
 
 
 # --- deeds -----------------------------------------------------------------------------------------------------
@@ -218,7 +207,7 @@ class Ended:
 def in_child(work: Callable[..., Any], *arguments: Any, timeout: float = 120) -> Ended:
     """Call `work` in a new process. Raises what it raised."""
     context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload(["tests.faults.zygote"])
     mine, its = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(its, work, arguments))
     process.start()
@@ -285,7 +274,7 @@ def prepare(root: Path) -> None:
         probe=registry._frame(files["probe.parquet"]),
         calibration=loaded.calibration,
         evaluation=json.loads(files["evaluation.json"]),
-        environment=registry.from_dict(tasks.core.persistence.Environment, loaded.manifest.environment),
+        environment=registry.from_dict(persistence.Environment, loaded.manifest.environment),
         manifest=fields,
     )
     (root / "empty").mkdir()
