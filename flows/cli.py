@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from flows import hands, replays, reports, terminal
+from flows import compare, hands, keys, past, proofs, removals, replays, reports, terminal
 from flows.options import Debug, Json, Model, Root, Verbose, open_workspace
 from tasks.core import views
 from tasks.core.errors import RorError, SpecError
@@ -106,15 +106,25 @@ def _run_json(outcome: Outcome, message: str, state: State, decided: Decided | N
 @app.command()
 def status(
     model: Annotated[str | None, typer.Argument(help="Name of the model; none: all of them.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead: what was in service then. A day (2013-06-01: every version of that day, in order) or a time "
+            "(2013-06-01T12:00, '2013-06-01 12:00+02:00'); without a zone it is UTC."
+        ),
+    ] = None,
     root: Root = Path(),
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Which version is in service, since when, why, trained on which data, justified by which metrics."""
+    names = [model] if model is not None else models(root)
+    if not names:
+        raise SpecError(str(root / "deployments"), ["no models here; is --root right? `ror demo` makes one"])
+    if at is not None:
+        past.show_past(names, at, root, as_json, many=model is None)
+        return
     if model is None:
-        names = models(root)
-        if not names:
-            raise SpecError(str(root / "deployments"), ["no models here; is --root right? `ror demo` makes one"])
         answers = [views.status(open_workspace(root, name)) for name in names]
         if as_json:
             terminal.print_json(answers)
@@ -233,8 +243,15 @@ def predict(
 
 
 BY_HAND = (hands.promote, hands.accept, hands.quarantine, hands.release, hands.snooze)
-for command in (*BY_HAND, replays.backtest, reports.show, reports.report):
+PROOFS = (proofs.verify, proofs.reproduce, compare.diff, replays.backtest)
+for command in (*BY_HAND, reports.show, reports.report, *PROOFS):
     app.command()(command)
+
+store = typer.Typer(help="The store: who signs what is in it, and what is removed on record.", no_args_is_help=True)
+app.add_typer(store, name="store")
+store.command()(keys.keys)
+store.command()(removals.prune)
+store.command()(removals.erase)
 
 
 @app.command()

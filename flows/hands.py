@@ -26,6 +26,9 @@ def promote(
     expected: Annotated[
         str | None, typer.Option(help="Only if this version is in service now (v6; none: no version yet).")
     ] = None,
+    accept_environment: Annotated[
+        bool, typer.Option("--accept-environment", help="Although it was made with other libraries than are here.")
+    ] = False,
     root: Root = Path(),
     as_json: Json = False,
     verbose: Verbose = False,
@@ -39,7 +42,14 @@ def promote(
     hands.check_words(reason, launch.actor())
     workspace = open_workspace(root, model)
     with terminal.working(f"{model}: checking v{number} ..."), launch.prefect_ready(verbose=verbose):
-        result = launch.promote(workspace.root, model, version=number, reason=reason, expected=now)
+        result = launch.promote(
+            workspace.root,
+            model,
+            version=number,
+            reason=reason,
+            expected=now,
+            accept_environment=accept_environment,
+        )
     if as_json:
         terminal.print_json({"outcome": result.outcome.value, "message": result.message, "version": number})
     else:

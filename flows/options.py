@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tasks.core.errors import SpecError
+from tasks.core.errors import NotFound, SpecError
+from tasks.core.registry import Manifest
 from tasks.core.workspace import Workspace
 
 Model = Annotated[str, typer.Argument(help="Name of the model: deployments/<model>.toml.")]
@@ -33,3 +34,19 @@ def version_number(version: str) -> int:
     if not digits.isdecimal() or int(digits) == 0:
         raise SpecError(version, ["not a version; write v7 or 7"])
     return int(digits)
+
+
+def manifest_of(workspace: Workspace, version: str | None) -> Manifest:
+    """The record of `v7`, or of the version in service. Raises SpecError naming the versions there are, NotFound where
+    none is in service, CorruptObject or StoreError."""
+    registry, model = workspace.registry, workspace.model
+    if version is None:
+        current = workspace.ledger.head().state.current
+        if current is None:
+            raise NotFound(f"No version of {model!r} is in service yet. `ror run {model}` trains one.")
+        return registry.manifest(model, current.version, current.manifest)[0]
+    try:
+        return registry.manifest(model, version_number(version))[0]
+    except NotFound:
+        known = ", ".join(f"v{number}" for number in registry.versions(model)) or "none"
+        raise SpecError(version, [f"{model} has no such version. Versions: {known}"]) from None

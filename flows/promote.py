@@ -29,6 +29,7 @@ def promote(
     reason: Annotated[str, Field(min_length=1)],
     actor: str | None = None,
     expected: Annotated[int, Field(ge=0)] | None = None,
+    accept_environment: bool = False,
     root: str | None = None,
 ) -> Any:
     """Put a version in service by hand, after it was loaded and verified. The one it replaces is kept.
@@ -39,11 +40,21 @@ def promote(
         reason: Why, for the history.
         actor: Who asks, for the history. Empty: as Prefect knows it.
         expected: Promote only if this version is in service now, 0 for none. Empty: whichever is.
+        accept_environment: Serve it although it was made with other libraries than are here, if it gives its known
+            answers. The history names every difference that was accepted.
         root: Folder that holds deployments/, data/ and artifacts/. Empty: ROR_ROOT, else the current folder.
     """
     workspace = Workspace.open(root, model)
     who = actor or started_by()
-    event = hands.promote(workspace, version, reason=reason, actor=who, expected=expected, run=str(flow_run.id))
+    event = hands.promote(
+        workspace,
+        version,
+        reason=reason,
+        actor=who,
+        expected=expected,
+        accept_environment=accept_environment,
+        run=str(flow_run.id),
+    )
     message = f"{model} · {views.deed(event)}: {reason}"
     get_run_logger().info(message)
     emit_event(

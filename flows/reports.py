@@ -9,11 +9,13 @@ import typer
 from rich.text import Text
 
 from flows import terminal
-from flows.options import Debug, Json, Model, Root, open_workspace, version_number
+from flows.options import Debug, Json, Model, Root, manifest_of, open_workspace
 from tasks.core import views
 from tasks.core.errors import NotFound, SpecError
 from tasks.core.files import appearing
 from tasks.core.records import to_dict
+from tasks.core.registry import Manifest
+from tasks.core.requirements import requirements as requirements_of
 from tasks.core.views import REPORT
 from tasks.core.workspace import Workspace
 
@@ -30,26 +32,24 @@ def show(
     batch: Annotated[
         str | None, typer.Option(help="Violations of this batch; none: of all set aside or pending.")
     ] = None,
+    requirements: Annotated[
+        bool, typer.Option("--requirements", help="Instead: the packages it was made with, for `pip install -r`.")
+    ] = False,
     root: Root = Path(),
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """The record of a version: data, metrics, environment, files. Or with --violations what is wrong with data."""
     workspace = open_workspace(root, model)
+    if requirements and (violations or output or batch):
+        raise SpecError("--requirements", ["it goes alone, to the standard output: `... --requirements > FILE`"])
     if violations or output or batch:
         _violations(workspace, output, batch, as_json)
         return
-    if version is None:
-        current = workspace.ledger.head().state.current
-        if current is None:
-            raise NotFound(f"No version of {model!r} is in service yet. `ror run {model}` trains one.")
-        manifest, _ = workspace.registry.manifest(model, current.version, current.manifest)
-    else:
-        try:
-            manifest, _ = workspace.registry.manifest(model, version_number(version))
-        except NotFound:
-            known = ", ".join(f"v{n}" for n in workspace.registry.versions(model)) or "none"
-            raise SpecError(version, [f"{model} has no such version. Versions: {known}"]) from None
+    manifest = manifest_of(workspace, version)
+    if requirements:
+        _requirements(manifest, as_json)
+        return
     if as_json:
         terminal.print_json(to_dict(manifest))
         return
@@ -69,6 +69,14 @@ def show(
         *([name, f"{record.size:,} bytes, sha256 {record.sha256}"] for name, record in manifest.files.items()),
     ]
     terminal.show(terminal.table([f"{model} v{manifest.version}", ""], rows))
+
+
+def _requirements(manifest: Manifest, as_json: bool) -> None:
+    found = requirements_of(manifest)
+    if as_json:
+        terminal.print_json(to_dict(found))
+    else:
+        print(found.text, end="")  # a file for pip: never wrapped
 
 
 def _violations(workspace: Workspace, output: Path | None, batch: str | None, as_json: bool) -> None:
@@ -104,16 +112,19 @@ def report(
     workspace = open_workspace(root, model)
     seq = _newest(workspace) if entry is None else entry
     store, prefix = workspace.registry.store, f"{model}/runs/{seq:08d}"
-    names = [item.path.removeprefix(f"{prefix}/") for item in store.objects(prefix)]
+    paths = _paths(workspace, prefix)
+    names = list(paths)
     if REPORT not in names:
-        folders = [name for name in store.folders(f"{model}/runs") if store.exists(f"{model}/runs/{name}/{REPORT}")]
+        replaced = workspace.ledger.head().state.replaced
+        pages = {name: f"{model}/runs/{name}/{REPORT}" for name in store.folders(f"{model}/runs")}
+        folders = [name for name, page in pages.items() if page in replaced or store.exists(page)]
         known = ", ".join(str(int(name)) for name in folders[-8:]) or "none"
         raise SpecError(f"entry {seq}", [f"it has no page. The newest that have one: {known}"])
     if output is None and store.folder is not None:
-        page = store.folder / prefix / REPORT
+        page = store.folder / paths[REPORT]
     else:
         page = (output or workspace.data / "reports" / f"{seq:08d}") / REPORT
-        _copy(workspace, prefix, names, page.parent)
+        _copy(workspace, paths, page.parent)
     if as_json:
         terminal.print_json({"model": model, "entry": seq, "page": str(page), "files": names})
     else:
@@ -127,9 +138,19 @@ def _newest(workspace: Workspace) -> int:
     return decided.seq
 
 
-def _copy(workspace: Workspace, prefix: str, names: list[str], folder: Path) -> None:
+def _paths(workspace: Workspace, prefix: str) -> dict[str, str]:
+    """Where each file of a run is in the store, by its name; without what was erased from it, where something was."""
+    replaced = {
+        path: new.path for path, new in workspace.ledger.head().state.replaced.items() if path.startswith(f"{prefix}/")
+    }
+    there = [item.path for item in workspace.registry.store.objects(prefix)]
+    paths = {path: path for path in there if path not in replaced.values()} | replaced
+    return {path.removeprefix(f"{prefix}/"): now for path, now in paths.items()}
+
+
+def _copy(workspace: Workspace, paths: dict[str, str], folder: Path) -> None:
     """Raises SpecError when other files of these names are there: nothing is overwritten; and StoreError."""
-    contents = {name: workspace.registry.store.read(f"{prefix}/{name}") for name in names}
+    contents = {name: workspace.registry.store.read(path) for name, path in paths.items()}
     taken = [
         name for name, data in contents.items() if (folder / name).exists() and (folder / name).read_bytes() != data
     ]

@@ -106,7 +106,8 @@ def wait_for_arrivals(workspace: Workspace) -> None:
 def complete(workspace: Workspace, event: Event) -> None:
     """What a run that was killed after deciding left undone: predictions, and a page, of what the history keeps."""
     predict(workspace, event)
-    if not workspace.registry.store.exists(page_path(workspace, event)):
+    page = page_path(workspace, event)
+    if not workspace.registry.store.exists(page) and page not in workspace.ledger.head().state.replaced:
         publish(workspace, event, None, None)
 
 
@@ -133,13 +134,13 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> 
         work = find_work(workspace, request, state)
         if work.decided is not None:
             raise LeaseHeld("Another run has just decided this very question.")
-        load_current(workspace, state)
-        data = check_data(workspace, state, work)
-        labels = check_performance(workspace, state, work, data, pages)
-        drift = check_drift(workspace, state, work, data, pages)
+        known = load_current(workspace, state, request)
+        data = check_data(workspace, known, work)
+        labels = check_performance(workspace, known, work, data, pages)
+        drift = check_drift(workspace, known, work, data, pages)
 
         measured = Findings(data, labels, drift)
-        evidence = collect(request, state, measured)
+        evidence = collect(request, known, measured)
         decision = decide(evidence, workspace.spec.policy)
 
         attempt = None

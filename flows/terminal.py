@@ -76,5 +76,10 @@ def when(at: str | None) -> str:
     return at[:16].replace("T", " ") if at else "-"
 
 
+def second(at: str) -> str:
+    """A time to the second."""
+    return at[:19].replace("T", " ")
+
+
 def span(window: list[str]) -> str:
     return window[0] if len(window) == 1 else f"{window[0]} to {window[-1]}" if window else "-"

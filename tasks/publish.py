@@ -33,7 +33,10 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
         objects |= {file.name: file.read_bytes() for file in sorted(pages.glob("*.html"))}
     links = [name for name in objects if name.endswith(".html")]
     objects[views.REPORT] = page.render(event, decided, workspace.model, measured, manifest, links).encode()
+    replaced = workspace.ledger.head().state.replaced
     for name, data in objects.items():
+        if f"{folder(workspace, event)}/{name}" in replaced:
+            continue  # it is there, without what was erased from it
         with contextlib.suppress(AlreadyExists):
             workspace.registry.store.create(f"{folder(workspace, event)}/{name}", data)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core import assess, training
+from tasks.core import assess, proof, training
 from tasks.core.errors import DataError, TrainingError
 from tasks.core.fold import with_labels
 from tasks.core.state import State
@@ -18,12 +18,13 @@ from tasks.core.workspace import Workspace
 
 @task(cache_policy=NO_CACHE, task_run_name="train a challenger")
 def train(workspace: Workspace, state: State, work: Work, labelled: Sequence[Labelled], decision: Decision) -> Attempt:
-    """Fit on all usable labelled history, compare with the champion, register. Nothing is put in service here.
+    """Fit on all usable labelled history, compare with the champion, prove that a clean process can load it, register.
+    Nothing is put in service here.
 
     A version that this very question registered before its run was killed is adopted instead of fitted again. A failing
     fit is an attempt with the reason, not an exception: the current version stays.
     """
-    log = get_run_logger()
+    log, spec = get_run_logger(), workspace.spec
     usable = with_labels(state, labelled, decision).usable
     if adopted := workspace.registry.adopt(workspace.model, work.key, newer_than=state.newest):
         version, digest = adopted
@@ -32,15 +33,14 @@ def train(workspace: Workspace, state: State, work: Work, labelled: Sequence[Lab
         return _attempt(len(usable), version, digest, manifest.gate, first=state.current is None)
     try:
         history = assess.history(workspace, work, usable)
-        champion = assess.load_versions(workspace, state).current
+        champion = assess.champion_of(workspace, state)
         log.info(
             "Training on %d labelled batches, %s rows.",
             len(history),
             f"{sum(len(h.rows) for h in history):,}",
         )
-        challenger = training.train(
-            workspace.root, workspace.spec, history, champion, decision.action.value, decision.reasons
-        )
+        challenger = training.train(workspace.root, spec, history, champion, decision.action.value, decision.reasons)
+        proof.prove(challenger.candidate, spec.folders(workspace.root), spec.pipeline.types)
     except (TrainingError, DataError) as error:
         log.error("%s", error)
         return Attempt(len(usable), "failed", reason=str(error))

@@ -14,11 +14,11 @@ from tasks.core import drift, persistence
 from tasks.core.batches import Labels
 from tasks.core.calibration import SCORE
 from tasks.core.columns import sample_rows
-from tasks.core.errors import DataError, NotFound, VerificationError
+from tasks.core.errors import DataError, EnvironmentMismatch, NotFound, UntrustedTypes, VerificationError
 from tasks.core.evidence import DriftEvidence, Evidence
 from tasks.core.expected import excused, last_year
 from tasks.core.fold import with_comparisons, with_labels, with_losses
-from tasks.core.gate import LabelledRows, labelled_rows
+from tasks.core.gate import Champion, LabelledRows, Recorded, labelled_rows
 from tasks.core.labels import LabelFindings, calibration_of
 from tasks.core.registry import LoadedVersion
 from tasks.core.source import Source
@@ -27,6 +27,9 @@ from tasks.core.types import Batch, Blocked, Check, Request, Verdict
 from tasks.core.validation import Validation, frame, validate
 from tasks.core.work import Work
 from tasks.core.workspace import Workspace
+
+NOT_HERE = (EnvironmentMismatch, UntrustedTypes)
+"""Why a version that is not damaged may still not be loaded on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,16 @@ def load_versions(workspace: Workspace, state: State) -> Versions:
         return Versions(current, workspace.registry.load(workspace.model, state.predecessor))
     except (VerificationError, NotFound) as error:
         return Versions(current, None, f"v{state.predecessor.version} cannot be compared: {error}")
+
+
+def champion_of(workspace: Workspace, state: State) -> Champion | None:
+    """Whom a challenger must beat: the version in service, or what it answered where it does not load here."""
+    try:
+        return load_versions(workspace, state).current
+    except NOT_HERE:
+        assert state.current is not None
+        manifest, _ = workspace.registry.manifest(workspace.model, state.current.version, state.current.manifest)
+        return Recorded(manifest, workspace.data / "predictions")
 
 
 # --- data ----------------------------------------------------------------------------------------------------

@@ -44,6 +44,11 @@ class BatchLabels:
     def coverage(self) -> float:
         return self.known / len(self.values) if len(self.values) else 0.0
 
+    def without(self, rows: Sequence[int]) -> BatchLabels:
+        """The labels that are left when these rows are gone."""
+        kept = self.values.take(pa.array(sorted({*range(len(self.values))} - {*rows}), pa.int64()))
+        return BatchLabels(kept, len(kept) - kept.null_count, _digest(kept))
+
 
 @contextmanager
 def legible(path: str) -> Iterator[None]:

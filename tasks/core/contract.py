@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -27,8 +28,10 @@ from tasks.core.columns import (
     reads_as_number,
 )
 from tasks.core.errors import DataError
-from tasks.core.source import Source
-from tasks.core.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from tasks.core.source import Source
+    from tasks.core.spec import ModelSpec
 
 RESERVED = ("the prediction", "the target")
 """What checks call the pipeline's answers and the labels: no feature may be called so, nor begin with `ror:`."""

@@ -8,7 +8,9 @@
     ├── VerificationError        4   an artifact or the ledger is not what was recorded
     │   ├── CorruptObject
     │   ├── EnvironmentMismatch
-    │   └── ProbeMismatch
+    │   ├── UntrustedTypes
+    │   ├── ProbeMismatch
+    │   └── SignatureError
     ├── TrainingError            5   no challenger; the current version was kept
     ├── StoreError               1   the store could not be read or written
     │   ├── AlreadyExists
@@ -81,11 +83,24 @@ class CorruptObject(VerificationError):
 
 
 class EnvironmentMismatch(VerificationError):
-    """The version was made with other libraries than are installed here."""
+    """The version was made with other libraries than are installed here; `differences` holds all that a person may
+    accept for it."""
+
+    def __init__(self, message: str, differences: tuple[str, ...] = ()):
+        self.differences = differences
+        super().__init__(message)
+
+
+class UntrustedTypes(VerificationError):
+    """The version is saved in a form, or is made of types, that this deployment does not allow."""
 
 
 class ProbeMismatch(VerificationError):
     """The pipeline loads, but no longer gives the answers it gave when it was registered."""
+
+
+class SignatureError(VerificationError):
+    """A version or an event that is not signed, signed wrongly, or by a key that is not trusted here."""
 
 
 class TrainingError(RorError):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from tasks.core.spec import PolicySpec
 from tasks.core.types import Comparison, LossPoint, Request
+
+if TYPE_CHECKING:
+    from tasks.core.spec import PolicySpec
 
 HISTORY = 9
 """Earlier batches that the usual loss is averaged over."""

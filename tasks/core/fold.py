@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from tasks.core.errors import CorruptObject
-from tasks.core.records import from_dict
-from tasks.core.state import Decided, Event, LastDecision, LeaseRecord, State
+from tasks.core.records import from_dict, to_dict
+from tasks.core.state import Decided, Event, LastDecision, LeaseRecord, Replacement, State
 from tasks.core.types import Action, Attempt, BatchRecord, Comparison, Decision, Labelled, LossPoint, Served, Snooze
 
 KEEP_LOSSES, KEEP_COMPARISONS, KEEP_SERVED = 32, 16, 8
@@ -27,6 +27,11 @@ def fold(state: State, event: Event) -> State:
             return after_decision(state, from_dict(Decided, body), LastDecision(event.key, event.seq), event.at)
         case "promoted" | "accepted" | "quarantined" | "cleared" | "snoozed":
             return replace(_after_hand(state, event), by_hand=event.seq)
+        case "pruned":
+            # The question that a run asks is the same as before: `by_hand` stays.
+            return replace(state, pruned={**state.pruned, **dict.fromkeys(body["versions"], event.seq)})
+        case "erased":
+            return _after_erasure(state, event)
     raise CorruptObject(f"Ledger event {event.seq} has the unknown kind {event.event!r}; a newer release wrote it.")
 
 
@@ -59,6 +64,25 @@ def _after_hand(state: State, event: Event) -> State:
             )
 
 
+def _after_erasure(state: State, event: Event) -> State:
+    """What was decided stands: batches and labels are what they were, less some rows, and not altered by anybody."""
+    body = event.body
+    batches = {
+        batch: from_dict(BatchRecord, {**to_dict(state.batches[batch]), **fields, "erased": event.seq})
+        for batch, fields in body["batches"].items()
+        if batch in state.batches
+    }
+    replaced = {path: from_dict(Replacement, {**new, "seq": event.seq}) for path, new in body["replaced"].items()}
+    return replace(
+        state,
+        batches={**state.batches, **batches},
+        blocked={**state.blocked, **body["blocked"]},
+        label_files=body["label_files"] or state.label_files,
+        decided=replace(state.decided, key=body["key"]) if state.decided and body["key"] else state.decided,
+        replaced={**state.replaced, **replaced},
+    )
+
+
 def _after_promotion(state: State, served: Served, event: Event) -> State:
     """A person put this version in service. The one it replaces becomes its predecessor and is not barred.
 
@@ -67,6 +91,8 @@ def _after_promotion(state: State, served: Served, event: Event) -> State:
     approval any more.
     """
     replaced = state.current.version if state.current else None
+    if replaced == served.version:  # for another environment
+        return replace(state, served=(*state.served[:-1], served), promoted=event.seq)
     return replace(
         state,
         served=(*state.served, served)[-KEEP_SERVED:],

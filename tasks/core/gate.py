@@ -16,7 +16,9 @@ from tasks.core import performance, persistence
 from tasks.core.batches import Labels, legible
 from tasks.core.columns import target_values
 from tasks.core.contract import Contract
-from tasks.core.registry import LoadedVersion
+from tasks.core.errors import DataError
+from tasks.core.predictions import read_predictions, written_version
+from tasks.core.registry import LoadedVersion, Manifest
 from tasks.core.source import Source
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Batch, Gate, Metric, Verdict
@@ -100,46 +102,93 @@ def target_of(parts: Sequence[LabelledRows]) -> np.ndarray:
 
 
 def fold_rows(batch: Batch, rows: int, fold: int = FOLD) -> np.ndarray:
-    """Row numbers kept for the gate: blake2b(batch digest, row number) mod `fold` is 0, so anybody can derive them."""
-    prefix = hashlib.blake2b(bytes.fromhex(batch.sha256), digest_size=8)
-    kept = []
-    for row in range(rows):
+    """Row numbers kept for the gate: blake2b(batch digest, row number) mod `fold` is 0, so anybody can derive them.
+
+    Digest and numbers are those that the batch was delivered with: what is erased from it moves no other row into the
+    fold, where a version that was trained on it would be measured.
+    """
+    prefix = hashlib.blake2b(bytes.fromhex(batch.origin or batch.sha256), digest_size=8)
+    delivered, kept = np.delete(np.arange(rows + len(batch.gone)), batch.gone), []
+    for place, row in enumerate(delivered.tolist()):
         mark = prefix.copy()
         mark.update(row.to_bytes(8, "little"))
         if int.from_bytes(mark.digest(), "little") % fold == 0:
-            kept.append(row)
+            kept.append(place)
     return np.array(kept, dtype=np.int64)
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """A version in service that does not load here: what it answered is read from the predictions that it wrote."""
+
+    manifest: Manifest
+    predictions: Path
+    """Their folder."""
+
+
+Champion = LoadedVersion | Recorded
+
+
+@dataclass(frozen=True)
 class Rival:
-    name: str
+    """Who has to be beaten on the gate's rows."""
+
+    version: int | None
+    """None: scikit-learn's Dummy."""
     answers: persistence.Predictions
     truth: np.ndarray
     clean: np.ndarray
     """Gate rows, by position, that this rival never saw."""
+    note: str = ""
+    """Why it is not the version in service, though there is one."""
+
+    @property
+    def name(self) -> str:
+        return "Dummy" if self.version is None else f"v{self.version}"
 
 
-def rival_of(
-    spec: ModelSpec, training: TrainingSet, target: np.ndarray, champion: LoadedVersion | None
-) -> Rival | None:
-    """Who has to be beaten: the champion, or for a first version scikit-learn's Dummy."""
+def rival_of(spec: ModelSpec, training: TrainingSet, target: np.ndarray, champion: Champion | None) -> Rival | None:
+    """The champion; scikit-learn's Dummy for a first version, and where nothing of the champion can be compared."""
     truth = target_of(training.gate)
     if not len(truth):
         return None
-    if champion is None:
-        return Rival("Dummy", dummy(target, spec.task, len(truth)), truth, np.arange(len(truth)))
-    answers, clean, start = [], [], 0
-    seen = {file.batch: file.held_out for file in champion.manifest.training}
-    for part in training.gate:
-        if seen.get(part.batch.id, True):
-            clean.append(np.arange(start, start + len(part.rows)))
-        answers.append(frame(champion.contract, part.source, part.rows))
-        start += len(part.rows)
-    inputs = pd.concat(answers, ignore_index=True)
-    predicted = persistence.predict(champion.pipeline, inputs, private=champion.contract.private)
-    rows = np.concatenate(clean) if clean else np.array([], dtype=int)
-    return Rival(f"v{champion.version}", predicted, truth, rows)
+    note = ""
+    if champion is not None:
+        try:
+            answers = _answers(champion, training.gate)
+            return Rival(champion.manifest.version, answers, truth, _unseen(champion.manifest, training.gate))
+        except DataError as error:
+            if isinstance(champion, LoadedVersion):
+                raise
+            note = f"champion not comparable (v{champion.manifest.version} does not load here; {error})"
+    return Rival(None, dummy(target, spec.task, len(truth)), truth, np.arange(len(truth)), note)
+
+
+def _answers(champion: Champion, parts: Sequence[LabelledRows]) -> persistence.Predictions:
+    """Raises DataError where it cannot answer."""
+    if isinstance(champion, LoadedVersion):
+        inputs = features_of(champion.contract, parts)
+        return persistence.predict(champion.pipeline, inputs, private=champion.contract.private)
+    found = []
+    for part in parts:
+        path = champion.predictions / f"{part.batch.id}.parquet"
+        if written_version(path) != champion.manifest.version:
+            raise DataError(f"it wrote no predictions for {part.batch.id}")
+        found.append(read_predictions(path, part.batch.sha256, part.total, part.rows))
+    if any(answers.classes != found[0].classes for answers in found):
+        raise DataError("its predictions name different classes")
+    probabilities = [answers.probabilities for answers in found if answers.probabilities is not None]
+    return persistence.Predictions(
+        np.concatenate([answers.values for answers in found]),
+        np.concatenate(probabilities) if len(probabilities) == len(found) else None,
+        found[0].classes,
+    )
+
+
+def _unseen(manifest: Manifest, parts: Sequence[LabelledRows]) -> np.ndarray:
+    """Positions, among the rows of all parts, of those that a version was not trained on."""
+    seen = {file.batch: file.held_out for file in manifest.training}
+    return np.flatnonzero(np.concatenate([np.full(len(part.rows), seen.get(part.batch.id, True)) for part in parts]))
 
 
 def dummy(target: np.ndarray, task: str, rows: int) -> persistence.Predictions:
@@ -151,11 +200,7 @@ def dummy(target: np.ndarray, task: str, rows: int) -> persistence.Predictions:
 
 
 def compare(
-    spec: ModelSpec,
-    answers: persistence.Predictions | None,
-    truth: np.ndarray,
-    rival: Rival | None,
-    champion: LoadedVersion | None,
+    spec: ModelSpec, answers: persistence.Predictions | None, truth: np.ndarray, rival: Rival | None
 ) -> tuple[Gate, dict[str, Metric], dict[str, Metric]]:
     """The gate's verdict, and the metrics of both on its rows."""
     if answers is None or rival is None:
@@ -166,10 +211,12 @@ def compare(
     ours = performance.row_losses(answers, truth, spec.task)[rows]
     theirs = performance.row_losses(rival.answers, truth, spec.task)[rows]
     reached = metrics.get(spec.metric)
-    gate = judge(spec, ours, theirs, champion.version if champion else None, reached.value if reached else None)
-    if spec.task != "regression" and champion and gate.difference is not None:
+    gate = judge(spec, ours, theirs, rival.version, reached.value if reached else None)
+    if spec.task != "regression" and rival.version is not None and gate.difference is not None:
         flips = float(((rival.answers.values == truth) & (answers.values != truth))[rows].mean())
         gate = replace(gate, negative_flips=flips)
+    if rival.note:
+        gate = replace(gate, reason=f"{rival.note}; {gate.reason}")
     return gate, metrics, rival_metrics
 
 

@@ -10,21 +10,25 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
-from tasks.core.errors import LedgerConflict, NotFound, SpecError
+from tasks.core.errors import EnvironmentMismatch, LedgerConflict, NotFound, SpecError
 from tasks.core.files import find, fingerprint
 from tasks.core.ledger import Head
 from tasks.core.records import to_dict
 from tasks.core.registry import Manifest
 from tasks.core.spec import PREDICTION
 from tasks.core.state import Event, State
+from tasks.core.tombstones import pruned
 from tasks.core.types import Served, Verdict
 from tasks.core.workspace import Workspace
 
 APPROVED, CLEARED, ROLLED_BACK, OVERRIDDEN, CHOSEN = "approved", "cleared", "rolled back", "gate overridden", "chosen"
-"""What a promotion was: of a version that waited, was barred, is older, was refused, or of any other one."""
+ACCEPTED = "environment accepted"
+"""What a promotion was: of a version that waited, was barred, is older, was refused, or of any other one; or of the one
+in service, for another environment."""
 
 BY_HAND = "by hand"
 
@@ -39,13 +43,16 @@ def promote(
     reason: str,
     actor: str,
     expected: int | None = None,
+    accept_environment: bool = False,
     run: str = BY_HAND,
 ) -> Event:
     """Put a version in service, whatever the rules made of it, once it was loaded and checked like any other.
 
     `expected` is the version believed to be in service, 0 for none. The one it replaces becomes its predecessor: kept,
-    not barred, and compared with it on the labels to come. Raises SpecError for a version that does not exist or is in
-    service already, LedgerConflict when another than the expected one is, VerificationError when it does not load here.
+    not barred, and compared with it on the labels to come. `accept_environment` lets it be served from now on in spite
+    of exactly the differences between where it was made and here, if it gives its known answers; for the version in
+    service too. Raises SpecError for a version that does not exist, was pruned or is in service
+    already, LedgerConflict when another than the expected one is, VerificationError when it does not load here.
     """
     check_words(reason, actor)
     ledger, registry = workspace.ledger, workspace.registry
@@ -63,10 +70,17 @@ def promote(
                 f"{_named(current)} of {workspace.model} is in service, not {_named(expected)}: nothing was changed. "
                 f"`ror history {workspace.model}` says who put it there; decide again."
             )
-        if current == version:
+        if current == version and (not served.accepts or state.current == served):
             raise SpecError(f"v{version}", [f"it is in service already, since {state.since}"])
+        if gone := pruned(ledger, state, version):
+            raise SpecError(f"v{version}", [gone])
         return {"served": to_dict(served), "was": _kind(state, manifest), "replaced": current or None}
 
+    if accept_environment:
+        try:
+            registry.load(workspace.model, served, fresh=True)
+        except EnvironmentMismatch as error:
+            served = replace(served, accepts=error.differences)
     body(ledger.head().state)  # what is refused anyway is not loaded first
     registry.load(workspace.model, served, fresh=True)
     return _append(workspace, "promoted", body, reason=reason, actor=actor, run=run)
@@ -203,6 +217,8 @@ def _recorded(workspace: Workspace, head: Head, version: int) -> str | None:
 
 def _kind(state: State, manifest: Manifest) -> str:
     version = manifest.version
+    if state.current and version == state.current.version:
+        return ACCEPTED
     if version in [served.version for served in state.waiting]:
         return APPROVED
     if version in state.barred:

@@ -19,9 +19,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tasks.core.errors import AlreadyExists, CorruptObject, LeaseHeld, LedgerConflict, StoreError
+from tasks.core.errors import (
+    AlreadyExists,
+    CorruptObject,
+    LeaseHeld,
+    LedgerConflict,
+    NotFound,
+    StoreError,
+    VerificationError,
+)
 from tasks.core.fold import fold
-from tasks.core.records import digest, from_json, to_dict, to_json
+from tasks.core.records import digest, from_json, to_dict
+from tasks.core.signing import UNSIGNED_KINDS, Mark, Standing, Trust, check_unsigned
 from tasks.core.state import Event, LeaseRecord, State
 from tasks.core.store import Store
 
@@ -40,45 +49,57 @@ class Head:
 
 
 class Ledger:
-    """The history of one model."""
+    """The history of one model; `trust` says which signatures count, by default as the environment does."""
 
-    def __init__(self, store: Store, model: str):
+    def __init__(self, store: Store, model: str, trust: Trust | None = None):
         self.store, self.model = store, model
+        self.trust = Trust.from_environment() if trust is None else trust
 
     def head(self) -> Head:
-        """The newest event. Raises CorruptObject when it is torn, damaged or not what its name says."""
-        seq = self._last()
+        """The newest event. Raises CorruptObject when it is torn or not what its name says, and SignatureError when
+        what it says is not vouched for by a trusted key, where there are any."""
+        seq = self.last()
         if seq == 0:
             return Head(0, None, State())
-        data = self.store.read(self._path(seq))
-        event = self._parse(seq, data)
-        self._check_whole(event, data)
+        try:
+            event, data = self._read(seq)
+        except CorruptObject as error:
+            raise CorruptObject(f"{error} If a power cut tore it: `ror verify {self.model} --repair`.") from None
+        if self.trust.keys:
+            self._check_newest(event, data)
         return Head(seq, digest(data), event.state_after, event.at)
 
     def event(self, seq: int) -> Event:
-        return self._parse(seq, self.store.read(self._path(seq)))
+        """One event. Raises NotFound, CorruptObject and SignatureError as `head` does."""
+        event, data = self._read(seq)
+        if self.trust.keys:
+            self._check_older(event, data)
+        return event
 
     def events(self) -> list[Event]:
-        """Every event, oldest first, with the chain checked. Raises CorruptObject where it breaks."""
-        events, previous = [], None
-        for seq in range(1, self._last() + 1):
-            data = self.store.read(self._path(seq))
-            event = self._parse(seq, data)
-            if event.prev != previous:
-                raise CorruptObject(
-                    f"{self._path(seq)} does not follow from {self._path(seq - 1)}: the history was altered. "
-                    "Restore the ledger from a backup."
-                )
+        """Every event, oldest first, with the chain and the signatures checked. Raises CorruptObject where the chain
+        breaks, and SignatureError as `head` does and for every signature that is wrong."""
+        events: list[Event] = []
+        unsigned: list[tuple[Event, Standing, State]] = []  # since the newest signed one
+        previous, state = None, State()
+        for seq in range(1, self.last() + 1):
+            event, data = self._read(seq)
+            self._check_follows(event, previous)
+            if self.trust.keys:
+                standing = self._standing(event, data)
+                unsigned = [] if standing.mark is Mark.SIGNED else [*unsigned, (event, standing, state)]
             events.append(event)
-            previous = digest(data)
-        if events:
-            self._check_whole(event, data)
+            previous, state = digest(data), event.state_after
+        for event, standing, before in unsigned:
+            self._check_unsigned(event, standing, before)
         return events
 
     def append(
         self, after: Head, kind: str, *, run: str, key: str, actor: str, reason: str, body: Mapping[str, Any]
     ) -> Event:
-        """Append one event, or raise LedgerConflict when somebody else appended after `after`."""
+        """Append one event, signed when there is a key. Raises LedgerConflict when somebody else appended after
+        `after`, VerificationError when it would have to be signed and there is none."""
+        self.check_may_append(kind)
         now = datetime.now(UTC).isoformat(timespec="microseconds")
         event = Event(
             format_version=FORMAT_VERSION,
@@ -96,29 +117,91 @@ class Ledger:
         )
         state = fold(after.state, event)
         event = replace(event, state_after=state, current=state.current)
-        event = replace(event, sha256=_content(to_dict(event)))
+        event, data = self.trust.sign_event(self.model, replace(event, sha256=_content(to_dict(event))))
         try:
-            self.store.create(self._path(event.seq), to_json(event), durable=True)
+            self.store.create(self._path(event.seq), data, durable=True)
         except AlreadyExists:
             raise LedgerConflict(f"Somebody else wrote {self._path(event.seq)} first.") from None
         return event
 
+    def check_may_append(self, kind: str) -> None:
+        """Raises VerificationError when such an event would have to be signed, and this process has no key."""
+        if kind not in UNSIGNED_KINDS:
+            self.trust.check_may_sign(f"A {kind!r} event of {self.model}")
+
+    def standing(self, seq: int) -> tuple[Event, Standing]:
+        """An event and what its signature is worth here; nothing is refused for it. Raises NotFound, CorruptObject."""
+        event, data = self._read(seq)
+        return event, self.trust.of_event(self.model, event, data)
+
     def _path(self, seq: int) -> str:
         return f"{self.model}/ledger/{seq:08d}.json"
 
-    def _parse(self, seq: int, data: bytes) -> Event:
+    def _read(self, seq: int) -> tuple[Event, bytes]:
         path = self._path(seq)
-        event = from_json(Event, data, path)
+        data = self.store.read(path)
+        event = parse_event(data, path)
         if event.seq != seq:
             raise CorruptObject(f"{path} says it is event {event.seq}. Restore the ledger from a backup.")
-        return event
+        return event, data
 
-    def _check_whole(self, event: Event, data: bytes) -> None:
-        """No later event names the digest of the newest one, which therefore has to hold its own."""
-        if event.sha256 is not None and event.sha256 != _content(json.loads(data)):
-            raise CorruptObject(f"{self._path(event.seq)} is damaged or was altered. Restore the ledger from a backup.")
+    def _check_follows(self, event: Event, previous: str | None) -> None:
+        if event.prev != previous:
+            raise CorruptObject(
+                f"{self._path(event.seq)} does not follow from {self._path(event.seq - 1)}: the history was altered. "
+                "Restore the ledger from a backup."
+            )
 
-    def _last(self) -> int:
+    # --- signatures: what a signed event names is as good as signed, and so on back to the first ---
+
+    def _check_newest(self, event: Event, data: bytes) -> None:
+        """From the head back to the newest signed event, usually the head itself."""
+        while (standing := self._standing(event, data)).mark is not Mark.SIGNED:
+            if standing.mark is Mark.UNSIGNED and not self.trust.required:
+                return
+            before, its_data = self._read(event.seq - 1) if event.seq > 1 else (None, None)
+            self._check_follows(event, digest(its_data) if its_data else None)
+            self._check_unsigned(event, standing, before.state_after if before else State())
+            if before is None or its_data is None:
+                return
+            event, data = before, its_data
+
+    def _check_older(self, event: Event, data: bytes) -> None:
+        """An event that no trusted key signed counts when a later one leads back to it that is signed; the newest ones
+        are judged with the head."""
+        standing, seq = self._standing(event, data), event.seq
+        if standing.mark is Mark.UNSIGNED and not self.trust.required:
+            return
+        mark = standing.mark
+        while mark is not Mark.SIGNED:
+            seq, previous = seq + 1, digest(data)
+            try:
+                later, data = self._read(seq)
+            except NotFound:
+                self._check_key(event, standing)
+                self.head()
+                return
+            self._check_follows(later, previous)
+            mark = self._standing(later, data).mark
+
+    def _standing(self, event: Event, data: bytes) -> Standing:
+        """Raises SignatureError for a signature that is wrong."""
+        standing = self.trust.of_event(self.model, event, data)
+        if standing.mark is Mark.WRONG:
+            self.trust.refuse(standing, self._path(event.seq), "")
+        return standing
+
+    def _check_unsigned(self, event: Event, standing: Standing, before: State) -> None:
+        self._check_key(event, standing)
+        if self.trust.required:
+            check_unsigned(self._path(event.seq), event, before)
+
+    def _check_key(self, event: Event, standing: Standing) -> None:
+        """Raises SignatureError for a key that is not trusted."""
+        if standing.mark is Mark.UNKNOWN_KEY:
+            self.trust.refuse(standing, self._path(event.seq), "")
+
+    def last(self) -> int:
         """The highest number, found by galloping: events are contiguous, so about 2 log2(n) look-ups suffice."""
         low, high = 0, 1
         while self.store.exists(self._path(high)):
@@ -127,6 +210,15 @@ class Ledger:
             middle = (low + high) // 2
             low, high = (middle, high) if self.store.exists(self._path(middle)) else (low, middle)
         return low
+
+
+def parse_event(data: bytes, path: str) -> Event:
+    """An event from its file's bytes. Raises CorruptObject when they are none, or not all that was written: no later
+    event names the digest of the newest one, so that each holds its own."""
+    event = from_json(Event, data, path)
+    if event.sha256 is not None and event.sha256 != _content(json.loads(data)):
+        raise CorruptObject(f"{path} is damaged or was altered. Restore the ledger from a backup.")
+    return event
 
 
 def _content(record: Mapping[str, Any]) -> str:
@@ -157,10 +249,12 @@ class Lease:
         """The state this run decides on: the one it found when it took the lease."""
 
     def __enter__(self) -> Lease:
-        """Raises LeaseHeld, naming the other run, while that one is alive."""
+        """Raises LeaseHeld, naming the other run, while that one is alive; VerificationError when what this run will
+        decide could not be signed."""
+        self._ledger.check_may_append("decided")
         while True:
             head = self._ledger.head()
-            if head.state.lease and _alive(head.state.lease):
+            if head.state.lease and is_alive(head.state.lease):
                 other = head.state.lease
                 raise LeaseHeld(f"Run {other.run} (process {other.pid} on {other.host}) is at work on this model.")
             try:
@@ -194,6 +288,16 @@ class Lease:
         self._stop.set()
         return event
 
+    def record(self, kind: str, build: Any) -> Event:
+        """Append an event as `commit` does, and keep the lease."""
+        return self._append(kind, build)
+
+    def give_back(self) -> None:
+        """End without a decision, where none was to be made: the lease runs out now."""
+        self._stop.set()
+        self._append("renewed", {"expires": datetime.now(UTC).isoformat(timespec="seconds")})
+        self._released = True
+
     def _append(self, kind: str, body: Any) -> Event:
         with self._write:
             while True:
@@ -213,8 +317,8 @@ class Lease:
             expires = (datetime.now(UTC) + self._ttl).isoformat(timespec="seconds")
             try:
                 self._append("renewed", {"expires": expires})
-            except LeaseHeld:
-                return
+            except (LeaseHeld, VerificationError):
+                return  # the commit will say so
             except StoreError:
                 continue  # the store may answer again before the lease runs out
 
@@ -243,7 +347,8 @@ def _boot() -> str:
     return str(int(psutil.boot_time()))
 
 
-def _alive(lease: LeaseRecord) -> bool:
+def is_alive(lease: LeaseRecord) -> bool:
+    """Whether the run that holds it may still be at work."""
     if datetime.fromisoformat(lease.expires) < datetime.now(UTC):
         return False
     if lease.host != socket.gethostname():

@@ -5,49 +5,35 @@ Nothing here decides whether bytes may be trusted: `tasks.core.registry` unpickl
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import importlib.util
 import io
-import platform
-import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+import pickle
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from inspect import isfunction
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from tasks.core.errors import EnvironmentMismatch, ProbeMismatch, UnpredictableData, in_short
+from tasks.core.errors import (
+    ProbeMismatch,
+    RorError,
+    TrainingError,
+    UnpredictableData,
+    UntrustedTypes,
+    in_short,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MINOR = ("scikit-learn", "numpy", "scipy")
-"""Always recorded, beside those that the pipeline's own classes come from: a pickled estimator is promised to load in
-no other major.minor release."""
-
-INFORMATIVE = ("joblib", "pandas")
-"""Recorded for people: other releases of these read the same pickles, and the known answers are asked again."""
+    from threadpoolctl import ThreadpoolController
 
 SMALL = 10_000
 """Rows up to which predicting uses one thread."""
 
 PREDICTION, PROBABILITY = "ror:prediction", "ror:probability:"
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """What a version was made with."""
-
-    python: str
-    platform: str
-    distributions: Mapping[str, str]
-    """Name and version of every installed distribution that the pipeline's classes come from."""
-    sources: Mapping[str, str]
-    """sha256 of the source of the pipeline's modules that belong to no distribution."""
-    git_commit: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +45,8 @@ class Predictions:
     probabilities: np.ndarray | None
     """Shape (rows, classes), None where the pipeline has no predict_proba."""
     classes: tuple[Any, ...]
+    version: int | None = None
+    """The version that answered, for logs; None for a pipeline that is none yet."""
 
     @property
     def score(self) -> np.ndarray:
@@ -68,19 +56,118 @@ class Predictions:
         return self.values
 
 
-def dump(pipeline: Any) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A pipeline as bytes."""
+
+    data: bytes
+    modules: tuple[str, ...]
+    """Modules that these bytes name, sorted: loading imports them."""
+
+
+def dump(pipeline: Any, form: str = "joblib") -> Saved:
+    """Raises TrainingError, with the remedy, for a pipeline that no other process could load."""
+    saved = _SAVERS[form](pipeline)
+    if "__main__" in saved.modules:
+        raise TrainingError(
+            "The pipeline uses classes or functions of the script that is running (`__main__`); no other process could "
+            f"load it. {MOVE_IT}"
+        )
+    return saved
+
+
+def load(data: bytes, form: str = "joblib", types: Sequence[str] = ()) -> Any:
+    """Make a pipeline of bytes that the caller has verified: of these very bytes.
+
+    `types` are the classes beyond scikit-learn's that skops may make. Raises UntrustedTypes, and whatever unpickling
+    raises.
+    """
+    if form == "skops":
+        import skops.io
+
+        _check_types(data, types, UntrustedTypes)
+        return skops.io.loads(data, trusted=list(types))
     import joblib
+    from sklearn.exceptions import InconsistentVersionWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InconsistentVersionWarning)  # the environment was checked, and said so once
+        return joblib.load(io.BytesIO(data))
+
+
+def _pickled(pipeline: Any) -> Saved:
+    from joblib.numpy_pickle import NumpyPickler
+
+    class Pickler(NumpyPickler):
+        """Notes where every class and function lives that it writes down; the bytes are joblib's own."""
+
+        def __init__(self, file: io.BytesIO):
+            super().__init__(file)
+            self.modules: set[str] = set()
+
+        def reducer_override(self, value: Any) -> Any:
+            if callable(value) and isinstance(module := getattr(value, "__module__", None), str):
+                self.modules.add(module)
+            return NotImplemented
 
     buffer = io.BytesIO()
-    joblib.dump(pipeline, buffer)
-    return buffer.getvalue()
+    pickler = Pickler(buffer)
+    try:
+        pickler.dump(pipeline)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise TrainingError(f"The pipeline cannot be saved: {error}. {MOVE_IT}") from error
+    return Saved(buffer.getvalue(), tuple(sorted(pickler.modules - {"builtins"})))
 
 
-def load(data: bytes) -> Any:
-    """Unpickle. The caller has verified these very bytes."""
-    import joblib
+def _written(pipeline: Any) -> Saved:
+    import json
+    import zipfile
 
-    return joblib.load(io.BytesIO(data))
+    import skops.io
+
+    try:
+        data = skops.io.dumps(pipeline)
+    except Exception as error:
+        raise TrainingError(f'skops cannot save this pipeline: {error}. `format = "joblib"` can.') from error
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        schema = json.loads(archive.read("schema.json"))
+    return Saved(data, tuple(sorted({*_named(schema)} - {"builtins"})))
+
+
+_SAVERS: Mapping[str, Callable[[Any], Saved]] = {"joblib": _pickled, "skops": _written}
+
+MOVE_IT = (
+    "Define them with `def` or `class` in a module of their own, in a folder that the model's file names: "
+    '`code = ["src"]`.'
+)
+
+
+def _named(schema: Any) -> Iterator[str]:
+    """Every module that a skops schema names."""
+    if isinstance(schema, dict):
+        if isinstance(module := schema.get("__module__"), str):
+            yield module
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _named(part)
+
+
+def check_types(data: bytes, types: Sequence[str]) -> None:
+    """Raises TrainingError for classes that a freshly saved skops pipeline needs and that `types` does not allow."""
+    _check_types(data, types, TrainingError)
+
+
+def _check_types(data: bytes, types: Sequence[str], error: type[RorError]) -> None:
+    import skops.io
+
+    missing = sorted({*skops.io.get_untrusted_types(data=data)} - {*types})
+    if missing:
+        listed = ", ".join(f'"{name}"' for name in missing)
+        raise error(
+            f"The pipeline needs types that the model's file does not allow: {', '.join(missing)}. If you know that "
+            f"they do no harm when they are loaded, add them: [pipeline] types = [{listed}]."
+        )
 
 
 def predict(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> Predictions:
@@ -88,16 +175,30 @@ def predict(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> Pre
 
     Raises UnpredictableData when the pipeline fails; without the library's text where some of the columns are private.
     """
-    from threadpoolctl import threadpool_limits
-
     # For few rows a thread team costs more than it brings, and stalls when the machine is busy.
-    with threadpool_limits(limits=1 if len(frame) <= SMALL else None):
-        try:
+    # And a forest's threads add up its trees in any order: the last bit of an answer would change from call to call.
+    few = len(frame) <= SMALL
+    try:
+        with _thread_pools(len(sys.modules)).limit(limits=1 if few else None), _in_turn() if few else nullcontext():
             return _predict(pipeline, frame)
-        except Exception as error:  # noqa: BLE001 - a pipeline is anybody's code
-            reason = f"The pipeline cannot predict these {len(frame):,} rows: {in_short(error, withheld=private)}."
-            # What was raised is not chained to it where logs would show its text.
-            raise UnpredictableData(reason) from (None if private else error)
+    except Exception as error:  # noqa: BLE001 - a pipeline is anybody's code
+        reason = f"The pipeline cannot predict these {len(frame):,} rows: {in_short(error, withheld=private)}."
+        # What was raised is not chained to it where logs would show its text.
+        raise UnpredictableData(reason) from (None if private else error)
+
+
+def _in_turn() -> AbstractContextManager[Any]:
+    from joblib import parallel_config
+
+    return cast(AbstractContextManager[Any], parallel_config(backend="sequential"))
+
+
+@lru_cache(maxsize=1)
+def _thread_pools(modules: int) -> ThreadpoolController:
+    """Looked for again when modules were imported since: they may bring pools, and looking takes milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _predict(pipeline: Any, frame: pd.DataFrame) -> Predictions:
@@ -106,97 +207,6 @@ def _predict(pipeline: Any, frame: pd.DataFrame) -> Predictions:
     probabilities = np.asarray(pipeline.predict_proba(frame))
     classes = pipeline.classes_
     return Predictions(np.asarray(classes)[probabilities.argmax(axis=1)], probabilities, tuple(classes.tolist()))
-
-
-# --- environment ---------------------------------------------------------------------------------------------
-
-
-def environment(pipeline: Any, root: Path) -> Environment:
-    """The environment a pipeline was fitted in, as far as loading it depends on it."""
-    modules = sorted({_module(part) for part in _parts(pipeline)} - {"builtins"})
-    owners = importlib.metadata.packages_distributions()
-    distributions = {*MINOR, *INFORMATIVE}
-    sources = {}
-    for module in modules:
-        if found := owners.get(module.partition(".")[0]):
-            distributions.update(found)
-        elif digest := source_digest(module):
-            sources[module] = digest
-    return Environment(
-        python=platform.python_version(),
-        platform=platform.platform(),
-        distributions={name: importlib.metadata.version(name) for name in sorted(distributions)},
-        sources=sources,
-        git_commit=_git_commit(root),
-    )
-
-
-def check_environment(recorded: Environment, what: str) -> None:
-    """Raises EnvironmentMismatch, naming every pair of versions, before anything is unpickled."""
-    problems = []
-    if _minor(recorded.python) != _minor(platform.python_version()):
-        problems.append(f"Python {recorded.python}, here {platform.python_version()}")
-    for name, version in recorded.distributions.items():
-        try:
-            here = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            problems.append(f"{name} {version}, here it is not installed")
-            continue
-        if name not in INFORMATIVE and _minor(here) != _minor(version):
-            problems.append(f"{name} {version}, here {here}")
-    for module, digest in recorded.sources.items():
-        if source_digest(module) != digest:
-            problems.append(f"another {module} than the one here: its source has changed or is gone")
-    if problems:
-        raise EnvironmentMismatch(
-            f"{what} was made with {'; '.join(problems)}. Install the recorded versions, or retrain here: "
-            "`ror run MODEL --action retrain --reason 'new environment'`."
-        )
-
-
-def source_digest(module: str) -> str | None:
-    """sha256 of a module's source file, None where there is none."""
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        return None
-    if spec is None or not spec.origin or not Path(spec.origin).is_file():
-        return None
-    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
-
-
-def _minor(version: str) -> list[str]:
-    return version.split(".")[:2]
-
-
-def _parts(value: Any) -> Iterator[Any]:
-    """An estimator and everything it is made of."""
-    yield value
-    if hasattr(value, "get_params"):
-        for part in value.get_params(deep=False).values():
-            yield from _parts(part)
-    elif isinstance(value, Iterable) and isinstance(value, list | tuple):
-        for part in value:
-            yield from _parts(part)
-
-
-def _module(part: Any) -> str:
-    """Where a part's code lives: a function's own module, else its class's."""
-    return str(getattr(part, "__module__", None) if isfunction(part) else type(part).__module__)
-
-
-def _git_commit(root: Path) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 # --- known answers -------------------------------------------------------------------------------------------
@@ -208,15 +218,9 @@ def make_probe(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> 
 
 
 def replay_probe(
-    pipeline: Any,
-    probe: pd.DataFrame,
-    frame: pd.DataFrame,
-    recorded: Environment,
-    what: str,
-    *,
-    private: bool = False,
+    pipeline: Any, probe: pd.DataFrame, frame: pd.DataFrame, what: str, *, exact: bool, private: bool = False
 ) -> None:
-    """Ask again, in the stored shape, and compare: exactly on the same platform, to 1e-9 elsewhere.
+    """Ask again, in the stored shape, and compare: the very same answers where they must be `exact`, else to 1e-9.
 
     `frame` holds the probe's inputs as the pipeline sees them; some of its columns may be private. Raises
     ProbeMismatch.
@@ -225,7 +229,6 @@ def replay_probe(
         answers = _answers(pipeline, frame, private)
     except UnpredictableData as error:
         raise ProbeMismatch(f"{what} no longer gives its known answers, but fails. Retrain.") from error
-    exact = recorded.platform == platform.platform()
     for name, now in answers.items():
         then = probe[name].to_numpy()
         if np.issubdtype(np.asarray(now).dtype, np.floating):

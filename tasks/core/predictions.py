@@ -36,7 +36,7 @@ def write_predictions(root: Path, data: str, output: Path, version: LoadedVersio
     path = root / data
     sha256 = fingerprint(path)
     if output.exists():
-        if _made_from(output) == sha256:
+        if made_from(output) == sha256:
             return output
         raise AlreadyExists(f"{output} holds predictions for other data. Choose another name; nothing is overwritten.")
     source = Source(root, data, spec.data.csv)
@@ -47,7 +47,7 @@ def write_predictions(root: Path, data: str, output: Path, version: LoadedVersio
         with appearing(output) as temporary:
             _write(source, temporary, version, spec, run, sha256)
     except AlreadyExists:
-        if _made_from(output) != sha256:
+        if made_from(output) != sha256:
             raise AlreadyExists(f"{output} was written meanwhile for other data; it was left as it is.") from None
     return output
 
@@ -150,7 +150,8 @@ def _probabilities(columns: dict[str, pa.Array], classes: int) -> np.ndarray | N
     return np.column_stack([1 - one, one] if classes == 2 else [one])
 
 
-def _made_from(path: Path) -> str | None:
+def made_from(path: Path) -> str | None:
+    """Digest of the data that a file of predictions was made from; None for any other file."""
     try:
         metadata = pq.read_schema(path).metadata or {}
     except (pa.ArrowException, OSError):

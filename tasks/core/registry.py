@@ -8,28 +8,49 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.errors import AlreadyExists, CorruptObject, NotFound, VerificationError
+from tasks.core.errors import (
+    AlreadyExists,
+    CorruptObject,
+    NotFound,
+    SignatureError,
+    UntrustedTypes,
+    VerificationError,
+)
 from tasks.core.ledger import Ledger
 from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
+from tasks.core.signing import SIGNING_KEY, Standing, Trust
 from tasks.core.state import State
 from tasks.core.store import Store
+from tasks.core.tombstones import pruned
 from tasks.core.types import Gate, Metric, Served
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from tasks.core.contract import Contract
-    from tasks.core.persistence import Environment, Predictions
+    from tasks.core.environment import Environment
+    from tasks.core.persistence import Predictions
 
 FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+SOURCES = "sources.json"
+PROBE = "probe.parquet"
+ERASABLE = ("reference.parquet", PROBE)
+"""Files of a version that hold rows of the data: rows may be erased from them, on record. Neither is unpickled."""
+
+FORMS = ("joblib", "skops")
+"""How a pipeline may be saved: `pipeline.joblib` is a pickle, `pipeline.skops` names the types it is made of."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +119,8 @@ class Candidate:
     """A fitted pipeline with everything that belongs to it, before it has a number."""
 
     pipeline: bytes
+    form: str
+    """One of FORMS."""
     contract: Contract
     reference: pd.DataFrame
     """A bounded sample of the training data, with the columns `ror:target` and `ror:score`."""
@@ -105,8 +128,22 @@ class Candidate:
     calibration: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     environment: Environment
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Text of the modules of its own that the pipeline, and its factory, are made of."""
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """The manifest's other fields."""
+
+    def files(self) -> dict[str, bytes]:
+        """What belongs to the version, by name."""
+        files = {
+            f"pipeline.{self.form}": self.pipeline,
+            "contract.json": to_json(self.contract),
+            "reference.parquet": _parquet(self.reference),
+            "probe.parquet": _parquet(self.probe),
+            "calibration.json": to_json(dict(self.calibration)),
+            "evaluation.json": to_json(dict(self.evaluation)),
+        }
+        return files | ({SOURCES: to_json(dict(self.sources))} if self.sources else {})
 
 
 @dataclass(frozen=True)
@@ -119,15 +156,33 @@ class LoadedVersion:
     manifest: Manifest
     contract: Contract
     pipeline: Any
+    notes: tuple[str, ...]
+    """What differs from where it was made, and does not change its known answers."""
     _files: Mapping[str, bytes]
+    _registry: Registry
 
     def predict(self, frame: pd.DataFrame) -> Predictions:
-        """Answers for a frame that satisfies the contract. Raises DataError naming every violation, or saying how the
-        pipeline failed."""
+        """Answers for a frame that satisfies the contract; they name the version, and so does the log (at INFO).
+
+        Raises DataError naming every violation, or saying how the pipeline failed.
+        """
         from tasks.core import persistence, validation
 
         inputs = validation.conform(self.contract, frame)
-        return persistence.predict(self.pipeline, inputs, private=self.contract.private)
+        answers = persistence.predict(self.pipeline, inputs, private=self.contract.private)
+        log.info("%s v%d predicted %d rows", self.model, self.version, len(inputs))
+        return replace(answers, version=self.version)
+
+    def refresh(self) -> LoadedVersion:
+        """The version that is in service now: this very object as long as it is the one.
+
+        Costs one look at the newest entry of the history. Raises as `Registry.load_current` does; until it succeeds,
+        this version goes on to predict.
+        """
+        state = self._registry.ledger(self.model).head().state
+        if state.current and (state.current.version, state.current.manifest) == (self.version, self.digest):
+            return self
+        return self._registry.load_in_service(self.model, state)
 
     @cached_property
     def reference(self) -> pd.DataFrame:
@@ -135,19 +190,33 @@ class LoadedVersion:
 
     @cached_property
     def calibration(self) -> Mapping[str, Any]:
-        import json
-
         return dict(json.loads(self._files["calibration.json"]))
 
 
 class Registry:
-    """The versions of every model in one store."""
+    """The versions of every model in one store.
 
-    def __init__(self, store: Store | str | Path):
+    `trust` says which signatures count, by default as the environment does. `forms` are the forms of pipelines that are
+    loaded: ("skops",) refuses to unpickle. `types` are the classes, beside scikit-learn's own, that skops may make. All
+    of it says what this deployment trusts; the store has no say in it. Raises SpecError for keys that cannot be used,
+    or that lie in the store.
+    """
+
+    def __init__(
+        self,
+        store: Store | str | Path,
+        trust: Trust | None = None,
+        *,
+        forms: Sequence[str] = FORMS,
+        types: Sequence[str] = (),
+    ):
         self.store = store if isinstance(store, Store) else Store(store)
+        self.trust = Trust.from_environment() if trust is None else trust
+        self.trust.check_outside(self.store.folder)
+        self._forms, self._types = tuple(forms), tuple(types)
 
     def ledger(self, model: str) -> Ledger:
-        return Ledger(self.store, model)
+        return Ledger(self.store, model, self.trust)
 
     # --- registering ---
 
@@ -166,18 +235,13 @@ class Registry:
         """Claim a number, put the files, put the manifest last; returns (version, manifest digest).
 
         A version exists if and only if its manifest does. Raises StoreError; nothing that exists is ever touched.
+        Raises VerificationError when it would have to be signed and this process has no key.
         """
+        self.trust.check_may_sign(f"A version of {model}")
         number = self.claim(model, run_key)
-        files = {
-            "pipeline.joblib": candidate.pipeline,
-            "contract.json": to_json(candidate.contract),
-            "reference.parquet": _parquet(candidate.reference),
-            "probe.parquet": _parquet(candidate.probe),
-            "calibration.json": to_json(dict(candidate.calibration)),
-            "evaluation.json": to_json(dict(candidate.evaluation)),
-        }
+        files = candidate.files()
         for name, data in files.items():
-            self.store.create(f"{_folder(model, number)}/{name}", data)
+            self.store.create(f"{_folder(model, number)}/{name}", data, durable=True)
         manifest = from_dict(
             Manifest,
             {
@@ -192,19 +256,46 @@ class Registry:
             },
         )
         data = to_json(manifest)
+        if signature := self.trust.sign_manifest(data):
+            self.store.create(f"{_folder(model, number)}/{SIGNATURE}", signature, durable=True)
         self.store.create(f"{_folder(model, number)}/{MANIFEST}", data, durable=True)
         return number, digest(data)
 
     def adopt(self, model: str, run_key: str, newer_than: int) -> tuple[int, str] | None:
-        """A complete version that this very run registered before it died, if there is one."""
+        """A complete version that this very run registered before it died, if there is one. What is not signed, where
+        it must be, is not its own."""
         for number in reversed(self._numbers(model)):
             if number <= newer_than:
                 return None
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(NotFound, SignatureError):
                 manifest, sha256 = self.manifest(model, number)
                 if manifest.run_key == run_key:
                     return number, sha256
         return None
+
+    def sign(self, model: str, version: int) -> str:
+        """Sign a version that was registered without the key, because a person vouches for it; returns the key's id.
+
+        Raises VerificationError when this process has no key, or the version is not what it and the history say (its
+        files are checked, as far as they are there; nothing is unpickled), AlreadyExists when it has a signature.
+        """
+        path = f"{_folder(model, version)}/{MANIFEST}"
+        data = self.store.read(path)
+        state = self.ledger(model).head().state
+        named = {served.version: served.manifest for served in (*state.waiting, *state.served)}
+        if named.get(version, digest(data)) != digest(data):
+            raise CorruptObject(
+                f"{path} is not the manifest that the history names. It was altered: nothing was signed."
+            )
+        manifest = _parsed(data, path, model, version)
+        for name in manifest.files:
+            with contextlib.suppress(NotFound):  # removed, on record
+                self.file(manifest, name)
+        signature = self.trust.sign_manifest(data)
+        if signature is None or self.trust.signing is None:
+            raise VerificationError(f"There is no key to sign with here: set {SIGNING_KEY}.")
+        self.store.create(f"{_folder(model, version)}/{SIGNATURE}", signature, durable=True)
+        return self.trust.signing
 
     # --- reading ---
 
@@ -213,7 +304,8 @@ class Registry:
         return [n for n in self._numbers(model) if self.store.exists(f"{_folder(model, n)}/{MANIFEST}")]
 
     def manifest(self, model: str, version: int, expected: str | None = None) -> tuple[Manifest, str]:
-        """A version's record and its digest. Raises NotFound, or CorruptObject when it is not the expected one."""
+        """A version's record and its digest. Raises NotFound, CorruptObject when it is not the expected one, and
+        SignatureError when it is not signed as it must be here."""
         path = f"{_folder(model, version)}/{MANIFEST}"
         data = self.store.read(path)
         sha256 = digest(data)
@@ -222,22 +314,33 @@ class Registry:
                 f"{path} is not the manifest that the history names (sha256 {sha256[:12]}, recorded {expected[:12]}). "
                 "It was altered: restore it from a backup."
             )
-        manifest = from_json(Manifest, data, path)
-        if (manifest.model, manifest.version) != (model, version):
-            raise CorruptObject(f"{path} says it is {manifest.model} v{manifest.version}: it was moved or copied here.")
+        if self.trust.keys:
+            remedy = f"If it is yours, sign it where the key is: `ror store keys {model} --sign v{version}`."
+            self.trust.refuse(self.trust.of_manifest(data, self._signature(model, version)), path, remedy)
+        manifest = _parsed(data, path, model, version)
         return manifest, sha256
+
+    def standing(self, model: str, version: int) -> Standing:
+        """What the signature of a version is worth here; nothing is refused for it. Raises NotFound or StoreError."""
+        data = self.store.read(f"{_folder(model, version)}/{MANIFEST}")
+        return self.trust.of_manifest(data, self._signature(model, version))
 
     def load(self, model: str, served: Served | int, *, fresh: bool = False) -> LoadedVersion:
         """Load one version, verified. Nothing is unpickled before manifest, environment and digests are checked.
 
-        Raises VerificationError (CorruptObject, EnvironmentMismatch, ProbeMismatch), NotFound or StoreError; another
-        version is never loaded instead. The same version is loaded once per process, unless `fresh` is asked for.
+        Raises VerificationError (CorruptObject, SignatureError, EnvironmentMismatch, ProbeMismatch), NotFound or
+        StoreError; another version is never loaded instead. The same version is loaded once per process, unless
+        `fresh` is asked for.
         """
         number, expected = (served, None) if isinstance(served, int) else (served.version, served.manifest)
+        accepted = () if isinstance(served, int) else served.accepts
         manifest, sha256 = self.manifest(model, number, expected)
-        cached = None if fresh else _LOADED.get((self.store.location, model, sha256))
+        # All that a load may be refused for is part of the key: what was loaded before gets round nothing.
+        trusted = (tuple(self.trust.keys), self.trust.required)
+        key = (self.store.location, model, sha256, accepted, self._forms, self._types, trusted)
+        cached = None if fresh else _LOADED.get(key)
         if cached is None:
-            cached = _LOADED[self.store.location, model, sha256] = self._load(manifest, sha256)
+            cached = _LOADED[key] = self._load(manifest, sha256, accepted)
             while len(_LOADED) > _KEEP_LOADED:
                 del _LOADED[next(iter(_LOADED))]
         return cached
@@ -253,7 +356,7 @@ class Registry:
         """
         if state.current is None:
             raise NotFound(f"No version of {model!r} is in service yet. `ror run {model}` trains one.")
-        out = (state.current.version, *state.barred)
+        out = (state.current.version, *state.barred, *state.pruned)
         earlier = next((served.version for served in reversed(state.served) if served.version not in out), None)
         try:
             return self.load(model, state.current)
@@ -261,34 +364,52 @@ class Registry:
             if earlier is None:
                 raise
             instead = f"`ror promote {model} v{earlier} --reason '...'` checks v{earlier} and puts it back in service."
-            raise type(error)(f"{error}\n{instead}") from error
+            error.args = (f"{error}\n{instead}",)
+            raise
 
-    def _load(self, manifest: Manifest, sha256: str) -> LoadedVersion:
-        from tasks.core import contract, persistence, validation
+    def _load(self, manifest: Manifest, sha256: str, accepted: Sequence[str]) -> LoadedVersion:
+        from tasks.core import environment, revive
 
         what = f"{manifest.model} v{manifest.version}"
-        recorded = from_dict(persistence.Environment, manifest.environment)
-        persistence.check_environment(recorded, what)
-        files = {
-            name: self._verified(f"{_folder(manifest.model, manifest.version)}/{name}", record)
-            for name, record in manifest.files.items()
-        }
-        accepted = from_json(contract.Contract, files["contract.json"], f"{what} contract.json")
-        probe = _frame(files["probe.parquet"])
+        form = _form(manifest, what, self._forms)
+        recorded = from_dict(environment.Environment, manifest.environment)
+        notes = environment.check_environment(recorded, what, accepted=accepted, texts=lambda: self.sources(manifest))
+        files = {name: self.file(manifest, name) for name in manifest.files}
+        # With rows erased from the known answers, a batch of another size may give another last digit.
+        whole = digest(files[PROBE]) == manifest.files[PROBE].sha256
+        exact = whole and environment.is_same(recorded, notes)
+        contract, pipeline = revive.revive(files, form, what, self._types, exact=exact)
+        return LoadedVersion(manifest.model, manifest.version, sha256, manifest, contract, pipeline, notes, files, self)
+
+    def sources(self, manifest: Manifest) -> dict[str, str]:
+        """Text of the modules of its own that a version is made of, by name, verified."""
+        return dict(json.loads(self.file(manifest, SOURCES))) if SOURCES in manifest.files else {}
+
+    def file(self, manifest: Manifest, name: str) -> bytes:
+        """One file of a version, verified; where rows were erased from it, what the history names in its place.
+
+        Raises NotFound when it is gone, saying who removed it, and why, where that is on record; CorruptObject or
+        StoreError.
+        """
+        path = f"{_folder(manifest.model, manifest.version)}/{name}"
         try:
-            pipeline = persistence.load(files["pipeline.joblib"])
-        except Exception as error:
-            raise VerificationError(f"{what}: its verified bytes do not unpickle here: {error!r}") from error
-        inputs = validation.conform(accepted, probe)
-        persistence.replay_probe(pipeline, probe, inputs, recorded, what, private=accepted.private)
-        return LoadedVersion(manifest.model, manifest.version, sha256, manifest, accepted, pipeline, files)
+            return self._verified(path, manifest.files[name])
+        except NotFound:
+            ledger = self.ledger(manifest.model)
+            state = ledger.head().state
+            if told := pruned(ledger, state, manifest.version):
+                raise NotFound(told) from None
+            new = state.replaced.get(path)
+            if new is None or name not in ERASABLE:  # no event can put another pipeline in place of the recorded one
+                raise
+            return self._verified(new.path, FileRecord(new.sha256, new.size))
 
     def contract(self, model: str, served: Served) -> Contract:
         """A version's input schema, verified, without its pipeline. Raises NotFound, CorruptObject or StoreError."""
         from tasks.core.contract import Contract
 
         manifest, _ = self.manifest(model, served.version, served.manifest)
-        data = self._verified(f"{_folder(model, served.version)}/contract.json", manifest.files["contract.json"])
+        data = self.file(manifest, "contract.json")
         return from_json(Contract, data, f"{model} v{served.version} contract.json")
 
     def _verified(self, path: str, record: FileRecord) -> bytes:
@@ -302,16 +423,45 @@ class Registry:
             )
         return data
 
+    def forget(self, model: str) -> None:
+        """Drop what this process holds of a model's versions: rows were erased from them."""
+        for key in [key for key in _LOADED if key[:2] == (self.store.location, model)]:
+            del _LOADED[key]
+
+    def _signature(self, model: str, version: int) -> bytes | None:
+        try:
+            return self.store.read(f"{_folder(model, version)}/{SIGNATURE}")
+        except NotFound:
+            return None
+
     def _numbers(self, model: str) -> list[int]:
         return sorted(int(name) for name in self.store.folders(f"{model}/versions") if name.isdigit())
 
 
-_LOADED: dict[tuple[str, str, str], LoadedVersion] = {}
+_LOADED: dict[tuple[Any, ...], LoadedVersion] = {}
 _KEEP_LOADED = 4
+
+
+def _form(manifest: Manifest, what: str, allowed: Sequence[str]) -> str:
+    """How its pipeline is saved. Raises UntrustedTypes where this deployment does not load that."""
+    form = next(name.partition(".")[2] for name in manifest.files if name.startswith("pipeline."))
+    if form not in allowed:
+        raise UntrustedTypes(
+            f"{what} is saved as {form}, and only {' and '.join(allowed)} is loaded here ([pipeline] format). "
+            f"`ror run {manifest.model} --action retrain --reason '...'` makes a version that is."
+        )
+    return form
 
 
 def _folder(model: str, version: int) -> str:
     return f"{model}/versions/{version:08d}"
+
+
+def _parsed(data: bytes, path: str, model: str, version: int) -> Manifest:
+    manifest = from_json(Manifest, data, path)
+    if (manifest.model, manifest.version) != (model, version):
+        raise CorruptObject(f"{path} says it is {manifest.model} v{manifest.version}: it was moved or copied here.")
+    return manifest
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

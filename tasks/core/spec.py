@@ -105,6 +105,10 @@ class PipelineSpec(Section):
         description="`package.module:callable`",
     )
     parameters: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for the factory.")
+    format: Literal["joblib", "skops"] = Field(
+        "joblib", description="How versions are saved; with skops no version that is a pickle is loaded."
+    )
+    types: tuple[str, ...] = Field((), description="Classes beside scikit-learn's that skops may make: 'module.Class'.")
 
 
 class ChecksSpec(Section):
@@ -211,6 +215,7 @@ class ModelSpec(Section):
     purpose: str
     slices: tuple[str, ...] = Field((), description="Columns by whose values performance is shown, value by value.")
     expected: tuple[Expected, ...] = Field((), description="Periods in which data are known to differ.")
+    code: tuple[Glob, ...] = Field((), description="Folders below the root with modules of your own, 'src'.")
     data: DataSpec
     pipeline: PipelineSpec = PipelineSpec()
     checks: ChecksSpec = ChecksSpec()
@@ -238,6 +243,10 @@ class ModelSpec(Section):
             raise ValueError(f"slices lists {', '.join(secret)}, which data.private keeps secret: values are named")
         return self
 
+    def folders(self, root: Path) -> list[Path]:
+        """Where modules of the model's own lie."""
+        return [root / folder for folder in self.code]
+
     @property
     def digest(self) -> str:
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
@@ -255,7 +264,10 @@ def load_spec(root: Path, model: str) -> ModelSpec:
         raise SpecError(str(path), [f"there is no such file. Models here: {known}. Is --root right?"]) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(str(path), [f"not valid TOML: {error}"]) from None
-    return parse_spec(values, str(path))
+    spec = parse_spec(values, str(path))
+    if missing := [str(folder) for folder in spec.folders(root) if not folder.is_dir()]:
+        raise SpecError(str(path), [f"code: there is no folder {folder}" for folder in missing])
+    return spec
 
 
 def parse_spec(values: dict[str, Any], where: str) -> ModelSpec:

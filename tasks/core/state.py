@@ -46,6 +46,17 @@ class LastDecision:
 
 
 @dataclass(frozen=True, slots=True)
+class Replacement:
+    """What stands for an object of the store since rows of it were erased."""
+
+    path: str
+    sha256: str
+    size: int
+    seq: int = 0
+    """Number of the event that says so."""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """Everything a run needs to decide, carried by every ledger event."""
 
@@ -85,6 +96,10 @@ class State:
     """Digest of the label files as of the last decision that could use them."""
     label_lag: int = 0
     """The most batches that labels are known to have taken: the largest lag, less what had piled up between runs."""
+    pruned: Mapping[int, int] = field(default_factory=dict)
+    """Versions whose payload was removed on record, each with the sequence number of the event: they load no more."""
+    replaced: Mapping[str, Replacement] = field(default_factory=dict)
+    """Objects of the store that rows were erased from, by path, each with what stands for it now."""
 
     @property
     def current(self) -> Served | None:
@@ -141,6 +156,16 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
+class Signature:
+    """By whom the bytes of an object were signed."""
+
+    key: str
+    """Id of the key."""
+    value: str
+    """Ed25519 signature, base64."""
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One entry of the ledger."""
 
@@ -150,7 +175,8 @@ class Event:
     """sha256 of the bytes of the event before it."""
     at: str
     event: str
-    """`started`, `renewed`, `decided`, `failed`, `promoted`, `accepted`, `quarantined`, `cleared` or `snoozed`."""
+    """`started`, `renewed`, `decided`, `failed`; by hand `promoted`, `accepted`, `quarantined`, `cleared`, `snoozed`;
+    `pruned` and `erased`, which remove on record."""
     run: str
     key: str
     actor: str
@@ -161,3 +187,5 @@ class Event:
     state_after: State
     sha256: str | None = None
     """Of all the rest, so that damage is noticed while no later event names this one's bytes; None in older ones."""
+    signature: Signature | None = None
+    """Of the file's bytes with this value left empty; it stays the last field. Left out where nothing signs."""

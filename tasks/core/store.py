@@ -1,4 +1,5 @@
-"""The write-once object store: create, read, list. Nothing here can replace or delete an object.
+"""The write-once object store: create, read, list. Nothing here can replace an object; one repair moves it aside, and
+nothing is ever removed but on record: `remove` is for what a ledger event has named.
 
 The one write primitive is *create if absent*, which `obstore` offers with the same guarantee on a local folder,
 S3, GCS, Azure and in memory; so there are no lock files and there is no second protocol per back end.
@@ -6,6 +7,8 @@ S3, GCS, Azure and in memory; so there are no lock files and there is no second 
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +31,7 @@ class ObjectInfo:
 
 
 class Store:
-    """Objects under one root, each created once and never changed.
+    """Objects under one root, each created once, never changed, and removed on record only.
 
     `location` is a folder, or a URL that obstore understands (`s3://bucket/prefix`, `memory://`).
     """
@@ -63,11 +66,51 @@ class Store:
     def read(self, path: str) -> bytes:
         """All bytes of one object. Raises NotFound or StoreError."""
         with self._translated("read", path):
+            if self.folder is not None:
+                return self._inside(path).read_bytes()
             return bytes(obstore.get(self._backend, path).bytes())
+
+    def remove(self, path: str) -> None:
+        """Remove one object for good; one that is gone already is fine.
+
+        Only removal on record calls it (`tasks.core.removal`, `tasks.core.erasure`), after the event that says what,
+        by whom and why. On a local folder it survives a power cut. Raises StoreError when it cannot be removed.
+        """
+        with contextlib.suppress(NotFound), self._translated("remove", path):
+            obstore.delete(self._backend, path)
+            if self.folder is not None:
+                _fsync((self.folder / path).parent)
+
+    def fingerprint(self, path: str) -> tuple[str, int]:
+        """sha256 and size of one object, read in pieces: it may be larger than the memory there is.
+
+        Raises NotFound or StoreError.
+        """
+        sha256, size = hashlib.sha256(), 0
+        with self._translated("read", path):
+            for piece in obstore.get(self._backend, path).stream():
+                sha256.update(piece)
+                size += len(piece)
+        return sha256.hexdigest(), size
+
+    def move_aside(self, path: str, to: str) -> None:
+        """Give one object another name, for `ror verify --repair` only. A repair that was killed in between is
+        finished by the next one. Raises StoreError when `to` is another object, or `path` changed meanwhile."""
+        data = self.read(path)
+        with contextlib.suppress(AlreadyExists):
+            self.create(to, data, durable=True)
+        if self.read(to) != data or self.read(path) != data:
+            raise StoreError(f"{self._name(path)} was changed while it was moved aside. Run it again.")
+        with self._translated("move", path):
+            obstore.delete(self._backend, path)
+            if self.folder is not None:
+                _fsync((self.folder / path).parent)
 
     def exists(self, path: str) -> bool:
         try:
             with self._translated("read", path):
+                if self.folder is not None:
+                    return self._inside(path).is_file()
                 obstore.head(self._backend, path)
         except NotFound:
             return False
@@ -92,16 +135,27 @@ class Store:
     @contextmanager
     def _translated(self, action: str, path: str) -> Iterator[None]:
         """Map the back end's errors to ours, and refuse to hang: obstore's runtime does not survive a fork."""
-        if os.getpid() != self._pid:
-            raise StoreError("This store was opened before the process forked. Open it again in a spawned process.")
+        if os.getpid() != self._pid and (self.folder is None or action != "read"):
+            raise StoreError(
+                f"Could not {action} {self._name(path)}: the store was opened before the process was forked. "
+                "Use it in a spawned process, or fork before it is opened."
+            )
         try:
             yield
         except AlreadyExistsError:
             raise AlreadyExists(f"{self._name(path)} exists already and is never overwritten.") from None
         except (NotFoundError, FileNotFoundError):
             raise NotFound(f"{self._name(path)} does not exist.") from None
-        except (BaseError, OSError, ValueError) as error:  # ValueError: a path that leaves the root
+        except (BaseError, OSError, ValueError, TypeError) as error:  # the last two: a path that leaves the root
             raise StoreError(f"Could not {action} {self._name(path)}: {_plain(error)}") from error
+
+    def _inside(self, path: str) -> Path:
+        """A file of a store that is a folder. It is read by the file system's own means: with one copy less, and also
+        where a server has forked its workers."""
+        assert self.folder is not None
+        if ".." in Path(path).parts:
+            raise ValueError("the path leaves the root")
+        return self.folder / path
 
     def _name(self, path: str) -> str:
         return f"{self.location.rstrip('/')}/{path}" if path else self.location

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import resource
@@ -20,11 +21,13 @@ from tasks.core import performance, persistence
 from tasks.core.calibration import SCORE, TARGET, ColumnCalibration, calibrate, reference_of
 from tasks.core.columns import sample_rows
 from tasks.core.contract import Contract, infer
+from tasks.core.environment import environment_of
 from tasks.core.errors import DataError, SpecError, TrainingError, in_short
 from tasks.core.forgetting import fit_arguments, recency, remembered
 from tasks.core.gate import (
     FIRST_FOLD,
     FOLD,
+    Champion,
     LabelledRows,
     TrainingSet,
     compare,
@@ -35,12 +38,14 @@ from tasks.core.gate import (
 )
 from tasks.core.persistence import Predictions
 from tasks.core.records import to_dict
-from tasks.core.registry import Candidate, LoadedVersion, TrainingFile
+from tasks.core.registry import Candidate, TrainingFile
+from tasks.core.sources import texts_of
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Gate
-from tasks.core.validation import frame, validate
+from tasks.core.validation import conform, frame, validate
 
 PROBE_ROWS = 32
+UNSEEN = "a category that no training data had"
 IMPORTANCE_ROWS, IMPORTANCE_LEAST, IMPORTANCE_REPEATS = 2_000, 500, 2
 
 
@@ -85,7 +90,10 @@ def build(spec: ModelSpec) -> Any:
     except (ImportError, AttributeError) as error:
         raise SpecError(
             "pipeline.factory",
-            [f"{spec.pipeline.factory!r} cannot be imported: {error}. It must live in an installed module"],
+            [
+                f"{spec.pipeline.factory!r} cannot be imported: {error}. It must live in an installed module, or in a "
+                'folder that the model\'s file names: code = ["src"]'
+            ],
         ) from None
     offered = {"task": spec.task, "seed": spec.seed}
     accepted = inspect.signature(factory).parameters
@@ -148,7 +156,7 @@ def train(
     root: Path,
     spec: ModelSpec,
     history: Sequence[LabelledRows],
-    champion: LoadedVersion | None,
+    champion: Champion | None,
     action: str,
     reasons: Sequence[str],
 ) -> Challenger:
@@ -160,9 +168,10 @@ def train(
     fitted = fit(root, spec, history, first=champion is None)
     training, truth = fitted.training, target_of(fitted.training.gate)
     rival = rival_of(spec, training, fitted.target, champion)
-    gate, metrics, rival_metrics = compare(spec, fitted.answers, truth, rival, champion)
-    reference, names = fitted.reference, fitted.contract.names
-    probe = reference[names].iloc[sample_rows(len(reference), PROBE_ROWS, spec.seed)].reset_index(drop=True)
+    gate, metrics, rival_metrics = compare(spec, fitted.answers, truth, rival)
+    saved = persistence.dump(fitted.pipeline, spec.pipeline.format)
+    if spec.pipeline.format == "skops":
+        persistence.check_types(saved.data, spec.pipeline.types)
     evaluation = {
         "metrics": to_dict(metrics),
         "rival": gate.against,
@@ -171,15 +180,17 @@ def train(
         "importance": fitted.importance,
     }
     candidate = Candidate(
-        pipeline=persistence.dump(fitted.pipeline),
+        pipeline=saved.data,
+        form=spec.pipeline.format,
         contract=fitted.contract,
-        reference=reference,
-        probe=persistence.make_probe(fitted.pipeline, probe, private=fitted.contract.private),
+        reference=fitted.reference,
+        probe=persistence.make_probe(fitted.pipeline, _probe(spec, fitted), private=fitted.contract.private),
         calibration={name: to_dict(column) for name, column in fitted.calibration.items()},
         evaluation=evaluation,
-        environment=persistence.environment(fitted.pipeline, root),
+        environment=environment_of(saved.modules, root),
+        sources=texts_of([*saved.modules, spec.pipeline.factory.partition(":")[0]]),
         manifest={
-            "parent": champion.version if champion else None,
+            "parent": champion.manifest.version if champion else None,
             "factory": spec.pipeline.factory,
             "parameters": dict(spec.pipeline.parameters),
             "spec": spec.model_dump(mode="json"),
@@ -197,7 +208,7 @@ def train(
             ],
             "data_end": len(history),
             "metrics": metrics,
-            "champion_metrics": rival_metrics if champion else {},
+            "champion_metrics": rival_metrics if rival and rival.version is not None else {},
             "gate": gate,
             "action": action,
             "reasons": list(reasons),
@@ -208,13 +219,32 @@ def train(
     return Challenger(candidate, gate)
 
 
+def _probe(spec: ModelSpec, fitted: Fitted) -> pd.DataFrame:
+    """Input rows whose answers are stored: a sample of the training rows, one row with nothing in it and one of
+    categories that training never saw. Where other libraries begin to differ, it is on such rows.
+
+    A pipeline that cannot answer one of the two is not asked for it.
+    """
+    contract, reference = fitted.contract, fitted.reference
+    rows = reference[contract.names].iloc[sample_rows(len(reference), PROBE_ROWS, spec.seed)]
+    probe = conform(contract, rows)
+    empty, unseen = rows.iloc[:1].astype(object), rows.iloc[:1].astype(object)
+    empty[:] = None
+    unseen[[column.name for column in contract.features if column.kind == "category"]] = UNSEEN
+    for row in (empty, unseen):
+        with contextlib.suppress(DataError):
+            longer = conform(contract, pd.concat([probe.astype(object), row]).infer_objects())
+            persistence.predict(fitted.pipeline, longer, private=contract.private)
+            probe = longer
+    return probe
+
+
 def fit(root: Path, spec: ModelSpec, history: Sequence[LabelledRows], *, first: bool = False) -> Fitted:
     """Fit on the history but the gate's rows, and measure what the checks on later data will need.
 
     Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract.
     """
-    training = split(remembered(history, spec.policy.forgetting), FIRST_FOLD if first else FOLD)
-    learned = learn(spec, training.learn)
+    training, learned = learn_apart(spec, history, FIRST_FOLD if first else FOLD)
     contract, pipeline = learned.contract, learned.pipeline
     kept, truth = features_of(contract, training.gate), target_of(training.gate)
     try:
@@ -237,6 +267,12 @@ def fit(root: Path, spec: ModelSpec, history: Sequence[LabelledRows], *, first: 
     )
     reference = reference_of(windows, calibrated, spec.checks.sample_rows, spec.seed)
     return Fitted(contract, pipeline, learned.target, training, answers, importance, reference, calibrated)
+
+
+def learn_apart(spec: ModelSpec, history: Sequence[LabelledRows], fold: int) -> tuple[TrainingSet, Learned]:
+    """Keep one row in `fold` of the newest batches for the gate, and fit on all others. Raises as `fit` does."""
+    training = split(remembered(history, spec.policy.forgetting), fold)
+    return training, learn(spec, training.learn)
 
 
 def learn(spec: ModelSpec, parts: Sequence[LabelledRows]) -> Learned:

@@ -59,6 +59,10 @@ class Batch:
     """Path relative to the root."""
     sha256: str
     """Digest of its bytes; of the sorted (name, digest) pairs for a folder."""
+    origin: str | None = None
+    """Digest that it was delivered with, where rows were erased from it since."""
+    gone: tuple[int, ...] = ()
+    """Numbers that these rows had then, sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,12 @@ class BatchRecord:
     """Batches that had arrived after it when its labels counted."""
     version: int | None = None
     """The version that its decision left in service, which predicted it; None before the first."""
+    erased: int | None = None
+    """Number of the newest event that says that rows were erased from it."""
+    origin: str | None = None
+    """Digest that it had before the first of them."""
+    gone: tuple[int, ...] = ()
+    """Numbers that the erased rows had then, sorted."""
 
     @property
     def coverage(self) -> float:
@@ -263,3 +273,5 @@ class Served:
     """sha256 of its manifest's bytes."""
     data_end: int
     """Labelled batches there were when it was trained."""
+    accepts: tuple[str, ...] = ()
+    """Differences of the environment that a person accepted for it, as `check_environment` words them."""

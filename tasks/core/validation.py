@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,11 @@ import pyarrow as pa
 from tasks.core.contract import UNIMPORTANT, Column, Contract, broken_names
 from tasks.core.errors import DataError
 from tasks.core.examine import Examined, canonical, examine
-from tasks.core.source import Source
-from tasks.core.spec import ChecksSpec, ModelSpec
 from tasks.core.types import Check, Verdict
+
+if TYPE_CHECKING:
+    from tasks.core.source import Source
+    from tasks.core.spec import ChecksSpec, ModelSpec
 
 KINDS = ("missing", "bad", "inexact", "infinite", "unseen", "outside")
 EXAMPLES = ("bad", "inexact", "unseen")

@@ -177,6 +177,8 @@ def deed(event: Event) -> str | None:
         case "promoted":
             new, was = f"v{event.body['served']['version']}", event.body.get("was")
             old = event.body.get("replaced")
+            if differences := event.body["served"].get("accepts"):
+                was = f"{was}, accepted: {'; '.join(differences)}"
             place = f", in place of v{old}" if old else ""
             return f"{new} put in service{place}" + (f" ({was})" if was else "")
         case "accepted":
@@ -189,6 +191,14 @@ def deed(event: Event) -> str | None:
         case "snoozed":
             columns, until = ", ".join(event.body["columns"]), event.body["until"]
             return f"drift of {columns} expected until {until}" if until else f"drift of {columns} no longer expected"
+        case "pruned":
+            return f"payload of {', '.join(f'v{number}' for number in event.body['versions'])} removed"
+        case "erased":
+            rows, files = event.body["rows"], len(event.body["files"])
+            kept = ", ".join(f"v{number}" for number in event.body["versions"])
+            return f"a key erased: {rows} rows of {files} data files, {len(event.body['replaced'])} objects" + (
+                f" ({kept} learned from it)" if kept else ""
+            )
     return None
 
 
@@ -259,7 +269,7 @@ def _facts(decided: Decided) -> list[str]:
 
 def card(decided: Decided, model: str, metrics: dict[str, Metric]) -> str:
     """The decision as markdown: verdict, reasons, what every rule saw, the checks that did not pass."""
-    lines = [f"## {_cell(headline(decided, model))}", "", *(f"- {_cell(line)}" for line in sentences(decided))]
+    lines = [f"## {cell(headline(decided, model))}", "", *(f"- {cell(line)}" for line in sentences(decided))]
     lines += [
         f"- Must I act? {MUST_ACT[decided.outcome]}",
         "",
@@ -267,8 +277,7 @@ def card(decided: Decided, model: str, metrics: dict[str, Metric]) -> str:
         "|---|---|---|",
     ]
     lines += [
-        f"| {_cell(f.rule)} | {'**yes**' if f.applies else 'no'} | {_cell(f.reason)} |"
-        for f in decided.decision.findings
+        f"| {cell(f.rule)} | {'**yes**' if f.applies else 'no'} | {cell(f.reason)} |" for f in decided.decision.findings
     ]
     if metrics:
         lines += [
@@ -280,7 +289,7 @@ def card(decided: Decided, model: str, metrics: dict[str, Metric]) -> str:
     loud = [check for check in decided.checks if check.verdict in (Verdict.FAIL, Verdict.WARN, Verdict.SKIPPED)]
     if loud:
         lines += ["", "| check | verdict | |", "|---|---|---|"]
-        lines += [f"| {_cell(c.name)} | {c.verdict.value} | {_cell(c.summary)} |" for c in loud[:30]]
+        lines += [f"| {cell(c.name)} | {c.verdict.value} | {cell(c.summary)} |" for c in loud[:30]]
     return "\n".join(lines) + "\n"
 
 
@@ -288,5 +297,6 @@ def interval_text(metric: Metric) -> str:
     return f"{metric.low:.4g} to {metric.high:.4g}" if metric.low is not None and metric.high is not None else "unknown"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """Text as a cell of a markdown table."""
     return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.core.errors import SpecError
@@ -11,7 +12,7 @@ from tasks.core.files import arriving, batch_files, find_batches, label_digest, 
 from tasks.core.policy import POLICY_VERSION
 from tasks.core.records import digest
 from tasks.core.state import State
-from tasks.core.types import Batch, Request
+from tasks.core.types import Batch, BatchRecord, Request
 from tasks.core.workspace import Workspace
 
 
@@ -47,26 +48,15 @@ def check_request(request: Request) -> None:
 def find_work(workspace: Workspace, request: Request, state: State) -> Work:
     """Raises SpecError when the requested batch does not exist."""
     unsettled = arriving(workspace.root, workspace.spec, state.batches)
-    batches = find_batches(workspace.root, workspace.spec, state.batches)
+    found = find_batches(workspace.root, workspace.spec, state.batches)
+    batches = [_with_origin(batch, state.batches.get(batch.id)) for batch in found]
     labels = label_files(workspace.root, workspace.spec)
     labels_now = label_digest(labels)
     if request.batch is not None and request.batch not in {batch.id for batch in batches}:
         known = ", ".join(batch.id for batch in batches[-5:]) or "none"
         raise SpecError(workspace.spec.data.batches, [f"there is no batch {request.batch!r}. The newest here: {known}"])
     chosen = [batch for batch in batches if request.batch in (None, batch.id)]
-    question = [
-        [batch.sha256 for batch in batches],
-        labels_now,
-        workspace.spec.digest,
-        POLICY_VERSION,
-        [
-            request.action,
-            request.batch,
-            *([request.actor, request.reason] if request.action != "auto" else []),
-        ],
-        state.by_hand,
-    ]
-    key = digest(json.dumps(question).encode())
+    key = question_key(workspace, request, state, [batch.sha256 for batch in batches], labels_now)
     pending = tuple(b for b in chosen if b.id not in state.batches and state.blocked.get(b.id) != b.sha256)
     newest = max(state.batches, default="")
     return Work(
@@ -80,6 +70,32 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
         arriving=tuple(unsettled),
         latecomers=tuple(batch.id for batch in pending if batch.id < newest),
     )
+
+
+def _with_origin(batch: Batch, record: BatchRecord | None) -> Batch:
+    """A batch that rows were erased from, with what it was before."""
+    if record is None or record.origin is None or record.sha256 != batch.sha256:
+        return batch
+    return replace(batch, origin=record.origin, gone=record.gone)
+
+
+def question_key(
+    workspace: Workspace, request: Request, state: State, batches: Sequence[str], label_digest: str
+) -> str:
+    """The key of a question about batches with these digests, in time order, and the label files of that digest."""
+    question = [
+        list(batches),
+        label_digest,
+        workspace.spec.digest,
+        POLICY_VERSION,
+        [
+            request.action,
+            request.batch,
+            *([request.actor, request.reason] if request.action != "auto" else []),
+        ],
+        state.by_hand,
+    ]
+    return digest(json.dumps(question).encode())
 
 
 def pending_names(workspace: Workspace, state: State) -> list[str]:

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from tasks.core.ledger import Ledger
-from tasks.core.registry import Registry
+from tasks.core.registry import FORMS, Registry
+from tasks.core.sources import make_importable
 from tasks.core.spec import ModelSpec, load_spec
 from tasks.core.store import Store
 
@@ -30,11 +31,17 @@ class Workspace:
 
     @cached_property
     def spec(self) -> ModelSpec:
-        return load_spec(self.root, self.model)
+        """The model's file. Its own code can be imported from here on."""
+        spec = load_spec(self.root, self.model)
+        make_importable(spec.folders(self.root))
+        return spec
 
     @cached_property
     def registry(self) -> Registry:
-        return Registry(Store(self.store_location))
+        """The store, of which is loaded what the model's file allows."""
+        pipeline = self.spec.pipeline
+        forms = ("skops",) if pipeline.format == "skops" else FORMS
+        return Registry(Store(self.store_location), forms=forms, types=pipeline.types)
 
     @property
     def ledger(self) -> Ledger:

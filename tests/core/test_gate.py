@@ -12,8 +12,19 @@ import pytest
 
 from tasks.core import gate, persistence
 from tasks.core.errors import DataError
-from tasks.core.gate import GATE_ROWS, Rival, TrainingSet, compare, fold_rows, rival_of, split, target_of
+from tasks.core.gate import (
+    GATE_ROWS,
+    Recorded,
+    Rival,
+    TrainingSet,
+    compare,
+    fold_rows,
+    rival_of,
+    split,
+    target_of,
+)
 from tasks.core.persistence import Predictions
+from tasks.core.predictions import write_predictions
 from tasks.core.registry import LoadedVersion
 from tasks.core.types import Batch, Verdict
 from tests.conftest import make_rows
@@ -29,9 +40,9 @@ def guesses(wrong: Any, rows: int = 100) -> tuple[Predictions, np.ndarray]:
     return Predictions(values, None, (0, 1)), np.ones(rows, dtype=int)
 
 
-def rival(wrong: Any, rows: int = 100, name: str = "v1") -> Rival:
+def rival(wrong: Any, rows: int = 100, version: int | None = 1) -> Rival:
     answers, truth = guesses(wrong, rows)
-    return Rival(name, answers, truth, np.arange(rows))
+    return Rival(version, answers, truth, np.arange(rows))
 
 
 ACCURACY = make_spec(metric="accuracy")
@@ -134,10 +145,41 @@ def test_a_champion_that_saw_all_rows_cannot_be_judged(trained: Trained, champio
     against = rival_of(trained.spec, parts, np.array([]), champion)
     assert against is not None
     perfect = guesses([], len(against.truth))[0]
-    verdict, metrics, _ = compare(ACCURACY, perfect, against.truth, against, champion)
+    verdict, metrics, _ = compare(ACCURACY, perfect, against.truth, against)
     assert (verdict.verdict, verdict.rows) == (Verdict.SKIPPED, 0)
     assert "only 0 rows that v1 has not seen (100 needed): it stays" in verdict.reason
     assert "loss" in metrics
+
+
+def test_a_champion_that_does_not_load_is_compared_by_what_it_wrote(
+    trained: Trained, champion: LoadedVersion, tmp_path: Path
+) -> None:
+    """After an upgrade the predictions on file stand for the version in service: the comparison is the same."""
+    history = make_history(tmp_path, trained.spec, *(make_rows(600, seed) for seed in (1, 2, 3, 4, 5)))
+    training = split(history)
+    for part in training.gate:
+        output = tmp_path / "predictions" / f"{part.batch.id}.parquet"
+        write_predictions(tmp_path, part.batch.path, output, champion, trained.spec, "a run")
+    asked = rival_of(trained.spec, training, np.array([]), champion)
+    recorded = rival_of(trained.spec, training, np.array([]), Recorded(champion.manifest, tmp_path / "predictions"))
+    assert asked is not None
+    assert recorded is not None
+    assert (recorded.name, recorded.note) == ("v1", "")
+    assert np.array_equal(recorded.clean, asked.clean)
+    assert np.allclose(recorded.answers.score, asked.answers.score, rtol=1e-12)
+    perfect = guesses([], len(asked.truth))[0]
+    assert compare(ACCURACY, perfect, asked.truth, recorded)[0].against == "v1"
+
+
+def test_without_what_it_wrote_dummy_stands_in(trained: Trained, champion: LoadedVersion, tmp_path: Path) -> None:
+    """Where the version in service neither loads nor left predictions, the gate says that it was not comparable."""
+    training = split(trained.history)
+    against = rival_of(trained.spec, training, np.array([0, 1, 1]), Recorded(champion.manifest, tmp_path))
+    assert against is not None
+    assert against.name == "Dummy"
+    found = compare(ACCURACY, guesses([], len(against.truth))[0], against.truth, against)[0]
+    assert found.against == "Dummy"
+    assert found.reason.startswith("champion not comparable (v1 does not load here; it wrote no predictions for 002)")
 
 
 # --- the comparison ------------------------------------------------------------------------------------------
@@ -148,10 +190,10 @@ def test_a_champion_that_saw_all_rows_cannot_be_judged(trained: Trained, champio
     [(0, Verdict.PASS), (3, Verdict.PASS), (5, Verdict.FAIL), (100, Verdict.FAIL)],
     ids=["better or equal", "worse within two standard errors", "worse beyond them", "wrong throughout"],
 )
-def test_a_worse_challenger_is_refused(champion: LoadedVersion, wrong: int, verdict: Verdict) -> None:
+def test_a_worse_challenger_is_refused(wrong: int, verdict: Verdict) -> None:
     """A challenger is refused when it loses more than the champion, beyond two standard errors of the difference."""
     answers, truth = guesses(range(wrong))
-    found, _, _ = compare(ACCURACY, answers, truth, rival([]), champion)
+    found, _, _ = compare(ACCURACY, answers, truth, rival([]))
     assert found.verdict is verdict
     assert found.difference == pytest.approx(wrong / 100)
     assert f"worse than v1 by {wrong / 100:.4g} a row on 100 rows" in found.reason
@@ -168,7 +210,7 @@ def test_a_broken_fit_is_refused(trained: Trained, champion: LoadedVersion, tmp_
     against = rival_of(trained.spec, split(history), np.array([]), champion)
     assert against is not None
     constant = gate.dummy(np.array([0, 1]), "binary", len(against.truth))
-    found, _, _ = compare(trained.spec, constant, against.truth, against, champion)
+    found, _, _ = compare(trained.spec, constant, against.truth, against)
     assert found.verdict is Verdict.FAIL
     assert "worse than v1" in found.reason
 
@@ -179,60 +221,60 @@ def test_a_broken_fit_is_refused(trained: Trained, champion: LoadedVersion, tmp_
 def test_a_first_version_must_beat_dummy(wrong: int, verdict: Verdict) -> None:
     """A first version that is no better than always predicting the usual is refused, however close it is."""
     answers, truth = guesses(range(wrong))
-    found, _, _ = compare(ACCURACY, answers, truth, rival(range(30), name="Dummy"), None)
+    found, _, _ = compare(ACCURACY, answers, truth, rival(range(30), version=None))
     assert found.verdict is verdict
     assert found.negative_flips is None
 
 
 @pytest.mark.parametrize(("rows", "verdict"), [(99, Verdict.SKIPPED), (100, Verdict.PASS)])
-def test_too_few_rows_keep_the_champion(champion: LoadedVersion, rows: int, verdict: Verdict) -> None:
+def test_too_few_rows_keep_the_champion(rows: int, verdict: Verdict) -> None:
     """With fewer than a hundred rows nothing can be told: the comparison is skipped."""
     answers, truth = guesses([], rows)
-    assert compare(ACCURACY, answers, truth, rival([], rows), champion)[0].verdict is verdict
+    assert compare(ACCURACY, answers, truth, rival([], rows))[0].verdict is verdict
 
 
 def test_a_first_version_is_judged_on_the_rows_there_are() -> None:
     """Without a champion there is nothing to keep: few rows are better than none."""
     answers, truth = guesses([], 20)
-    assert compare(ACCURACY, answers, truth, rival(range(10), 20, "Dummy"), None)[0].verdict is Verdict.PASS
+    assert compare(ACCURACY, answers, truth, rival(range(10), 20, None))[0].verdict is Verdict.PASS
 
 
-def test_without_rows_nothing_is_compared(champion: LoadedVersion) -> None:
+def test_without_rows_nothing_is_compared() -> None:
     """When no row was kept the comparison is skipped, with the reason."""
-    found, metrics, others = compare(ACCURACY, None, np.array([]), None, champion)
+    found, metrics, others = compare(ACCURACY, None, np.array([]), None)
     assert (found.verdict, found.rows, metrics, others) == (Verdict.SKIPPED, 0, {}, {})
 
 
 @pytest.mark.parametrize(("floor", "verdict"), [(0.97, Verdict.PASS), (0.98, Verdict.FAIL)])
-def test_the_floor_refuses(champion: LoadedVersion, floor: float, verdict: Verdict) -> None:
+def test_the_floor_refuses(floor: float, verdict: Verdict) -> None:
     """A challenger whose metric is below the floor is refused even if it is better than the champion."""
     spec = make_spec(metric="accuracy", policy={"metric_floor": floor})
     answers, truth = guesses(range(3))
-    found, _, _ = compare(spec, answers, truth, rival(range(50)), champion)
+    found, _, _ = compare(spec, answers, truth, rival(range(50)))
     assert found.verdict is verdict
     assert ("accuracy is 0.97, below the floor of 0.98" in found.reason) is (verdict is Verdict.FAIL)
 
 
-def test_a_metric_that_is_undefined_does_not_reach_a_floor(champion: LoadedVersion) -> None:
+def test_a_metric_that_is_undefined_does_not_reach_a_floor() -> None:
     """Where the metric has no value, a floor under it counts as missed."""
     spec = make_spec(metric="roc_auc", policy={"metric_floor": 0.5})
     answers, truth = gate.dummy(np.array([0, 1]), "binary", 100), np.ones(100, dtype=int)
-    found, _, _ = compare(spec, answers, truth, Rival("v1", answers, truth, np.arange(100)), champion)
+    found, _, _ = compare(spec, answers, truth, Rival(1, answers, truth, np.arange(100)))
     assert found.verdict is Verdict.FAIL
     assert "roc_auc is undefined" in found.reason
 
 
-def test_negative_flips_by_hand(champion: LoadedVersion) -> None:
+def test_negative_flips_by_hand() -> None:
     """Rows that were right and become wrong are counted, as a share of all."""
     answers, truth = guesses(range(5, 15))
-    found, _, _ = compare(ACCURACY, answers, truth, rival(range(10)), champion)
+    found, _, _ = compare(ACCURACY, answers, truth, rival(range(10)))
     assert found.negative_flips == pytest.approx(0.05)
 
 
-def test_both_are_measured_on_the_same_rows(champion: LoadedVersion) -> None:
+def test_both_are_measured_on_the_same_rows() -> None:
     """The record holds the metrics of both on the rows of the gate."""
     answers, truth = guesses(range(3))
-    _, ours, theirs = compare(ACCURACY, answers, truth, rival(range(8)), champion)
+    _, ours, theirs = compare(ACCURACY, answers, truth, rival(range(8)))
     assert [metrics["accuracy"].value for metrics in (ours, theirs)] == pytest.approx([0.97, 0.92])
     assert ours["loss"].rows == theirs["loss"].rows == 100
 

@@ -24,13 +24,13 @@ def brought_in(statement: str, *packages: str) -> list[str]:
 
 def test_a_service_needs_no_web_and_no_training() -> None:
     """A process that only serves loads neither Prefect, Evidently, scikit-learn nor anything of the web."""
-    heavy = ("prefect", "evidently", "sklearn", "fastapi", "starlette", "uvicorn", "litestar", "plotly")
+    heavy = ("prefect", "evidently", "sklearn", "fastapi", "starlette", "uvicorn", "litestar", "plotly", "cryptography")
     assert brought_in("import tasks.core.registry", *heavy) == []
 
 
 def test_looking_is_quick() -> None:
     """`ror status` loads nothing that takes long to import."""
-    heavy = ("prefect", "evidently", "sklearn", "pandas", "pyarrow", "numpy", "joblib", "psutil")
+    heavy = ("prefect", "evidently", "sklearn", "pandas", "pyarrow", "numpy", "joblib", "psutil", "cryptography")
     assert brought_in("from flows.cli import app", *heavy) == []
 
 

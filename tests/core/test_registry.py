@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import select
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,14 +22,17 @@ from tasks.core.errors import (
     EnvironmentMismatch,
     NotFound,
     ProbeMismatch,
+    UntrustedTypes,
     VerificationError,
 )
 from tasks.core.records import to_dict
 from tasks.core.registry import Candidate, LoadedVersion, Registry
+from tasks.core.sources import digests_of
 from tasks.core.store import Store
+from tasks.core.training import UNSEEN
 from tasks.core.types import Served
 from tests.conftest import make_rows
-from tests.core.conftest import Trained
+from tests.core.conftest import Trained, make_spec, train
 
 FILES = [
     "pipeline.joblib",
@@ -38,6 +43,14 @@ FILES = [
     "evaluation.json",
     "manifest.json",
 ]
+
+
+SKOPS_TYPES = [
+    "numpy.dtype",
+    "sklearn.compose._column_transformer.make_column_selector",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+]
+"""What the default pipeline is made of, beside what skops knows of scikit-learn."""
 
 
 class Payload:
@@ -76,6 +89,13 @@ def served(registry: Registry, candidate: Candidate) -> Served:
 
 def folder(registry: Registry, version: int = 1, model: str = "loans") -> Path:
     return Path(registry.store.location) / model / "versions" / f"{version:08d}"
+
+
+def put_in_service(registry: Registry, served: Served) -> None:
+    ledger = registry.ledger("loans")
+    ledger.append(
+        ledger.head(), "promoted", run="r", key="", actor="ann", reason="test", body={"served": to_dict(served)}
+    )
 
 
 def same(left: persistence.Predictions, right: persistence.Predictions) -> bool:
@@ -254,7 +274,7 @@ def test_patch_releases_are_compatible(registry: Registry, candidate: Candidate)
 def test_verified_bytes_that_do_not_unpickle(registry: Registry, candidate: Candidate) -> None:
     """A pipeline whose bytes are as recorded and still do not load is a failed verification, not a crash."""
     version, _ = registry.register("loans", "key", replace(candidate, pipeline=b"no pickle"))
-    with pytest.raises(VerificationError, match="do not unpickle here"):
+    with pytest.raises(VerificationError, match="do not make a pipeline here"):
         registry.load("loans", version)
 
 
@@ -275,6 +295,66 @@ def test_other_answers_than_recorded_are_refused(
         return
     with pytest.raises(ProbeMismatch, match=r"loans v1 no longer gives its known answers \(probability:1 differs"):
         registry.load("loans", version)
+
+
+def test_the_answers_name_their_version(registry: Registry, served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    """A service can log which version answered; it is in the log anyway, at INFO."""
+    with caplog.at_level("INFO", logger="tasks.core.registry"):
+        assert registry.load("loans", served).predict(make_rows(3, seed=9)).version == served.version
+    assert caplog.messages == [f"loans v{served.version} predicted 3 rows"]
+
+
+def test_awkward_rows_are_among_the_known_answers(candidate: Candidate) -> None:
+    """One row has nothing in it, and one has categories that no training data had."""
+    names = [column.name for column in candidate.contract.features if column.kind == "category"]
+    inputs = candidate.probe[candidate.contract.names]
+    assert inputs.isna().all(axis=1).sum() == 1
+    assert names
+    assert (inputs[names] == UNSEEN).all(axis=1).sum() == 1
+
+
+def test_an_accepted_environment_serves_this_version(registry: Registry, candidate: Candidate) -> None:
+    """Differences that a person accepted for a version are noted; what was not accepted is refused, loaded or not."""
+    recorded = {**candidate.environment.distributions, "scipy": "0.1.0"}
+    foreign = replace(candidate, environment=replace(candidate.environment, distributions=recorded))
+    version, sha256 = registry.register("loans", "key", foreign)
+    with pytest.raises(EnvironmentMismatch) as caught:
+        registry.load("loans", version)
+    accepted = Served(version, sha256, 3, accepts=caught.value.differences)
+    loaded = registry.load("loans", accepted)
+    assert loaded.notes == (f"{caught.value.differences[0]}, as a person accepted",)
+    with pytest.raises(EnvironmentMismatch):
+        registry.load("loans", version)
+
+
+def test_changed_code_is_refused_with_what_changed(registry: Registry, candidate: Candidate) -> None:
+    """A load with other code than the recorded is refused, and shows the difference to the text that was kept."""
+    name = "tests.core.test_registry"
+    text = Path(__file__).read_text().replace("your code ran", "another text")
+    foreign = replace(
+        candidate, sources={name: text}, environment=replace(candidate.environment, sources=digests_of({name: text}))
+    )
+    version, _ = registry.register("loans", "key", foreign)
+    with pytest.raises(EnvironmentMismatch) as caught:
+        registry.load("loans", version)
+    assert '-        return Path.write_text, (self.marker, "another text")' in str(caught.value)
+    assert '+        return Path.write_text, (self.marker, "your code ran")' in str(caught.value)
+
+
+def test_a_deployment_that_refuses_pickles(registry: Registry, served: Served, trained: Trained) -> None:
+    """Where only skops is loaded a pickle is refused, also one that was loaded before; a skops version is loaded."""
+    registry.load("loans", served)
+    strict = Registry(registry.store, forms=("skops",), types=SKOPS_TYPES)
+    with pytest.raises(UntrustedTypes, match="is saved as joblib, and only skops is loaded here"):
+        strict.load("loans", served)
+    spec = make_spec(pipeline={"parameters": {"max_iter": 10}, "format": "skops", "types": SKOPS_TYPES})
+    candidate = train(trained.root, spec, trained.history).candidate
+    version, _ = strict.register("loans", "another key", candidate)
+    assert "pipeline.skops" in strict.manifest("loans", version)[0].files
+    rows = make_rows(50, seed=9)
+    assert same(strict.load("loans", version).predict(rows), registry.load("loans", served).predict(rows))
+    with pytest.raises(UntrustedTypes, match="types that the model's file does not allow"):
+        Registry(registry.store, forms=("skops",)).load("loans", version)
 
 
 # --- reading -------------------------------------------------------------------------------------------------
@@ -298,10 +378,7 @@ def test_the_current_version_is_the_ledgers(registry: Registry, served: Served) 
     """The version in service is the one that the history names, and none before the history names one."""
     with pytest.raises(NotFound, match="`ror run loans` trains one"):
         registry.load_current("loans")
-    ledger = registry.ledger("loans")
-    ledger.append(
-        ledger.head(), "promoted", run="r", key="", actor="ann", reason="test", body={"served": to_dict(served)}
-    )
+    put_in_service(registry, served)
     assert registry.load_current("loans").version == served.version
 
 
@@ -313,3 +390,46 @@ def test_a_frame_that_breaks_the_contract_is_refused(champion: LoadedVersion) ->
     rows = make_rows(10).assign(age="old", income="much")
     with pytest.raises(DataError, match=r"(?s)'income'.*'age'"):
         champion.predict(rows)
+
+
+def test_refresh_follows_what_is_in_service(registry: Registry, served: Served, candidate: Candidate) -> None:
+    """A service goes on with the same object until another version is in service, and then gets that one."""
+    put_in_service(registry, served)
+    first = registry.load_current("loans")
+    assert first.refresh() is first
+    version, sha256 = registry.register("loans", "another key", candidate)
+    put_in_service(registry, Served(version, sha256, 4))
+    assert first.refresh().version == version
+    (folder(registry, version) / "pipeline.joblib").unlink()
+    assert first.refresh().version == version, "it is in memory, verified"
+
+
+def test_a_forked_worker_goes_on(registry: Registry, served: Served, candidate: Candidate) -> None:
+    """A server that loads before it forks: its workers predict, and pick up a promotion."""
+    put_in_service(registry, served)
+    loaded = registry.load_current("loans")
+    rows = make_rows(20, seed=9)
+    expected = loaded.predict(rows)
+    wake, woken = os.pipe()
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            answers = loaded.predict(rows)
+            os.read(wake, 1)
+            answer = f"{same(answers, expected)} v{loaded.refresh().predict(rows).version}"
+        except BaseException as error:  # noqa: BLE001 - the child must never return into the test run
+            answer = repr(error)
+        os.write(write, answer.encode())
+        os._exit(0)
+    version, sha256 = registry.register("loans", "another key", candidate)
+    put_in_service(registry, Served(version, sha256, 4))
+    os.write(woken, b"x")
+    ready, _, _ = select.select([read], [], [], 30)
+    answer = os.read(read, 1000).decode() if ready else "it hangs"
+    if not ready:
+        os.kill(child, 9)
+    os.waitpid(child, 0)
+    for descriptor in (wake, woken, read, write):
+        os.close(descriptor)
+    assert answer == f"True v{version}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import select
 import subprocess
@@ -156,15 +157,19 @@ def test_a_folder_of_somebody_else(someone_else: Path) -> None:
         Store(someone_else).create("a.json", b"x")
 
 
-def test_a_forked_process_is_refused(store: Store) -> None:
-    """After a fork the store raises an error at once, where the library below it would wait for ever."""
+@pytest.mark.parametrize("act", ["read", "create"])
+def test_a_forked_process(store: Store, act: str) -> None:
+    """After a fork a folder can still be read, as a server's workers need it; all else raises an error at once, where
+    the library below would wait for ever."""
     store.create("a.json", b"x")
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            store.read("a.json")
-            answer = "read"
+            if act == "create":
+                store.create("b.json", b"y")
+            found = (store.read("a.json"), store.exists("a.json"), store.exists("b.json"))
+            answer = "read" if found == (b"x", True, False) else str(found)
         except StoreError as error:
             answer = str(error)
         except BaseException as error:  # noqa: BLE001 - the child must never return into the test run
@@ -178,4 +183,67 @@ def test_a_forked_process_is_refused(store: Store) -> None:
     os.waitpid(child, 0)
     os.close(read)
     os.close(write)
-    assert "before the process forked" in answer
+    if act == "read" and store.folder is not None:
+        assert answer == "read"
+    else:
+        assert "before the process was forked" in answer
+
+
+# --- removal, on record ---------------------------------------------------------------------------------------
+
+
+def test_remove_is_for_good_and_idempotent(store: Store) -> None:
+    """A removed object is gone, one that is gone already is fine, its neighbours stay, and its name is free."""
+    store.create("loans/a.bin", b"one")
+    store.create("loans/b.bin", b"two")
+    store.remove("loans/a.bin")
+    store.remove("loans/a.bin")
+    store.remove("nowhere/at/all.bin")
+    assert store.objects("") == [ObjectInfo("loans/b.bin", 3)]
+    with pytest.raises(NotFound):
+        store.read("loans/a.bin")
+    store.create("loans/a.bin", b"again")
+
+
+def test_remove_cannot_leave_the_root(tmp_path: Path) -> None:
+    """A path with `..` is refused for removing, too."""
+    (tmp_path / "outside.json").write_text("secret")
+    with pytest.raises(StoreError):
+        Store(tmp_path / "store").remove("../outside.json")
+    assert (tmp_path / "outside.json").exists()
+
+
+def test_what_cannot_be_removed_is_named(disk: tuple[Path, Mount]) -> None:
+    """On a read-only file system the error says so, and the object stays."""
+    folder, mount = disk
+    store = Store(folder)
+    store.create("a.json", b"x")
+    mount("remount,ro")
+    with pytest.raises(StoreError, match=r"Could not remove .*/a\.json: the file system is read-only"):
+        store.remove("a.json")
+    assert store.read("a.json") == b"x"
+
+
+def test_a_fingerprint_is_that_of_the_bytes(store: Store) -> None:
+    """An object's digest and size, read in pieces, are those of its bytes; a missing object is named."""
+    data = bytes(range(256)) * 40_000
+    store.create("loans/a.bin", data)
+    store.create("loans/empty.bin", b"")
+    assert store.fingerprint("loans/a.bin") == (hashlib.sha256(data).hexdigest(), len(data))
+    assert store.fingerprint("loans/empty.bin") == (hashlib.sha256(b"").hexdigest(), 0)
+    with pytest.raises(NotFound, match=r"loans/b\.bin does not exist"):
+        store.fingerprint("loans/b.bin")
+
+
+def test_moving_aside_loses_nothing(store: Store) -> None:
+    """An object gets another name, also when that was done by half before; another object of that name is refused."""
+    for path in ("torn.json", "half.json", "half-aside.json"):
+        store.create(path, b"{")
+    store.create("taken.json", b"[")
+    store.move_aside("torn.json", "aside.json")
+    store.move_aside("half.json", "half-aside.json")
+    assert not store.exists("torn.json") and not store.exists("half.json")
+    assert store.read("aside.json") == store.read("half-aside.json") == b"{"
+    with pytest.raises(StoreError, match="was changed while it was moved aside"):
+        store.move_aside("aside.json", "taken.json")
+    assert (store.read("aside.json"), store.read("taken.json")) == (b"{", b"[")

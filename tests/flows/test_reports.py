@@ -134,7 +134,7 @@ def test_a_private_column_moves_unseen(grown: Model, ror: Ror, shown: str) -> No
 READING = """
 import sys
 from flows import cli
-sys.argv = ["ror", {command!r}, "loans", "--root", {root!r}]
+sys.argv = ["ror", *{command!r}.split(), "--root", {root!r}]
 try:
     cli.main()
 except SystemExit as ended:
@@ -152,9 +152,12 @@ assert len(Registry({root!r} + "/artifacts").load_current("loans").predict(rows)
 @pytest.mark.parametrize(
     ("script", "command", "absent"),
     [
-        (READING, "status", {"evidently", "prefect", "sklearn"}),
-        (READING, "history", {"evidently", "prefect", "sklearn"}),
-        (READING, "report", {"evidently", "prefect", "sklearn"}),
+        (READING, "status loans", {"evidently", "prefect", "sklearn"}),
+        (READING, "history loans", {"evidently", "prefect", "sklearn"}),
+        (READING, "report loans", {"evidently", "prefect", "sklearn"}),
+        (READING, "status loans --at 2000-01-01", {"evidently", "prefect", "sklearn", "pandas", "numpy"}),
+        (READING, "show loans v1 --requirements", {"evidently", "prefect", "sklearn", "pandas", "numpy"}),
+        (READING, "diff loans v1 v2", {"evidently", "prefect", "sklearn"}),
         (SERVING, "", {"evidently", "prefect"}),
     ],
 )
@@ -218,3 +221,24 @@ def test_a_file_is_no_folder(grown: Model, ror: Ror, tmp_path: Path) -> None:
     assert ror("report", "loans", "-o", str(tmp_path / "taken")) == 1
     assert "taken is not a folder" in ror.err
     assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_requirements_are_printed_for_pip(grown: Model, ror: Ror) -> None:
+    """Nothing but the file goes to the standard output, in full lines; --json has the same for scripts."""
+    assert ror("show", "loans", "v1", "--requirements") == 0
+    pins = [line for line in ror.out.splitlines() if not line.startswith("#")]
+    told = ror.json("show", "loans", "v1", "--requirements")
+    environment = ror.json("show", "loans", "v1")["environment"]
+    others = {name: here for name, here in environment["distributions"].items() if name != "retrain-or-reload"}
+    assert told["requirements"] == pins == [f"{name}=={here}" for name, here in others.items()]
+    assert {name: told[name] for name in ("python", "platform", "sources", "git_commit")} == {
+        name: environment[name] for name in ("python", "platform", "sources", "git_commit")
+    }
+    assert (told["model"], told["version"], ror.json("show", "loans", "--requirements")["version"]) == ("loans", 1, 2)
+
+
+@pytest.mark.parametrize("words", [("--violations",), ("-o", "file.txt"), ("--batch", "001")])
+def test_requirements_go_alone(grown: Model, ror: Ror, words: tuple[str, ...]) -> None:
+    """They are written by the shell; options of --violations do not go with them."""
+    assert ror("show", "loans", "v1", "--requirements", *words) == 2
+    assert "it goes alone, to the standard output" in ror.err

@@ -27,6 +27,9 @@ from tests.conftest import Model, make_rows
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
+NAMES = ["flights", "any-model", "promote", "backtest", "verify", "reproduce"]
+"""The deployments of this project."""
+
 
 @dataclass
 class Server:
@@ -166,7 +169,7 @@ def test_serve_needs_a_server(model: Model) -> None:
 
 def test_deployments_are_read_from_the_yaml(tmp_path: Path) -> None:
     """The one place that says when and where is deployments/prefect.yaml; a missing or broken one is said."""
-    assert [item["name"] for item in read_deployments(REPOSITORY)] == ["flights", "any-model", "promote", "backtest"]
+    assert [item["name"] for item in read_deployments(REPOSITORY)] == NAMES
     with pytest.raises(SpecError, match="no such file"):
         read_deployments(tmp_path)
     (tmp_path / "deployments").mkdir()
@@ -178,7 +181,7 @@ def test_deployments_are_read_from_the_yaml(tmp_path: Path) -> None:
 def test_each_deployment_starts_the_flow_it_names() -> None:
     """`ror serve` serves the flow that the yaml's entrypoint names, and says so when there is none."""
     made = [_deployment(item, REPOSITORY) for item in read_deployments(REPOSITORY)]
-    assert [item.flow_name for item in made] == ["retrain-or-reload", "retrain-or-reload", "promote", "backtest"]
+    assert [item.flow_name for item in made] == ["retrain-or-reload", "retrain-or-reload", *NAMES[2:]]
     for entrypoint in ("flows.promote.demote", "flows.nothing.promote", "promote", None):
         with pytest.raises(SpecError, match=r"deployment x:\n.*entrypoint"):
             _deployment({"name": "x", "entrypoint": entrypoint}, REPOSITORY)

@@ -30,6 +30,7 @@ from tasks.core.expected import excused
 from tasks.core.forgetting import remembered
 from tasks.core.gate import LabelledRows, dummy, target_of
 from tasks.core.records import from_dict, to_dict
+from tasks.core.sources import digests_of, make_importable, text_here, texts_of
 from tasks.core.spec import Forgetting, ModelSpec
 from tasks.core.training import Fitted, Learned, fit, learn
 from tasks.core.types import Batch, Verdict
@@ -156,10 +157,10 @@ def _common(spec: ModelSpec) -> list[Any]:
         for name in ("calibration", "columns", "contract", "drift", "examine", "forgetting", "gate", "performance")
     ]
     ours += [f"tasks.core.{name}" for name in ("source", "training", "validation", "backtest.fits")]
-    modules = [*ours, spec.pipeline.factory.partition(":")[0]]
     versions = {name: importlib.metadata.version(name) for name in ("scikit-learn", "numpy", "scipy", "pandas")}
     parts = spec.model_dump(mode="json", exclude={"owner", "purpose", "policy", "slices"})
-    return [parts, versions, [persistence.source_digest(module) for module in modules]]
+    own = digests_of(texts_of([spec.pipeline.factory.partition(":")[0]]))
+    return [parts, versions, [digests_of({name: text_here(name) or ""}) for name in ours], own]
 
 
 # --- in a worker process -------------------------------------------------------------------------------------
@@ -167,6 +168,7 @@ def _common(spec: ModelSpec) -> list[Any]:
 
 def _compute(root: Path, spec_json: str, batches: tuple[Batch, ...], job: Plan | Alarms, path: Path) -> None:
     history = history_of(root, spec_json, batches)
+    make_importable(history.spec.folders(root))
     temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")  # appears whole or not at all
     if isinstance(job, Plan):
         found = _fitted(history, job)

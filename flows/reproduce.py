@@ -1,0 +1,44 @@
+"""Train a recorded version again from its record and compare predictions: for the UI and for schedules."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from tasks.core import reproduction
+from tasks.core.workspace import Workspace
+
+
+def run_name() -> str:
+    """`flights · v7 again`: the model and the version that is trained again."""
+    asked = flow_run.parameters
+    return f"{asked['model']} · v{asked['version']} again"
+
+
+@flow(name="reproduce", flow_run_name=run_name)
+def reproduce(model: str, version: Annotated[int, Field(ge=1)], root: str | None = None) -> Any:
+    """Train a version again from its record, compare its predictions, and write a receipt. Nothing else changes.
+
+    The run completes when the predictions are identical or within 1e-9. It fails when they differ, and when training
+    files or labels are not what they were; the message says which.
+
+    Args:
+        model: Name of the model, that of its file deployments/<model>.toml.
+        version: Number of the version: 7 for v7.
+        root: Folder that holds deployments/, data/ and artifacts/. Empty: ROR_ROOT, else the current folder.
+    """
+    receipt, path = reproduction.reproduce(Workspace.open(root, model), version)
+    log = get_run_logger()
+    log.info("%s Receipt: %s", receipt.message, path)
+    lines = [f"## {receipt.message}", "", *(f"- {line}" for line in reproduction.details(receipt)), f"- `{path.name}`"]
+    create_markdown_artifact(
+        "\n".join(lines) + "\n", key=f"{model.replace('_', '-')}-reproduce", description=receipt.message
+    )
+    if receipt.same:
+        return Completed(name="Reproduced", message=receipt.message)
+    return Failed(name="Different", message=receipt.message)

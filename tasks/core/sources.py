@@ -1,0 +1,122 @@
+"""A project's own code: modules that belong to no installed package. A version keeps their text.
+
+An installed package has a version that says which code it is; a module in a folder, or one that is installed for
+editing, has only its text.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+OURS = ("tasks", "flows")
+"""Of this program: recorded by its version."""
+
+LIBRARIES = ("sklearn", "numpy", "scipy", "joblib", "pandas")
+"""Of most pipelines: known without a look at every installed package, which takes a tenth of a second."""
+
+DIFF_LINES = 40
+
+
+def make_importable(folders: Iterable[Path]) -> None:
+    """Add folders to the end of this process's search path, so that nothing that is installed is hidden by them."""
+    sys.path += [str(folder) for folder in folders if str(folder) not in sys.path]
+
+
+def texts_of(modules: Iterable[str]) -> dict[str, str]:
+    """The source of these modules and of all that they import, as far as it belongs to no installed package, by name.
+
+    Imports are read from the text, also those inside functions; what is imported by a computed name is not seen.
+    """
+    found: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in found or not _is_own(name):
+            continue
+        path = _file(name)
+        if path is None:
+            continue
+        found[name] = _text(path)
+        waiting += [*_imports(name, found[name], is_package=path.stem == "__init__"), *_parents(name)]
+    return dict(sorted(found.items()))
+
+
+def digests_of(texts: Mapping[str, str]) -> dict[str, str]:
+    """sha256 of each text."""
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+
+
+def text_here(module: str) -> str | None:
+    """A module's source as it would be imported here, None where there is none."""
+    path = _file(module)
+    return _text(path) if path else None
+
+
+def difference(module: str, then: str, now: str | None) -> str:
+    """What has changed in a module since, as a unified diff of at most DIFF_LINES lines."""
+    lines = list(
+        difflib.unified_diff(
+            then.splitlines(), (now or "").splitlines(), f"{module}, recorded", f"{module}, here", n=1, lineterm=""
+        )
+    )
+    more = [f"... {len(lines) - DIFF_LINES} more lines"] if len(lines) > DIFF_LINES else []
+    return "\n".join([*lines[:DIFF_LINES], *more])
+
+
+def distributions_of(modules: Iterable[str]) -> set[str]:
+    """Names of the installed distributions that modules come from, those of LIBRARIES left out."""
+    tops = {module.partition(".")[0] for module in modules} - {*LIBRARIES} - sys.stdlib_module_names
+    return {name for top in tops for name in _owners().get(top, ())}
+
+
+@cache
+def _owners() -> Mapping[str, Sequence[str]]:
+    return importlib.metadata.packages_distributions()
+
+
+def _is_own(module: str) -> bool:
+    top = module.partition(".")[0]
+    return top not in (*OURS, *LIBRARIES, "__main__", *sys.stdlib_module_names) and top not in _owners()
+
+
+def _file(module: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    path = Path(spec.origin) if spec and spec.origin else None
+    return path if path and path.suffix == ".py" and path.is_file() else None
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", errors="replace")  # not read_text: line ends are part of the digest
+
+
+def _parents(module: str) -> Iterator[str]:
+    """`a` and `a.b` of `a.b.c`: importing it runs them, too."""
+    while "." in module:
+        module = module.rpartition(".")[0]
+        yield module
+
+
+def _imports(module: str, text: str, *, is_package: bool) -> Iterator[str]:
+    """Every name that a module's text imports and that may be a module."""
+    package = module if is_package else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *([base] if base else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)

@@ -1,0 +1,93 @@
+"""A project's own modules: which belong to a pipeline, and what changed in them."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.core import sources
+
+
+@pytest.fixture
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of modules on the search path: `desk_features` uses `desk_helpers`, and a package uses its own parts."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = {*sys.modules}
+    files = {
+        "desk_features.py": "import json, numpy\nimport desk_helpers\n\ndef f():\n    from desk_late import x\n",
+        "desk_helpers.py": "from sklearn.base import BaseEstimator\n",
+        "desk_late.py": "x = 1\n",
+        "desk_stranger.py": "y = 2\n",
+        "desk_package/__init__.py": "",
+        "desk_package/above.py": "z = 3\n",
+        "desk_package/parts/__init__.py": "",
+        "desk_package/parts/one.py": "from ..above import z\nfrom . import two\n",
+        "desk_package/parts/two.py": "",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    sources.make_importable([tmp_path])
+    yield tmp_path
+    for name in {*sys.modules} - before:
+        if name.startswith("desk_"):
+            del sys.modules[name]
+
+
+def test_what_a_module_imports_belongs_to_it(code: Path) -> None:
+    """All own modules that a module imports, also inside functions, are part of it; libraries and others are not."""
+    assert list(sources.texts_of(["desk_features"])) == ["desk_features", "desk_helpers", "desk_late"]
+
+
+def test_relative_imports_are_followed(code: Path) -> None:
+    """Within a package its parts, and the packages around them, belong together."""
+    assert list(sources.texts_of(["desk_package.parts.one"])) == [
+        "desk_package",
+        "desk_package.above",
+        "desk_package.parts",
+        "desk_package.parts.one",
+        "desk_package.parts.two",
+    ]
+
+
+@pytest.mark.parametrize("module", ["sklearn.pipeline", "json", "tasks.core.training", "no_such_module", "__main__"])
+def test_installed_modules_are_not_kept(module: str) -> None:
+    """What a package's version identifies, or what is no module, has no text of its own."""
+    assert sources.texts_of([module]) == {}
+
+
+def test_the_digest_is_that_of_the_file(code: Path) -> None:
+    """Anybody can compare a digest with the file's own, line ends included."""
+    (code / "desk_late.py").write_bytes(b"x = 1\r\ny = '\xc3\xb8'\r\n")
+    digest = hashlib.sha256((code / "desk_late.py").read_bytes()).hexdigest()
+    assert sources.digests_of(sources.texts_of(["desk_late"])) == {"desk_late": digest}
+
+
+def test_the_difference_is_short() -> None:
+    """A change is shown as a diff with the lines that changed, and not without end."""
+    assert sources.difference("m", "a\nb\nc\n", "a\nB\nc\n").splitlines() == [
+        "--- m, recorded",
+        "+++ m, here",
+        "@@ -1,3 +1,3 @@",
+        " a",
+        "-b",
+        "+B",
+        " c",
+    ]
+    long = sources.difference("m", "", "\n".join(map(str, range(500)))).splitlines()
+    assert len(long) == sources.DIFF_LINES + 1
+    assert long[-1] == "... 463 more lines"
+
+
+def test_folders_come_last_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of modules hides nothing that is installed, and is added once."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = [*sys.path]
+    sources.make_importable([tmp_path])
+    sources.make_importable([tmp_path])
+    assert sys.path == [*before, str(tmp_path)]

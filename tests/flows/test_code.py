@@ -1,0 +1,101 @@
+"""Pipelines of a project's own modules, through the flow: what is registered works anywhere, or is not registered."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows import launch
+from tasks.core import registry as registry_module
+from tasks.core.errors import EnvironmentMismatch, SpecError
+from tasks.core.types import Outcome
+from tests.conftest import Model
+
+pytestmark = [pytest.mark.usefixtures("prefect"), pytest.mark.proof]
+
+PIPELINE = """
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from desk_functions import doubled
+
+
+def build():
+    step = make_pipeline(FunctionTransformer(doubled), SimpleImputer())
+    return make_pipeline(make_column_transformer((step, ["income", "age"])), LogisticRegression())
+
+
+def with_lambda():
+    return make_pipeline(FunctionTransformer(lambda X: X[["age"]]), LogisticRegression())
+"""
+FUNCTIONS = "def doubled(X):\n    return X * 2\n"
+
+
+@pytest.fixture
+def own(model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
+    """A model whose pipeline comes from modules in `src`."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (model.root / "src").mkdir()
+    (model.root / "src" / "desk_factory.py").write_text(PIPELINE)
+    (model.root / "src" / "desk_functions.py").write_text(FUNCTIONS)
+    configure(model, "build")
+    model.deliver("001")
+    yield model
+    for name in ("desk_factory", "desk_functions"):
+        sys.modules.pop(name, None)
+
+
+def configure(model: Model, factory: str, code: str = "src") -> None:
+    model.write_spec(f'[pipeline]\nfactory = "desk_factory:{factory}"\n')
+    path = model.root / "deployments" / "loans.toml"
+    path.write_text(f'code = ["{code}"]\n{path.read_text()}')
+
+
+def test_own_modules_are_kept_with_the_version(own: Model) -> None:
+    """A pipeline of one's own modules is proved in a clean process and registered with their text; a load with other
+    code is refused, and shows what changed."""
+    result = launch.run(own.root, own.name)
+    assert result.outcome is Outcome.RETRAINED, result.message
+    registry = own.workspace.registry
+    manifest, _ = registry.manifest("loans", 1)
+    assert registry.sources(manifest) == {"desk_factory": PIPELINE, "desk_functions": FUNCTIONS}
+    assert {*manifest.environment["sources"]} == {"desk_functions"}
+
+    (own.root / "src" / "desk_functions.py").write_text(FUNCTIONS.replace("2", "3"))
+    own.deliver("002")
+    registry_module._LOADED.clear()  # as in the next process
+    with pytest.raises(EnvironmentMismatch, match="-    return X \\* 2\n\\+    return X \\* 3"):
+        launch.run(own.root, own.name)
+
+
+def test_what_only_this_process_could_load_is_no_version(own: Model) -> None:
+    """A pipeline with a lambda fails the training with the remedy; nothing is registered."""
+    configure(own, "with_lambda")
+    result = launch.run(own.root, own.name)
+    assert (result.outcome, result.exit_code) == (Outcome.RETRAIN_FAILED, 5)
+    assert "Define them with `def` or `class`" in result.message
+    assert own.workspace.registry.versions("loans") == []
+
+
+def test_a_module_that_a_worker_would_not_find_is_no_version(own: Model, tmp_path: Path) -> None:
+    """A module that can be imported here by chance, but not by what the model's file names, is refused."""
+    sys.path.append(str(own.root / "src"))
+    (own.root / "other").mkdir()
+    configure(own, "build", code="other")
+    result = launch.run(own.root, own.name)
+    assert result.outcome is Outcome.RETRAIN_FAILED
+    assert "desk_functions" in result.message
+    assert 'code = ["src"]' in result.message
+
+
+def test_a_folder_that_is_not_there(own: Model) -> None:
+    """A folder of code that does not exist is a mistake in the model's file, named before anything is done."""
+    configure(own, "build", code="no/such")
+    with pytest.raises(SpecError, match="code: there is no folder"):
+        launch.run(own.root, own.name)
