@@ -76,6 +76,7 @@ def disk(roots: Path, tmp_path: Path) -> Iterator[Disk]:
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"a small file system cannot be mounted here: {error}")
     try:
+        shutil.copytree(roots / "grown" / "deployments", made.folder / "deployments")
         shutil.copytree(
             roots / "grown" / "artifacts",
             made.artifacts,

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,8 +72,13 @@ def attacked(roots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     folder = tmp_path / "artifacts"
     shutil.copytree(roots / "grown" / "artifacts", folder)
     unpickled: list[str] = []
-    real = persistence.load
-    monkeypatch.setattr(persistence, "load", lambda data: (unpickled.append(digest(data)), real(data))[1])
+    honest = persistence.load
+
+    def noted(data: bytes, *others: Any) -> Any:
+        unpickled.append(digest(data))
+        return honest(data, *others)
+
+    monkeypatch.setattr(persistence, "load", noted)
     before = answers_of(Registry(Store(folder)).load_current(MODEL))
     trusted = {digest(path.read_bytes()) for path in folder.rglob("pipeline.joblib")}
     state = Ledger(Store(folder), MODEL).head().state
