@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
-from tasks.core.errors import EnvironmentMismatch, LedgerConflict, NotFound, SpecError
+from tasks.core.errors import EnvironmentMismatch, LedgerConflict, SpecError, VerificationError
 from tasks.core.files import find, fingerprint
 from tasks.core.ledger import Head
 from tasks.core.manifest import Manifest
@@ -56,11 +56,10 @@ def promote(
     """
     check_words(reason, actor)
     ledger, registry = workspace.ledger, workspace.registry
-    try:
-        manifest, sha256 = registry.manifest(workspace.model, version, _recorded(workspace, ledger.head(), version))
-    except NotFound:
-        known = ", ".join(f"v{number}" for number in registry.versions(workspace.model)) or "none"
-        raise SpecError(f"v{version}", [f"{workspace.model} has no such version. Versions: {known}"]) from None
+    if version not in (there := registry.versions(workspace.model)):
+        known = ", ".join(f"v{number}" for number in there) or "none"
+        raise SpecError(f"v{version}", [f"{workspace.model} has no such version. Versions: {known}"])
+    manifest, sha256 = registry.manifest(workspace.model, version, _recorded(workspace, ledger.head(), version))
     served = Served(version, sha256, manifest.data_end)
 
     def body(state: State) -> dict[str, Any]:
@@ -197,10 +196,11 @@ def _append(
             continue
 
 
-def _recorded(workspace: Workspace, head: Head, version: int) -> str | None:
+def _recorded(workspace: Workspace, head: Head, version: int) -> str:
     """Digest of a version's manifest by the history: it was in service, waits, or was made by a recorded attempt.
 
-    None for a version that the history does not know: its run was killed between registering and deciding.
+    Raises VerificationError for a version that the history does not know: whoever may write to the store may have put
+    it there. A run that was killed between registering and deciding takes its own up when it is run again.
     """
     for served in (*head.state.served, *head.state.waiting):
         if served.version == version:
@@ -209,10 +209,13 @@ def _recorded(workspace: Workspace, head: Head, version: int) -> str | None:
         event = workspace.ledger.event(seq)
         attempt = event.state_after.attempt
         if attempt is None:
-            return None
-        if attempt.version == version:
+            break
+        if attempt.version == version and attempt.manifest:
             return attempt.manifest
-    return None
+    raise VerificationError(
+        f"The history of {workspace.model} does not know v{version}: no run decided on it, and it is not loaded. If a "
+        f"run was killed, `ror run {workspace.model}` takes up what it made."
+    )
 
 
 def _kind(state: State, manifest: Manifest) -> str:

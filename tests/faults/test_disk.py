@@ -82,7 +82,6 @@ def disk(roots: Path, tmp_path: Path) -> Iterator[Disk]:
             made.artifacts,
             ignore=shutil.ignore_patterns("drift.html", "performance.html"),
         )
-        shutil.copytree(roots / "grown" / "deployments", made.folder / "deployments")
         yield made
     finally:
         subprocess.run(["umount", "--lazy", str(made.folder)], check=True, timeout=10)

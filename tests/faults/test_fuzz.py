@@ -52,9 +52,12 @@ class Attacked:
     """Digests of all that was unpickled since."""
 
     def load(self) -> str:
-        """What a new process would answer."""
+        """What a new process would answer, once it read all that belongs to the version."""
         registry._LOADED.clear()
-        return answers_of(Registry(Store(self.folder)).load_current(MODEL))
+        loaded = Registry(Store(self.folder)).load_current(MODEL)
+        answers = answers_of(loaded)
+        _ = loaded.rest
+        return answers
 
     def kinds(self) -> dict[str, list[Path]]:
         """The objects by kind: those of v2, the events, and those of every run."""
