@@ -12,6 +12,7 @@ import pytest
 
 from tasks.core import source as sources
 from tasks.core.errors import AlreadyExists, NotFound, SpecError
+from tasks.core.types import Served
 from tasks.core.violations import export
 from tasks.core.workspace import Workspace
 from tests.conftest import Model, make_rows
