@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from flows import compare, hands, keys, past, proofs, removals, replays, reports, terminal
+from flows import compare, doctor, hands, keys, past, proofs, removals, replays, reports, terminal
 from flows.options import Debug, Json, Model, Root, Verbose, open_workspace
 from tasks.core import views
 from tasks.core.errors import RorError, SpecError
@@ -260,6 +260,9 @@ def serve(root: Root = Path(), debug: Debug = False) -> None:
     from flows.serve import serve_all
 
     serve_all(root.resolve())
+
+
+app.command()(doctor.doctor)
 
 
 def _asks(answer: dict[str, Any]) -> list[list[str]]:

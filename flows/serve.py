@@ -6,14 +6,14 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flows import launch
 from tasks.core.errors import SpecError
 
 
 def read_deployments(root: Path) -> list[dict[str, Any]]:
     """The deployments that prefect.yaml declares. Raises SpecError when there is no such file or it is not YAML."""
+    import yaml
+
     path = root / "deployments" / "prefect.yaml"
     try:
         return list(yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"])
