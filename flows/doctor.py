@@ -214,6 +214,9 @@ def _telemetry(client: Any) -> Iterator[Finding]:
 # --- deployments and workers ---------------------------------------------------------------------------------
 
 
+ON_ITS_PAGE = "Switch it on again, on the deployment's page in the UI"
+
+
 def _deployments(client: Any, root: Path) -> Iterator[Finding]:
     """What prefect.yaml declares beside what the server has, and who would run it."""
     if not (root / "deployments" / "prefect.yaml").exists():
@@ -262,7 +265,7 @@ def _missing(declared: Sequence[Mapping[str, Any]], ours: Sequence[Any]) -> Iter
         yield Finding("deployments", level, f"not on the server: {names}", remedy)
     if paused:
         text = f"paused, so that nothing starts them by itself: {', '.join(paused)}"
-        yield Finding("deployments", Level.FAIL, text, "Switch them on again, on their page in the UI.")
+        yield Finding("deployments", Level.FAIL, text, f"{ON_ITS_PAGE}.")
     if not missing and not paused:
         yield Finding("deployments", Level.OK, f"all {len(declared)} of prefect.yaml are registered, none is paused")
 
@@ -271,12 +274,11 @@ def _schedules(root: Path, declared: Sequence[Mapping[str, Any]], ours: Sequence
     """Which schedules fire, and which models have none."""
     active = {item.name: [one for one in item.schedules if one.active] for item in ours if item.schedules}
     for name in sorted(name for name, schedules in active.items() if not schedules):
-        remedy = f"Switch it on in the UI, or: `prefect deployment schedule ls FLOW/{name}`, then `resume`."
-        yield Finding("schedules", Level.FAIL, f"that of {name} is switched off", remedy)
+        yield Finding("schedules", Level.FAIL, f"that of {name} is switched off", f"{ON_ITS_PAGE}.")
     firing = sorted(f"{name} ({_times(schedules)})" for name, schedules in active.items() if schedules)
     if firing:
         yield Finding("schedules", Level.OK, f"active: {', '.join(firing)}")
-    planned = {item.parameters.get("model") for item in ours if not item.paused and active.get(item.name)}
+    planned = {item.parameters.get("model") for item in ours if item.schedules}
     if without := [name for name in models(root) if name not in planned]:
         remedy = "Declare one in deployments/prefect.yaml, and register it."
         yield Finding("schedules", Level.WARN, f"none for {', '.join(without)}: runs by hand only", remedy)
@@ -334,11 +336,20 @@ def _work_pool(client: Any, pool: str) -> Iterator[Finding]:
     workers = client.read_workers_for_work_pool(pool)
     alive = [worker for worker in workers if worker.status is WorkerStatus.ONLINE]
     shown = "; ".join(f"{worker.name}, heard of {_ago(worker.last_heartbeat_time)}" for worker in alive or workers)
-    if alive:
+    if alive and all(_overdue(worker) for worker in alive):
+        text = f"{shown}: longer ago than it should be, so it may have died"
+        yield Finding(f"{name}: worker", Level.WARN, text, f"Look at it, and ask again in a minute; else `{start}`")
+    elif alive:
         yield Finding(f"{name}: worker", Level.OK, shown)
     else:
         text = f"none is alive ({shown})" if workers else "none was ever started"
         yield Finding(f"{name}: worker", Level.FAIL, text, f"`{start}`")
+
+
+def _overdue(worker: Any) -> bool:
+    """Whether a worker has missed a heartbeat. The server takes it for dead after three."""
+    age = (datetime.now(UTC) - worker.last_heartbeat_time).total_seconds()
+    return bool(age > 1.5 * (worker.heartbeat_interval_seconds or 30))
 
 
 def _late(client: Any, ours: Sequence[Any]) -> Iterator[Finding]:
