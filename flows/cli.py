@@ -230,16 +230,23 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """Predictions for a file with the version in service, verified first."""
-    from tasks.core.errors import UnreadableData
-    from tasks.core.predictions import write_predictions
+    from tasks.core.errors import AlreadyExists, UnreadableData
+    from tasks.core.predictions import write_predictions, written_version
 
     workspace = open_workspace(root, model)
     if not file.exists():
         raise UnreadableData(str(file), "there is no such file.")
     version = workspace.registry.load_current(model)
-    absolute = file.resolve()
+    absolute, there = file.resolve(), output.exists()
     write_predictions(absolute.parent, absolute.name, output.resolve(), version, workspace.spec, "by hand")
-    terminal.out.print(f"{output}: predicted by {model} v{version.version}.")
+    made = written_version(output) if there else version.version
+    if made != version.version:
+        raise AlreadyExists(
+            f"{output} holds what {terminal.version(made)} predicted for these data, and v{version.version} is in "
+            "service now. Choose another name; nothing is overwritten."
+        )
+    kept = " It was there already, and was left as it is." if there else ""
+    terminal.out.print(f"{output}: predicted by {model} v{version.version}.{kept}", markup=False)
 
 
 BY_HAND = (hands.promote, hands.accept, hands.quarantine, hands.release, hands.snooze)
