@@ -16,6 +16,7 @@ from tasks.core.files import appearing
 from tasks.core.manifest import Manifest
 from tasks.core.records import to_dict
 from tasks.core.requirements import requirements as requirements_of
+from tasks.core.tombstones import pruned
 from tasks.core.views import REPORT
 from tasks.core.workspace import Workspace
 
@@ -53,7 +54,9 @@ def show(
     if as_json:
         terminal.print_json(to_dict(manifest))
         return
+    gone = pruned(workspace.ledger, workspace.ledger.head().state, manifest.version)
     rows = [
+        *([["removed", gone]] if gone else []),
         ["created", f"{terminal.when(manifest.created)} in {manifest.duration_seconds:.1f} s"],
         ["because", "; ".join(manifest.reasons)],
         ["parent", terminal.version(manifest.parent)],

@@ -71,7 +71,7 @@ def promote(
                 f"`ror history {workspace.model}` says who put it there; decide again."
             )
         if current == version and (not served.accepts or state.current == served):
-            raise SpecError(f"v{version}", [f"it is in service already, since {state.since}"])
+            raise SpecError(f"v{version}", [f"it is in service already, since {_second(state.since)} UTC"])
         if gone := pruned(ledger, state, version):
             raise SpecError(f"v{version}", [gone])
         return {"served": to_dict(served), "was": _kind(state, manifest), "replaced": current or None}
@@ -294,6 +294,10 @@ def _learned(state: State, batch: str, trained: list[int]) -> bool:
 
 def _named(version: int) -> str:
     return f"v{version}" if version else "no version"
+
+
+def _second(at: str | None) -> str:
+    return (at or "")[:19].replace("T", " ")
 
 
 def _list(names: list[str]) -> str:

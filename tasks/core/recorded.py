@@ -137,4 +137,5 @@ def recorded_fold(manifest: Manifest, history: Sequence[LabelledRows]) -> int:
 
 def cannot(workspace: Workspace, version: int, problems: Sequence[str]) -> str:
     lines = "\n".join(f"  - {problem}" for problem in problems)
-    return f"{workspace.model} v{version} cannot be reproduced:\n{lines}\nRestore what is missing, and run it again."
+    then = "Where that can be restored, restore it and run it again."
+    return f"{workspace.model} v{version} cannot be reproduced:\n{lines}\n{then}"

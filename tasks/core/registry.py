@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadedVersion:
     """A verified version, ready to predict."""
 
@@ -72,6 +72,9 @@ class LoadedVersion:
     notes: tuple[str, ...]
     """What differs from where it was made, and does not change its known answers."""
     _registry: Registry
+
+    def __repr__(self) -> str:
+        return f"<{self.model} v{self.version}, sha256 {self.digest[:12]}>"  # for logs: the record is pages long
 
     def predict(self, frame: pd.DataFrame) -> Predictions:
         """Answers for a frame that satisfies the contract; they name the version, and so does the log (at INFO).
@@ -280,7 +283,8 @@ class Registry:
         Where it fails and an earlier version could take its place, the error names the command: a person decides that.
         """
         if state.current is None:
-            raise NotFound(f"No version of {model!r} is in service yet. `ror run {model}` trains one.")
+            where = self.store.folder or self.store.location
+            raise NotFound(f"No version of {model!r} is in service yet in {where}. `ror run {model}` trains one.")
         out = (state.current.version, *state.barred, *state.pruned)
         earlier = next((served.version for served in reversed(state.served) if served.version not in out), None)
         try:

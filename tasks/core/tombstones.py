@@ -17,8 +17,8 @@ def pruned(ledger: Ledger, state: State, version: int) -> str | None:
     if seq is None:
         return None
     return (
-        f"v{version} of {ledger.model} was pruned {_by(ledger, seq)}. It cannot be loaded any more; its record, and "
-        f"what it was trained on, are kept: `ror reproduce {ledger.model} v{version}` trains it again."
+        f"v{version} of {ledger.model} was pruned {_by(ledger, seq)}. It cannot be loaded any more; `ror show "
+        f"{ledger.model} v{version}` has its record."
     )
 
 

@@ -381,7 +381,15 @@ def test_the_current_version_is_the_ledgers(registry: Registry, served: Served) 
     with pytest.raises(NotFound, match="`ror run loans` trains one"):
         registry.load_current("loans")
     put_in_service(registry, served)
-    assert registry.load_current("loans").version == served.version
+    current = registry.load_current("loans")
+    assert current.version == served.version
+    assert repr(current) == f"<loans v{served.version}, sha256 {served.manifest[:12]}>"
+
+
+def test_a_store_in_another_place_is_named(tmp_path: Path) -> None:
+    """A service that was started in the wrong folder is told where it looked."""
+    with pytest.raises(NotFound, match=rf"in {tmp_path}/elsewhere\. `ror run loans`"):
+        Registry(tmp_path / "elsewhere").load_current("loans")
 
 
 def test_a_frame_that_breaks_the_contract_is_refused(champion: LoadedVersion) -> None:
