@@ -79,12 +79,18 @@ class Ledger:
 
     def events(self) -> list[Event]:
         """Every event, oldest first, with the chain and the signatures checked. Raises CorruptObject where the chain
-        breaks, and SignatureError as `head` does and for every signature that is wrong."""
+        breaks or an entry is missing, and SignatureError as `head` does and for every signature that is wrong."""
         events: list[Event] = []
         unsigned: list[tuple[Event, Standing, State]] = []  # since the newest signed one
         previous, state = None, State()
         for seq in range(1, self.last() + 1):
-            event, data = self._read(seq)
+            try:
+                event, data = self._read(seq)
+            except NotFound:
+                raise CorruptObject(
+                    f"{self._path(seq)} is missing: the history has a hole. Restore it from a backup; "
+                    f"`ror verify {self.model}` lists what else is missing."
+                ) from None
             self._check_follows(event, previous)
             if self.trust.keys:
                 standing = self._standing(event, data)

@@ -91,6 +91,14 @@ def test_head_is_the_newest_event(ledger: Ledger, count: int) -> None:
     assert [event.seq for event in ledger.events()] == list(range(1, count + 1))
 
 
+def test_a_missing_event_is_noticed(on_disk: tuple[Ledger, Path]) -> None:
+    """A hole in the history is damage, named by the entry that is missing, and not merely something not found."""
+    ledger, folder = on_disk
+    (folder / "00000003.json").unlink()
+    with pytest.raises(CorruptObject, match=r"loans/ledger/00000003\.json is missing.*`ror verify loans`"):
+        ledger.events()
+
+
 def test_an_altered_event_is_noticed(on_disk: tuple[Ledger, Path]) -> None:
     """An event that was changed after the fact breaks the chain, and the error names where."""
     ledger, folder = on_disk
