@@ -17,8 +17,7 @@ def pruned(ledger: Ledger, state: State, version: int) -> str | None:
     if seq is None:
         return None
     return (
-        f"v{version} of {ledger.model} was pruned {_by(ledger, seq)}. It cannot be loaded any more; `ror show "
-        f"{ledger.model} v{version}` has its record."
+        f"v{version} of {ledger.model} was pruned {_by(ledger, seq)}. It cannot be loaded any more; its record is kept."
     )
 
 
