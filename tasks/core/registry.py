@@ -23,6 +23,7 @@ from tasks.core.errors import (
     CorruptObject,
     NotFound,
     SignatureError,
+    SpecError,
     UntrustedTypes,
     VerificationError,
 )
@@ -122,7 +123,7 @@ class Registry:
     `trust` says which signatures count, by default as the environment does. `forms` are the forms of pipelines that are
     loaded: ("skops",) refuses to unpickle. `types` are the classes, beside scikit-learn's own, that skops may make. All
     of it says what this deployment trusts; the store has no say in it. Raises SpecError for keys that cannot be used,
-    or that lie in the store.
+    or that lie in the store, and for forms that there are not.
     """
 
     def __init__(
@@ -137,6 +138,8 @@ class Registry:
         self.trust = Trust.from_environment() if trust is None else trust
         self.trust.check_outside(self.store.folder)
         self._forms, self._types = tuple(forms), tuple(types)
+        if isinstance(forms, str) or not {*forms} <= {*FORMS}:
+            raise SpecError("forms", [f"{forms!r} is not a list of {' and '.join(FORMS)}; write forms=('skops',)"])
 
     def ledger(self, model: str) -> Ledger:
         return Ledger(self.store, model, self.trust)
@@ -290,7 +293,7 @@ class Registry:
         try:
             return self.load(model, state.current, whole=whole)
         except (VerificationError, NotFound) as error:
-            if earlier is None:
+            if earlier is None or isinstance(error, UntrustedTypes):  # what is not allowed is so of earlier ones, too
                 raise
             instead = f"`ror promote {model} v{earlier} --reason '...'` checks v{earlier} and puts it back in service."
             error.args = (f"{error}\n{instead}",)

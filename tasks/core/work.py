@@ -12,7 +12,7 @@ from tasks.core.files import arriving, batch_files, find_batches, label_digest, 
 from tasks.core.policy import POLICY_VERSION
 from tasks.core.records import digest
 from tasks.core.state import State
-from tasks.core.types import Batch, BatchRecord, Request
+from tasks.core.types import Batch, BatchRecord, Outcome, Request
 from tasks.core.workspace import Workspace
 
 
@@ -64,12 +64,23 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
         batches=tuple(batches),
         pending=pending,
         altered=tuple(b for b in chosen if b.id in state.batches and state.batches[b.id].sha256 != b.sha256),
-        decided=state.decided.seq if state.decided and state.decided.key == key else None,
+        decided=_answer(workspace, request, state, key),
         labels=tuple(labels),
         label_digest=labels_now,
         arriving=tuple(unsettled),
         latecomers=tuple(batch.id for batch in pending if batch.id < newest),
     )
+
+
+def _answer(workspace: Workspace, request: Request, state: State, key: str) -> int | None:
+    """The decision that answered this question. A training that failed answers nothing for a person who asks again:
+    the code may be repaired, which the question does not show."""
+    if state.decided is None or state.decided.key != key:
+        return None
+    seq = state.decided.seq
+    if request.action == "retrain" and workspace.ledger.event(seq).body["outcome"] == Outcome.RETRAIN_FAILED:
+        return None
+    return seq
 
 
 def _with_origin(batch: Batch, record: BatchRecord | None) -> Batch:

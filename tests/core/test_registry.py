@@ -23,6 +23,7 @@ from tasks.core.errors import (
     EnvironmentMismatch,
     NotFound,
     ProbeMismatch,
+    SpecError,
     UntrustedTypes,
     VerificationError,
 )
@@ -30,6 +31,7 @@ from tasks.core.manifest import Candidate
 from tasks.core.records import to_dict
 from tasks.core.registry import LoadedVersion, Registry
 from tasks.core.sources import digests_of
+from tasks.core.state import State
 from tasks.core.store import Store
 from tasks.core.training import UNSEEN
 from tasks.core.types import Served
@@ -353,6 +355,12 @@ def test_a_deployment_that_refuses_pickles(registry: Registry, served: Served, t
     candidate = train(trained.root, spec, trained.history).candidate
     version, _ = strict.register("loans", "another key", candidate)
     assert "pipeline.skops" in strict.manifest("loans", version)[0].files
+    with pytest.raises(UntrustedTypes) as caught:
+        strict.load_in_service("loans", State(served=(Served(9, "", data_end=1), served)))
+    for forms in ("skops", ("pickle",)):
+        with pytest.raises(SpecError, match=r"write forms=\('skops',\)"):
+            Registry(registry.store, forms=forms)
+    assert "promote" not in str(caught.value)  # what is before it is most likely a pickle, too
     rows = make_rows(50, seed=9)
     assert same(strict.load("loans", version).predict(rows), registry.load("loans", served).predict(rows))
     with pytest.raises(UntrustedTypes, match="types that the model's file does not allow"):

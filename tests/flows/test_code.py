@@ -83,6 +83,21 @@ def test_what_only_this_process_could_load_is_no_version(own: Model) -> None:
     assert own.workspace.registry.versions("loans") == []
 
 
+def test_a_repaired_factory_is_tried_again(own: Model) -> None:
+    """Who asks to retrain, repairs the code and asks again in the same words gets a new attempt; a success is final."""
+    asked = {"action": "retrain", "reason": "new features"}
+    factory = own.root / "src" / "desk_factory.py"
+    factory.write_text(PIPELINE.replace("(doubled)", "(lambda X: X)"))
+    assert launch.run(own.root, own.name, **asked).outcome is Outcome.RETRAIN_FAILED
+    factory.write_text(PIPELINE)
+    sys.modules.pop("desk_factory", None)  # as in the next process
+    assert launch.run(own.root, own.name, **asked).outcome is Outcome.RETRAINED
+    entries = own.workspace.ledger.last()
+    assert launch.run(own.root, own.name, **asked).outcome is Outcome.RETRAINED
+    assert own.workspace.ledger.last() == entries
+    assert own.workspace.registry.versions("loans") == [1]
+
+
 def test_a_module_that_a_worker_would_not_find_is_no_version(own: Model, tmp_path: Path) -> None:
     """A module that can be imported here by chance, but not by what the model's file names, is refused."""
     sys.path.append(str(own.root / "src"))
