@@ -33,7 +33,7 @@ from tasks.core.registry import LoadedVersion, Registry
 from tasks.core.sources import digests_of
 from tasks.core.state import State
 from tasks.core.store import Store
-from tasks.core.training import UNSEEN
+from tasks.core.training import UNSEEN, features_of
 from tasks.core.types import Served
 from tests.conftest import make_rows
 from tests.core.conftest import Trained, make_spec, train
@@ -315,6 +315,17 @@ def test_awkward_rows_are_among_the_known_answers(candidate: Candidate) -> None:
     assert inputs.isna().all(axis=1).sum() == 1
     assert names
     assert (inputs[names] == UNSEEN).all(axis=1).sum() == 1
+
+
+def test_known_answers_are_asked_of_rows_as_they_arrive(candidate: Candidate, trained: Trained) -> None:
+    """All known answers but the two awkward ones are about rows of the training data, in their own units: about scaled
+    ones a pipeline could answer as before and be wrong on all that users send."""
+    names = list(candidate.contract.names)
+    rows = features_of(candidate.contract, trained.history)[names].drop_duplicates()
+    found = candidate.probe[names].iloc[:-2].merge(rows, on=names, how="left", indicator=True)
+    assert len(found) > 20
+    assert (found["_merge"] == "both").all()
+    assert candidate.probe["ror:probability:1"].nunique() > 10
 
 
 def test_an_accepted_environment_serves_this_version(registry: Registry, candidate: Candidate) -> None:
