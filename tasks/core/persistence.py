@@ -240,7 +240,7 @@ def replay_probe(
         if not same:
             raise ProbeMismatch(
                 f"{what} no longer gives its known answers ({name.removeprefix('ror:')} differs{worst}). "
-                "It stays unserved: a library has changed under it. Restore the environment or retrain."
+                "It stays unserved: a library, or its own code, has changed under it. Restore that or retrain."
             )
 
 
