@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,32 @@ from typing import Any
 import numpy as np
 
 from tasks.core.batches import BatchLabels, Labels
-from tasks.core.errors import AlreadyExists, DataError, LeaseHeld, LedgerConflict, SpecError, UnreadableData
+from tasks.core.errors import (
+    AlreadyExists,
+    DataError,
+    LeaseHeld,
+    LedgerConflict,
+    RorError,
+    SpecError,
+    StoreError,
+    UnreadableData,
+)
 from tasks.core.files import find, find_batches, fingerprint, is_unchanged, label_digest, label_files, parts
 from tasks.core.hands import BY_HAND, check_words
 from tasks.core.ledger import Lease
 from tasks.core.predictions import made_from, predictions_path
 from tasks.core.records import digest, from_dict
 from tasks.core.remains import KeyBatch, Remains, in_words, replacement_path, search
-from tasks.core.rewriting import KeyRows, Words, check_rewritten, is_table, key_rows, whole_word, write_without
+from tasks.core.rewriting import (
+    ERASED,
+    KeyRows,
+    Words,
+    check_rewritten,
+    is_table,
+    key_rows,
+    whole_word,
+    write_without,
+)
 from tasks.core.spec import CsvSpec
 from tasks.core.state import Decided, State
 from tasks.core.types import Batch, BatchRecord, Request
@@ -90,7 +109,7 @@ def erase(workspace: Workspace, key: str, *, reason: str, actor: str, dry_run: b
     if dry_run:
         return plan.result(None)
     try:
-        with Lease(workspace.ledger, run=BY_HAND, key="", actor=actor, reason=reason) as lease:
+        with Lease(workspace.ledger, run=BY_HAND, key="", actor=actor, reason=reason) as lease, _unnamed(key):
             _complete(workspace)
             plan = _plan(workspace, key)
             seq = None
@@ -105,6 +124,21 @@ def erase(workspace: Workspace, key: str, *, reason: str, actor: str, dry_run: b
         plan.clean_up()
     workspace.registry.forget(workspace.model)
     return plan.result(seq)
+
+
+@contextlib.contextmanager
+def _unnamed(key: str) -> Iterator[None]:
+    """What goes wrong is noted in the history, too: libraries quote rows, and files may be called by the key."""
+    try:
+        yield
+    except Exception as error:
+        if not whole_word(key).search(str(error)):
+            raise
+        said = whole_word(key).sub(ERASED, str(error))
+        if not isinstance(error, RorError):
+            raise StoreError(said) from None
+        error.args = (said,)
+        raise
 
 
 def _complete(workspace: Workspace) -> None:
@@ -174,6 +208,10 @@ class _Plan:
     def shown(self, path: Path) -> str:
         root = self.workspace.root
         return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+    def unnamed(self, path: Path) -> str:
+        """As the history may say it: a file may be called by the key."""
+        return whole_word(self.key).sub(ERASED, self.shown(path))
 
     def result(self, seq: int | None) -> Erased:
         replaced = {place.path for place in self.places}
@@ -250,7 +288,7 @@ class _Plan:
         rows = [len(table.found.rows) for table in self.tables]
         return {
             "rows": sum(rows),
-            "files": [self.shown(path) for path in self.prepared],
+            "files": [self.unnamed(path) for path in self.prepared],
             "batches": {
                 batch: self._record(self.changed[batch], base)
                 for batch, record in records.items()
@@ -268,7 +306,7 @@ class _Plan:
                 path: {"path": replacement_path(path, data), "sha256": digest(data), "size": len(data)}
                 for path, data in self.remains.replaced.items()
             },
-            "removed": [*(self.shown(path) for path, _ in self.leftovers), *sorted(self.remains.removed)],
+            "removed": [*(self.unnamed(path) for path, _ in self.leftovers), *sorted(self.remains.removed)],
             "versions": self.remains.learned,
         }
 

@@ -314,10 +314,14 @@ class Lease:
                     continue
 
     def _renew(self) -> None:
+        def later(_: State) -> dict[str, str]:
+            if self._stop.is_set():  # given back while this thread waited for its turn: it must not live on
+                raise LeaseHeld("This run gave its lease back.")
+            return {"expires": (datetime.now(UTC) + self._ttl).isoformat(timespec="seconds")}
+
         while not self._stop.wait(self._ttl.total_seconds() / 4):
-            expires = (datetime.now(UTC) + self._ttl).isoformat(timespec="seconds")
             try:
-                self._append("renewed", {"expires": expires})
+                self._append("renewed", later)
             except (LeaseHeld, VerificationError):
                 return  # the commit will say so
             except StoreError:

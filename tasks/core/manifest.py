@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ SOURCES = "sources.json"
 PROBE = "probe.parquet"
 ERASABLE = ("reference.parquet", PROBE)
 """Files of a version that hold rows of the data: rows may be erased from them, on record. Neither is unpickled."""
+
+PAYLOAD = re.compile(r"pipeline\..+|(reference|probe)(-\w+)?\.parquet|calibration\.json")
+"""Names of the files of a version that a prune removes; `reference-....parquet` is what an erasure left of one."""
 
 FORMS = ("joblib", "skops")
 """How a pipeline may be saved: `pipeline.joblib` is a pickle, `pipeline.skops` names the types it is made of."""

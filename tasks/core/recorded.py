@@ -13,6 +13,7 @@ from tasks.core.manifest import Manifest
 from tasks.core.spec import ModelSpec
 from tasks.core.state import Event
 from tasks.core.types import Batch
+from tasks.core.work import with_origin
 from tasks.core.workspace import Workspace
 
 
@@ -37,9 +38,10 @@ def recorded_history(
     """
     then = _Then(workspace, spec, manifest.version, events)
     erased = trail.erased_rows(events)
+    known = events[max(events)].state_after.batches if events else {}
     history, problems, notes = [], [], []
     for file in manifest.training:
-        batch = Batch(file.batch, file.path, file.sha256)
+        batch = with_origin(Batch(file.batch, file.path, file.sha256), known.get(file.batch))
         if not (workspace.root / file.path).exists():
             problems.append(f"{file.path} is missing (sha256 {file.sha256[:12]})")
             continue

@@ -110,7 +110,7 @@ def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
     started, now = time.monotonic(), datetime.now(UTC)
     events = {event.seq: event for event in workspace.ledger.events()}
     manifest, sha256 = recorded_manifest(workspace, version, events)
-    stored, why_not = _stored(workspace, trail.served(_state(events), version, sha256))
+    stored, why_not = _stored(workspace, _state(events).as_known(Served(version, sha256, 0)))
     removed = trail.removals(events, workspace.model)
     try:
         spec = parse_spec(dict(manifest.spec), f"{workspace.model} v{version}")
