@@ -440,7 +440,9 @@ def test_what_was_pruned_is_no_damage(workspace: Workspace) -> None:
 
 def test_the_version_in_service_is_never_pruned(workspace: Workspace) -> None:
     """An entry that says so excuses nothing: no prune touches that version."""
-    record(workspace, "pruned", {"versions": [1], "files": [f"{V1}/pipeline.joblib"]})
+    body = {"versions": [1], "files": [f"{V1}/pipeline.joblib"], "bytes": 1}
+    ledger = workspace.ledger
+    ledger.append(ledger.head(), "pruned", run="r", key="", actor="eve", reason="none", body=body)
     path_of(workspace, f"{V1}/pipeline.joblib").unlink()
     assert "v1 is in service, and entry 6 pruned it" in about_objects(look(workspace))[f"{V1}/manifest.json"]
 
