@@ -59,8 +59,7 @@ def promote(
     try:
         manifest, sha256 = registry.manifest(workspace.model, version, _recorded(workspace, ledger.head(), version))
     except NotFound:
-        known = ", ".join(f"v{number}" for number in registry.versions(workspace.model)) or "none"
-        raise SpecError(f"v{version}", [f"{workspace.model} has no such version. Versions: {known}"]) from None
+        raise registry.unknown(workspace.model, version) from None
     served = Served(version, sha256, manifest.data_end)
 
     def body(state: State) -> dict[str, Any]:

@@ -99,8 +99,8 @@ class Manifest:
 
     @property
     def form(self) -> str:
-        """How its pipeline is saved, one of FORMS."""
-        return next(name.partition(".")[2] for name in self.files if name.startswith("pipeline."))
+        """How its pipeline is saved, one of FORMS; empty where it names none."""
+        return next((name.partition(".")[2] for name in self.files if name.startswith("pipeline.")), "")
 
 
 @dataclass(frozen=True)

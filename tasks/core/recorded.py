@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tasks.core import trail
 from tasks.core.batches import Labels
-from tasks.core.errors import DataError, NotFound, SpecError, VerificationError
+from tasks.core.errors import DataError, NotFound, VerificationError
 from tasks.core.files import is_unchanged, label_digest
 from tasks.core.gate import FIRST_FOLD, FOLD, LabelledRows, labelled_rows, split
 from tasks.core.manifest import Manifest
@@ -23,8 +23,7 @@ def recorded_manifest(workspace: Workspace, version: int, events: Mapping[int, E
     try:
         return workspace.registry.manifest(workspace.model, version, named)
     except NotFound:
-        known = ", ".join(f"v{number}" for number in workspace.registry.versions(workspace.model)) or "none"
-        raise SpecError(f"v{version}", [f"{workspace.model} has no such version. Versions: {known}"]) from None
+        raise workspace.registry.unknown(workspace.model, version) from None
 
 
 def recorded_history(
@@ -124,8 +123,8 @@ def _attempted(event: Event) -> int | None:
 def recorded_fold(manifest: Manifest, history: Sequence[LabelledRows]) -> int:
     """The share that was kept for the gate: the one by which as many rows of every batch are left as were recorded.
 
-    A first version keeps more; so does one whose parent could not be compared with. Raises DataError where neither
-    fits.
+    A first version keeps more than later ones; an older release may have kept another share. Raises DataError where
+    neither fits.
     """
     recorded = [(file.rows, file.held_out) for file in manifest.training]
     likely = FIRST_FOLD if manifest.parent is None else FOLD
