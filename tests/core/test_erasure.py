@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import assess, erasure, removal, signing, trail, views
+from tasks.core import assess, erasure, erasure_plan, removal, rewriting, signing, trail, views
 from tasks.core.errors import CorruptObject, LedgerConflict, SpecError, StoreError, VerificationError
 from tasks.core.fold import fold
 from tasks.core.gate import fold_rows
@@ -300,7 +300,7 @@ def test_the_history_never_names_it(workspace: Workspace, key: str, monkeypatch:
         raise ValueError(quoted)
 
     with monkeypatch.context() as patch:
-        patch.setattr(erasure, "write_without", fails)
+        patch.setattr(erasure_plan, "write_without", fails)
         with pytest.raises(StoreError, match=re.escape("got 3: [erased],x,y")):
             erasure.erase(workspace, key, **WHO)
     assert workspace.ledger.events()[-1].event == "failed"
@@ -449,9 +449,9 @@ def test_a_batch_that_was_altered_stays_altered(workspace: Workspace, key: str) 
 
 def test_a_short_key_is_no_word() -> None:
     """Numbers of few digits are not looked for in texts: they could be any number."""
-    assert erasure.Words.of("1234").pattern is None
-    assert erasure.Words.of("123456").count(b"of 123456 and 1234567, 0.123456-1") == 1
-    assert erasure.Words.of("a<b&c").erased(b"<p>a&lt;b&amp;c</p>") == b"<p>[erased]</p>"
+    assert rewriting.Words.of("1234").pattern is None
+    assert rewriting.Words.of("123456").count(b"of 123456 and 1234567, 0.123456-1") == 1
+    assert rewriting.Words.of("a<b&c").erased(b"<p>a&lt;b&amp;c</p>") == b"<p>[erased]</p>"
 
 
 def test_no_event_puts_another_pipeline_in_place(workspace: Workspace, key: str) -> None:
