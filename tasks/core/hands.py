@@ -16,7 +16,6 @@ from typing import Any
 
 from tasks.core.errors import EnvironmentMismatch, LedgerConflict, NotFound, SpecError
 from tasks.core.files import find, fingerprint
-from tasks.core.ledger import Head
 from tasks.core.manifest import Manifest
 from tasks.core.records import to_dict
 from tasks.core.spec import PREDICTION
@@ -56,8 +55,9 @@ def promote(
     """
     check_words(reason, actor)
     ledger, registry = workspace.ledger, workspace.registry
+    named = ledger.named(version)
     try:
-        manifest, sha256 = registry.manifest(workspace.model, version, _recorded(workspace, ledger.head(), version))
+        manifest, sha256 = registry.manifest(workspace.model, version, named.manifest if named else None)
     except NotFound:
         raise registry.unknown(workspace.model, version) from None
     served = Served(version, sha256, manifest.data_end)
@@ -194,24 +194,6 @@ def _append(
             return workspace.ledger.append(head, kind, run=run, key="", actor=actor, reason=reason, body=content)
         except LedgerConflict:
             continue
-
-
-def _recorded(workspace: Workspace, head: Head, version: int) -> str | None:
-    """Digest of a version's manifest by the history: it was in service, waits, or was made by a recorded attempt.
-
-    None for a version that the history does not know: its run was killed between registering and deciding.
-    """
-    for served in (*head.state.served, *head.state.waiting):
-        if served.version == version:
-            return served.manifest
-    for seq in range(head.seq, 0, -1):
-        event = workspace.ledger.event(seq)
-        attempt = event.state_after.attempt
-        if attempt is None:
-            return None
-        if attempt.version == version:
-            return attempt.manifest
-    return None
 
 
 def _kind(state: State, manifest: Manifest) -> str:

@@ -33,6 +33,7 @@ from tasks.core.records import digest, from_json, to_dict
 from tasks.core.signing import UNSIGNED_KINDS, Mark, Standing, Trust, check_unsigned
 from tasks.core.state import Event, LeaseRecord, State
 from tasks.core.store import Store
+from tasks.core.types import Served
 
 FORMAT_VERSION = 1
 LEASE_TTL = timedelta(minutes=10)
@@ -96,6 +97,24 @@ class Ledger:
         if events:
             check_whole(events[-1], data, self._path(len(events)))
         return events
+
+    def named(self, version: int) -> Served | None:
+        """A version as the history names it: in service, with what was accepted for it, waiting, or as it was made.
+
+        None for one that it does not know: its run was killed between registering and deciding, or is at work. Raises
+        as `head` and `event` do.
+        """
+        head = self.head()
+        for served in (*reversed(head.state.served), *head.state.waiting):
+            if served.version == version:
+                return served
+        for seq in range(head.seq, 0, -1):
+            attempt = self.event(seq).state_after.attempt
+            if attempt is None:
+                return None
+            if attempt.version == version and attempt.manifest is not None:
+                return Served(version, attempt.manifest, attempt.labelled)
+        return None
 
     def append(
         self, after: Head, kind: str, *, run: str, key: str, actor: str, reason: str, body: Mapping[str, Any]

@@ -255,15 +255,18 @@ class Registry:
     def load(self, model: str, served: Served | int, *, fresh: bool = False, whole: bool = True) -> LoadedVersion:
         """Load one version, verified. Nothing is unpickled before manifest, environment and digests are checked.
 
+        A mere number means the version that the history knows by it, if it knows one.
+
         The files that predicting does not need are verified at once too, if the `whole` version is asked for.
 
         Raises VerificationError (CorruptObject, SignatureError, EnvironmentMismatch, ProbeMismatch), NotFound or
         StoreError; another version is never loaded instead. The same version is loaded once per process, unless
         `fresh` is asked for.
         """
-        number, expected = (served, None) if isinstance(served, int) else (served.version, served.manifest)
-        accepted = () if isinstance(served, int) else served.accepts
-        manifest, sha256 = self.manifest(model, number, expected)
+        known = self.ledger(model).named(served) if isinstance(served, int) else served
+        number = served if isinstance(served, int) else served.version
+        accepted = known.accepts if known else ()
+        manifest, sha256 = self.manifest(model, number, known.manifest if known else None)
         # All that a load may be refused for is part of the key: what was loaded before gets round nothing.
         trusted = (tuple(self.trust.keys), self.trust.required)
         key = (self.store.location, model, sha256, accepted, self._forms, self._types, trusted)

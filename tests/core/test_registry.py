@@ -213,6 +213,21 @@ def test_a_version_in_another_place_is_refused(registry: Registry, served: Serve
         registry.load(model, version)
 
 
+def test_a_number_is_the_version_that_the_history_knows(
+    registry: Registry, served: Served, candidate: Candidate, marker: Path
+) -> None:
+    """A version that was replaced as a whole, manifest and all, is not loaded by its number either, long after it
+    served."""
+    put_in_service(registry, served)
+    for file in folder(registry).iterdir():
+        file.unlink()
+    folder(registry).rmdir()
+    registry.register("loans", "key", replace(candidate, pipeline=pickle.dumps(Payload(marker))))
+    with pytest.raises(CorruptObject, match="not the manifest that the history names"):
+        registry.load("loans", 1)
+    assert not marker.exists()
+
+
 def test_a_record_that_names_too_little_is_refused(registry: Registry, candidate: Candidate, marker: Path) -> None:
     """A manifest without pipeline, known answers or a readable environment says which it is; nothing is unpickled."""
     wrongs: list[Any] = [

@@ -204,6 +204,8 @@ def test_one_flipped_bit_is_refused(site: Site, trust: Trust, name: str) -> None
     for position in range(0, len(good), max(1, len(good) // 40)):
         overwrite(site.store, path, bytes([*good[:position], good[position] ^ 1, *good[position + 1 :]]))
         with pytest.raises(SignatureError, match=r"00000001/manifest\.json"):
+            Registry(site.store, trust).manifest("loans", 1)
+        with pytest.raises(VerificationError, match=r"00000001/manifest\.json"):
             Registry(site.store, trust).load("loans", 1)
     overwrite(site.store, path, good)
     assert Registry(site.store, trust).load("loans", 1).version == 1
