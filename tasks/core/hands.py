@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
-from tasks.core.errors import EnvironmentMismatch, LedgerConflict, NotFound, SpecError
+from tasks.core.errors import EnvironmentMismatch, LedgerConflict, SpecError, VerificationError
 from tasks.core.files import find, fingerprint
 from tasks.core.manifest import Manifest
 from tasks.core.records import to_dict
@@ -55,11 +55,14 @@ def promote(
     """
     check_words(reason, actor)
     ledger, registry = workspace.ledger, workspace.registry
-    named = ledger.named(version)
-    try:
-        manifest, sha256 = registry.manifest(workspace.model, version, named.manifest if named else None)
-    except NotFound:
-        raise registry.unknown(workspace.model, version) from None
+    if version not in registry.versions(workspace.model):
+        raise registry.unknown(workspace.model, version)
+    if (named := ledger.named(version)) is None:
+        raise VerificationError(
+            f"The history of {workspace.model} does not know v{version}: no run decided on it, and it is not loaded. "
+            f"If a run was killed, `ror run {workspace.model}` takes up what it made."
+        )
+    manifest, sha256 = registry.manifest(workspace.model, version, named.manifest)
     served = Served(version, sha256, manifest.data_end)
 
     def body(state: State) -> dict[str, Any]:

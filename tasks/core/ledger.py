@@ -101,8 +101,8 @@ class Ledger:
     def named(self, version: int) -> Served | None:
         """A version as the history names it: in service, with what was accepted for it, waiting, or as it was made.
 
-        None for one that it does not know: its run was killed between registering and deciding, or is at work. Raises
-        as `head` and `event` do.
+        None for one that it does not know: its run is at work or was killed, or whoever may write to the store put it
+        there. Raises as `head` and `event` do.
         """
         head = self.head()
         for served in (*reversed(head.state.served), *head.state.waiting):
