@@ -380,7 +380,7 @@ class Registry:
 
 
 _LOADED: dict[tuple[Any, ...], LoadedVersion] = {}
-_KEEP_LOADED = 4
+_KEEP_LOADED = 16
 
 
 @contextmanager
