@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from flows import compare, hands, keys, past, proofs, removals, replays, reports, terminal
+from flows import compare, hands, keys, proofs, removals, replays, reports, terminal
 from flows.options import Debug, Json, Model, Root, Verbose, open_workspace
 from tasks.core import views
 from tasks.core.errors import RorError, SpecError
@@ -122,6 +122,8 @@ def status(
     if not names:
         raise SpecError(str(root / "deployments"), ["no models here; is --root right? `ror demo` makes one"])
     if at is not None:
+        from flows import past
+
         past.show_past(names, at, root, as_json, many=model is None)
         return
     if model is None:

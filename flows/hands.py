@@ -11,11 +11,10 @@ import typer
 from rich.text import Text
 
 from flows import terminal
-from flows.options import Debug, Json, Model, Root, Verbose, manifest_of, open_workspace, version_number
+from flows.options import Debug, Json, Model, Reason, Root, Verbose, manifest_of, open_workspace, version_number
 from tasks.core import hands, views
 from tasks.core.state import Event
 
-Reason = Annotated[str, typer.Option(help="Why, for the history.")]
 Batch = Annotated[str, typer.Argument(help="Name of the batch: its file's name without the ending.")]
 
 

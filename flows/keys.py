@@ -101,8 +101,7 @@ def _sign(workspace: Workspace, version: int) -> None:
             return
         workspace.registry.sign(workspace.model, version)
     except NotFound:
-        known = ", ".join(f"v{number}" for number in workspace.registry.versions(workspace.model)) or "none"
-        raise SpecError(f"v{version}", [f"{workspace.model} has no such version. Versions: {known}"]) from None
+        raise workspace.registry.unknown(workspace.model, version) from None
 
 
 def _signed(workspace: Workspace) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from tasks.core.errors import NotFound, SpecError
 from tasks.core.files import appearing
 from tasks.core.manifest import Manifest
 from tasks.core.records import to_dict
-from tasks.core.requirements import requirements as requirements_of
 from tasks.core.tombstones import pruned
 from tasks.core.views import REPORT
 from tasks.core.workspace import Workspace
@@ -75,7 +74,9 @@ def show(
 
 
 def _requirements(manifest: Manifest, as_json: bool) -> None:
-    found = requirements_of(manifest)
+    from tasks.core import requirements
+
+    found = requirements.requirements(manifest)
     if as_json:
         terminal.print_json(to_dict(found))
     else:

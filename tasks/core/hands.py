@@ -14,9 +14,8 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
-from tasks.core.errors import EnvironmentMismatch, LedgerConflict, NotFound, SpecError
+from tasks.core.errors import EnvironmentMismatch, LedgerConflict, SpecError, VerificationError
 from tasks.core.files import find, fingerprint
-from tasks.core.ledger import Head
 from tasks.core.manifest import Manifest
 from tasks.core.records import to_dict
 from tasks.core.spec import PREDICTION
@@ -56,11 +55,14 @@ def promote(
     """
     check_words(reason, actor)
     ledger, registry = workspace.ledger, workspace.registry
-    try:
-        manifest, sha256 = registry.manifest(workspace.model, version, _recorded(workspace, ledger.head(), version))
-    except NotFound:
-        known = ", ".join(f"v{number}" for number in registry.versions(workspace.model)) or "none"
-        raise SpecError(f"v{version}", [f"{workspace.model} has no such version. Versions: {known}"]) from None
+    if version not in registry.versions(workspace.model):
+        raise registry.unknown(workspace.model, version)
+    if (named := ledger.named(version)) is None:
+        raise VerificationError(
+            f"The history of {workspace.model} does not know v{version}: no run decided on it, and it is not loaded. "
+            f"If a run was killed, `ror run {workspace.model}` takes up what it made."
+        )
+    manifest, sha256 = registry.manifest(workspace.model, version, named.manifest)
     served = Served(version, sha256, manifest.data_end)
 
     def body(state: State) -> dict[str, Any]:
@@ -195,24 +197,6 @@ def _append(
             return workspace.ledger.append(head, kind, run=run, key="", actor=actor, reason=reason, body=content)
         except LedgerConflict:
             continue
-
-
-def _recorded(workspace: Workspace, head: Head, version: int) -> str | None:
-    """Digest of a version's manifest by the history: it was in service, waits, or was made by a recorded attempt.
-
-    None for a version that the history does not know: its run was killed between registering and deciding.
-    """
-    for served in (*head.state.served, *head.state.waiting):
-        if served.version == version:
-            return served.manifest
-    for seq in range(head.seq, 0, -1):
-        event = workspace.ledger.event(seq)
-        attempt = event.state_after.attempt
-        if attempt is None:
-            return None
-        if attempt.version == version:
-            return attempt.manifest
-    return None
 
 
 def _kind(state: State, manifest: Manifest) -> str:

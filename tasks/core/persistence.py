@@ -1,4 +1,4 @@
-"""Pipelines to bytes and back, the environment they need, and the known answers that prove they still work.
+"""Pipelines to bytes and back, and the known answers that prove they still work.
 
 Nothing here decides whether bytes may be trusted: `tasks.core.registry` unpickles only bytes whose digest it checked.
 """

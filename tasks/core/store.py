@@ -153,7 +153,7 @@ class Store:
         """A file of a store that is a folder. It is read by the file system's own means: with one copy less, and also
         where a server has forked its workers."""
         assert self.folder is not None
-        if ".." in Path(path).parts:
+        if ".." in Path(path).parts or Path(path).is_absolute():
             raise ValueError("the path leaves the root")
         return self.folder / path
 

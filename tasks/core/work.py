@@ -49,7 +49,7 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
     """Raises SpecError when the requested batch does not exist."""
     unsettled = arriving(workspace.root, workspace.spec, state.batches)
     found = find_batches(workspace.root, workspace.spec, state.batches)
-    batches = [_with_origin(batch, state.batches.get(batch.id)) for batch in found]
+    batches = [with_origin(batch, state.batches.get(batch.id)) for batch in found]
     labels = label_files(workspace.root, workspace.spec)
     labels_now = label_digest(labels)
     if request.batch is not None and request.batch not in {batch.id for batch in batches}:
@@ -83,7 +83,7 @@ def _answer(workspace: Workspace, request: Request, state: State, key: str) -> i
     return seq
 
 
-def _with_origin(batch: Batch, record: BatchRecord | None) -> Batch:
+def with_origin(batch: Batch, record: BatchRecord | None) -> Batch:
     """A batch that rows were erased from, with what it was before."""
     if record is None or record.origin is None or record.sha256 != batch.sha256:
         return batch

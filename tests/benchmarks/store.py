@@ -16,8 +16,6 @@ from __future__ import annotations
 import argparse
 import gc
 import hashlib
-import importlib
-import importlib.util
 import json
 import os
 import platform
@@ -44,7 +42,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from tasks.core import contract, persistence, registry, training, validation
+from tasks.core import contract, environment, persistence, proof, registry, revive, training, validation
 from tasks.core.batches import Labels
 from tasks.core.files import find_batches
 from tasks.core.gate import labelled_rows
@@ -53,7 +51,8 @@ from tasks.core.manifest import Candidate, Manifest
 from tasks.core.records import from_dict, from_json, to_dict
 from tasks.core.registry import Registry
 from tasks.core.spec import parse_spec
-from tasks.core.state import State
+from tasks.core.state import Event, State
+from tasks.core.training import PROBE_ROWS
 from tasks.core.types import BatchRecord, Served
 from tests.benchmarks.drift import NAMES, NUMBERS, window
 
@@ -101,12 +100,12 @@ def unchecked() -> Iterator[None]:
     """A verified load without the environment and without the known answers: history, record, digests, unpickling."""
     with ExitStack() as stack:
         for module, name in [
-            (persistence, "check_environment"),
+            (environment, "check_environment"),
             (persistence, "replay_probe"),
             (validation, "conform"),
-            (registry, "_frame"),
+            (revive, "read_parquet"),
         ]:
-            stack.enter_context(patch.object(module, name, lambda *_, **__: None))
+            stack.enter_context(patch.object(module, name, lambda *_, **__: ()))
         yield
 
 
@@ -196,12 +195,13 @@ class Shelf:
 
     def candidate_of(self, pipeline: Pipeline) -> Candidate:
         """What a run has when it registers: the bytes, the known answers, the environment."""
-        probe = self.candidate.probe[self.candidate.contract.names]
+        probe = self.candidate.probe[self.candidate.contract.names].head(PROBE_ROWS)  # not all take the awkward ones
+        saved = persistence.dump(pipeline)
         return replace(
             self.candidate,
-            pipeline=persistence.dump(pipeline),
+            pipeline=saved.data,
             probe=persistence.make_probe(pipeline, probe),
-            environment=persistence.environment(pipeline, self.folder),
+            environment=environment.environment_of(saved.modules, self.folder),
         )
 
     def register(self, candidate: Candidate) -> Path:
@@ -293,30 +293,27 @@ def parts(shelf: Shelf) -> dict[str, Way]:
     record = shelf.registry.store.read(f"{at}/manifest.json")
     known = from_json(contract.Contract, files["contract.json"], "contract.json")
     probe = pd.read_parquet(shelf.folder / "store" / at / "probe.parquet")
-    environment = from_dict(persistence.Environment, manifest.environment)
+    recorded = from_dict(environment.Environment, manifest.environment)
     pipeline = persistence.load(files["pipeline.joblib"])
     inputs = validation.conform(known, probe)
     whole: dict[str, Way] = {
         "ledger head": shelf.ledger.head,
-        "  of it: parse the event": partial(shelf.ledger._parse, seq, head),
+        "  of it: parse the event": lambda: from_json(Event, head, "event"),
         "manifest": lambda: shelf.registry.manifest(MODEL, served.version, served.manifest),
         "  of it: parse": lambda: from_json(Manifest, record, "manifest.json"),
     }
-    for name, file in manifest.files.items():
-        whole[f"read + sha256 {name}"] = partial(shelf.registry._verified, f"{at}/{name}", file)
-    whole["read + sha256 pipeline.joblib"] = partial(
-        shelf.registry._file, manifest, "pipeline.joblib", shelf.registry.store.read_large
-    )
+    for name in manifest.files:
+        whole[f"read + sha256 {name}"] = partial(shelf.registry.file, manifest, name)
     return {
         **whole,
-        "  of it: read pipeline": lambda: shelf.registry.store.read_large(f"{at}/pipeline.joblib"),
+        "  of it: read pipeline": lambda: shelf.registry.store.read(f"{at}/pipeline.joblib"),
         "  of it: sha256 pipeline": lambda: hashlib.sha256(files["pipeline.joblib"]).hexdigest(),
         "parse contract": lambda: from_json(contract.Contract, files["contract.json"], "contract.json"),
         "unpickle the bytes": lambda: persistence.load(files["pipeline.joblib"]),
-        "environment": lambda: persistence.check_environment(environment, "it"),
+        "environment": lambda: environment.check_environment(recorded, "it"),
         "probe: read": lambda: pd.read_parquet(shelf.folder / "store" / at / "probe.parquet"),
         "probe: conform": lambda: validation.conform(known, probe),
-        "probe: predict, compare": lambda: persistence.replay_probe(pipeline, probe, inputs, environment, "it"),
+        "probe: predict, compare": lambda: persistence.replay_probe(pipeline, probe, inputs, "it", exact=True),
     }
 
 
@@ -374,7 +371,7 @@ def register(rounds: int, python: Path | None) -> None:
         shelf = Shelf.make(Path(name))
         rows = rows_of(20_000, 9)
         pipeline = boosting(70).fit(rows[[*NUMBERS, *NAMES]], rows["y"])
-        candidate = shelf.candidate_of(pipeline)
+        candidate, saved = shelf.candidate_of(pipeline), persistence.dump(pipeline)
         shelf.register(candidate)
         file = shelf.folder / "baseline.joblib"
         joblib.dump(pipeline, file)
@@ -384,9 +381,9 @@ def register(rounds: int, python: Path | None) -> None:
             "ours": lambda: shelf.register(shelf.candidate_of(pipeline)),
             "ours: dump": lambda: persistence.dump(pipeline),
             "ours: known answers": lambda: persistence.make_probe(pipeline, candidate.probe[candidate.contract.names]),
-            "ours: environment": lambda: persistence.environment(pipeline, shelf.folder),
+            "ours: environment": lambda: environment.environment_of(saved.modules, shelf.folder),
             "ours: files, record, event": lambda: shelf.register(candidate),
-            **proving(shelf, candidate),
+            "ours: the proof, by itself": lambda: proof.prove(candidate, []),
         }
         loading: dict[str, Way] = {"joblib": partial(joblib.load, file), "ours, complete": shelf.load}
         if python:
@@ -406,15 +403,6 @@ def register(rounds: int, python: Path | None) -> None:
             for way, seconds in taken.items():
                 ratio = median(seconds) / base
                 print(f"  {way:<36}{median(seconds):10.2f} ms   it / {baseline} {ratio:8.2f}", flush=True)
-
-
-def proving(shelf: Shelf, candidate: Candidate) -> dict[str, Way]:
-    """The proof in a process of its own, where this release has one."""
-    if importlib.util.find_spec("tasks.core.proof") is None:
-        print("  proof process: not measured (there is no tasks.core.proof)")
-        return {}
-    proof = importlib.import_module("tasks.core.proof")
-    return {"ours: the proof, by itself": lambda: proof.prove(candidate, shelf.folder)}
 
 
 # --- fresh ---------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,9 +14,11 @@ from typing import Any
 import pytest
 
 from tasks.core import hands
-from tasks.core.errors import CorruptObject, LedgerConflict, NotFound, SpecError
+from tasks.core.errors import CorruptObject, LedgerConflict, NotFound, SpecError, VerificationError
 from tasks.core.fold import fold
 from tasks.core.ledger import Lease, Ledger
+from tasks.core.manifest import FileRecord
+from tasks.core.records import digest, to_json
 from tasks.core.state import Decided, Event, State
 from tasks.core.types import Action, Attempt, Blocked, Comparison, Gate, LossPoint, Request, Served, Verdict
 from tasks.core.work import find_work
@@ -22,6 +26,7 @@ from tasks.core.workspace import Workspace
 from tests.conftest import Model
 from tests.core.conftest import Trained
 from tests.core.test_fold import arrived, decided
+from tests.core.test_registry import Payload
 
 WHO: dict[str, Any] = {"reason": "a test", "actor": "ann"}
 REFUSED = Gate(Verdict.FAIL, "worse than v1", 200)
@@ -164,9 +169,35 @@ def test_what_a_promotion_was(workspace: Workspace) -> None:
 def test_a_first_version_by_hand(model: Model, trained: Trained) -> None:
     """Where none is in service, a version that the gate refused can be put there; 0 expects that none is."""
     version, sha256 = model.workspace.registry.register("loans", "run", trained.challenger.candidate)
+    refused = Attempt(3, "refused", version, sha256)
+    decide(model.workspace, decided(Action.RETRAIN, in_service=None, attempt=refused))
     event = hands.promote(model.workspace, version, expected=0, **WHO)
     assert event.body["replaced"] is None
     assert state(model.workspace).current == Served(1, sha256, 3)
+
+
+def test_a_version_that_the_history_does_not_know_is_not_loaded(workspace: Workspace, tmp_path: Path) -> None:
+    """Whoever can write to the store may put a consistent version there; no promotion unpickles it."""
+    marker = tmp_path / "marker"
+    registry = workspace.registry
+    own = registry.load("loans", 1)
+    planted = replace(own.manifest, version=9)
+    folder = Path(registry.store.location) / "loans/versions"
+    shutil.copytree(folder / "00000001", folder / "00000009")
+    data = pickle.dumps(Payload(marker))
+    (folder / "00000009/pipeline.joblib").write_bytes(data)
+    record = FileRecord(digest(data), len(data))
+    (folder / "00000009/manifest.json").write_bytes(
+        to_json(replace(planted, files={**planted.files, "pipeline.joblib": record}))
+    )
+    before = state(workspace)
+    with pytest.raises(VerificationError, match="The history of loans does not know v9"):
+        hands.promote(workspace, 9, **WHO)
+    assert state(workspace) == before
+    assert not marker.exists()
+    with pytest.raises(VerificationError):  # not a pipeline: but it was unpickled
+        registry.load("loans", 9)
+    assert marker.exists(), "the payload would have run"
 
 
 def test_what_it_replaces_is_kept_for_comparison(workspace: Workspace) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from tasks.core.errors import CorruptObject, LeaseHeld, LedgerConflict
 from tasks.core.fold import fold
-from tasks.core.ledger import Head, Lease, Ledger
+from tasks.core.ledger import Head, Lease, Ledger, is_alive
 from tasks.core.records import digest, to_dict
 from tasks.core.state import Decided, Event, LeaseRecord, State
 from tasks.core.store import Store
@@ -362,6 +362,19 @@ def test_a_long_run_renews_its_lease(open_store: Callable[[], Store]) -> None:
         assert event.state_after.lease is not None
         assert event.state_after.lease.expires == event.body["expires"]
         assert event.state_after.lease.token == taken.token
+
+
+def test_a_lease_that_was_given_back_is_not_renewed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A renewal that waits for its turn while the lease is given back must not bring it to life again."""
+    taken = lease(ledger, ttl=timedelta(seconds=2)).__enter__()
+    with taken._write:
+        time.sleep(0.7)  # the thread that renews it wants to write now
+        taken._stop.set()
+    taken.give_back()
+    time.sleep(0.2)
+    head = ledger.head().state.lease
+    assert head is not None and not is_alive(head)
+    assert ledger.events()[-1].body["expires"] <= datetime.now(UTC).isoformat()
 
 
 def test_events_are_readable_json(on_disk: tuple[Ledger, Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import pickle
 import select
@@ -212,6 +213,39 @@ def test_a_version_in_another_place_is_refused(registry: Registry, served: Serve
     shutil.copytree(folder(registry), folder(registry, version, model))
     with pytest.raises(CorruptObject, match="says it is loans v1: it was moved or copied"):
         registry.load(model, version)
+
+
+def test_a_number_is_the_version_that_the_history_knows(
+    registry: Registry, served: Served, candidate: Candidate, marker: Path
+) -> None:
+    """A version that was replaced as a whole, manifest and all, is not loaded by its number either, long after it
+    served."""
+    put_in_service(registry, served)
+    for file in folder(registry).iterdir():
+        file.unlink()
+    folder(registry).rmdir()
+    registry.register("loans", "key", replace(candidate, pipeline=pickle.dumps(Payload(marker))))
+    with pytest.raises(CorruptObject, match="not the manifest that the history names"):
+        registry.load("loans", 1)
+    assert not marker.exists()
+
+
+def test_a_record_that_names_too_little_is_refused(registry: Registry, candidate: Candidate, marker: Path) -> None:
+    """A manifest without pipeline, known answers or a readable environment says which it is; nothing is unpickled."""
+    wrongs: list[Any] = [
+        lambda record: record["files"].pop("pipeline.joblib"),
+        lambda record: record["files"].pop("probe.parquet"),
+        lambda record: record["environment"].pop("python"),
+    ]
+    for wrong in wrongs:
+        version, _ = registry.register("loans", "key", replace(candidate, pipeline=pickle.dumps(Payload(marker))))
+        path = folder(registry, version) / "manifest.json"
+        record = json.loads(path.read_bytes())
+        wrong(record)
+        path.write_text(json.dumps(record))
+        with pytest.raises(CorruptObject, match=f"0{version}/manifest.json (names no|is not a valid Environment)"):
+            registry.load("loans", version)
+    assert not marker.exists()
 
 
 def test_another_manifest_than_the_recorded_is_refused(registry: Registry, served: Served) -> None:

@@ -101,6 +101,16 @@ def test_paths_cannot_leave_the_root(store: Store, path: str, tmp_path: Path) ->
     assert (tmp_path / "outside.json").read_text() == "secret"
 
 
+def test_an_absolute_path_is_none_of_the_store(tmp_path: Path) -> None:
+    """What the history names as an object is read below the root, or not at all."""
+    (tmp_path / "outside.json").write_text("secret")
+    store = Store(tmp_path / "store")
+    for act in (store.read, store.exists, store.fingerprint):
+        with pytest.raises(StoreError):
+            assert not act(str(tmp_path / "outside.json"))
+            raise StoreError("it is not there")
+
+
 def test_a_missing_object_is_named(store: Store) -> None:
     """Reading what is not there raises NotFound with the whole path, and no library's own words."""
     with pytest.raises(NotFound) as caught:

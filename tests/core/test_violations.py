@@ -10,13 +10,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import hands
 from tasks.core import source as sources
 from tasks.core.errors import AlreadyExists, NotFound, SpecError
+from tasks.core.types import Served
 from tasks.core.violations import export
 from tasks.core.workspace import Workspace
 from tests.conftest import Model, make_rows
 from tests.core.conftest import Trained
+from tests.core.test_registry import put_in_service
 
 CLEAN = make_rows(200, seed=9)
 
@@ -24,8 +25,9 @@ CLEAN = make_rows(200, seed=9)
 @pytest.fixture
 def workspace(model: Model, trained: Trained) -> Workspace:
     """A model with v1 in service and nothing delivered."""
-    version, _ = model.workspace.registry.register("loans", "a run", trained.challenger.candidate)
-    hands.promote(model.workspace, version, reason="a test", actor="tests")
+    registry = model.workspace.registry
+    version, sha256 = registry.register("loans", "a run", trained.challenger.candidate)
+    put_in_service(registry, Served(version, sha256, 3))
     return model.workspace
 
 

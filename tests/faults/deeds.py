@@ -7,7 +7,6 @@ a fork, while importing everything anew would take seconds for each of hundreds 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import pickle
@@ -16,14 +15,12 @@ import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import Model, make_rows  # isort: skip  (sets up Prefect's environment)
 
-import evidently  # noqa: F401 - imported once, for all children
 import pandas as pd
 from prefect.logging import disable_run_logger
 from threadpoolctl import threadpool_limits
@@ -32,12 +29,11 @@ from flows import launch
 from flows import retrain_or_reload as story
 from tasks import predict as prediction
 from tasks import publish as publication
-from tasks.core import hands, performance, proof, registry
-from tasks.core.environment import Environment
-from tasks.core.errors import CorruptObject, NotFound, SpecError
+from tasks.core import hands, registry
+from tasks.core.errors import NotFound, SpecError
 from tasks.core.ledger import Ledger
-from tasks.core.manifest import Candidate, read_parquet
-from tasks.core.records import from_dict, to_dict
+from tasks.core.manifest import Candidate
+from tasks.core.records import to_dict
 from tasks.core.registry import Registry
 from tasks.core.store import Store
 
@@ -46,13 +42,6 @@ CANDIDATE = "candidate.pickle"
 QUICK = "[pipeline]\nparameters = { max_iter = 10 }\n"
 CALLS = [name for name in ("create", "read", "exists", "objects", "folders", "remove") if hasattr(Store, name)]
 FRESH = make_rows(50, seed=99)
-
-# What costs most of a small run's time, and has nothing to do with the store: the intervals of metrics, which no test
-# here looks at, and a look through every installed package.
-performance.RESAMPLES = 20
-proof.prove = lambda *_: None  # a process of its own, which does nothing to the store
-importlib.metadata.packages_distributions = cache(importlib.metadata.packages_distributions)
-importlib.metadata.packages_distributions()
 
 
 # --- deeds -----------------------------------------------------------------------------------------------------
@@ -70,7 +59,7 @@ def promote(root: Path) -> str:
     """Put v1 back in service by hand; told that it is there already is as good."""
     try:
         hands.promote(Model(root).workspace, 1, reason="as before", actor="ann", expected=2)
-    except (SpecError, CorruptObject, hands.LedgerConflict):
+    except (SpecError, registry.CorruptObject, hands.LedgerConflict):
         if in_service(root) != 1:
             raise
     return "v1"
@@ -219,7 +208,7 @@ class Ended:
 def in_child(work: Callable[..., Any], *arguments: Any, timeout: float = 120) -> Ended:
     """Call `work` in a new process. Raises what it raised."""
     context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload(["tests.faults.zygote"])
     mine, its = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(its, work, arguments))
     process.start()
@@ -263,6 +252,14 @@ def prepare(root: Path) -> None:
     """Roots to begin from: `batch` holds one batch; `trained` v1 and a batch like it; `changed` v1 and a batch in which
     everything is the other way round; `grown` v2 as well, which learned that; `empty` a candidate and no store.
     """
+    Model(root / "empty").write_spec(QUICK)
+    honest = Registry.register
+
+    def kept(self: Registry, model: str, run_key: str, candidate: Candidate) -> tuple[int, str]:
+        (root / "empty" / CANDIDATE).write_bytes(pickle.dumps(candidate))
+        return honest(self, model, run_key, candidate)
+
+    Registry.register = kept  # type: ignore[method-assign]  # in this process, which only prepares
     model = Model(root / "batch")
     model.write_spec(QUICK)
     model.deliver("001", rows=700)
@@ -275,20 +272,3 @@ def prepare(root: Path) -> None:
         if (outcome := deed(root / name)) != "Retrained":
             raise AssertionError(f"{name}: {outcome}")
         Model(root / name).deliver("003" if begin == "changed" else "002", rows=700, flip=flip)
-    made = Registry(root / "trained" / "artifacts")
-    loaded = made.load(MODEL, 1)
-    files = {name: loaded._registry.file(loaded.manifest, name) for name in loaded.manifest.files}
-    fields = {name: getattr(loaded.manifest, name) for name in loaded.manifest.__dataclass_fields__}
-    candidate = Candidate(
-        pipeline=files["pipeline.joblib"],
-        form="joblib",
-        contract=loaded.contract,
-        reference=loaded.reference,
-        probe=read_parquet(files["probe.parquet"]),
-        calibration=loaded.calibration,
-        evaluation=json.loads(files["evaluation.json"]),
-        environment=from_dict(Environment, loaded.manifest.environment),
-        manifest=fields,
-    )
-    (root / "empty").mkdir()
-    (root / "empty" / CANDIDATE).write_bytes(pickle.dumps(candidate))

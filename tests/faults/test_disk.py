@@ -76,12 +76,12 @@ def disk(roots: Path, tmp_path: Path) -> Iterator[Disk]:
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"a small file system cannot be mounted here: {error}")
     try:
+        shutil.copytree(roots / "grown" / "deployments", made.folder / "deployments")
         shutil.copytree(
             roots / "grown" / "artifacts",
             made.artifacts,
             ignore=shutil.ignore_patterns("drift.html", "performance.html"),
         )
-        shutil.copytree(roots / "grown" / "deployments", made.folder / "deployments")
         yield made
     finally:
         subprocess.run(["umount", "--lazy", str(made.folder)], check=True, timeout=10)

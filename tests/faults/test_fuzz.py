@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,9 +52,12 @@ class Attacked:
     """Digests of all that was unpickled since."""
 
     def load(self) -> str:
-        """What a new process would answer."""
+        """What a new process would answer, once it read all that belongs to the version."""
         registry._LOADED.clear()
-        return answers_of(Registry(Store(self.folder)).load_current(MODEL))
+        loaded = Registry(Store(self.folder)).load_current(MODEL)
+        answers = answers_of(loaded)
+        _ = loaded.rest
+        return answers
 
     def kinds(self) -> dict[str, list[Path]]:
         """The objects by kind: those of v2, the events, and those of every run."""
@@ -71,8 +75,13 @@ def attacked(roots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     folder = tmp_path / "artifacts"
     shutil.copytree(roots / "grown" / "artifacts", folder)
     unpickled: list[str] = []
-    real = persistence.load
-    monkeypatch.setattr(persistence, "load", lambda data: (unpickled.append(digest(data)), real(data))[1])
+    honest = persistence.load
+
+    def noted(data: bytes, *others: Any) -> Any:
+        unpickled.append(digest(data))
+        return honest(data, *others)
+
+    monkeypatch.setattr(persistence, "load", noted)
     before = answers_of(Registry(Store(folder)).load_current(MODEL))
     trusted = {digest(path.read_bytes()) for path in folder.rglob("pipeline.joblib")}
     state = Ledger(Store(folder), MODEL).head().state

@@ -102,6 +102,11 @@ def test_an_upgrade_is_no_deadlock(tmp_path: Path, older: Path, ror: Run) -> Non
     assert {*before.environment["sources"]} == {"desk_steps"}
     assert {*model.workspace.registry.sources(before)} == {"desk_pipeline", "desk_steps"}
 
+    assert ror("verify", "loans", "--load", older=older).returncode == 0
+    done = ror("verify", "loans", "--load")
+    assert done.returncode == 4
+    assert f"here {sklearn.__version__}" in done.stdout
+
     model.deliver("003")
     done = ror("run", "loans")
     assert done.returncode == 4
@@ -112,6 +117,7 @@ def test_an_upgrade_is_no_deadlock(tmp_path: Path, older: Path, ror: Run) -> Non
     done = ror("promote", "loans", "v1", "--accept-environment", "--reason", "the release notes say so")
     assert done.returncode == 0, done.stderr
     assert "environment accepted" in done.stdout
+    assert ror("verify", "loans", "--load").returncode == 0
     done = ror("run", "loans", "--action", "reload", "--reason", "it is accepted")
     assert done.returncode == 0, done.stderr
 
