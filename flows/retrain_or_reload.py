@@ -73,6 +73,7 @@ def retrain_or_reload(
         if work.decided is not None:
             event = workspace.ledger.event(work.decided)
             get_run_logger().info("This very question was decided on %s; nothing new has arrived since.", event.at[:16])
+            load_current(workspace, state, request)  # what is said to be in service is ready to be served
         else:
             try:
                 event, measured = _decide(workspace, request, work, pages)

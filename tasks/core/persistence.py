@@ -131,7 +131,7 @@ def _written(pipeline: Any) -> Saved:
         raise TrainingError(f'skops cannot save this pipeline: {error}. `format = "joblib"` can.') from error
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         schema = json.loads(archive.read("schema.json"))
-    return Saved(data, tuple(sorted({*_named(schema)} - {"builtins"})))
+    return Saved(data, tuple(sorted({*_named(schema), "skops"} - {"builtins"})))  # it is needed to load them, too
 
 
 _SAVERS: Mapping[str, Callable[[Any], Saved]] = {"joblib": _pickled, "skops": _written}

@@ -71,6 +71,9 @@ def test_own_modules_are_kept_with_the_version(own: Model) -> None:
     registry_module._LOADED.clear()  # as in the next process
     with pytest.raises(EnvironmentMismatch, match="-    return X \\* 2\n\\+    return X \\* 3"):
         launch.run(own.root, own.name)
+    (own.batches / "002.parquet").unlink()
+    with pytest.raises(EnvironmentMismatch):  # also where nothing new has arrived
+        launch.run(own.root, own.name)
 
 
 def test_a_refused_challenger_is_no_deadlock(own: Model) -> None:
