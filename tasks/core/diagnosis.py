@@ -276,7 +276,7 @@ def space(folder: Path, location: str) -> Iterator[Finding]:
     """How much room the file system of a store's folder has left."""
     free = shutil.disk_usage(folder).free
     level = Level.OK if free >= LITTLE else Level.WARN if free >= TOO_LITTLE else Level.FAIL
-    remedy = "" if level is Level.OK else "Free some space, or `ror store prune MODEL` what no version needs."
+    remedy = "" if level is Level.OK else "Free some space; `ror store prune MODEL` removes what old versions hold."
     yield Finding("free space", level, f"{_bytes(free)} left for {location}", remedy)
 
 
