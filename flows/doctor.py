@@ -334,9 +334,9 @@ def _work_pool(client: Any, pool: str) -> Iterator[Finding]:
     if found.is_push_pool or found.is_managed_pool:
         return
     workers = client.read_workers_for_work_pool(pool)
-    alive = [worker for worker in workers if worker.status is WorkerStatus.ONLINE]
+    alive = [worker for worker in workers if worker.status is WorkerStatus.ONLINE and _missed(worker) < 3]
     shown = "; ".join(f"{worker.name}, heard of {_ago(worker.last_heartbeat_time)}" for worker in alive or workers)
-    if alive and all(_overdue(worker) for worker in alive):
+    if alive and all(_missed(worker) > 1.5 for worker in alive):
         text = f"{shown}: longer ago than it should be, so it may have died"
         yield Finding(f"{name}: worker", Level.WARN, text, f"Look at it, and ask again in a minute; else `{start}`")
     elif alive:
@@ -346,10 +346,11 @@ def _work_pool(client: Any, pool: str) -> Iterator[Finding]:
         yield Finding(f"{name}: worker", Level.FAIL, text, f"`{start}`")
 
 
-def _overdue(worker: Any) -> bool:
-    """Whether a worker has missed a heartbeat. The server takes it for dead after three."""
+def _missed(worker: Any) -> float:
+    """How many of its intervals ago a worker was heard of. After three it counts as dead, as the server says, too; but
+    after a change of the interval the server was seen to say so late."""
     age = (datetime.now(UTC) - worker.last_heartbeat_time).total_seconds()
-    return bool(age > 1.5 * (worker.heartbeat_interval_seconds or 30))
+    return float(age / (worker.heartbeat_interval_seconds or 30))
 
 
 def _late(client: Any, ours: Sequence[Any]) -> Iterator[Finding]:

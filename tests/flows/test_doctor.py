@@ -152,7 +152,7 @@ def test_a_worker_that_falls_silent(at_home: Prefect, well: Model) -> None:
     time.sleep(2)
     late = look(well)[worker]
     assert late.level is Level.WARN
-    time.sleep(2)
+    until(lambda: look(well)[worker].level is Level.FAIL, 20)
     dead = look(well)[worker]
     assert (dead.level, dead.remedy) == (Level.FAIL, f"`prefect worker start --pool {at_home.pool}`")
     assert dead.text.startswith("none is alive (w1, heard of ")
