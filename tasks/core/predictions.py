@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.errors import AlreadyExists, DataError
+from tasks.core.errors import AlreadyExists, DataError, UnreadableData
 from tasks.core.files import appearing, fingerprint
 from tasks.core.persistence import Predictions, predict
 from tasks.core.registry import LoadedVersion
@@ -50,6 +50,21 @@ def write_predictions(root: Path, data: str, output: Path, version: LoadedVersio
         if made_from(output) != sha256:
             raise AlreadyExists(f"{output} was written meanwhile for other data; it was left as it is.") from None
     return output
+
+
+def predict_file(workspace: Workspace, file: Path, output: Path, run: str) -> int:
+    """Predict any file with the model's input columns by the version in service, verified first; its number is
+    returned.
+
+    Raises UnreadableData when there is no such file, NotFound when no version is in service, VerificationError when it
+    does not pass, and what `write_predictions` raises.
+    """
+    if not file.exists():
+        raise UnreadableData(str(file), "there is no such file.")
+    version = workspace.registry.load_current(workspace.model)
+    absolute = file.resolve()
+    write_predictions(absolute.parent, absolute.name, output.resolve(), version, workspace.spec, run)
+    return version.version
 
 
 def _write(source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, run: str, sha256: str) -> None:
