@@ -85,8 +85,8 @@ def _values(name: str, spec: ModelSpec) -> dict[str, str]:
         "owner": spec.owner,
         "purpose": spec.purpose,
         "runbook": spec.runbook or "none",
-        "hours": f"{hours:g}",
-        "seconds": f"{hours * 3600:g}",
+        "hours": f"{hours:.3g}",
+        "seconds": f"{hours * 3600:.0f}",
     }
 
 
@@ -102,7 +102,7 @@ def _usual_hours(name: str, schedule: ScheduleSpec | None) -> float:
     except ValueError as error:
         raise SpecError(f"deployments/{name}.toml", [f"schedule.cron = {schedule.cron!r}: {error}"]) from None
     gaps = [(later - earlier).total_seconds() / 3600 for earlier, later in pairwise(starts)]
-    return round(1.25 * max(gaps, default=UNSCHEDULED_HOURS), 1)
+    return 1.25 * max(gaps, default=UNSCHEDULED_HOURS)
 
 
 def _schedules(schedule: ScheduleSpec | None) -> list[dict[str, Any]]:

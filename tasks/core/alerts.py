@@ -44,8 +44,7 @@ def alerts(workspace: Workspace) -> list[Alert]:
     if decided.outcome in (Outcome.RETRAIN_FAILED, Outcome.LABELS_OVERDUE) or (
         decided.outcome is Outcome.BLOCKED and not found and _labels_broken(decided)
     ):
-        why = " ".join(views.sentences(decided)[:3]) or views.headline(decided, workspace.model)
-        found.append(_alert(workspace, decided.outcome, views.headline(decided, workspace.model), why))
+        found.append(_alert(workspace, decided.outcome, views.headline(decided, workspace.model), _about(decided)))
     for served in state.waiting:
         text = f"v{served.version} waits for approval: `{views.promotion(workspace.model, served.version)}`."
         found.append(_alert(workspace, Outcome.AWAITING_APPROVAL, text, f"v{served.version}"))
@@ -61,6 +60,13 @@ def _blocked(workspace: Workspace, state: State) -> list[tuple[Outcome, str, str
             text = f"{batch} is set aside; `ror report {workspace.model}` says why."
             matters.append((Outcome.BLOCKED, text, f"{batch} {sha256}"))
     return matters
+
+
+def _about(decided: Decided) -> str:
+    """What stays the same while the matter does: the reason of a failed fit, the oldest batch without its labels."""
+    if decided.outcome is Outcome.LABELS_OVERDUE and decided.evidence:
+        return min(decided.evidence.labels_overdue, default="")
+    return (decided.attempt.reason or "") if decided.attempt else ""
 
 
 def _labels_broken(decided: Decided) -> bool:

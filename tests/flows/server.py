@@ -94,12 +94,12 @@ def stop(process: subprocess.Popen[Any]) -> None:
 
 
 @contextmanager
-def running_server(folder: Path) -> Iterator[Server]:
-    """A server with a database of its own below `folder`, until the block ends."""
+def running_server(folder: Path, **settings: str) -> Iterator[Server]:
+    """A server with a database of its own below `folder`, until the block ends; `settings` go to its environment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "PREFECT_HOME": str(folder / "prefect")}
+    environment = {**os.environ, "PREFECT_HOME": str(folder / "prefect"), **settings}
     start = ["server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
     process = started([sys.executable, "-m", "prefect", *start], environment, folder)
     url = f"http://127.0.0.1:{port}/api"

@@ -1,0 +1,72 @@
+"""`ror deploy` and `ror notify` where something is missing; with everything there, see test_production.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Model
+from tests.flows.conftest import Ror
+from tests.flows.server import REPOSITORY
+
+
+@pytest.fixture
+def declared(model: Model) -> Model:
+    text = (REPOSITORY / "deployments/prefect.yaml").read_text()
+    (model.root / "deployments/prefect.yaml").write_text(text)
+    return model
+
+
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """A server is configured, and nobody listens there."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}):
+        yield
+
+
+@pytest.fixture
+def unconfigured() -> Iterator[None]:
+    """No server at all, also where other tests have left one in this process's settings."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        yield
+
+
+@pytest.mark.usefixtures("unconfigured")
+def test_a_server_is_needed(declared: Model, ror: Ror) -> None:
+    """Without one nothing would ever start: it is said how to start one, with exit code 2."""
+    batch = str(declared.deliver("001"))
+    for words in (["deploy"], ["notify", "loans", batch]):
+        assert ror(*words) == 2
+        assert "prefect server start" in ror.err and "PREFECT_API_URL" in ror.err
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_server_that_does_not_answer(declared: Model, ror: Ror) -> None:
+    """Its address is named, in one line and with exit code 1: nobody may believe that it was told."""
+    batch = str(declared.deliver("001"))
+    for words in (["deploy"], ["notify", "loans", batch]):
+        assert ror(*words) == 1
+        assert "127.0.0.1:9/api" in ror.err and "Is it running?" in ror.err
+
+
+def test_what_is_wrong_in_a_file_is_said_first(declared: Model, ror: Ror) -> None:
+    """The model's file, the model's name and the batch are looked at before any server."""
+    assert ror("notify", "loans", str(declared.root / "none.parquet")) == 3
+    assert "there is no such file" in ror.err
+    assert ror("deploy", "laons") == 2
+    assert "Models here: loans" in ror.err
+    declared.write_spec('[schedule]\ncron = "every day"\n')
+    assert ror("deploy") == 2
+    assert "schedule.cron = 'every day'" in ror.err
+
+
+def test_the_help_says_what_deploy_does_not(ror: Ror) -> None:
+    """Who looks for the way to put a model in service is sent to `promote`."""
+    assert ror("deploy", "--help") == 0
+    assert "Schedules and triggers only" in " ".join(ror.out.split())
+    assert "ror promote" in ror.out
