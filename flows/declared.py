@@ -7,6 +7,7 @@ import importlib
 import re
 from collections import Counter
 from dataclasses import dataclass
+from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,10 @@ def read_declared(root: Path, only: str | None = None) -> Declared:
 
     Raises SpecError when a file is missing or wrong.
     """
-    declared = _read_yaml(root)
     names = models(root)
+    if not names:
+        raise SpecError(str(root / "deployments"), ["no models here; is --root right? `ror demo` makes one"])
+    declared = _read_yaml(root)
     found = Declared([*declared["deployments"]], [], declared.get("notify"), names)
     each, automations = declared.get("each_model"), declared.get("automations") or []
     if only is None:
@@ -61,11 +64,12 @@ def read_declared(root: Path, only: str | None = None) -> Declared:
 
 
 def _read_yaml(root: Path) -> dict[str, Any]:
-    path = root / "deployments" / "prefect.yaml"
+    """A root that has no prefect.yaml of its own has the one that comes with the package."""
+    path: Any = root / "deployments" / "prefect.yaml"
+    if not path.exists():
+        path = files("deployments").joinpath("prefect.yaml")
     try:
         declared = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SpecError(str(path), ["there is no such file. Is --root right?"]) from None
     except yaml.YAMLError as error:
         raise SpecError(str(path), [f"not valid YAML: {error}"]) from None
     lists = isinstance(declared, dict) and all(
@@ -123,10 +127,10 @@ def _filled(value: Any, values: dict[str, str]) -> Any:
 # --- as Prefect's values -------------------------------------------------------------------------------------
 
 
-def deployment(item: dict[str, Any], root: str, names: list[str]) -> Any:
+def deployment(item: dict[str, Any], root: str, names: list[str], store: str | None = None) -> Any:
     """A deployment to serve or to apply, whose form offers the models there are. Raises SpecError where it is wrong.
 
-    `root` is the folder as the process that runs the flow sees it.
+    `root` is the folder as the process that runs the flow sees it; `store` is where it finds the store, if not there.
     """
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
     from prefect.deployments.runner import EntrypointType
@@ -142,6 +146,7 @@ def deployment(item: dict[str, Any], root: str, names: list[str]) -> Any:
             schedules=[_schedule(schedule) for schedule in item.get("schedules") or []],
             concurrency_limit=ConcurrencyLimitConfig(**limit) if isinstance(limit, dict) else limit,
             triggers=[DeploymentEventTrigger(**trigger) for trigger in item.get("triggers") or []],
+            job_variables={"env": {"ROR_STORE": store}} if store else None,
             # A module path needs only the installed packages, wherever the run happens to start.
             entrypoint_type=EntrypointType.MODULE_PATH,
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from flows.declared import POOL, Declared, automation, deployment, read_declared
 from tasks.core.errors import RorError, SpecError, UnreadableData
 from tasks.core.files import find, fingerprint
 from tasks.core.workspace import Workspace
+
+PAGE = 200
+"""What the server gives at once, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,9 @@ def deploy_all(root: Path, model: str | None = None, *, worker_root: str | None 
     declared = read_declared(root, model)
     launch.configure(verbose=False)
     require_server("ror deploy")
-    made = [(item, deployment(item, worker_root or str(root), declared.models)) for item in declared.deployments]
+    # A worker without this would find no history beside the root, and begin another one.
+    where = (worker_root or str(root), declared.models, os.environ.get("ROR_STORE"))
+    made = [(item, deployment(item, *where)) for item in declared.deployments]
     with _answered(), _client() as client:
         pools = {item.get("work_pool", {}).get("name", POOL) for item, _ in made}
         done = [pool for name in sorted(pools) if (pool := _pool(client, name))]
@@ -57,6 +63,7 @@ def deploy_all(root: Path, model: str | None = None, *, worker_root: str | None 
         done += apply_automations(declared)
         if model is None:
             done += _left_over(client, {one.full_name for _, one in made})
+            done += _forgotten(client, {item["name"] for item in declared.automations})
     return done
 
 
@@ -175,7 +182,7 @@ def _apply(client: Any, made: Any, pool: str) -> Applied:
 
 def _unchanged(client: Any, made: Any, pool: str, found: Any) -> bool:
     """Whether the server has all that is declared: to apply it again would throw away the runs it has scheduled."""
-    fields = ("description", "tags", "parameters", "entrypoint", "version", "concurrency_options")
+    fields = ("description", "tags", "parameters", "entrypoint", "version", "concurrency_options", "job_variables")
     form = made._parameter_openapi_schema.model_dump(exclude_unset=True)
     if found.work_pool_name != pool or found.parameter_openapi_schema != form:
         return False
@@ -246,11 +253,8 @@ def _left_over(client: Any, declared: set[str]) -> list[Applied]:
     """What an earlier `ror deploy` made and no file declares now; nothing is deleted without a person."""
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 
-    ours: list[Any] = []
-    page = 200
     wanted = DeploymentFilter(tags=DeploymentFilterTags(all_=["ror"]))
-    while len(found := client.read_deployments(deployment_filter=wanted, limit=page, offset=len(ours))):
-        ours += found
+    ours = _all(lambda start: client.read_deployments(deployment_filter=wanted, limit=PAGE, offset=start))
     flows = {item.flow_id: client.read_flow(item.flow_id).name for item in ours}
     names = sorted(f"{flows[item.flow_id]}/{item.name}" for item in ours)
     return [
@@ -258,3 +262,21 @@ def _left_over(client: Any, declared: set[str]) -> list[Applied]:
         for name in names
         if name not in declared
     ]
+
+
+def _forgotten(client: Any, declared: set[str]) -> list[Applied]:
+    """Likewise automations; those that belong to a deployment go with it."""
+    known = _all(lambda start: client.read_automations(limit=PAGE, offset=start))
+    found = [one.name for one in known if one.name.startswith("ror: ") and not one.owner_resource]
+    return [
+        Applied("automation", name, "left over", f"no file declares it: `prefect automation delete '{name}'`")
+        for name in sorted({*found} - declared)
+    ]
+
+
+def _all(read: Callable[[int], list[Any]]) -> list[Any]:
+    """What the server gives a page at a time."""
+    found: list[Any] = []
+    while page := read(len(found)):
+        found += page
+    return found

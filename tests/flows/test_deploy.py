@@ -70,3 +70,50 @@ def test_the_help_says_what_deploy_does_not(ror: Ror) -> None:
     assert ror("deploy", "--help") == 0
     assert "Schedules and triggers only" in " ".join(ror.out.split())
     assert "ror promote" in ror.out
+
+
+def verdicts(ror: Ror, *words: str) -> dict[str, str]:
+    return {item["name"]: item["verdict"] for item in ror.json("deploy", *words)}
+
+
+@pytest.mark.usefixtures("prefect")
+def test_adding_a_model_is_adding_its_file(declared: Model, ror: Ror, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second model's deployment and alarm are created, the forms offer it, the first model's stay untouched; once its
+    file is gone, what is left over is named and not deleted. A store elsewhere goes along to the worker."""
+    assert verdicts(ror)["retrain-or-reload/loans"] in ("created", "updated", "unchanged")
+    assert {*verdicts(ror).values()} - {"left over"} == {"unchanged"}
+    other = declared.root / "deployments/second.toml"
+    other.write_text((declared.root / "deployments/loans.toml").read_text())
+    found = verdicts(ror, "second")
+    assert found["retrain-or-reload/second"] == found["ror: no completed check of second"] == "created"
+    assert found["promote/promote"] == "updated"
+    assert "retrain-or-reload/loans" not in found
+    assert verdicts(ror)["retrain-or-reload/loans"] == "unchanged"
+    other.unlink()
+    again = verdicts(ror)
+    assert again["retrain-or-reload/second"] == again["ror: no completed check of second"] == "left over"
+    assert ror("deploy") == 0
+    assert "prefect deployment delete" in " ".join(ror.out.split())
+    monkeypatch.setenv("ROR_STORE", str(declared.root / "elsewhere"))
+    assert verdicts(ror)["retrain-or-reload/loans"] == "updated"
+    assert verdicts(ror)["retrain-or-reload/loans"] == "unchanged"
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_block_that_is_not_there(declared: Model, ror: Ror) -> None:
+    """Alerts that would reach nobody are refused, naming the block."""
+    path = declared.root / "deployments/prefect.yaml"
+    path.write_text(path.read_text().replace("notify: null", "notify: slack-webhook/nobody"))
+    assert ror("deploy") == 2
+    assert "no block 'slack-webhook/nobody'" in ror.err
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_file_that_no_run_will_look_at(declared: Model, ror: Ror) -> None:
+    """The event is emitted, with a warning that names where batches of this model are looked for."""
+    batch = declared.deliver("001")
+    assert ror("notify", "loans", str(batch)) == 0
+    assert (ror.err, "loans: 001.parquet arrived (sha256 " in ror.out) == ("", True)
+    elsewhere = batch.rename(declared.root / "001.parquet")
+    assert ror("notify", "loans", str(elsewhere)) == 0
+    assert "not among the batches of loans (data/loans/batches/*)" in " ".join(ror.err.split())

@@ -93,16 +93,17 @@ def declare(model: Model) -> None:
     (model.root / "deployments/prefect.yaml").write_text((REPOSITORY / "deployments/prefect.yaml").read_text())
 
 
-def test_what_is_declared_is_read_from_the_files(tmp_path: Path) -> None:
-    """deployments/prefect.yaml and the models' files say what there is; a missing or broken one is said."""
+def test_what_is_declared_is_read_from_the_files(model: Model, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """deployments/prefect.yaml, by default the one of the package, and the models' files say what there is; what is
+    broken, and a root without models, is said."""
     assert [item["name"] for item in read_declared(REPOSITORY).deployments] == NAMES
-    with pytest.raises(SpecError, match="no such file"):
-        read_declared(tmp_path)
-    (tmp_path / "deployments").mkdir()
+    assert [item["name"] for item in read_declared(model.root).deployments] == [*NAMES[:-1], "loans"]
+    with pytest.raises(SpecError, match="no models here"):
+        read_declared(tmp_path_factory.mktemp("elsewhere"))
     for text, problem in (("deployments: {", "not valid YAML"), ("each_model: {}", "needs `deployments:`")):
-        (tmp_path / "deployments/prefect.yaml").write_text(text)
+        (model.root / "deployments/prefect.yaml").write_text(text)
         with pytest.raises(SpecError, match=problem):
-            read_declared(tmp_path)
+            read_declared(model.root)
 
 
 def test_one_deployment_per_model_file(model: Model) -> None:
