@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from flows import compare, hands, keys, past, production, proofs, removals, replays, reports, terminal
+from flows import compare, hands, keys, production, proofs, removals, replays, reports, terminal
 from flows.options import Debug, Json, Model, Root, Verbose, open_workspace
 from tasks.core import views
 from tasks.core.errors import RorError, SpecError
@@ -122,6 +122,8 @@ def status(
     if not names:
         raise SpecError(str(root / "deployments"), ["no models here; is --root right? `ror demo` makes one"])
     if at is not None:
+        from flows import past
+
         past.show_past(names, at, root, as_json, many=model is None)
         return
     if model is None:
@@ -232,8 +234,9 @@ def predict(
     """Predictions for a file with the version in service, verified first."""
     from tasks.core.predictions import predict_file
 
-    version = predict_file(open_workspace(root, model), file, output, "by hand")
-    terminal.out.print(f"{output}: predicted by {model} v{version}.")
+    version, there = predict_file(open_workspace(root, model), file, output, "by hand")
+    kept = " It was there already, and was left as it is." if there else ""
+    terminal.out.print(f"{output}: predicted by {model} v{version}.{kept}", markup=False)
 
 
 BY_HAND = (hands.promote, hands.accept, hands.quarantine, hands.release, hands.snooze)

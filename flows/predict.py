@@ -47,9 +47,10 @@ def predict(
         workspace.root / output if output else workspace.data / "predictions" / "by-hand" / f"{source.stem}.parquet"
     )
     try:
-        version = predict_file(workspace, source, target, str(flow_run.id))
+        version, there = predict_file(workspace, source, target, str(flow_run.id))
     except DataError as error:
         return Failed(name=Outcome.BLOCKED, message=f"{model} · {error}")
-    message = f"{model} · {source.name}: predicted by v{version}, in {target}"
+    kept = "; it was there already" if there else ""
+    message = f"{model} · {source.name}: predicted by v{version}, in {target}{kept}"
     get_run_logger().info(message)
     return Completed(name="Predicted", message=message)

@@ -42,7 +42,8 @@ def test_it_is_written_once(grown: Model) -> None:
     make_rows(50, seed=8).to_parquet(grown.root / "b.parquet")
     assert predict(grown, "a.parquet", "out/x.parquet").name == "Predicted"
     before = (grown.root / "out/x.parquet").read_bytes()
-    assert predict(grown, "a.parquet", "out/x.parquet").name == "Predicted"
+    again = predict(grown, "a.parquet", "out/x.parquet")
+    assert (again.name, again.message.endswith("it was there already")) == ("Predicted", True)
     state = predict(grown, "b.parquet", "out/x.parquet")
     assert state.is_failed() and "nothing is overwritten" in state.message
     assert (grown.root / "out/x.parquet").read_bytes() == before
