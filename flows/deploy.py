@@ -265,9 +265,10 @@ def _left_over(client: Any, declared: set[str]) -> list[Applied]:
 
 
 def _forgotten(client: Any, declared: set[str]) -> list[Applied]:
-    """Likewise automations; those that belong to a deployment go with it."""
+    """Likewise automations; those that start a deployment go with it."""
     known = _all(lambda start: client.read_automations(limit=PAGE, offset=start))
-    found = [one.name for one in known if one.name.startswith("ror: ") and not one.owner_resource]
+    starts = {one.name for one in known if any(action.type == "run-deployment" for action in one.actions)}
+    found = [one.name for one in known if one.name.startswith("ror: ") and one.name not in starts]
     return [
         Applied("automation", name, "left over", f"no file declares it: `prefect automation delete '{name}'`")
         for name in sorted({*found} - declared)
