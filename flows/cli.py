@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from flows import compare, doctor, hands, keys, proofs, removals, replays, reports, terminal
+from flows import compare, doctor, hands, keys, production, proofs, removals, replays, reports, terminal
 from flows.options import Debug, Json, Model, Root, Verbose, open_workspace
 from tasks.core import views
 from tasks.core.errors import RorError, SpecError
@@ -232,28 +232,17 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """Predictions for a file with the version in service, verified first."""
-    from tasks.core.errors import AlreadyExists, UnreadableData
-    from tasks.core.predictions import write_predictions, written_version
+    from tasks.core.predictions import predict_file
 
-    workspace = open_workspace(root, model)
-    if not file.exists():
-        raise UnreadableData(str(file), "there is no such file.")
-    version = workspace.registry.load_current(model)
-    absolute, there = file.resolve(), output.exists()
-    write_predictions(absolute.parent, absolute.name, output.resolve(), version, workspace.spec, "by hand")
-    made = written_version(output) if there else version.version
-    if made != version.version:
-        raise AlreadyExists(
-            f"{output} holds what {terminal.version(made)} predicted for these data, and v{version.version} is in "
-            "service now. Choose another name; nothing is overwritten."
-        )
+    version, there = predict_file(open_workspace(root, model), file, output, "by hand")
     kept = " It was there already, and was left as it is." if there else ""
-    terminal.out.print(f"{output}: predicted by {model} v{version.version}.{kept}", markup=False)
+    terminal.out.print(f"{output}: predicted by {model} v{version}.{kept}", markup=False)
 
 
 BY_HAND = (hands.promote, hands.accept, hands.quarantine, hands.release, hands.snooze)
 PROOFS = (proofs.verify, proofs.reproduce, compare.diff, replays.backtest)
-for command in (*BY_HAND, reports.show, reports.report, *PROOFS):
+PRODUCTION = (production.serve, production.deploy, production.notify)
+for command in (*BY_HAND, reports.show, reports.report, *PROOFS, *PRODUCTION):
     app.command()(command)
 
 store = typer.Typer(help="The store: who signs what is in it, and what is removed on record.", no_args_is_help=True)
@@ -261,14 +250,6 @@ app.add_typer(store, name="store")
 store.command()(keys.keys)
 store.command()(removals.prune)
 store.command()(removals.erase)
-
-
-@app.command()
-def serve(root: Root = Path(), debug: Debug = False) -> None:
-    """Run the schedules of deployments/prefect.yaml and whatever the UI asks for, in this process, until Ctrl-C."""
-    from flows.serve import serve_all
-
-    serve_all(root.resolve())
 
 
 app.command()(doctor.doctor)

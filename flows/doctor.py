@@ -18,7 +18,6 @@ from rich.text import Text
 
 from flows import launch, terminal
 from flows.options import Debug, Json, Root
-from flows.serve import read_deployments
 from tasks.core import diagnosis, diagnosis_models
 from tasks.core.diagnosis import Check, Finding, Level, guarded, one_line
 from tasks.core.records import to_dict
@@ -219,11 +218,9 @@ ON_ITS_PAGE = "Switch it on again, on the deployment's page in the UI"
 
 def _deployments(client: Any, root: Path) -> Iterator[Finding]:
     """What prefect.yaml declares beside what the server has, and who would run it."""
-    if not (root / "deployments" / "prefect.yaml").exists():
-        remedy = "To run models on a schedule, copy the one of the project."
-        yield Finding("deployments", Level.WARN, f"there is no prefect.yaml in {root / 'deployments'}", remedy)
-        return
-    declared = read_deployments(root)
+    from flows.declared import read_declared
+
+    declared = read_declared(root).deployments
     entrypoints = {item.get("entrypoint") for item in declared}
     ours = [item for item in _registered(client) if item.entrypoint in entrypoints]
     yield from _missing(declared, ours)
@@ -261,13 +258,13 @@ def _missing(declared: Sequence[Mapping[str, Any]], ours: Sequence[Any]) -> Iter
     if missing:
         names = ", ".join(str(item.get("name")) for item in missing)
         level = Level.FAIL if any(item.get("schedules") for item in missing) else Level.WARN
-        remedy = "Register them: `ror serve`, or `prefect deploy --prefect-file deployments/prefect.yaml --all`."
+        remedy = "Register them: `ror deploy`, or `ror serve`."
         yield Finding("deployments", level, f"not on the server: {names}", remedy)
     if paused:
         text = f"paused, so that nothing starts them by itself: {', '.join(paused)}"
         yield Finding("deployments", Level.FAIL, text, f"{ON_ITS_PAGE}.")
     if not missing and not paused:
-        yield Finding("deployments", Level.OK, f"all {len(declared)} of prefect.yaml are registered, none is paused")
+        yield Finding("deployments", Level.OK, f"all {len(declared)} that are declared are registered, none is paused")
 
 
 def _schedules(root: Path, declared: Sequence[Mapping[str, Any]], ours: Sequence[Any]) -> Iterator[Finding]:
@@ -280,7 +277,7 @@ def _schedules(root: Path, declared: Sequence[Mapping[str, Any]], ours: Sequence
         yield Finding("schedules", Level.OK, f"active: {', '.join(firing)}")
     planned = {item.parameters.get("model") for item in ours if item.schedules}
     if without := [name for name in models(root) if name not in planned]:
-        remedy = "Declare one in deployments/prefect.yaml, and register it."
+        remedy = "Declare one in the model's file ([schedule]), then `ror deploy`."
         yield Finding("schedules", Level.WARN, f"none for {', '.join(without)}: runs by hand only", remedy)
     for item in ours:
         other = item.parameters.get("root")

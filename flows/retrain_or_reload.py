@@ -12,6 +12,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from tasks.alert import tell
 from tasks.check import check_data, check_drift, check_performance
 from tasks.core import views
 from tasks.core.assess import NOT_HERE, Findings, collect, recheck
@@ -81,6 +82,7 @@ def retrain_or_reload(
                 return Completed(name=Outcome.SKIPPED, message=str(other))
         predict(workspace, event)
         publish(workspace, event, measured, pages)
+    tell(workspace)
     decided = from_dict(Decided, event.body)
     message = views.headline(decided, model)
     get_run_logger().info(message)

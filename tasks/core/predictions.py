@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.errors import AlreadyExists, DataError
+from tasks.core.errors import AlreadyExists, DataError, UnreadableData
 from tasks.core.files import appearing, fingerprint
 from tasks.core.persistence import Predictions, predict
 from tasks.core.registry import LoadedVersion
@@ -50,6 +50,27 @@ def write_predictions(root: Path, data: str, output: Path, version: LoadedVersio
         if made_from(output) != sha256:
             raise AlreadyExists(f"{output} was written meanwhile for other data; it was left as it is.") from None
     return output
+
+
+def predict_file(workspace: Workspace, file: Path, output: Path, run: str) -> tuple[int, bool]:
+    """Predict any file with the model's input columns by the version in service, verified first.
+
+    Returned are its number, and whether the same predictions were there already. Raises UnreadableData when there is no
+    such file, NotFound when no version is in service, VerificationError when it does not pass, AlreadyExists also when
+    another version predicted these data there, and what `write_predictions` raises.
+    """
+    if not file.exists():
+        raise UnreadableData(str(file), "there is no such file.")
+    version = workspace.registry.load_current(workspace.model)
+    absolute, there = file.resolve(), output.exists()
+    write_predictions(absolute.parent, absolute.name, output.resolve(), version, workspace.spec, run)
+    made = written_version(output) if there else version.version
+    if made != version.version:
+        raise AlreadyExists(
+            f"{output} holds what {f'v{made}' if made else 'no version'} predicted for these data, and "
+            f"v{version.version} is in service now. Choose another name; nothing is overwritten."
+        )
+    return version.version, there
 
 
 def _write(source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, run: str, sha256: str) -> None:

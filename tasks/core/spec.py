@@ -10,6 +10,7 @@ import tomllib
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -199,6 +200,26 @@ class PolicySpec(Section):
         return self.retrain_cost * loss
 
 
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("is no time zone; write one like 'Europe/Berlin', or 'UTC'") from None
+    return name
+
+
+class ScheduleSpec(Section):
+    """When a run starts by itself, once `ror deploy` or `ror serve` has told Prefect."""
+
+    cron: str = Field(
+        pattern=r"^\S+( +\S+){4}$", description="Minute, hour, day, month, weekday: '0 6 * * 1' is Mondays at six."
+    )
+    timezone: Annotated[str, AfterValidator(_zone)] = Field("UTC", description="Such as 'Europe/Berlin'.")
+    overdue_hours: float | None = Field(
+        None, gt=0, description="Hours without a completed check that are an alarm; none: as the schedule suggests."
+    )
+
+
 class ModelSpec(Section):
     """Everything about one model that a person decides."""
 
@@ -213,6 +234,7 @@ class ModelSpec(Section):
     seed: int = Field(0, ge=0, lt=2**32)
     owner: str
     purpose: str
+    runbook: str | None = Field(None, description="Where it says what to do when this model alarms: a link, a page.")
     slices: tuple[str, ...] = Field((), description="Columns by whose values performance is shown, value by value.")
     expected: tuple[Expected, ...] = Field((), description="Periods in which data are known to differ.")
     code: tuple[Glob, ...] = Field((), description="Folders below the root with modules of your own, 'src'.")
@@ -220,6 +242,7 @@ class ModelSpec(Section):
     pipeline: PipelineSpec = PipelineSpec()
     checks: ChecksSpec = ChecksSpec()
     policy: PolicySpec = PolicySpec()
+    schedule: ScheduleSpec | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -249,7 +272,8 @@ class ModelSpec(Section):
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """Of all that a decision depends on: when runs start, and who reads what, changes no question."""
+        return hashlib.sha256(self.model_dump_json(exclude={"runbook", "schedule"}).encode()).hexdigest()
 
 
 def load_spec(root: Path, model: str) -> ModelSpec:

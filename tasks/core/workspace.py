@@ -27,7 +27,7 @@ class Workspace:
     def open(cls, root: str | Path | None, model: str) -> Workspace:
         """The root is by default the environment's ROR_ROOT, else the current folder; the store ROR_STORE, else
         `artifacts` below the root."""
-        root = Path(root or os.environ.get("ROR_ROOT") or ".").resolve()
+        root = root_folder(root)
         return cls(root, model, os.environ.get("ROR_STORE") or str(root / "artifacts"))
 
     @cached_property
@@ -51,3 +51,8 @@ class Workspace:
     @property
     def data(self) -> Path:
         return self.root / "data" / self.model
+
+
+def root_folder(root: str | Path | None) -> Path:
+    """As it was named, else the environment's ROR_ROOT, else the current folder."""
+    return Path(root or os.environ.get("ROR_ROOT") or ".").resolve()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from datetime import date, datetime
 from pathlib import Path
@@ -272,3 +273,25 @@ def test_how_csv_is_written_is_checked(csv: dict[str, str], message: str) -> Non
     with pytest.raises(SpecError) as caught:
         make_spec(data={"batches": "*", "csv": csv})
     assert message in str(caught.value)
+
+
+def test_when_it_runs_and_who_reads_what_changes_no_question() -> None:
+    """A schedule or a runbook leaves the digest as it was: nothing is decided again for it."""
+    extra = {"runbook": "https://wiki.example", "schedule": {"cron": "0 6 * * 1", "timezone": "Europe/Oslo"}}
+    assert parse_spec({**MINIMAL, **extra}, "x").digest == parse_spec(MINIMAL, "x").digest
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        ({"cron": "0 6 *"}, "schedule.cron = '0 6 *'"),
+        ({"cron": "0 6 * * *", "timezone": "Oslo"}, "schedule.timezone = 'Oslo': is no time zone"),
+        ({"cron": "0 6 * * *", "overdue_hours": 0}, "schedule.overdue_hours = 0"),
+        ({"timezone": "UTC"}, "schedule.cron: missing; Minute, hour"),
+        ({"cron": "0 6 * * *", "zone": "UTC"}, "schedule.zone = 'UTC': unknown key; did you mean 'timezone'?"),
+    ],
+)
+def test_a_wrong_schedule_is_said(schedule: dict[str, Any], said: str) -> None:
+    """What Prefect would refuse later, or read as another time, is refused with the model's file."""
+    with pytest.raises(SpecError, match=re.escape(said)):
+        parse_spec({**MINIMAL, "schedule": schedule}, "x")

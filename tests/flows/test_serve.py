@@ -2,115 +2,37 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from flows.serve import _deployment, read_deployments
+from flows.declared import automation, deployment, read_declared
 from tasks.core.errors import SpecError
 from tasks.core.records import from_dict
 from tasks.core.state import Decided
 from tests.conftest import Model, make_rows
+from tests.flows.server import REPOSITORY, Server, running_server, started, stop, wait_for
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-NAMES = ["flights", "any-model", "promote", "backtest", "verify", "reproduce"]
+NAMES = ["any-model", "promote", "predict", "backtest", "verify", "reproduce", "remind", "flights"]
 """The deployments of this project."""
-
-
-@dataclass
-class Server:
-    """A real server on loopback and its REST interface."""
-
-    url: str
-    environment: dict[str, str]
-
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        """Ask again where the server says 503: its SQLite is busy, and Prefect's own clients do the same."""
-        data = json.dumps(body).encode() if body is not None else None
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
-        for _ in range(20):
-            try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
-                    return json.loads(answer.read() or "null")
-            except urllib.error.HTTPError as error:
-                if error.code != 503:
-                    raise
-                time.sleep(1)
-        raise AssertionError(f"{method} {path}: still 503")
-
-    def runs(self) -> list[Any]:
-        return list(self.call("POST", "/flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC"}))
-
-    def finished(self, run: str) -> str | None:
-        state = self.call("GET", f"/flow_runs/{run}")["state"]
-        return str(state["name"]) if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
-
-
-def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if found := condition():
-                return found
-        except OSError:
-            pass  # not listening yet
-        time.sleep(0.5)
-    raise AssertionError(f"it did not happen in {seconds} s")
-
-
-def started(command: list[str], environment: dict[str, str], folder: Path) -> subprocess.Popen[Any]:
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet, cwd=folder)
-
-
-def stop(process: subprocess.Popen[Any]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    home = tmp_path / "prefect"
-    environment = {**os.environ, "PREFECT_HOME": str(home)}
-    start = ["server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-    process = started([sys.executable, "-m", "prefect", *start], environment, tmp_path)
-    url = f"http://127.0.0.1:{port}/api"
-    running = Server(url, {**environment, "PREFECT_API_URL": url})
-    try:
-        wait_for(lambda: running.call("GET", "/health") is True, 120)
+    with running_server(tmp_path) as running:
         yield running
-    finally:
-        stop(process)
 
 
 @pytest.mark.slow
 def test_schedule_cli_and_rest_end_in_named_states(model: Model, server: Server, tmp_path: Path) -> None:
     """A run by its schedule, by `prefect deployment run` and by REST: each final state is what the ledger says."""
-    declared = yaml.safe_load((REPOSITORY / "deployments/prefect.yaml").read_text())
-    scheduled, by_hand, *_ = declared["deployments"]
-    scheduled |= {"name": "loans", "parameters": {"model": "loans"}}
-    scheduled["schedules"][0]["cron"] = "* * * * *"
-    (model.root / "deployments/prefect.yaml").write_text(yaml.safe_dump(declared))
+    declare(model)
+    model.write_spec('[schedule]\ncron = "* * * * *"\n')
     model.deliver("001")
 
     command = [sys.executable, "-m", "flows.cli", "serve", "--root", str(model.root)]
@@ -126,7 +48,7 @@ def test_schedule_cli_and_rest_end_in_named_states(model: Model, server: Server,
             server.call("PATCH", path, {"active": False})
 
         model.deliver("002")
-        run = [sys.executable, "-m", "prefect", "deployment", "run", f"retrain-or-reload/{by_hand['name']}"]
+        run = [sys.executable, "-m", "prefect", "deployment", "run", "retrain-or-reload/any-model"]
         done = subprocess.run(
             [*run, "-p", "model=loans", "--watch", "--watch-timeout", "120"],
             env=server.environment, capture_output=True, text=True, timeout=180, check=False,
@@ -160,40 +82,94 @@ def outcome(model: Model) -> str:
 
 def test_serve_needs_a_server(model: Model) -> None:
     """Without a configured server no schedule would ever fire: `ror serve` says so instead of pretending."""
-    (model.root / "deployments/prefect.yaml").write_text((REPOSITORY / "deployments/prefect.yaml").read_text())
+    declare(model)
     command = [sys.executable, "-m", "flows.cli", "serve", "--root", str(model.root)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "prefect server start" in done.stderr
 
 
-def test_deployments_are_read_from_the_yaml(tmp_path: Path) -> None:
-    """The one place that says when and where is deployments/prefect.yaml; a missing or broken one is said."""
-    assert [item["name"] for item in read_deployments(REPOSITORY)] == NAMES
-    with pytest.raises(SpecError, match="no such file"):
-        read_deployments(tmp_path)
-    (tmp_path / "deployments").mkdir()
-    (tmp_path / "deployments/prefect.yaml").write_text("deployments: {")
-    with pytest.raises(SpecError, match="not a list of deployments"):
-        read_deployments(tmp_path)
+def declare(model: Model) -> None:
+    (model.root / "deployments/prefect.yaml").write_text((REPOSITORY / "deployments/prefect.yaml").read_text())
+
+
+def test_what_is_declared_is_read_from_the_files(model: Model, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """deployments/prefect.yaml, by default the one of the package, and the models' files say what there is; what is
+    broken, and a root without models, is said."""
+    assert [item["name"] for item in read_declared(REPOSITORY).deployments] == NAMES
+    assert [item["name"] for item in read_declared(model.root).deployments] == [*NAMES[:-1], "loans"]
+    with pytest.raises(SpecError, match="no models here"):
+        read_declared(tmp_path_factory.mktemp("elsewhere"))
+    for text, problem in (("deployments: {", "not valid YAML"), ("each_model: {}", "needs `deployments:`")):
+        (model.root / "deployments/prefect.yaml").write_text(text)
+        with pytest.raises(SpecError, match=problem):
+            read_declared(model.root)
+
+
+def test_one_deployment_per_model_file(model: Model) -> None:
+    """Adding a model is adding its file: its deployment has its name, schedule, owner, trigger and one run at most."""
+    declare(model)
+    model.write_spec('[schedule]\ncron = "0 6 * * 1"\ntimezone = "Europe/Oslo"\n')
+    (model.root / "deployments/other.toml").write_text((model.root / "deployments/loans.toml").read_text())
+    declared = read_declared(model.root)
+    assert [item["name"] for item in declared.deployments[-2:]] == ["loans", "other"]
+    made = deployment(declared.deployments[-2], "/srv/ror", declared.models)
+    assert made.parameters == {"root": "/srv/ror", "model": "loans"}
+    assert (made.schedules[0].schedule.cron, made.schedules[0].schedule.timezone) == ("0 6 * * 1", "Europe/Oslo")
+    assert made.concurrency_limit == 1
+    assert made.concurrency_options.collision_strategy.value == "CANCEL_NEW"
+    assert made.triggers[0].match.model_dump() == {"prefect.resource.id": "ror.model.loans"}
+    assert "Owner: tests" in made.description and "loans" in made.tags
+    one = read_declared(model.root, "loans")
+    assert [item["name"] for item in one.automations] == ["ror: no completed check of loans"]
+    assert "other" not in [item["name"] for item in one.deployments]
+
+
+def test_silence_is_an_alarm_after_what_the_schedule_suggests(model: Model) -> None:
+    """No completed check within the longest gap between two runs, and a quarter of it; or as the model's file says."""
+    declare(model)
+    hours = {'cron = "0 6 * * *"': 30, 'cron = "0 6 * * 1"': 210, 'cron = "0 6 * * *"\noverdue_hours = 2': 2}
+    for schedule, expected in hours.items():
+        model.write_spec(f"[schedule]\n{schedule}\n")
+        silent = automation(read_declared(model.root, "loans").automations[0], None)
+        assert silent.trigger.within.total_seconds() == pytest.approx(expected * 3600, abs=3600)
+        assert silent.trigger.posture.value == "Proactive"
+    model.write_spec('[schedule]\ncron = "0 25 * * *"\n')
+    with pytest.raises(SpecError, match=r"schedule.cron = '0 25 \* \* \*'"):
+        read_declared(model.root)
 
 
 def test_each_deployment_starts_the_flow_it_names() -> None:
-    """`ror serve` serves the flow that the yaml's entrypoint names, and says so when there is none."""
-    made = [_deployment(item, REPOSITORY) for item in read_deployments(REPOSITORY)]
-    assert [item.flow_name for item in made] == ["retrain-or-reload", "retrain-or-reload", *NAMES[2:]]
+    """The flow that the yaml's entrypoint names is served and deployed; it is said when there is none."""
+    made = [deployment(item, ".", ["flights"]) for item in read_declared(REPOSITORY).deployments]
+    assert [item.flow_name for item in made] == ["retrain-or-reload", *NAMES[1:-1], "retrain-or-reload"]
     for entrypoint in ("flows.promote.demote", "flows.nothing.promote", "promote", None):
         with pytest.raises(SpecError, match=r"deployment x:\n.*entrypoint"):
-            _deployment({"name": "x", "entrypoint": entrypoint}, REPOSITORY)
+            deployment({"name": "x", "entrypoint": entrypoint}, ".", [])
 
 
-def test_form_explains_every_parameter() -> None:
-    """The UI builds its form from the flow's parameters: each is described, and only the model is required."""
-    from prefect.utilities.callables import parameter_schema
+def test_two_deployments_of_one_name_are_refused(model: Model) -> None:
+    """A model that is called like a deployment of the same flow would replace it: its name is refused."""
+    declare(model)
+    spec = (model.root / "deployments/loans.toml").read_text()
+    (model.root / "deployments/any-model.toml").write_text(spec)
+    with pytest.raises(SpecError, match="two deployments are called 'any-model'"):
+        read_declared(model.root)
 
-    from flows.retrain_or_reload import retrain_or_reload
 
-    schema = parameter_schema(retrain_or_reload).model_dump()
-    assert schema["required"] == ["model"]
-    assert all(item["description"] for item in schema["properties"].values())
-    assert schema["properties"]["action"]["enum"] == ["auto", "reload", "retrain"]
+@pytest.mark.parametrize("name", NAMES)
+def test_form_explains_every_parameter(name: str) -> None:
+    """The UI builds its form from what is deployed: every field is described, the models there are can be chosen, and
+    what is required comes first."""
+    declared = read_declared(REPOSITORY)
+    item = next(item for item in declared.deployments if item["name"] == name)
+    schema: Any = deployment(item, ".", ["flights", "loans"])._parameter_openapi_schema.model_dump()
+    fields = schema["properties"]
+    assert all(len(field["description"]) > 15 for field in fields.values())
+    offered = fields["model"] if "enum" in fields["model"] else fields["model"]["anyOf"][0]
+    assert offered["enum"] == (["flights"] if name == "flights" else ["flights", "loans"])
+    in_order = sorted(fields, key=lambda each: fields[each]["position"])
+    assert in_order[: len(schema["required"])] == schema["required"]
+    assert in_order[-1] == "root"  # known already
+    if name == "any-model":
+        assert fields["action"]["enum"] == ["auto", "reload", "retrain"]

@@ -1,0 +1,28 @@
+"""Tell Prefect what waits for a person; an automation makes one message a day of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from prefect.events import emit_event
+
+from tasks.core.alerts import Alert, alerts
+from tasks.core.workspace import Workspace
+
+
+def tell(workspace: Workspace) -> list[Alert]:
+    """Emit `ror.alert` for each open matter of a model. Said after every run and every day: the label `ror.cause` is
+    what the automation in deployments/prefect.yaml tells repetitions by."""
+    found = alerts(workspace)
+    for alert in found:
+        emit_event(
+            event="ror.alert",
+            resource={
+                "prefect.resource.id": f"ror.model.{alert.model}",
+                "prefect.resource.name": alert.model,
+                "ror.cause": alert.cause,
+                "ror.outcome": alert.outcome.value,
+            },
+            payload={**asdict(alert), "outcome": alert.outcome.value, "runbook": alert.runbook or "none"},
+        )
+    return found

@@ -1,0 +1,79 @@
+"""What about a model waits for a person: once per cause in the text, however often it is said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.core import views
+from tasks.core.files import find, fingerprint
+from tasks.core.records import digest, from_dict
+from tasks.core.state import Decided, State
+from tasks.core.types import Outcome
+from tasks.core.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One matter, with all that a person needs who is woken by it."""
+
+    model: str
+    outcome: Outcome
+    """State of the runs that it ends in."""
+    cause: str
+    """The same for the same matter, so that it is told once a day and not once a run."""
+    message: str
+    """What is wrong, in words."""
+    act: str
+    """What to do about it."""
+    owner: str
+    purpose: str
+    runbook: str | None
+
+
+def alerts(workspace: Workspace) -> list[Alert]:
+    """What is open now by the history and by what is on disk, blocked batches first; empty when nothing is.
+
+    A matter ends when it is dealt with: a blocked batch by its repair, its acceptance or its removal, a failed fit and
+    overdue labels by the next decision, a version that waits by its promotion or by a newer one.
+    """
+    state = workspace.ledger.head().state
+    found = [_alert(workspace, *matter) for matter in _blocked(workspace, state)]
+    if state.decided is None:
+        return found
+    decided = from_dict(Decided, workspace.ledger.event(state.decided.seq).body)
+    if decided.outcome in (Outcome.RETRAIN_FAILED, Outcome.LABELS_OVERDUE) or (
+        decided.outcome is Outcome.BLOCKED and not found and _labels_broken(decided)
+    ):
+        found.append(_alert(workspace, decided.outcome, views.headline(decided, workspace.model), _about(decided)))
+    for served in state.waiting:
+        text = f"v{served.version} waits for approval: `{views.promotion(workspace.model, served.version)}`."
+        found.append(_alert(workspace, Outcome.AWAITING_APPROVAL, text, f"v{served.version}"))
+    return found
+
+
+def _blocked(workspace: Workspace, state: State) -> list[tuple[Outcome, str, str]]:
+    """Batches that are set aside and still lie there as they were."""
+    here = {path.stem: path for path in find(workspace.root, workspace.spec.data.batches)}
+    matters = []
+    for batch, sha256 in sorted(state.blocked.items()):
+        if batch in here and fingerprint(here[batch]) == sha256:
+            text = f"{batch} is set aside; `ror report {workspace.model}` says why."
+            matters.append((Outcome.BLOCKED, text, f"{batch} {sha256}"))
+    return matters
+
+
+def _about(decided: Decided) -> str:
+    """What stays the same while the matter does: the reason of a failed fit, the oldest batch without its labels."""
+    if decided.outcome is Outcome.LABELS_OVERDUE and decided.evidence:
+        return min(decided.evidence.labels_overdue, default="")
+    return (decided.attempt.reason or "") if decided.attempt else ""
+
+
+def _labels_broken(decided: Decided) -> bool:
+    return any(not item.sha256 for item in decided.blocked)
+
+
+def _alert(workspace: Workspace, outcome: Outcome, message: str, about: str) -> Alert:
+    spec, act = workspace.spec, views.MUST_ACT[outcome].removeprefix("yes: ")
+    cause = f"{workspace.model}:{outcome.value}:{digest(about.encode())[:16]}"
+    return Alert(workspace.model, outcome, cause, message, act, spec.owner, spec.purpose, spec.runbook)

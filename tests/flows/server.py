@@ -1,0 +1,111 @@
+"""A real Prefect server on loopback, and what tests ask of it by REST."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+@dataclass
+class Server:
+    """A real server on loopback and its REST interface."""
+
+    url: str
+    environment: dict[str, str]
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask again where the server says 503: its SQLite is busy, and Prefect's own clients do the same."""
+        data = json.dumps(body).encode() if body is not None else None
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
+        for _ in range(20):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return json.loads(answer.read() or "null")
+            except urllib.error.HTTPError as error:
+                if error.code != 503:
+                    raise
+                time.sleep(1)
+        raise AssertionError(f"{method} {path}: still 503")
+
+    def deployments(self) -> dict[str, Any]:
+        return {item["name"]: item for item in self.call("POST", "/deployments/filter", {})}
+
+    def runs(self) -> list[Any]:
+        return list(self.call("POST", "/flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC"}))
+
+    def start(self, deployment: str, parameters: dict[str, Any], key: str | None = None) -> str:
+        """Create a run as the form of the UI does; its id."""
+        body = {"parameters": parameters, **({"idempotency_key": key} if key else {})}
+        found = self.deployments()[deployment]["id"]
+        return str(self.call("POST", f"/deployments/{found}/create_flow_run", body)["id"])
+
+    def finished(self, run: str) -> str | None:
+        """Name of the state that a run ended in, None before."""
+        state = self.call("GET", f"/flow_runs/{run}")["state"]
+        return str(state["name"]) if state["type"] in ENDED else None
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """`python -m ...` with this server configured."""
+        return subprocess.run(
+            [sys.executable, "-m", *words],
+            env=self.environment, capture_output=True, text=True, timeout=180, check=False,
+        )  # fmt: skip
+
+
+def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if found := condition():
+                return found
+        except OSError:
+            pass  # not listening yet
+        time.sleep(0.5)
+    raise AssertionError(f"it did not happen in {seconds} s")
+
+
+def started(command: list[str], environment: dict[str, str], folder: Path) -> subprocess.Popen[Any]:
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet, cwd=folder)
+
+
+def stop(process: subprocess.Popen[Any]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+@contextmanager
+def running_server(folder: Path, **settings: str) -> Iterator[Server]:
+    """A server with a database of its own below `folder`, until the block ends; `settings` go to its environment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "PREFECT_HOME": str(folder / "prefect"), **settings}
+    start = ["server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    process = started([sys.executable, "-m", "prefect", *start], environment, folder)
+    url = f"http://127.0.0.1:{port}/api"
+    running = Server(url, {**environment, "PREFECT_API_URL": url})
+    try:
+        wait_for(lambda: running.call("GET", "/health") is True, 120)
+        yield running
+    finally:
+        stop(process)
