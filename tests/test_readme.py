@@ -27,6 +27,7 @@ ELSEWHERE = {
     INSTALL_AND_TEST: "the last line of .ci/run",
     "ror serve": "tests/flows/test_serve.py",
     "ror backtest flights": "tests/flows/test_backtest.py",
+    "ror doctor": "tests/flows/test_doctor.py",
 }
 
 
@@ -65,8 +66,9 @@ def test_every_command_runs(
 
 def test_example_file_is_valid() -> None:
     """The model file that the README shows is accepted as it stands."""
-    money, example, code = re.findall(r"```toml\n(.*?)```", README, flags=re.S)
-    parse_spec({**tomllib.loads(example), **tomllib.loads(code)}, "README.md")
+    money, example, code, schedule = re.findall(r"```toml\n(.*?)```", README, flags=re.S)
+    for more in (code, schedule):
+        parse_spec({**tomllib.loads(example), **tomllib.loads(more)}, "README.md")
     assert PolicySpec.model_validate(tomllib.loads(money)["policy"]).retrain == 12
     spec = parse_spec(tomllib.loads(example), "README.md")
     assert spec.policy.max_age == 16
