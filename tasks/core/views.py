@@ -12,7 +12,7 @@ from tasks.core.ledger import Ledger
 from tasks.core.manifest import Manifest
 from tasks.core.records import from_dict, to_dict
 from tasks.core.state import Decided, Event, State
-from tasks.core.types import LossPoint, Metric, Outcome, Verdict
+from tasks.core.types import LossPoint, Metric, Outcome
 from tasks.core.work import pending_names
 from tasks.core.workspace import Workspace
 
@@ -267,36 +267,14 @@ def _facts(decided: Decided) -> list[str]:
     return lines
 
 
-def card(decided: Decided, model: str, metrics: dict[str, Metric]) -> str:
-    """The decision as markdown: verdict, reasons, what every rule saw, the checks that did not pass."""
-    lines = [f"## {cell(headline(decided, model))}", "", *(f"- {cell(line)}" for line in sentences(decided))]
-    lines += [
-        f"- Must I act? {MUST_ACT[decided.outcome]}",
-        "",
-        "| rule | applies | what it saw |",
-        "|---|---|---|",
-    ]
-    lines += [
-        f"| {cell(f.rule)} | {'**yes**' if f.applies else 'no'} | {cell(f.reason)} |" for f in decided.decision.findings
-    ]
-    if metrics:
-        lines += [
-            "",
-            "| metric of the version in service | value | 95 % interval | rows |",
-            "|---|---|---|---|",
-        ]
-        lines += [f"| {name} | {m.value:.4g} | {interval_text(m)} | {m.rows:,} |" for name, m in metrics.items()]
-    loud = [check for check in decided.checks if check.verdict in (Verdict.FAIL, Verdict.WARN, Verdict.SKIPPED)]
-    if loud:
-        lines += ["", "| check | verdict | |", "|---|---|---|"]
-        lines += [f"| {cell(c.name)} | {c.verdict.value} | {cell(c.summary)} |" for c in loud[:30]]
-    return "\n".join(lines) + "\n"
-
-
 def interval_text(metric: Metric) -> str:
     return f"{metric.low:.4g} to {metric.high:.4g}" if metric.low is not None and metric.high is not None else "unknown"
 
 
+_MEANINGFUL = str.maketrans({"|": "\\|", "[": "\\[", "<": "&lt;", "\n": " ", "\r": " "})
+"""What would end a cell, make a tag, or ask another host for a picture."""
+
+
 def cell(text: str) -> str:
-    """Text as a cell of a markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    """Text of anybody as a cell, or one line, of markdown that means just itself."""
+    return text.translate(_MEANINGFUL)
