@@ -46,8 +46,8 @@ class Scene:
 def decision_card(decided: Decided, scene: Scene) -> str:
     """One decision: what is in service, must I act, why, what every rule saw, how good it is, where to look further."""
     model, seq = scene.model, scene.event.seq
-    lines = [f"## {cell(views.headline(decided, model))}", ""]
-    lines += [f"- {cell(line)}" for line in views.sentences(decided)]
+    ended, why = views.summary(decided)
+    lines = [f"## {ended}", "", *(f"- {cell(line)}" for line in why)]
     rule = f"{decided.decision.action.value}, by the rule *{cell(decided.decision.rule)}*"
     rows = [
         ("Must I act?", f"**{cell(views.MUST_ACT[decided.outcome])}**"),
@@ -180,10 +180,10 @@ def _service(scene: Scene) -> list[tuple[str, str]]:
     now, was = scene.current, scene.previous
     if now is None:
         return [("In service", "no version yet")]
-    trained = f"trained on {now.rows:,} rows of {cell(_span(now.batches))}"
-    why = cell("; ".join(now.reasons))
     rows = [
-        ("In service", f"**v{now.version}** since {_when(now.since)}, put there by {cell(now.by)}: {why}; {trained}")
+        ("In service", f"**v{now.version}** since {_when(now.since)}, put there by {cell(now.by)}"),
+        ("– because", cell("; ".join(now.reasons))),
+        ("– trained on", f"{now.rows:,} rows of {cell(_span(now.batches))}"),
     ]
     if was:
         rows.append(

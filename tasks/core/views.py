@@ -234,6 +234,12 @@ def ready_to_promote(decided: Decided) -> int | None:
     return attempt.version if passed and (service is None or service.version != attempt.version) else None
 
 
+def summary(decided: Decided) -> tuple[str, list[str]]:
+    """How it ended, in a few words; and why, the cause first, one line each."""
+    version = f"v{decided.in_service.version}" if decided.in_service else "no version"
+    return f"{decided.outcome.value} — {version} in service", [_cause(decided), *sentences(decided)]
+
+
 def sentences(decided: Decided) -> list[str]:
     """What else a person must know, one line each."""
     return [line for line in _facts(decided) if line != _cause(decided)]
@@ -269,6 +275,12 @@ def _facts(decided: Decided) -> list[str]:
 
 def interval_text(metric: Metric) -> str:
     return f"{metric.low:.4g} to {metric.high:.4g}" if metric.low is not None and metric.high is not None else "unknown"
+
+
+def named(names: Sequence[str], few: int = 5) -> str:
+    """Names in a line of a log: the first few, and how many more."""
+    rest = f" and {len(names) - few} more" if len(names) > few else ""
+    return f"{', '.join(names[:few])}{rest}"
 
 
 _MEANINGFUL = str.maketrans({"|": "\\|", "[": "\\[", "<": "&lt;", "\n": " ", "\r": " "})
