@@ -80,5 +80,5 @@ def show(workspace: Workspace, event: Event) -> None:
         description=views.cell(cards.promotion_line(model, event)),
     )
     show_losses(scene)
-    show_approval(workspace, scene)
-    tag_run(model, f"v{event.body['served']['version']}", Outcome.PROMOTED.value)
+    show_approval(workspace, scene, remind=True)
+    tag_run(f"v{event.body['served']['version']}", model, Outcome.PROMOTED.value)

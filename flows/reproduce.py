@@ -39,7 +39,7 @@ def reproduce(model: str, version: Annotated[int, Field(ge=1)], root: str | None
     log.info("%s Receipt: %s", receipt.message, path)
     lines = [f"## {receipt.message}", "", *(f"- {line}" for line in reproduction.details(receipt)), f"- `{path.name}`"]
     create_markdown_artifact("\n".join(lines) + "\n", key=key(model, "reproduce"), description=receipt.message)
-    tag_run(model, f"v{version}")
+    tag_run(f"v{version}", model)
     if receipt.same:
         return Completed(name="Reproduced", message=receipt.message)
     return Failed(name="Different", message=receipt.message)

@@ -19,7 +19,6 @@ from tasks.core import cards, page, past, views
 from tasks.core.assess import Findings
 from tasks.core.cards import Scene, key
 from tasks.core.errors import AlreadyExists, NotFound, VerificationError
-from tasks.core.manifest import Manifest
 from tasks.core.records import from_dict, to_json
 from tasks.core.state import Decided, Event
 from tasks.core.types import Action, Outcome
@@ -41,25 +40,27 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
     in_service = scene.made if decided.in_service else None
     objects[views.REPORT] = page.render(event, decided, model, measured, in_service, links).encode()
     replaced = workspace.ledger.head().state.replaced
+    written = []
     for name, data in objects.items():
         if f"{folder(workspace, event)}/{name}" in replaced:
             continue  # it is there, without what was erased from it
         with contextlib.suppress(AlreadyExists):
             store.create(f"{folder(workspace, event)}/{name}", data)
+            written.append(name)
 
-    headline = views.cell(views.headline(decided, model))
-    create_markdown_artifact(cards.decision_card(decided, scene), key=key(model, "decision"), description=headline)
+    card = cards.decision_card(decided, scene)
+    create_markdown_artifact(card, key=key(model, "decision"), description=cards.in_short(decided))
     if decided.checks:
         create_table_artifact(
             cards.check_rows(decided.checks),
             key=key(model, "checks"),
-            description="What was measured, and how far it was from its alarm",
+            description=cards.checks_in_short(decided.checks),
         )
     show_losses(scene)
     show_page(scene)
-    show_approval(workspace, scene)
+    show_approval(workspace, scene, remind=bool(written))  # not again by every run that finds nothing new
     version = f"v{decided.in_service.version}" if decided.in_service else "no-version"
-    tag_run(model, version, decided.outcome.value)
+    tag_run(version, model, decided.outcome.value)
     tell(
         model,
         decided.outcome,
@@ -91,7 +92,7 @@ def show_losses(scene: Scene) -> None:
         create_markdown_artifact(
             picture,
             key=key(scene.model, "loss"),
-            description="Loss on each labelled batch of the version that served it; where another one took over",
+            description="Loss over the batches, as they were served",
         )
 
 
@@ -102,35 +103,32 @@ def show_page(scene: Scene) -> None:
             scene.page,
             scene.page,
             key=key(scene.model, "page"),
-            description=f"The whole page of this run; on its machine: `ror report {scene.model} {scene.event.seq}`",
+            description=f"`ror report {scene.model} {scene.event.seq}`: the whole page of this run",
         )
 
 
-def show_approval(workspace: Workspace, scene: Scene) -> None:
-    """A card as long as something waits for approval, with a reminder; and that it is settled, once nothing does."""
-    name, made = key(scene.model, "approval"), _waits(scene)
-    if made is None:
+def show_approval(workspace: Workspace, scene: Scene, *, remind: bool) -> None:
+    """A card as long as something waits for approval, and a reminder; that it is settled, once nothing does."""
+    name = key(scene.model, "approval")
+    if not scene.waiting:
         before = workspace.ledger.event(scene.event.seq - 1) if scene.event.seq > 1 else None
         if before and before.state_after.waiting:
             create_markdown_artifact(cards.settled_card(scene), key=name, description="Nothing waits for approval")
         return
-    text = f"{scene.model} · v{made.version} waits for approval since {made.created[:16].replace('T', ' ')} UTC"
+    made = scene.waiting[-1]
+    text = f"v{made.version} waits for approval since {made.created[:16].replace('T', ' ')} UTC"
     create_markdown_artifact(cards.approval_card(scene), key=name, description=text)
-    get_run_logger().warning("%s: %s.", text, views.promotion(scene.model, made.version))
     attempt = scene.event.body.get("attempt")
-    if attempt is None or attempt.get("version") != made.version:  # the run that made it says so itself
+    if remind and (attempt is None or attempt["version"] != made.version):  # the run that made it says so itself
+        get_run_logger().warning("%s: %s.", text, views.promotion(scene.model, made.version))
         tell(scene.model, Outcome.AWAITING_APPROVAL, seq=scene.event.seq, version=made.version, reminder=True)
 
 
-def _waits(scene: Scene) -> Manifest | None:
-    return scene.waiting[-1] if scene.waiting else None
-
-
 def tag_run(*tags: str) -> None:
-    """Give this run tags beside those it has, by which Prefect's lists of runs can be filtered."""
+    """Give this run tags beside those it has, to filter lists of runs by; where room is short, the first one shows."""
     if flow_run.id:
         with get_client(sync_client=True) as client:
-            client.update_flow_run(flow_run.id, tags=sorted({*flow_run.tags, *tags}))
+            client.update_flow_run(flow_run.id, tags=list(dict.fromkeys([*tags, *flow_run.tags])))
 
 
 def tell(model: str, outcome: Outcome, **what: Any) -> None:

@@ -17,6 +17,8 @@ from tasks.core.state import Decided, Event, State
 from tasks.core.types import Check, Finding, Gate, Metric, Verdict
 from tasks.core.views import cell
 
+NARROW = "\N{NO-BREAK SPACE}"
+"""Keeps a short name on one line."""
 FEW = 30
 """Checks that a card names; the table beside it has all of them."""
 
@@ -47,6 +49,8 @@ def decision_card(decided: Decided, scene: Scene) -> str:
     """One decision: what is in service, must I act, why, what every rule saw, how good it is, where to look further."""
     model, seq = scene.model, scene.event.seq
     ended, why = views.summary(decided)
+    gate = decided.attempt.gate.reason if decided.attempt and decided.attempt.gate else None
+    why = [line for place, line in enumerate(why) if place == 0 or gate is None or gate not in line]  # has a row below
     lines = [f"## {ended}", "", *(f"- {cell(line)}" for line in why)]
     rule = f"{decided.decision.action.value}, by the rule *{cell(decided.decision.rule)}*"
     rows = [
@@ -140,6 +144,20 @@ def settled_card(scene: Scene) -> str:
     return f"## {scene.model} · nothing waits for approval\n\n" + "\n".join(_pairs([("Now", what), *_service(scene)]))
 
 
+def in_short(decided: Decided) -> str:
+    """The decision in a line whose first words say most: lists cut the rest."""
+    ended, why = views.summary(decided)
+    return cell(f"{ended}. {why[0]}")
+
+
+def checks_in_short(checks: Sequence[Check]) -> str:
+    """How many did not pass, and which."""
+    loud = [check.name for check in checks if check.verdict in (Verdict.FAIL, Verdict.WARN)]
+    return (
+        f"{len(loud)} of {len(checks)} did not pass: {cell(views.named(loud))}" if loud else f"all {len(checks)} passed"
+    )
+
+
 def check_rows(checks: Sequence[Check]) -> list[dict[str, Any]]:
     """The table of checks, what is loudest first.
 
@@ -208,10 +226,13 @@ def _ended(outcome: str, decided: Decided) -> str:
 
 
 def _gate(version: int, gate: Gate) -> str:
-    text = f"v{version} **{gate.verdict.value}**: {cell(gate.reason)}"
+    text = f"v{version} **{_VERDICTS[gate.verdict]}**: {cell(gate.reason)}"
     if gate.negative_flips is not None:
         text += f"; {gate.negative_flips:.2%} of the rows were right before and are wrong now"
     return text
+
+
+_VERDICTS = {Verdict.PASS: "passed", Verdict.FAIL: "refused", Verdict.SKIPPED: "not compared", Verdict.WARN: "warned"}
 
 
 def _waiting(scene: Scene) -> list[tuple[str, str]]:
@@ -238,7 +259,7 @@ def _metrics(made: Manifest) -> list[str]:
     """Those of a version, beside its rival's on the same rows."""
     rival = made.gate.against or "its rival"
     theirs = f" | {cell(rival)} on the same rows | 95 % interval" if made.champion_metrics else ""
-    lines = ["", f"### v{made.version} on rows it never saw, before it was in service", ""]
+    lines = ["", f"### v{made.version} on rows that it never saw", ""]
     lines += [f"| metric | v{made.version} | 95 % interval{theirs} | rows |"]
     lines += ["|---" * (6 if theirs else 4) + "|"]
     for name, metric in made.metrics.items():
@@ -259,7 +280,7 @@ def _picture(scene: Scene) -> list[str]:
 
 def _pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
     """A table of two columns, whose first pair is its head."""
-    lines = [f"| {name} | {text} |" for name, text in rows]
+    lines = [f"| {name.replace(' ', NARROW)} | {text} |" for name, text in rows]
     return [lines[0], "|---|---|", *lines[1:]]
 
 

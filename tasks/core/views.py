@@ -24,7 +24,7 @@ MUST_ACT = {
     Outcome.RETRAINED: "no",
     Outcome.ROLLED_BACK: "yes: find out why the newer version was worse; it stays barred",
     Outcome.KEPT: "no",
-    Outcome.AWAITING_APPROVAL: "yes: look at the challenger; it waits for the command above",
+    Outcome.AWAITING_APPROVAL: "yes: look at the challenger, and put it in service or leave it",
     Outcome.PROMOTED: "no",
     Outcome.HELD: "no, unless it repeats: the reason says what is missing",
     Outcome.SKIPPED: "no: another run is at work",
