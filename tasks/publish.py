@@ -37,8 +37,7 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
     if pages and (decided.decision.action is Action.RETRAIN or decided.outcome is Outcome.BLOCKED):
         objects |= {file.name: file.read_bytes() for file in sorted(pages.glob("*.html"))}
     links = [name for name in objects if name.endswith(".html")]
-    in_service = scene.made if decided.in_service else None
-    objects[views.REPORT] = page.render(event, decided, model, measured, in_service, links).encode()
+    objects[views.REPORT] = page.render(event, decided, model, measured, scene.made, links).encode()
     replaced = workspace.ledger.head().state.replaced
     written = []
     for name, data in objects.items():

@@ -34,7 +34,7 @@ class Scene:
     previous: Tenure | None = None
     """The version that it took over from."""
     made: Manifest | None = None
-    """The record of the version in service, else of the one that the run made."""
+    """The record of the version in service."""
     waiting: tuple[Manifest, ...] = ()
     """Records of the versions that wait for approval, oldest first."""
     page: str | None = None
@@ -59,6 +59,7 @@ def decision_card(decided: Decided, scene: Scene) -> str:
         *_service(scene),
         *_attempt(decided),
         *_waiting(scene),
+        *_remedies(decided, model),
         ("Look further", f"`ror report {model} {seq}` · `ror history {model}` · `ror show {model}`"),
         *([("Its page", _code(scene.page))] if scene.page else []),
     ]
@@ -215,6 +216,25 @@ def _attempt(decided: Decided) -> list[tuple[str, str]]:
     if attempt is None or attempt.version is None or attempt.gate is None:
         return []
     return [("Gate", f"{_gate(attempt.version, attempt.gate)}. It is {_ended(attempt.outcome, decided)}")]
+
+
+def _remedies(decided: Decided, model: str) -> list[tuple[str, str]]:
+    """What a person can do about broken or changed data, and about labels that are doubted."""
+    found = []
+    broken = [item.batch for item in decided.blocked if item.sha256 and not item.changed]
+    if broken:
+        export = f"`ror show {model} --violations -o violations.csv` writes every offending cell"
+        found.append(
+            ("Repair it", f"{export}; deliver {cell(views.named(broken))} again, and the next run takes it up")
+        )
+    for item in decided.blocked:
+        if item.changed:
+            command = _code(f"ror accept {model} {item.batch} --reason '...'")
+            found.append(("Accept it", f"if that is how the world is now: {command}"))
+    if (batch := decided.decision.suspect) is not None:
+        good, bad = (_code(f"ror {word} {model} {batch} --reason '...'") for word in ("release", "quarantine"))
+        found.append(("Its labels", f"the next labelled batch decides, or you: {good} if they are right, {bad} if not"))
+    return found
 
 
 def _ended(outcome: str, decided: Decided) -> str:

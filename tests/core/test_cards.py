@@ -18,6 +18,7 @@ from tasks.core.types import (
     Action,
     Attempt,
     BatchRecord,
+    Blocked,
     Check,
     Decision,
     Finding,
@@ -28,7 +29,7 @@ from tasks.core.types import (
     Served,
     Verdict,
 )
-from tests.core.test_views import RELOADED
+from tests.core.test_views import BROKEN, RELOADED
 
 GATE = Gate(Verdict.PASS, "better than v1 by 0.02 a row", 223, -0.02, 0.01, "v1", 0.0493)
 STATE = State(
@@ -134,6 +135,20 @@ def test_the_first_decision_has_no_version_to_show() -> None:
     text = cards.decision_card(replace(RELOADED, outcome=Outcome.HELD, in_service=None), scene)
     assert rows(text)["In service"] == "no version yet"
     assert "on rows that it never saw" not in text
+
+
+def test_a_card_says_what_to_do_about_data() -> None:
+    """Broken batches are repaired, changed ones may be accepted, doubted labels released or kept out: each by name."""
+    blocked = (BROKEN, Blocked("009", "c" * 64, ("city: 50% new",), changed=True))
+    doubted = replace(RELOADED.decision, suspect="007")
+    answers = rows(
+        cards.decision_card(replace(RELOADED, outcome=Outcome.BLOCKED, blocked=blocked, decision=doubted), SCENE)
+    )
+    assert answers["Repair it"].startswith("`ror show loans --violations -o violations.csv`")
+    assert "deliver 008 again" in answers["Repair it"]
+    assert "`ror accept loans 009 --reason '...'`" in answers["Accept it"]
+    assert "`ror release loans 007" in answers["Its labels"]
+    assert not {"Repair it", "Accept it", "Its labels"} & set(rows(cards.decision_card(RELOADED, SCENE)))
 
 
 def test_text_from_data_stays_text() -> None:
