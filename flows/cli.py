@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from flows import compare, hands, keys, past, proofs, removals, replays, reports, terminal
+from flows import compare, hands, keys, proofs, removals, replays, reports, terminal
 from flows.options import Debug, Json, Model, Root, Verbose, open_workspace
 from tasks.core import views
 from tasks.core.errors import RorError, SpecError
@@ -122,6 +122,8 @@ def status(
     if not names:
         raise SpecError(str(root / "deployments"), ["no models here; is --root right? `ror demo` makes one"])
     if at is not None:
+        from flows import past
+
         past.show_past(names, at, root, as_json, many=model is None)
         return
     if model is None:
@@ -230,16 +232,23 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """Predictions for a file with the version in service, verified first."""
-    from tasks.core.errors import UnreadableData
-    from tasks.core.predictions import write_predictions
+    from tasks.core.errors import AlreadyExists, UnreadableData
+    from tasks.core.predictions import write_predictions, written_version
 
     workspace = open_workspace(root, model)
     if not file.exists():
         raise UnreadableData(str(file), "there is no such file.")
     version = workspace.registry.load_current(model)
-    absolute = file.resolve()
+    absolute, there = file.resolve(), output.exists()
     write_predictions(absolute.parent, absolute.name, output.resolve(), version, workspace.spec, "by hand")
-    terminal.out.print(f"{output}: predicted by {model} v{version.version}.")
+    made = written_version(output) if there else version.version
+    if made != version.version:
+        raise AlreadyExists(
+            f"{output} holds what {terminal.version(made)} predicted for these data, and v{version.version} is in "
+            "service now. Choose another name; nothing is overwritten."
+        )
+    kept = " It was there already, and was left as it is." if there else ""
+    terminal.out.print(f"{output}: predicted by {model} v{version.version}.{kept}", markup=False)
 
 
 BY_HAND = (hands.promote, hands.accept, hands.quarantine, hands.release, hands.snooze)

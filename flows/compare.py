@@ -6,17 +6,19 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
 from flows import terminal
 from flows.options import Debug, Json, Model, Root, manifest_of, open_workspace
-from tasks.core import differences as core
 from tasks.core.records import to_dict
 from tasks.core.types import Gate, Metric
 from tasks.core.views import interval_text
+
+if TYPE_CHECKING:
+    from tasks.core import differences as core
 
 SHOWN = 8
 """Names that are listed in one line, and columns whose importance is shown; --json has all of them."""
@@ -37,9 +39,11 @@ def diff(
     debug: Debug = False,
 ) -> None:
     """What differs between two versions: data, input schema, specification, environment, importance, metrics, files."""
+    from tasks.core import differences
+
     workspace = open_workspace(root, model)
-    first, second = (core.recorded(workspace.registry, manifest_of(workspace, version)) for version in (a, b))
-    found = core.differences(first, second, workspace.spec.data.private)
+    first, second = (differences.recorded(workspace.registry, manifest_of(workspace, version)) for version in (a, b))
+    found = differences.differences(first, second, workspace.spec.data.private)
     if as_json:
         terminal.print_json(to_dict(found))
         return

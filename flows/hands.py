@@ -11,11 +11,10 @@ import typer
 from rich.text import Text
 
 from flows import terminal
-from flows.options import Debug, Json, Model, Root, Verbose, open_workspace, version_number
+from flows.options import Debug, Json, Model, Reason, Root, Verbose, manifest_of, open_workspace, version_number
 from tasks.core import hands, views
 from tasks.core.state import Event
 
-Reason = Annotated[str, typer.Option(help="Why, for the history.")]
 Batch = Annotated[str, typer.Argument(help="Name of the batch: its file's name without the ending.")]
 
 
@@ -41,6 +40,7 @@ def promote(
     now = None if expected is None else 0 if expected == "none" else version_number(expected)
     hands.check_words(reason, launch.actor())
     workspace = open_workspace(root, model)
+    manifest_of(workspace, version)  # Prefect needs seconds to start; a version that is not there needs none
     with terminal.working(f"{model}: checking v{number} ..."), launch.prefect_ready(verbose=verbose):
         result = launch.promote(
             workspace.root,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +29,8 @@ def keys(
         Path | None, typer.Option("--new", help="Instead: make a pair of keys in this folder; nothing is overwritten.")
     ] = None,
     sign: Annotated[
-        list[str] | None, typer.Option("--sign", help="Sign this version, made before there was a key; v7, repeatable.")
+        list[str] | None,
+        typer.Option("--sign", help="Sign this version, made before there was a key: v7, repeatable; all: every one."),
     ] = None,
     root: Root = Path(),
     as_json: Json = False,
@@ -44,9 +45,9 @@ def keys(
     if sign and not model:
         raise SpecError("--sign", ["of which model? `ror store keys MODEL --sign v7`"])
     workspace = open_workspace(root, model) if model else None
-    for version in sign or ():
-        assert workspace is not None
-        _sign(workspace, version_number(version))
+    if sign and workspace:
+        for version in _to_sign(workspace, sign):
+            _sign(workspace, version)
     trust = workspace.registry.trust if workspace else Trust.from_environment()
     answer: dict[str, Any] = {
         "signing": trust.signing,
@@ -89,12 +90,18 @@ def _new(folder: Path, as_json: bool) -> None:
     terminal.out.print(f"  export {signing.TRUSTED_KEYS}={shlex.quote(str(public.resolve()))}", markup=False)
 
 
+def _to_sign(workspace: Workspace, versions: Sequence[str]) -> list[int]:
+    return workspace.registry.versions(workspace.model) if "all" in versions else [version_number(v) for v in versions]
+
+
 def _sign(workspace: Workspace, version: int) -> None:
+    """A version with a good signature is left as it is, so that the command can be repeated."""
     try:
+        if workspace.registry.standing(workspace.model, version).mark is Mark.SIGNED:
+            return
         workspace.registry.sign(workspace.model, version)
     except NotFound:
-        known = ", ".join(f"v{number}" for number in workspace.registry.versions(workspace.model)) or "none"
-        raise SpecError(f"v{version}", [f"{workspace.model} has no such version. Versions: {known}"]) from None
+        raise workspace.registry.unknown(workspace.model, version) from None
 
 
 def _signed(workspace: Workspace) -> dict[str, Any]:

@@ -18,6 +18,7 @@ Root = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Reason = Annotated[str, typer.Option(help="Why, for the history.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log and what every rule saw.")]
 
 
@@ -45,8 +46,8 @@ def manifest_of(workspace: Workspace, version: str | None) -> Manifest:
         if current is None:
             raise NotFound(f"No version of {model!r} is in service yet. `ror run {model}` trains one.")
         return registry.manifest(model, current.version, current.manifest)[0]
+    number = version_number(version)
     try:
-        return registry.manifest(model, version_number(version))[0]
+        return registry.manifest(model, number)[0]
     except NotFound:
-        known = ", ".join(f"v{number}" for number in registry.versions(model)) or "none"
-        raise SpecError(version, [f"{model} has no such version. Versions: {known}"]) from None
+        raise registry.unknown(model, number) from None

@@ -9,10 +9,9 @@ import typer
 from rich.text import Text
 
 from flows import terminal
-from flows.options import Debug, Json, Model, Root, open_workspace
+from flows.options import Debug, Json, Model, Reason, Root, open_workspace
 from tasks.core.records import to_dict
 
-Reason = Annotated[str, typer.Option(help="Why, for the history.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and write nothing.")]
 
 

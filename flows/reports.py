@@ -15,7 +15,7 @@ from tasks.core.errors import NotFound, SpecError
 from tasks.core.files import appearing
 from tasks.core.manifest import Manifest
 from tasks.core.records import to_dict
-from tasks.core.requirements import requirements as requirements_of
+from tasks.core.tombstones import pruned
 from tasks.core.views import REPORT
 from tasks.core.workspace import Workspace
 
@@ -53,7 +53,9 @@ def show(
     if as_json:
         terminal.print_json(to_dict(manifest))
         return
+    gone = pruned(workspace.ledger, workspace.ledger.head().state, manifest.version)
     rows = [
+        *([["removed", gone]] if gone else []),
         ["created", f"{terminal.when(manifest.created)} in {manifest.duration_seconds:.1f} s"],
         ["because", "; ".join(manifest.reasons)],
         ["parent", terminal.version(manifest.parent)],
@@ -72,7 +74,9 @@ def show(
 
 
 def _requirements(manifest: Manifest, as_json: bool) -> None:
-    found = requirements_of(manifest)
+    from tasks.core import requirements
+
+    found = requirements.requirements(manifest)
     if as_json:
         terminal.print_json(to_dict(found))
     else:

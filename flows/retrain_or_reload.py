@@ -15,9 +15,9 @@ from prefect.states import Completed, Failed
 from flows.story import told
 from tasks.check import check_data, check_drift, check_performance
 from tasks.core import views
-from tasks.core.assess import Findings, collect, recheck
+from tasks.core.assess import NOT_HERE, Findings, collect, recheck
 from tasks.core.conclude import conclude
-from tasks.core.errors import LeaseHeld
+from tasks.core.errors import LeaseHeld, NotFound, VerificationError
 from tasks.core.files import arriving, is_unchanged
 from tasks.core.ledger import Lease
 from tasks.core.policy import decide
@@ -68,12 +68,13 @@ def retrain_or_reload(
     state = workspace.ledger.head().state
     work = find_work(workspace, request, state)
     if state.decided is not None:
-        complete(workspace, workspace.ledger.event(state.decided.seq))
+        complete(workspace, workspace.ledger.event(state.decided.seq), request)
     with told(), tempfile.TemporaryDirectory(prefix="ror-") as folder:
         pages, measured = Path(folder), None
         if work.decided is not None:
             event = workspace.ledger.event(work.decided)
             get_run_logger().info("This very question was decided on %s; nothing new has arrived since.", event.at[:16])
+            load_current(workspace, state, request)  # what is said to be in service is ready to be served
         else:
             try:
                 event, measured = _decide(workspace, request, work, pages)
@@ -103,12 +104,28 @@ def wait_for_arrivals(workspace: Workspace) -> None:
         get_run_logger().warning("Not counted, for they may still be written: %s.", ", ".join(files))
 
 
-def complete(workspace: Workspace, event: Event) -> None:
-    """What a run that was killed after deciding left undone: predictions, and a page, of what the history keeps."""
-    predict(workspace, event)
+def complete(workspace: Workspace, event: Event, request: Request) -> None:
+    """What a run that was killed after deciding left undone: predictions, and a page, of what the history keeps.
+
+    A version that cannot be loaded any more holds up nothing once another one is in service; nor a retrain by hand,
+    where it is only this machine that cannot load it.
+    """
+    state = workspace.ledger.head().state
+    try:
+        predict(workspace, event)
+    except (VerificationError, NotFound) as error:
+        led_out = request.action == "retrain" and isinstance(error, NOT_HERE)
+        if not led_out and _still_served(state, event):
+            raise
+        get_run_logger().error("What was decided as entry %d stays without predictions: %s", event.seq, error)
     page = page_path(workspace, event)
-    if not workspace.registry.store.exists(page) and page not in workspace.ledger.head().state.replaced:
+    if not workspace.registry.store.exists(page) and page not in state.replaced:
         publish(workspace, event, None, None)
+
+
+def _still_served(state: State, event: Event) -> bool:
+    left = event.current
+    return left is not None and state.current is not None and state.current.version == left.version
 
 
 def predict(workspace: Workspace, event: Event) -> None:
@@ -118,7 +135,9 @@ def predict(workspace: Workspace, event: Event) -> None:
         if not decided.in_service or predictions_path(workspace, batch).exists():
             continue
         if is_unchanged(workspace.root, batch):
-            predict_batch(workspace, batch, decided.in_service, event.run)
+            # As the history has it now: a person may have accepted another environment for it since.
+            served = workspace.ledger.head().state.as_known(decided.in_service)
+            predict_batch(workspace, batch, served, event.run)
             done.append(batch.id)
         else:
             log.error("%s cannot be predicted: it changed or is gone since it was decided on.", batch.id)

@@ -19,6 +19,7 @@ from tasks.core.registry import Registry
 from tasks.core.spec import MODEL_NAME, models
 from tasks.core.store import ObjectInfo, Store
 from tasks.core.trail import Remark, Trail
+from tasks.core.types import Served
 from tasks.core.views import cell
 from tasks.core.workspace import Workspace
 
@@ -272,7 +273,8 @@ def _load_all(
     for version in versions:
         recorded = next(iter(named.get(version, {})), None)
         try:
-            registry.load(model, trail.served(history.state, version, recorded) if recorded else version, fresh=True)
+            served = history.state.as_known(Served(version, recorded, 0)) if recorded else version
+            registry.load(model, served, fresh=True)
             found.append(Loads(version, True))
             continue
         except RorError as error:

@@ -199,7 +199,11 @@ class Stored:
             return  # the entry's own content is no decision: said where the history was looked at
 
     def removed(self) -> Iterator[Remark]:
-        """What a person removed, and what of it is still there."""
+        """What a person removed, and what of it is still there. No prune removes what the version in service needs."""
+        state = self.history.state
+        if state.current and state.current.version in state.pruned:
+            text = f"v{state.current.version} is in service, and entry {state.pruned[state.current.version]} pruned it"
+            yield Remark(self._path(state.current.version, MANIFEST), f"{text}: the history was altered. Restore both")
         for path, removal in self.removals.items():
             if path in self.listed:
                 again = "prune" if removal.kind == "pruned" else "erase"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tasks.core.assess import Findings
+from tasks.core.assess import DataFindings, Findings
 from tasks.core.evidence import Evidence
 from tasks.core.fold import with_labels
 from tasks.core.policy import POLICY_VERSION
@@ -27,12 +27,17 @@ def conclude(
     `found` is the state that was decided on, `now` the newest one: if a person promoted, barred or quarantined
     something in between, what they did stands, and a challenger is registered but not put in service. Labels count
     for batches that are decided on, so not for those that the version now in service would not accept.
+
+    Where the version in service does not load here and no other takes its place, batches are left for a later run: it
+    could not predict them, and the version that can may be another one.
     """
     if attempt and attempt.outcome == "registered" and spec.policy.promotion == "approve":
         attempt = replace(attempt, outcome="waiting")
     overtaken = now.by_hand != found.by_hand
     in_service, outcome = _effect(now, decision, attempt, overtaken)
     data, labels = measured.data, measured.labels
+    if found.current is not None and evidence.current is None and in_service == found.current:
+        data = DataFindings(novel=now.novel)
     if labels.overdue and decision.action in (Action.RELOAD, Action.HOLD):
         outcome = Outcome.LABELS_OVERDUE
         decision = replace(decision, reasons=(*decision.reasons, labels.overdue.reason))

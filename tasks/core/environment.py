@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from tasks.core import sources
 from tasks.core.errors import EnvironmentMismatch
+from tasks.core.records import from_json, to_json
 
 MINOR = ("scikit-learn", "numpy", "scipy")
 """Always recorded, beside those that the pipeline's own classes come from: a pickled estimator is promised to load in
@@ -47,6 +49,11 @@ def environment_of(modules: Iterable[str], root: Path) -> Environment:
         sources=sources.digests_of(sources.texts_of(modules)),
         git_commit=_git_commit(root),
     )
+
+
+def recorded_in(record: Mapping[str, Any], where: str) -> Environment:
+    """The environment that a manifest records. Raises CorruptObject, naming it, for what is none."""
+    return from_json(Environment, to_json(dict(record)), where)
 
 
 def check_environment(

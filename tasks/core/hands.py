@@ -16,7 +16,6 @@ from typing import Any
 
 from tasks.core.errors import EnvironmentMismatch, LedgerConflict, SpecError, VerificationError
 from tasks.core.files import find, fingerprint
-from tasks.core.ledger import Head
 from tasks.core.manifest import Manifest
 from tasks.core.records import to_dict
 from tasks.core.spec import PREDICTION
@@ -56,10 +55,14 @@ def promote(
     """
     check_words(reason, actor)
     ledger, registry = workspace.ledger, workspace.registry
-    if version not in (there := registry.versions(workspace.model)):
-        known = ", ".join(f"v{number}" for number in there) or "none"
-        raise SpecError(f"v{version}", [f"{workspace.model} has no such version. Versions: {known}"])
-    manifest, sha256 = registry.manifest(workspace.model, version, _recorded(workspace, ledger.head(), version))
+    if version not in registry.versions(workspace.model):
+        raise registry.unknown(workspace.model, version)
+    if (named := ledger.named(version)) is None:
+        raise VerificationError(
+            f"The history of {workspace.model} does not know v{version}: no run decided on it, and it is not loaded. "
+            f"If a run was killed, `ror run {workspace.model}` takes up what it made."
+        )
+    manifest, sha256 = registry.manifest(workspace.model, version, named.manifest)
     served = Served(version, sha256, manifest.data_end)
 
     def body(state: State) -> dict[str, Any]:
@@ -70,7 +73,7 @@ def promote(
                 f"`ror history {workspace.model}` says who put it there; decide again."
             )
         if current == version and (not served.accepts or state.current == served):
-            raise SpecError(f"v{version}", [f"it is in service already, since {state.since}"])
+            raise SpecError(f"v{version}", [f"it is in service already, since {_second(state.since)} UTC"])
         if gone := pruned(ledger, state, version):
             raise SpecError(f"v{version}", [gone])
         return {"served": to_dict(served), "was": _kind(state, manifest), "replaced": current or None}
@@ -196,28 +199,6 @@ def _append(
             continue
 
 
-def _recorded(workspace: Workspace, head: Head, version: int) -> str:
-    """Digest of a version's manifest by the history: it was in service, waits, or was made by a recorded attempt.
-
-    Raises VerificationError for a version that the history does not know: whoever may write to the store may have put
-    it there. A run that was killed between registering and deciding takes its own up when it is run again.
-    """
-    for served in (*head.state.served, *head.state.waiting):
-        if served.version == version:
-            return served.manifest
-    for seq in range(head.seq, 0, -1):
-        event = workspace.ledger.event(seq)
-        attempt = event.state_after.attempt
-        if attempt is None:
-            break
-        if attempt.version == version and attempt.manifest:
-            return attempt.manifest
-    raise VerificationError(
-        f"The history of {workspace.model} does not know v{version}: no run decided on it, and it is not loaded. If a "
-        f"run was killed, `ror run {workspace.model}` takes up what it made."
-    )
-
-
 def _kind(state: State, manifest: Manifest) -> str:
     version = manifest.version
     if state.current and version == state.current.version:
@@ -297,6 +278,10 @@ def _learned(state: State, batch: str, trained: list[int]) -> bool:
 
 def _named(version: int) -> str:
     return f"v{version}" if version else "no version"
+
+
+def _second(at: str | None) -> str:
+    return (at or "")[:19].replace("T", " ")
 
 
 def _list(names: list[str]) -> str:

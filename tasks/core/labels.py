@@ -296,14 +296,12 @@ class Scores:
 
     def add(self, part: LabelledRows) -> None:
         """On a newly labelled batch: champion, predecessor, and the version that served it if that was another one."""
-        if self.current is None:
-            return
         record = self._state.batches.get(part.batch.id)
-        versions = [self.current.version, *([self.predecessor.version] if self.predecessor else [])]
+        versions = [version.version for version in (self.current, self.predecessor) if version]
         if record and record.version is not None and record.version not in versions:
             versions.append(record.version)
         answers = self._ask(part, versions)
-        if self.current.version in answers:
+        if self.current and self.current.version in answers:
             self.newest = part, answers[self.current.version]
         lost = self._measure(part, answers)
         now, before = self._state.current, self._state.predecessor

@@ -33,6 +33,7 @@ from tasks.core.records import digest, from_json, to_dict
 from tasks.core.signing import UNSIGNED_KINDS, Mark, Standing, Trust, check_unsigned
 from tasks.core.state import Event, LeaseRecord, State
 from tasks.core.store import Store
+from tasks.core.types import Served
 
 FORMAT_VERSION = 1
 LEASE_TTL = timedelta(minutes=10)
@@ -79,12 +80,18 @@ class Ledger:
 
     def events(self) -> list[Event]:
         """Every event, oldest first, with the chain and the signatures checked. Raises CorruptObject where the chain
-        breaks, and SignatureError as `head` does and for every signature that is wrong."""
+        breaks or an entry is missing, and SignatureError as `head` does and for every signature that is wrong."""
         events: list[Event] = []
         unsigned: list[tuple[Event, Standing, State]] = []  # since the newest signed one
         previous, state = None, State()
         for seq in range(1, self.last() + 1):
-            event, data = self._read(seq)
+            try:
+                event, data = self._read(seq)
+            except NotFound:
+                raise CorruptObject(
+                    f"{self._path(seq)} is missing: the history has a hole. Restore it from a backup; "
+                    f"`ror verify {self.model}` lists what else is missing."
+                ) from None
             self._check_follows(event, previous)
             if self.trust.keys:
                 standing = self._standing(event, data)
@@ -96,6 +103,24 @@ class Ledger:
         if events:
             check_whole(events[-1], data, self._path(len(events)))
         return events
+
+    def named(self, version: int) -> Served | None:
+        """A version as the history names it: in service, with what was accepted for it, waiting, or as it was made.
+
+        None for one that it does not know: its run is at work or was killed, or whoever may write to the store put it
+        there. Raises as `head` and `event` do.
+        """
+        head = self.head()
+        for served in (*reversed(head.state.served), *head.state.waiting):
+            if served.version == version:
+                return served
+        for seq in range(head.seq, 0, -1):
+            attempt = self.event(seq).state_after.attempt
+            if attempt is None:
+                return None
+            if attempt.version == version and attempt.manifest is not None:
+                return Served(version, attempt.manifest, attempt.labelled)
+        return None
 
     def append(
         self, after: Head, kind: str, *, run: str, key: str, actor: str, reason: str, body: Mapping[str, Any]
@@ -314,10 +339,14 @@ class Lease:
                     continue
 
     def _renew(self) -> None:
+        def later(_: State) -> dict[str, str]:
+            if self._stop.is_set():  # given back while this thread waited for its turn: it must not live on
+                raise LeaseHeld("This run gave its lease back.")
+            return {"expires": (datetime.now(UTC) + self._ttl).isoformat(timespec="seconds")}
+
         while not self._stop.wait(self._ttl.total_seconds() / 4):
-            expires = (datetime.now(UTC) + self._ttl).isoformat(timespec="seconds")
             try:
-                self._append("renewed", {"expires": expires})
+                self._append("renewed", later)
             except (LeaseHeld, VerificationError):
                 return  # the commit will say so
             except StoreError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ SOURCES = "sources.json"
 PROBE = "probe.parquet"
 ERASABLE = ("reference.parquet", PROBE)
 """Files of a version that hold rows of the data: rows may be erased from them, on record. Neither is unpickled."""
+
+PAYLOAD = re.compile(r"pipeline\..+|(reference|probe)(-\w+)?\.parquet|calibration\.json")
+"""Names of the files of a version that a prune removes; `reference-....parquet` is what an erasure left of one."""
 
 FORMS = ("joblib", "skops")
 """How a pipeline may be saved: `pipeline.joblib` is a pickle, `pipeline.skops` names the types it is made of."""
@@ -95,8 +99,8 @@ class Manifest:
 
     @property
     def form(self) -> str:
-        """How its pipeline is saved, one of FORMS."""
-        return next(name.partition(".")[2] for name in self.files if name.startswith("pipeline."))
+        """How its pipeline is saved, one of FORMS; empty where it names none."""
+        return next((name.partition(".")[2] for name in self.files if name.startswith("pipeline.")), "")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Pipelines to bytes and back, the environment they need, and the known answers that prove they still work.
+"""Pipelines to bytes and back, and the known answers that prove they still work.
 
 Nothing here decides whether bytes may be trusted: `tasks.core.registry` unpickles only bytes whose digest it checked.
 """
@@ -131,7 +131,7 @@ def _written(pipeline: Any) -> Saved:
         raise TrainingError(f'skops cannot save this pipeline: {error}. `format = "joblib"` can.') from error
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         schema = json.loads(archive.read("schema.json"))
-    return Saved(data, tuple(sorted({*_named(schema)} - {"builtins"})))
+    return Saved(data, tuple(sorted({*_named(schema), "skops"} - {"builtins"})))  # it is needed to load them, too
 
 
 _SAVERS: Mapping[str, Callable[[Any], Saved]] = {"joblib": _pickled, "skops": _written}
@@ -240,7 +240,7 @@ def replay_probe(
         if not same:
             raise ProbeMismatch(
                 f"{what} no longer gives its known answers ({name.removeprefix('ror:')} differs{worst}). "
-                "It stays unserved: a library has changed under it. Restore the environment or retrain."
+                "It stays unserved: a library, or its own code, has changed under it. Restore that or retrain."
             )
 
 

@@ -6,7 +6,7 @@ for the known answers, and prints what was wrong.
 
 from __future__ import annotations
 
-import os
+import contextlib
 import pickle
 import subprocess
 import sys
@@ -18,6 +18,7 @@ from tasks.core.environment import Environment, check_environment
 from tasks.core.errors import EnvironmentMismatch, RorError, TrainingError
 from tasks.core.manifest import Candidate
 from tasks.core.persistence import MOVE_IT
+from tasks.core.sources import make_importable
 
 SECONDS = 600
 """After which a pipeline that does not finish loading is given up."""
@@ -31,6 +32,8 @@ class _Question:
     form: str
     types: tuple[str, ...]
     environment: Environment
+    code: tuple[Path, ...]
+    """Folders of the model's own modules."""
 
 
 def prove(candidate: Candidate, code: Iterable[Path], types: Sequence[str] = ()) -> None:
@@ -39,16 +42,14 @@ def prove(candidate: Candidate, code: Iterable[Path], types: Sequence[str] = ())
     That process sees what a worker sees: installed packages, PYTHONPATH and the folders of `code`; neither the current
     folder nor what this process has in memory. Raises TrainingError saying what failed there.
     """
-    folders = [*map(str, code), *filter(None, [os.environ.get("PYTHONPATH")])]
     needed = ("contract.json", "probe.parquet", f"pipeline.{candidate.form}")
     files = {name: data for name, data in candidate.files().items() if name in needed}
-    question = _Question(files, candidate.form, tuple(types), candidate.environment)
+    question = _Question(files, candidate.form, tuple(types), candidate.environment, tuple(code))
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "tasks.core.proof"],
             input=pickle.dumps(question),
             capture_output=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
             timeout=SECONDS,
             check=False,
         )
@@ -56,6 +57,7 @@ def prove(candidate: Candidate, code: Iterable[Path], types: Sequence[str] = ())
         raise TrainingError(f"The pipeline did not load within {SECONDS} s in a clean process.") from None
     if done.returncode:
         said = done.stdout.decode(errors="replace").strip() or done.stderr.decode(errors="replace").strip()[-2000:]
+        said = said or f"it ended with {done.returncode}."
         raise TrainingError(f"The pipeline was fitted, but a clean process cannot use it: {said}")
 
 
@@ -64,17 +66,18 @@ def _main() -> int:
     from tasks.core import revive
 
     question = pickle.load(sys.stdin.buffer)
-    try:
-        check_environment(question.environment, "It")
-    except EnvironmentMismatch as error:
-        print(f"there it finds {'; '.join(error.differences)}. {MOVE_IT}")
-        return 1
-    try:
-        revive.revive(question.files, question.form, "It", question.types, exact=True)
-    except RorError as error:
-        print(error)
-        return 1
-    return 0
+    make_importable(question.code)
+    wrong = ""
+    with contextlib.redirect_stdout(sys.stderr):  # what modules print when they are imported is no answer
+        try:
+            check_environment(question.environment, "It")
+            revive.revive(question.files, question.form, "It", question.types, exact=True)
+        except EnvironmentMismatch as error:
+            wrong = f"there it finds {'; '.join(error.differences)}. {MOVE_IT}"
+        except RorError as error:
+            wrong = str(error)
+    print(wrong)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tasks.core import trail
 from tasks.core.batches import Labels
-from tasks.core.errors import DataError, NotFound, SpecError, VerificationError
+from tasks.core.errors import DataError, NotFound, VerificationError
 from tasks.core.files import is_unchanged, label_digest
 from tasks.core.gate import FIRST_FOLD, FOLD, LabelledRows, labelled_rows, split
 from tasks.core.manifest import Manifest
 from tasks.core.spec import ModelSpec
 from tasks.core.state import Event
 from tasks.core.types import Batch
+from tasks.core.work import with_origin
 from tasks.core.workspace import Workspace
 
 
@@ -22,8 +23,7 @@ def recorded_manifest(workspace: Workspace, version: int, events: Mapping[int, E
     try:
         return workspace.registry.manifest(workspace.model, version, named)
     except NotFound:
-        known = ", ".join(f"v{number}" for number in workspace.registry.versions(workspace.model)) or "none"
-        raise SpecError(f"v{version}", [f"{workspace.model} has no such version. Versions: {known}"]) from None
+        raise workspace.registry.unknown(workspace.model, version) from None
 
 
 def recorded_history(
@@ -37,9 +37,10 @@ def recorded_history(
     """
     then = _Then(workspace, spec, manifest.version, events)
     erased = trail.erased_rows(events)
+    known = events[max(events)].state_after.batches if events else {}
     history, problems, notes = [], [], []
     for file in manifest.training:
-        batch = Batch(file.batch, file.path, file.sha256)
+        batch = with_origin(Batch(file.batch, file.path, file.sha256), known.get(file.batch))
         if not (workspace.root / file.path).exists():
             problems.append(f"{file.path} is missing (sha256 {file.sha256[:12]})")
             continue
@@ -122,8 +123,8 @@ def _attempted(event: Event) -> int | None:
 def recorded_fold(manifest: Manifest, history: Sequence[LabelledRows]) -> int:
     """The share that was kept for the gate: the one by which as many rows of every batch are left as were recorded.
 
-    A first version keeps more; so does one whose parent could not be compared with. Raises DataError where neither
-    fits.
+    A first version keeps more than later ones; an older release may have kept another share. Raises DataError where
+    neither fits.
     """
     recorded = [(file.rows, file.held_out) for file in manifest.training]
     likely = FIRST_FOLD if manifest.parent is None else FOLD
@@ -137,4 +138,5 @@ def recorded_fold(manifest: Manifest, history: Sequence[LabelledRows]) -> int:
 
 def cannot(workspace: Workspace, version: int, problems: Sequence[str]) -> str:
     lines = "\n".join(f"  - {problem}" for problem in problems)
-    return f"{workspace.model} v{version} cannot be reproduced:\n{lines}\nRestore what is missing, and run it again."
+    then = "Where that can be restored, restore it and run it again."
+    return f"{workspace.model} v{version} cannot be reproduced:\n{lines}\n{then}"

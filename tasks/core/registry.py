@@ -23,6 +23,7 @@ from tasks.core.errors import (
     CorruptObject,
     NotFound,
     SignatureError,
+    SpecError,
     UntrustedTypes,
     VerificationError,
 )
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadedVersion:
     """A verified version, ready to predict."""
 
@@ -72,6 +73,9 @@ class LoadedVersion:
     notes: tuple[str, ...]
     """What differs from where it was made, and does not change its known answers."""
     _registry: Registry
+
+    def __repr__(self) -> str:
+        return f"<{self.model} v{self.version}, sha256 {self.digest[:12]}>"  # for logs: the record is pages long
 
     def predict(self, frame: pd.DataFrame) -> Predictions:
         """Answers for a frame that satisfies the contract; they name the version, and so does the log (at INFO).
@@ -119,7 +123,7 @@ class Registry:
     `trust` says which signatures count, by default as the environment does. `forms` are the forms of pipelines that are
     loaded: ("skops",) refuses to unpickle. `types` are the classes, beside scikit-learn's own, that skops may make. All
     of it says what this deployment trusts; the store has no say in it. Raises SpecError for keys that cannot be used,
-    or that lie in the store.
+    or that lie in the store, and for forms that there are not.
     """
 
     def __init__(
@@ -134,6 +138,8 @@ class Registry:
         self.trust = Trust.from_environment() if trust is None else trust
         self.trust.check_outside(self.store.folder)
         self._forms, self._types = tuple(forms), tuple(types)
+        if isinstance(forms, str) or not {*forms} <= {*FORMS}:
+            raise SpecError("forms", [f"{forms!r} is not a list of {' and '.join(FORMS)}; write forms=('skops',)"])
 
     def ledger(self, model: str) -> Ledger:
         return Ledger(self.store, model, self.trust)
@@ -199,11 +205,12 @@ class Registry:
         Raises VerificationError when this process has no key, or the version is not what it and the history say (its
         files are checked, as far as they are there; nothing is unpickled), AlreadyExists when it has a signature.
         """
+        from tasks.core import trail
+
         path = f"{folder(model, version)}/{MANIFEST}"
         data = self.store.read(path)
-        state = self.ledger(model).head().state
-        named = {served.version: served.manifest for served in (*state.waiting, *state.served)}
-        if named.get(version, digest(data)) != digest(data):
+        named = trail.named_manifests({event.seq: event for event in self.ledger(model).events()}).get(version)
+        if named and digest(data) not in named:
             raise CorruptObject(
                 f"{path} is not the manifest that the history names. It was altered: nothing was signed."
             )
@@ -240,6 +247,11 @@ class Registry:
         manifest = parse_manifest(data, path, model, version)
         return manifest, sha256
 
+    def unknown(self, model: str, version: int) -> SpecError:
+        """The error for a version that was asked for and does not exist: it names those that do."""
+        known = ", ".join(f"v{number}" for number in self.versions(model)) or "none"
+        return SpecError(f"v{version}", [f"{model} has no such version. Versions: {known}"])
+
     def standing(self, model: str, version: int) -> Standing:
         """What the signature of a version is worth here; nothing is refused for it. Raises NotFound or StoreError."""
         data = self.store.read(f"{folder(model, version)}/{MANIFEST}")
@@ -248,15 +260,18 @@ class Registry:
     def load(self, model: str, served: Served | int, *, fresh: bool = False, whole: bool = True) -> LoadedVersion:
         """Load one version, verified. Nothing is unpickled before manifest, environment and digests are checked.
 
+        A mere number means the version that the history knows by it, if it knows one.
+
         The files that predicting does not need are verified at once too, if the `whole` version is asked for.
 
         Raises VerificationError (CorruptObject, SignatureError, EnvironmentMismatch, ProbeMismatch), NotFound or
         StoreError; another version is never loaded instead. The same version is loaded once per process, unless
         `fresh` is asked for.
         """
-        number, expected = (served, None) if isinstance(served, int) else (served.version, served.manifest)
-        accepted = () if isinstance(served, int) else served.accepts
-        manifest, sha256 = self.manifest(model, number, expected)
+        known = self.ledger(model).named(served) if isinstance(served, int) else served
+        number = served if isinstance(served, int) else served.version
+        accepted = known.accepts if known else ()
+        manifest, sha256 = self.manifest(model, number, known.manifest if known else None)
         # All that a load may be refused for is part of the key: what was loaded before gets round nothing.
         trusted = (tuple(self.trust.keys), self.trust.required)
         key = (self.store.location, model, sha256, accepted, self._forms, self._types, trusted)
@@ -265,7 +280,7 @@ class Registry:
             with _uncollected():
                 cached = _LOADED[key] = self._load(manifest, sha256, accepted)
             while len(_LOADED) > _KEEP_LOADED:
-                del _LOADED[next(iter(_LOADED))]
+                _LOADED.pop(next(iter(_LOADED)), None)  # another thread may have been quicker
         if whole:
             _ = cached.rest
         return cached
@@ -280,13 +295,14 @@ class Registry:
         Where it fails and an earlier version could take its place, the error names the command: a person decides that.
         """
         if state.current is None:
-            raise NotFound(f"No version of {model!r} is in service yet. `ror run {model}` trains one.")
+            where = self.store.folder or self.store.location
+            raise NotFound(f"No version of {model!r} is in service yet in {where}. `ror run {model}` trains one.")
         out = (state.current.version, *state.barred, *state.pruned)
         earlier = next((served.version for served in reversed(state.served) if served.version not in out), None)
         try:
             return self.load(model, state.current, whole=whole)
         except (VerificationError, NotFound) as error:
-            if earlier is None:
+            if earlier is None or isinstance(error, UntrustedTypes):  # what is not allowed is so of earlier ones, too
                 raise
             instead = f"`ror promote {model} v{earlier} --reason '...'` checks v{earlier} and puts it back in service."
             error.args = (f"{error}\n{instead}",)
@@ -296,12 +312,14 @@ class Registry:
         from tasks.core import environment, revive
 
         what = f"{manifest.model} v{manifest.version}"
+        if not manifest.form or not {"contract.json", PROBE} <= {*manifest.files}:
+            raise CorruptObject(f"{manifest.folder}/{MANIFEST} names no pipeline, contract.json or {PROBE}.")
         if manifest.form not in self._forms:
             raise UntrustedTypes(
                 f"{what} is saved as {manifest.form}, and only {' and '.join(self._forms)} is loaded here ([pipeline] "
                 f"format). `ror run {manifest.model} --action retrain --reason '...'` makes a version that is."
             )
-        recorded = from_dict(environment.Environment, manifest.environment)
+        recorded = environment.recorded_in(manifest.environment, f"{manifest.folder}/{MANIFEST}")
         notes = environment.check_environment(recorded, what, accepted=accepted, texts=lambda: self.sources(manifest))
         files = {name: self.file(manifest, name) for name in manifest.files if predicts(name)}
         # With rows erased from the known answers, a batch of another size may give another last digit.
@@ -354,8 +372,8 @@ class Registry:
 
     def forget(self, model: str) -> None:
         """Drop what this process holds of a model's versions: rows were erased from them."""
-        for key in [key for key in _LOADED if key[:2] == (self.store.location, model)]:
-            del _LOADED[key]
+        for key in [key for key in [*_LOADED] if key[:2] == (self.store.location, model)]:
+            _LOADED.pop(key, None)
 
     def _signature(self, model: str, version: int) -> bytes | None:
         try:
@@ -368,7 +386,7 @@ class Registry:
 
 
 _LOADED: dict[tuple[Any, ...], LoadedVersion] = {}
-_KEEP_LOADED = 4
+_KEEP_LOADED = 16
 
 
 @contextmanager

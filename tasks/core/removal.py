@@ -13,13 +13,10 @@ from datetime import UTC, date, datetime, timedelta
 
 from tasks.core.errors import LedgerConflict, SpecError
 from tasks.core.hands import BY_HAND, check_words
-from tasks.core.manifest import Manifest
+from tasks.core.manifest import PAYLOAD, Manifest
 from tasks.core.state import State
 from tasks.core.store import ObjectInfo
 from tasks.core.workspace import Workspace
-
-PAYLOAD = re.compile(r"pipeline\..+|reference(-\w+)?\.parquet|probe(-\w+)?\.parquet|calibration\.json")
-"""Names of the files of a version that a prune removes; `reference-....parquet` is what an erasure left of one."""
 
 _DAYS = {"d": 1, "w": 7, "y": 365}
 

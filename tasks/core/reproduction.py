@@ -19,14 +19,14 @@ import pandas as pd
 
 from tasks.core import performance, persistence, trail
 from tasks.core.contract import Contract
-from tasks.core.environment import Environment, environment_of
+from tasks.core.environment import Environment, environment_of, recorded_in
 from tasks.core.errors import DataError, NotFound, RorError, SpecError, TrainingError, VerificationError
 from tasks.core.files import appearing
 from tasks.core.gate import TrainingSet, features_of, target_of
 from tasks.core.manifest import Manifest
 from tasks.core.persistence import PREDICTION, PROBABILITY, Predictions
 from tasks.core.recorded import cannot, recorded_fold, recorded_history, recorded_manifest
-from tasks.core.records import digest, from_dict, to_json
+from tasks.core.records import digest, to_json
 from tasks.core.registry import LoadedVersion
 from tasks.core.sources import make_importable, texts_of
 from tasks.core.spec import ModelSpec, parse_spec
@@ -110,7 +110,7 @@ def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
     started, now = time.monotonic(), datetime.now(UTC)
     events = {event.seq: event for event in workspace.ledger.events()}
     manifest, sha256 = recorded_manifest(workspace, version, events)
-    stored, why_not = _stored(workspace, trail.served(_state(events), version, sha256))
+    stored, why_not = _stored(workspace, _state(events).as_known(Served(version, sha256, 0)))
     removed = trail.removals(events, workspace.model)
     try:
         spec = parse_spec(dict(manifest.spec), f"{workspace.model} v{version}")
@@ -127,7 +127,7 @@ def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
         gone = [f"{path} was {item.words}" for path, item in removed.items() if f"/versions/{version:08d}/" in path]
         problems = [f"nothing is left to compare with: {why_not or 'there are no rows'}", *gone]
         raise VerificationError(cannot(workspace, version, problems))
-    then = from_dict(Environment, manifest.environment)
+    then = recorded_in(manifest.environment, f"{manifest.folder}/manifest.json")
     here = environment_of(modules, workspace.root)
     verdict = max((item.verdict for item in compared), key=[IDENTICAL, CLOSE, DIFFERENT].index)
     receipt = Receipt(

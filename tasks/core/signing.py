@@ -264,8 +264,6 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     data = _read(path, SIGNING_KEY)
-    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise SpecError(SIGNING_KEY, [f"{path} can be read by others: `chmod 600 {path}`"])
     try:
         key = load_pem_private_key(data, None)
     except TypeError:
@@ -276,6 +274,8 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
         raise SpecError(
             SIGNING_KEY, [f"{path} is no Ed25519 private key in PEM format; `ror store keys --new FOLDER` makes one"]
         )
+    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise SpecError(SIGNING_KEY, [f"{path} can be read by others: `chmod 600 {path}`"])
     return key
 
 

@@ -11,9 +11,11 @@ import difflib
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 OURS = ("tasks", "flows")
@@ -84,16 +86,47 @@ def _owners() -> Mapping[str, Sequence[str]]:
 
 def _is_own(module: str) -> bool:
     top = module.partition(".")[0]
-    return top not in (*OURS, *LIBRARIES, "__main__", *sys.stdlib_module_names) and top not in _owners()
+    if top in (*OURS, *LIBRARIES, "__main__", *sys.stdlib_module_names):
+        return False
+    return all(_is_for_editing(name) for name in _owners().get(top, ()))
+
+
+@cache
+def _is_for_editing(distribution: str) -> bool:
+    """Its version says nothing of its code (PEP 610)."""
+    text = importlib.metadata.distribution(distribution).read_text("direct_url.json")
+    return bool(text and json.loads(text).get("dir_info", {}).get("editable"))
 
 
 def _file(module: str) -> Path | None:
+    """The Python file that importing a module would read, None where there is none.
+
+    Nothing is imported for it: `importlib.util.find_spec` would run the packages around the module, before anybody has
+    looked at what is in them.
+    """
+    package, _, name = module.rpartition(".")
+    if package:
+        near = [path for folder in _folders(package) for path in (folder / name / "__init__.py", folder / f"{name}.py")]
+    else:
+        spec = _top(module)
+        near = [Path(spec.origin)] if spec and spec.origin else []
+    return next((path for path in near if path.suffix == ".py" and path.is_file()), None)
+
+
+def _folders(package: str) -> list[Path]:
+    """Where the modules of a package are."""
+    above, _, name = package.rpartition(".")
+    if above:
+        return [folder / name for folder in _folders(above) if (folder / name).is_dir()]
+    spec = _top(package)
+    return [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
+
+
+def _top(module: str) -> ModuleSpec | None:
     try:
-        spec = importlib.util.find_spec(module)
+        return importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return None
-    path = Path(spec.origin) if spec and spec.origin else None
-    return path if path and path.suffix == ".py" and path.is_file() else None
 
 
 def _text(path: Path) -> str:
@@ -108,9 +141,13 @@ def _parents(module: str) -> Iterator[str]:
 
 
 def _imports(module: str, text: str, *, is_package: bool) -> Iterator[str]:
-    """Every name that a module's text imports and that may be a module."""
+    """Every name that a module's text imports and that may be a module; none where it is no Python of this release."""
     package = module if is_package else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(text)):
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):  # imported only where it works, or never: whoever imports it is told
+        return
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

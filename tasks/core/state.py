@@ -109,6 +109,12 @@ class State:
     def predecessor(self) -> Served | None:
         return self.served[-2] if len(self.served) > 1 else None
 
+    def as_known(self, served: Served) -> Served:
+        """The same version, with what was accepted for it since, as far as it is in service, was before, or waits."""
+        known = (*reversed(self.served), *self.waiting)
+        same = (item for item in known if (item.version, item.manifest) == (served.version, served.manifest))
+        return next(same, served)
+
     @property
     def newest(self) -> int:
         """The highest version number that the history knows of, 0 before the first."""

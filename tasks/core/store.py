@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import obstore
@@ -39,17 +40,18 @@ class Store:
     def __init__(self, location: str | Path):
         self.location = str(location)
         self._pid = os.getpid()
-        self.folder: Path | None = None
-        self._backend: ObjectStore
-        if self.location == "memory://":
-            self._backend = MemoryStore()
-        elif "://" in self.location:
-            self._backend = from_url(self.location)
-        else:
-            self.folder = Path(location).resolve()
-            with self._translated("open", ""):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                self._backend = LocalStore(self.folder)
+        self.folder = None if "://" in self.location else Path(location).resolve()
+
+    @cached_property
+    def _backend(self) -> ObjectStore:
+        """Opened when it is first needed: a folder appears with its first object, not because somebody looked."""
+        if self.folder is not None:
+            return LocalStore(self.folder, mkdir=True)
+        return MemoryStore() if self.location == "memory://" else from_url(self.location)
+
+    @property
+    def _is_there(self) -> bool:
+        return self.folder is None or self.folder.exists()
 
     def create(self, path: str, data: bytes, *, durable: bool = False) -> None:
         """Create one object, or fail without a trace.
@@ -121,7 +123,7 @@ class Store:
         with self._translated("list", prefix):
             found = [
                 ObjectInfo(item["path"], item["size"])
-                for chunk in obstore.list(self._backend, prefix)
+                for chunk in (obstore.list(self._backend, prefix) if self._is_there else ())
                 for item in chunk
             ]
         return sorted(found, key=lambda item: item.path)
@@ -129,6 +131,8 @@ class Store:
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly below `prefix`, sorted."""
         with self._translated("list", prefix):
+            if not self._is_there:
+                return []
             listing = obstore.list_with_delimiter(self._backend, prefix or None)
         return sorted(path.rsplit("/", 1)[-1] for path in listing["common_prefixes"])
 
@@ -153,7 +157,7 @@ class Store:
         """A file of a store that is a folder. It is read by the file system's own means: with one copy less, and also
         where a server has forked its workers."""
         assert self.folder is not None
-        if ".." in Path(path).parts:
+        if ".." in Path(path).parts or Path(path).is_absolute():
             raise ValueError("the path leaves the root")
         return self.folder / path
 

@@ -14,11 +14,10 @@ from typing import Any
 from tasks.core.errors import CorruptObject, RorError, StoreError, VerificationError
 from tasks.core.fold import fold
 from tasks.core.ledger import check_whole, is_alive
-from tasks.core.manifest import FileRecord
+from tasks.core.manifest import PAYLOAD, FileRecord
 from tasks.core.records import digest, from_json, to_dict
 from tasks.core.state import Event, State
 from tasks.core.store import Store
-from tasks.core.types import Served
 
 ENTRY = re.compile(r"\d{8}\.json")
 ASIDE = "torn-"
@@ -206,7 +205,7 @@ def removals(events: Mapping[int, Event], model: str) -> dict[str, Removal]:
         common = (event.event, seq, event.actor, event.at, event.reason)
         body = event.body
         if event.event == "pruned":
-            files = [path for path in _list(body.get("files")) if _PRUNED.fullmatch(_name(path, model, "versions"))]
+            files = [path for path in _list(body.get("files")) if PAYLOAD.fullmatch(_name(path, model, "versions"))]
             found |= {path: Removal(*common) for path in files}
         elif event.event == "erased":
             gone = [path for path in _list(body.get("removed")) if _name(path, model, "versions", "runs")]
@@ -218,7 +217,6 @@ def removals(events: Mapping[int, Event], model: str) -> dict[str, Removal]:
     return found
 
 
-_PRUNED = re.compile(r"pipeline\..+|(reference|probe)(-\w+)?\.parquet|calibration\.json")
 _ERASED = re.compile(r"(reference|probe)(-\w+)?\.parquet")
 
 
@@ -244,12 +242,6 @@ def erased_rows(events: Mapping[int, Event]) -> dict[str, str]:
         for batch in batches if isinstance(batches, dict) else ():
             found[batch] = f"rows of it were erased by {event.actor} on {event.at[:10]} (entry {seq}): {event.reason}"
     return found
-
-
-def served(state: State, version: int, manifest: str) -> Served:
-    """A version as the history has it in service or waiting, with all that was accepted for it; else as it stands."""
-    known = [item for item in (*state.served, *state.waiting) if (item.version, item.manifest) == (version, manifest)]
-    return known[-1] if known else Served(version, manifest, 0)
 
 
 def now_at(path: str, record: FileRecord, removed: Mapping[str, Removal]) -> tuple[str, FileRecord]:

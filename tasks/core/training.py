@@ -142,6 +142,8 @@ class Fitted(Learned):
     importance: Mapping[str, float]
     reference: pd.DataFrame
     calibration: Mapping[str, ColumnCalibration]
+    asked: pd.DataFrame
+    """A few training rows as a user would send them; those of `reference` are scaled, as no pipeline sees them."""
 
 
 @dataclass(frozen=True)
@@ -225,8 +227,7 @@ def _probe(spec: ModelSpec, fitted: Fitted) -> pd.DataFrame:
 
     A pipeline that cannot answer one of the two is not asked for it.
     """
-    contract, reference = fitted.contract, fitted.reference
-    rows = reference[contract.names].iloc[sample_rows(len(reference), PROBE_ROWS, spec.seed)]
+    contract, rows = fitted.contract, fitted.asked
     probe = conform(contract, rows)
     empty, unseen = rows.iloc[:1].astype(object), rows.iloc[:1].astype(object)
     empty[:] = None
@@ -266,7 +267,9 @@ def fit(root: Path, spec: ModelSpec, history: Sequence[LabelledRows], *, first: 
         spec.seed,
     )
     reference = reference_of(windows, calibrated, spec.checks.sample_rows, spec.seed)
-    return Fitted(contract, pipeline, learned.target, training, answers, importance, reference, calibrated)
+    whole = pd.concat(windows, ignore_index=True)[contract.names]
+    asked = whole.iloc[sample_rows(len(whole), PROBE_ROWS, spec.seed)]
+    return Fitted(contract, pipeline, learned.target, training, answers, importance, reference, calibrated, asked)
 
 
 def learn_apart(spec: ModelSpec, history: Sequence[LabelledRows], fold: int) -> tuple[TrainingSet, Learned]:

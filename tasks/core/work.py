@@ -12,7 +12,7 @@ from tasks.core.files import arriving, batch_files, find_batches, label_digest, 
 from tasks.core.policy import POLICY_VERSION
 from tasks.core.records import digest
 from tasks.core.state import State
-from tasks.core.types import Batch, BatchRecord, Request
+from tasks.core.types import Batch, BatchRecord, Outcome, Request
 from tasks.core.workspace import Workspace
 
 
@@ -49,7 +49,7 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
     """Raises SpecError when the requested batch does not exist."""
     unsettled = arriving(workspace.root, workspace.spec, state.batches)
     found = find_batches(workspace.root, workspace.spec, state.batches)
-    batches = [_with_origin(batch, state.batches.get(batch.id)) for batch in found]
+    batches = [with_origin(batch, state.batches.get(batch.id)) for batch in found]
     labels = label_files(workspace.root, workspace.spec)
     labels_now = label_digest(labels)
     if request.batch is not None and request.batch not in {batch.id for batch in batches}:
@@ -64,7 +64,7 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
         batches=tuple(batches),
         pending=pending,
         altered=tuple(b for b in chosen if b.id in state.batches and state.batches[b.id].sha256 != b.sha256),
-        decided=state.decided.seq if state.decided and state.decided.key == key else None,
+        decided=_answer(workspace, request, state, key),
         labels=tuple(labels),
         label_digest=labels_now,
         arriving=tuple(unsettled),
@@ -72,7 +72,18 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
     )
 
 
-def _with_origin(batch: Batch, record: BatchRecord | None) -> Batch:
+def _answer(workspace: Workspace, request: Request, state: State, key: str) -> int | None:
+    """The decision that answered this question. A training that failed answers nothing for a person who asks again:
+    the code may be repaired, which the question does not show."""
+    if state.decided is None or state.decided.key != key:
+        return None
+    seq = state.decided.seq
+    if request.action == "retrain" and workspace.ledger.event(seq).body["outcome"] == Outcome.RETRAIN_FAILED:
+        return None
+    return seq
+
+
+def with_origin(batch: Batch, record: BatchRecord | None) -> Batch:
     """A batch that rows were erased from, with what it was before."""
     if record is None or record.origin is None or record.sha256 != batch.sha256:
         return batch

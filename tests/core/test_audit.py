@@ -438,6 +438,15 @@ def test_what_was_pruned_is_no_damage(workspace: Workspace) -> None:
     assert about_objects(report, damage=False) == dict.fromkeys(files, f"removed by ann on {today}: a wish")
 
 
+def test_the_version_in_service_is_never_pruned(workspace: Workspace) -> None:
+    """An entry that says so excuses nothing: no prune touches that version."""
+    body = {"versions": [1], "files": [f"{V1}/pipeline.joblib"], "bytes": 1}
+    ledger = workspace.ledger
+    ledger.append(ledger.head(), "pruned", run="r", key="", actor="eve", reason="none", body=body)
+    path_of(workspace, f"{V1}/pipeline.joblib").unlink()
+    assert "v1 is in service, and entry 6 pruned it" in about_objects(look(workspace))[f"{V1}/manifest.json"]
+
+
 def test_what_was_erased_is_checked_where_it_is_now(workspace: Workspace) -> None:
     """An object that took the place of another is checked like any other; the one that it replaced must be gone."""
     old, new = f"{V2}/probe.parquet", f"{V2}/probe-erased.parquet"

@@ -14,6 +14,7 @@ from tasks.core.state import Decided, State
 from tasks.core.types import (
     Action,
     Attempt,
+    Batch,
     BatchRecord,
     Blocked,
     Comparison,
@@ -39,7 +40,7 @@ def concluded(
         now,
         make_spec(policy={"promotion": promotion}),
         Findings(DataFindings(blocked=blocked)),
-        Evidence(),
+        Evidence(current=2),
         Decision(action, "a rule", ("a reason",), ()),
         attempt,
     )
@@ -97,7 +98,9 @@ def test_labels_of_a_batch_that_waits_do_not_count_yet() -> None:
         comparisons=tuple(Comparison(batch, 2, 1, 9, 0.1, 0.1, 1) for batch in ("001", "002")),
     ))  # fmt: skip
     now = replace(TWO, served=(V2, V1), by_hand=7, batches={"001": BatchRecord("a", 9)})
-    decided = conclude(TWO, now, make_spec(), measured, Evidence(), Decision(Action.RELOAD, "r", ("r",), ()), None)
+    decided = conclude(
+        TWO, now, make_spec(), measured, Evidence(current=2), Decision(Action.RELOAD, "r", ("r",), ()), None
+    )
     kept = (decided.labelled, decided.losses, decided.comparisons)
     assert [[item.batch for item in items] for items in kept] == [["001"], ["001"], ["001"]]
 
@@ -109,6 +112,22 @@ def test_a_quarantine_meanwhile_moves_the_data_end() -> None:
     attempt = concluded(Action.RETRAIN, NEW, now=now).attempt
     assert attempt is not None and attempt.labelled == 2
     assert concluded(Action.RETRAIN, NEW, now=replace(now, by_hand=0)).attempt == NEW
+
+
+@pytest.mark.parametrize(
+    ("attempt", "window"),
+    [(NEW, ("009",)), (replace(NEW, outcome="refused"), ()), (Attempt(3, "failed", reason="no"), ())],
+)
+def test_what_no_version_here_could_predict_is_left(attempt: Attempt, window: tuple[str, ...]) -> None:
+    """Where the version in service does not load here, a retrain by hand decides on batches only if the new version
+    takes its place; what is known of changed batches is not forgotten either."""
+    batch = Batch("009", "data/009.parquet", "f" * 64)
+    found = replace(TWO, novel=("007",))
+    measured = Findings(DataFindings(valid=(batch,), rows=(9,)))
+    decision = Decision(Action.RETRAIN, "r", ("r",), ())
+    decided = conclude(found, found, make_spec(), measured, Evidence(current=None), decision, attempt)
+    assert tuple(item.id for item in decided.window) == window
+    assert decided.novel == (() if window else ("007",))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +148,7 @@ def test_overdue_labels_end_a_run_that_changes_nothing(
         LabelFindings(overdue=Overdue(("001",), "labels are overdue for 001")),
     )
     decision = Decision(action, "a rule", ("a reason",), ())
-    decided = conclude(TWO, TWO, make_spec(), found, Evidence(), decision, attempt)
+    decided = conclude(TWO, TWO, make_spec(), found, Evidence(current=2), decision, attempt)
     assert (decided.outcome, decided.outcome.failed) == (outcome, outcome is not Outcome.RETRAINED)
     told = "labels are overdue for 001" in decided.decision.reasons
     assert told == (action is not Action.RETRAIN)

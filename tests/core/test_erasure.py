@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import assess, erasure, removal, signing, tombstones, views
+from tasks.core import assess, erasure, erasure_plan, removal, rewriting, signing, trail, views
 from tasks.core.errors import CorruptObject, LedgerConflict, SpecError, StoreError, VerificationError
 from tasks.core.fold import fold
 from tasks.core.gate import fold_rows
@@ -30,6 +30,7 @@ from tasks.core.ledger import Lease
 from tasks.core.manifest import read_parquet
 from tasks.core.predictions import predictions_path, read_predictions, write_predictions
 from tasks.core.registry import Registry
+from tasks.core.reproduction import reproduce
 from tasks.core.state import State
 from tasks.core.types import Action, Attempt, Labelled, Request, Served
 from tasks.core.work import find_work
@@ -90,9 +91,7 @@ def kept_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         output = predictions_path(workspace, batch)
         write_predictions(model.root, batch.path, output, champion, workspace.spec, "r")
     probe = pd.read_parquet(model.root / "artifacts/loans/versions/00000001/probe.parquet")
-    income = workspace.registry.load("loans", 1).calibration["income"]
-    scaled = (first["income"] - income["center"]) / income["scale"]
-    key = first["id"][scaled.isin(probe["income"].dropna())].iloc[0]
+    key = first["id"][first["income"].isin(probe["income"].dropna())].iloc[0]
     surround(workspace, key)
     return model.root, key
 
@@ -152,9 +151,9 @@ def samples(workspace: Workspace, version: int) -> tuple[pd.DataFrame, pd.DataFr
 
 
 def is_in(sample: pd.DataFrame, workspace: Workspace, version: int, features: pd.Series) -> bool:
-    """Whether the scaled income of a row is in a sample."""
-    income = workspace.registry.load("loans", version).calibration["income"]
-    return bool(np.isin((features["income"] - income["center"]) / income["scale"], sample["income"]))
+    """Whether the income of a row is in a sample: as it is in the known answers, or scaled in the reference."""
+    income, there = workspace.registry.load("loans", version).calibration["income"], features["income"]
+    return bool(np.isin([there, (there - income["center"]) / income["scale"]], sample["income"]).any())
 
 
 # --- it is gone -----------------------------------------------------------------------------------------------
@@ -281,14 +280,43 @@ def test_the_gate_keeps_the_rows_it_kept(workspace: Workspace, key: str) -> None
 def test_who_erased_it_is_told(workspace: Workspace, key: str) -> None:
     """For whoever misses the rows: of a batch, of a version's training data, of an object of the store."""
     done = erasure.erase(workspace, key, **WHO)
-    ledger, now = workspace.ledger, state(workspace)
-    manifest, _ = workspace.registry.manifest("loans", 1)
-    said = rf"rows of 001 were erased by ann on \d{{4}}-..-.. \(entry {done.seq}\): a request of March 3"
-    assert re.fullmatch(said, tombstones.erased(ledger, now, "001") or "")
-    assert len(tombstones.erased_from(ledger, now, manifest)) == 3
+    events = {event.seq: event for event in workspace.ledger.events()}
+    told = trail.erased_rows(events)
+    assert {*told} == {"001", "002", "003"}
+    assert re.fullmatch(
+        rf"rows of it were erased by ann on \d{{4}}-..-.. \(entry {done.seq}\): a request of March 3", told["001"]
+    )
     path = "loans/versions/00000001/reference.parquet"
-    assert f"was replaced by {now.replaced[path].path}" in (tombstones.replaced(ledger, now, path) or "")
-    assert tombstones.erased(ledger, now, "none") is tombstones.replaced(ledger, now, "none") is None
+    assert trail.removals(events, "loans")[path].replacement == state(workspace).replaced[path].path
+
+
+def test_the_history_never_names_it(workspace: Workspace, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither through the name of a file that is called by the key, nor through what a library says when it fails."""
+    rows(1)[["id"]].to_csv(workspace.data / f"exports/{key}.csv", index=False)
+    quoted = f"Expected 2 columns, got 3: {key},x,y"
+
+    def fails(*_: Any) -> None:
+        raise ValueError(quoted)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erasure_plan, "write_without", fails)
+        with pytest.raises(StoreError, match=re.escape("got 3: [erased],x,y")):
+            erasure.erase(workspace, key, **WHO)
+    assert workspace.ledger.events()[-1].event == "failed"
+    done = erasure.erase(workspace, key, **WHO)
+    assert f"data/loans/exports/{key}.csv" in [place.path for place in done.places]
+    assert "data/loans/exports/[erased].csv" in workspace.ledger.event(done.seq or 0).body["files"]
+    assert not [name for name in everywhere(workspace.root, key) if name.startswith("artifacts/")]
+
+
+def test_a_version_trained_afterwards_is_reproduced(workspace: Workspace, key: str) -> None:
+    """Which rows were kept for its gate follows from the batches as they were delivered: so it is trained again."""
+    erasure.erase(workspace, key, **WHO)
+    spec, now = workspace.spec, state(workspace)
+    history = assess.history(workspace, find_work(workspace, Request(), now), ("001", "002"))
+    found = train(workspace.root, spec, history, workspace.registry.load("loans", 2))
+    version, _ = workspace.registry.register("loans", "afterwards", found.candidate)
+    assert reproduce(workspace, version)[0].verdict == "identical"
 
 
 def test_one_after_another(workspace: Workspace, key: str) -> None:
@@ -419,9 +447,9 @@ def test_a_batch_that_was_altered_stays_altered(workspace: Workspace, key: str) 
 
 def test_a_short_key_is_no_word() -> None:
     """Numbers of few digits are not looked for in texts: they could be any number."""
-    assert erasure.Words.of("1234").pattern is None
-    assert erasure.Words.of("123456").count(b"of 123456 and 1234567, 0.123456-1") == 1
-    assert erasure.Words.of("a<b&c").erased(b"<p>a&lt;b&amp;c</p>") == b"<p>[erased]</p>"
+    assert rewriting.Words.of("1234").pattern is None
+    assert rewriting.Words.of("123456").count(b"of 123456 and 1234567, 0.123456-1") == 1
+    assert rewriting.Words.of("a<b&c").erased(b"<p>a&lt;b&amp;c</p>") == b"<p>[erased]</p>"
 
 
 def test_no_event_puts_another_pipeline_in_place(workspace: Workspace, key: str) -> None:

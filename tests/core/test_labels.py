@@ -244,6 +244,16 @@ def test_who_served_is_measured_too(play: Play, champion: LoadedVersion) -> None
 # --- corrections ---------------------------------------------------------------------------------------------
 
 
+def test_who_served_is_measured_where_nobody_loads(play: Play) -> None:
+    """A version that does not load here any more is measured by what it answered at the time: what users saw counts."""
+    labelled_late(play)
+    state, work_now = replace(play.state, served=()), work(play)
+    measured = labels.check_performance(play.workspace, state, work_now, (), None, None)
+    play.run()
+    assert [(point.batch, point.version) for point in measured.losses] == [("001", 2)]
+    assert measured.losses[0].mean == play.losses("001")[2]
+
+
 def test_a_correction_supersedes_and_is_not_news(play: Play) -> None:
     """Corrected labels replace losses and comparisons of their batch; no rule takes the batch for a new one."""
     play.deliver("001", "002")

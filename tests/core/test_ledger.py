@@ -16,7 +16,7 @@ import pytest
 
 from tasks.core.errors import CorruptObject, LeaseHeld, LedgerConflict
 from tasks.core.fold import fold
-from tasks.core.ledger import Head, Lease, Ledger
+from tasks.core.ledger import Head, Lease, Ledger, is_alive
 from tasks.core.records import digest, to_dict
 from tasks.core.state import Decided, Event, LeaseRecord, State
 from tasks.core.store import Store
@@ -89,6 +89,14 @@ def test_head_is_the_newest_event(ledger: Ledger, count: int) -> None:
     assert head.seq == count
     assert head.state.accepted == tuple(f"b{number}" for number in range(count))
     assert [event.seq for event in ledger.events()] == list(range(1, count + 1))
+
+
+def test_a_missing_event_is_noticed(on_disk: tuple[Ledger, Path]) -> None:
+    """A hole in the history is damage, named by the entry that is missing, and not merely something not found."""
+    ledger, folder = on_disk
+    (folder / "00000003.json").unlink()
+    with pytest.raises(CorruptObject, match=r"loans/ledger/00000003\.json is missing.*`ror verify loans`"):
+        ledger.events()
 
 
 def test_an_altered_event_is_noticed(on_disk: tuple[Ledger, Path]) -> None:
@@ -354,6 +362,19 @@ def test_a_long_run_renews_its_lease(open_store: Callable[[], Store]) -> None:
         assert event.state_after.lease is not None
         assert event.state_after.lease.expires == event.body["expires"]
         assert event.state_after.lease.token == taken.token
+
+
+def test_a_lease_that_was_given_back_is_not_renewed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A renewal that waits for its turn while the lease is given back must not bring it to life again."""
+    taken = lease(ledger, ttl=timedelta(seconds=2)).__enter__()
+    with taken._write:
+        time.sleep(0.7)  # the thread that renews it wants to write now
+        taken._stop.set()
+    taken.give_back()
+    time.sleep(0.2)
+    head = ledger.head().state.lease
+    assert head is not None and not is_alive(head)
+    assert ledger.events()[-1].body["expires"] <= datetime.now(UTC).isoformat()
 
 
 def test_events_are_readable_json(on_disk: tuple[Ledger, Path]) -> None:

@@ -71,6 +71,24 @@ def test_own_modules_must_be_where_a_worker_finds_them(
     proof.prove(own, [tmp_path])
 
 
+def test_folders_of_code_hide_nothing_there_either(
+    candidate: Candidate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a worker, a module of one's own that is called like an installed one stays behind it; what modules print
+    while they are imported is no answer."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "calendar.py").write_text("raise RuntimeError('the wrong one')\n")
+    (tmp_path / "desk_loud.py").write_text("print('hello')\ndef same(X):\n    return X\n")
+    make_importable([tmp_path])
+    import desk_loud  # type: ignore[import-not-found]
+
+    own = with_step(candidate, FunctionTransformer(desk_loud.same), tmp_path)
+    proof.prove(own, [tmp_path])
+    probe = own.probe.assign(**{"ror:probability:1": 0.5})
+    with pytest.raises(TrainingError, match="a clean process cannot use it: It no longer gives its known answers"):
+        proof.prove(replace(own, probe=probe), [tmp_path])
+
+
 def test_the_current_folder_is_no_help(candidate: Candidate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module that lies in the folder where somebody happens to stand is not where a worker finds it."""
     monkeypatch.setattr(sys, "path", [*sys.path])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import pickle
 import select
@@ -23,6 +24,7 @@ from tasks.core.errors import (
     EnvironmentMismatch,
     NotFound,
     ProbeMismatch,
+    SpecError,
     UntrustedTypes,
     VerificationError,
 )
@@ -30,8 +32,9 @@ from tasks.core.manifest import Candidate
 from tasks.core.records import to_dict
 from tasks.core.registry import LoadedVersion, Registry
 from tasks.core.sources import digests_of
+from tasks.core.state import State
 from tasks.core.store import Store
-from tasks.core.training import UNSEEN
+from tasks.core.training import UNSEEN, features_of
 from tasks.core.types import Served
 from tests.conftest import make_rows
 from tests.core.conftest import Trained, make_spec, train
@@ -212,6 +215,39 @@ def test_a_version_in_another_place_is_refused(registry: Registry, served: Serve
         registry.load(model, version)
 
 
+def test_a_number_is_the_version_that_the_history_knows(
+    registry: Registry, served: Served, candidate: Candidate, marker: Path
+) -> None:
+    """A version that was replaced as a whole, manifest and all, is not loaded by its number either, long after it
+    served."""
+    put_in_service(registry, served)
+    for file in folder(registry).iterdir():
+        file.unlink()
+    folder(registry).rmdir()
+    registry.register("loans", "key", replace(candidate, pipeline=pickle.dumps(Payload(marker))))
+    with pytest.raises(CorruptObject, match="not the manifest that the history names"):
+        registry.load("loans", 1)
+    assert not marker.exists()
+
+
+def test_a_record_that_names_too_little_is_refused(registry: Registry, candidate: Candidate, marker: Path) -> None:
+    """A manifest without pipeline, known answers or a readable environment says which it is; nothing is unpickled."""
+    wrongs: list[Any] = [
+        lambda record: record["files"].pop("pipeline.joblib"),
+        lambda record: record["files"].pop("probe.parquet"),
+        lambda record: record["environment"].pop("python"),
+    ]
+    for wrong in wrongs:
+        version, _ = registry.register("loans", "key", replace(candidate, pipeline=pickle.dumps(Payload(marker))))
+        path = folder(registry, version) / "manifest.json"
+        record = json.loads(path.read_bytes())
+        wrong(record)
+        path.write_text(json.dumps(record))
+        with pytest.raises(CorruptObject, match=f"0{version}/manifest.json (names no|is not a valid Environment)"):
+            registry.load("loans", version)
+    assert not marker.exists()
+
+
 def test_another_manifest_than_the_recorded_is_refused(registry: Registry, served: Served) -> None:
     """A manifest that is valid but not the one that the history names is refused."""
     manifest = folder(registry) / "manifest.json"
@@ -315,6 +351,17 @@ def test_awkward_rows_are_among_the_known_answers(candidate: Candidate) -> None:
     assert (inputs[names] == UNSEEN).all(axis=1).sum() == 1
 
 
+def test_known_answers_are_asked_of_rows_as_they_arrive(candidate: Candidate, trained: Trained) -> None:
+    """All known answers but the two awkward ones are about rows of the training data, in their own units: about scaled
+    ones a pipeline could answer as before and be wrong on all that users send."""
+    names = list(candidate.contract.names)
+    rows = features_of(candidate.contract, trained.history)[names].drop_duplicates()
+    found = candidate.probe[names].iloc[:-2].merge(rows, on=names, how="left", indicator=True)
+    assert len(found) > 20
+    assert (found["_merge"] == "both").all()
+    assert candidate.probe["ror:probability:1"].nunique() > 10
+
+
 def test_an_accepted_environment_serves_this_version(registry: Registry, candidate: Candidate) -> None:
     """Differences that a person accepted for a version are noted; what was not accepted is refused, loaded or not."""
     recorded = {**candidate.environment.distributions, "scipy": "0.1.0"}
@@ -353,6 +400,12 @@ def test_a_deployment_that_refuses_pickles(registry: Registry, served: Served, t
     candidate = train(trained.root, spec, trained.history).candidate
     version, _ = strict.register("loans", "another key", candidate)
     assert "pipeline.skops" in strict.manifest("loans", version)[0].files
+    with pytest.raises(UntrustedTypes) as caught:
+        strict.load_in_service("loans", State(served=(Served(9, "", data_end=1), served)))
+    for forms in ("skops", ("pickle",)):
+        with pytest.raises(SpecError, match=r"write forms=\('skops',\)"):
+            Registry(registry.store, forms=forms)
+    assert "promote" not in str(caught.value)  # what is before it is most likely a pickle, too
     rows = make_rows(50, seed=9)
     assert same(strict.load("loans", version).predict(rows), registry.load("loans", served).predict(rows))
     with pytest.raises(UntrustedTypes, match="types that the model's file does not allow"):
@@ -381,7 +434,15 @@ def test_the_current_version_is_the_ledgers(registry: Registry, served: Served) 
     with pytest.raises(NotFound, match="`ror run loans` trains one"):
         registry.load_current("loans")
     put_in_service(registry, served)
-    assert registry.load_current("loans").version == served.version
+    current = registry.load_current("loans")
+    assert current.version == served.version
+    assert repr(current) == f"<loans v{served.version}, sha256 {served.manifest[:12]}>"
+
+
+def test_a_store_in_another_place_is_named(tmp_path: Path) -> None:
+    """A service that was started in the wrong folder is told where it looked."""
+    with pytest.raises(NotFound, match=rf"in {tmp_path}/elsewhere\. `ror run loans`"):
+        Registry(tmp_path / "elsewhere").load_current("loans")
 
 
 def test_a_frame_that_breaks_the_contract_is_refused(champion: LoadedVersion) -> None:

@@ -168,7 +168,7 @@ def test_no_age(age: str) -> None:
 def test_who_removed_it_is_said(workspace: Workspace) -> None:
     """Loading a pruned version, or promoting it, says who removed it, when, why, and what is left to do."""
     done = removal.prune(workspace, keep=0, **WHO)
-    said = rf"v1 of loans was pruned by ann on \d{{4}}-..-.. \(entry {done.seq}\): the disk is full\..*`ror reproduce"
+    said = rf"v1 of loans was pruned by ann on \d{{4}}-..-.. \(entry {done.seq}\): the disk is full\..*record is kept"
     with pytest.raises(NotFound, match=said):
         workspace.registry.load("loans", 1, fresh=True)
     before = workspace.ledger.head()

@@ -204,6 +204,8 @@ def test_one_flipped_bit_is_refused(site: Site, trust: Trust, name: str) -> None
     for position in range(0, len(good), max(1, len(good) // 40)):
         overwrite(site.store, path, bytes([*good[:position], good[position] ^ 1, *good[position + 1 :]]))
         with pytest.raises(SignatureError, match=r"00000001/manifest\.json"):
+            Registry(site.store, trust).manifest("loans", 1)
+        with pytest.raises(VerificationError, match=r"00000001/manifest\.json"):
             Registry(site.store, trust).load("loans", 1)
     overwrite(site.store, path, good)
     assert Registry(site.store, trust).load("loans", 1).version == 1
@@ -538,6 +540,23 @@ def test_only_what_is_as_recorded_can_be_signed(old: Store, candidate: Candidate
     with pytest.raises(CorruptObject, match="not the manifest that the history names"):
         moving.sign("loans", 1)
     assert moving.standing("loans", 1).mark is Mark.UNSIGNED
+
+
+def test_a_version_that_only_an_old_entry_names_is_signed_as_it_says(old: Store, candidate: Candidate) -> None:
+    """What the gate refused long ago is named by no state any more; altered since, it is not signed either."""
+    lenient = Registry(old, LENIENT)
+    version, sha256 = lenient.register("loans", "k", candidate)
+    served = lenient.ledger("loans").head().state.current
+    for attempt in (Attempt(1, "refused", version, sha256), Attempt(2, "failed", reason="later")):
+        decide(lenient.ledger("loans"), decided(Action.RETRAIN, in_service=served, attempt=attempt))
+    moving, path = Registry(old, MOVING), f"loans/versions/{version:08d}/manifest.json"
+    good = old.read(path)
+    alter(old, path, lambda data: data.replace(b'"a test"', b'"a tale"'))
+    assert old.read(path) != good
+    with pytest.raises(CorruptObject, match="not the manifest that the history names"):
+        moving.sign("loans", version)
+    overwrite(old, path, good)
+    assert moving.sign("loans", version) == SIGNER.signing
 
 
 def test_a_key_is_replaced_by_another(site: Site, candidate: Candidate) -> None:

@@ -61,6 +61,46 @@ def test_installed_modules_are_not_kept(module: str) -> None:
     assert sources.texts_of([module]) == {}
 
 
+def test_looking_runs_nothing(code: Path) -> None:
+    """Where a module comes from is found without importing the packages around it, also one without `__init__.py`: they
+    might fail, and nobody has compared them with what was recorded yet."""
+    (code / "desk_package" / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    (code / "desk_package" / "plain").mkdir()
+    (code / "desk_package" / "plain" / "deep.py").write_text("from . import near\n")
+    (code / "desk_package" / "plain" / "near.py").write_text("")
+    assert list(sources.texts_of(["desk_package.plain.deep"])) == [
+        "desk_package",
+        "desk_package.plain.deep",
+        "desk_package.plain.near",
+    ]
+    assert sources.text_here("desk_package.no_such") is None
+    assert "desk_package" not in sys.modules
+
+
+def test_what_cannot_be_parsed_is_kept_all_the_same(code: Path) -> None:
+    """A module that is no Python of this release may be imported only elsewhere: its text is kept, and is the end of
+    the search."""
+    (code / "desk_late.py").write_text("print 'in the old way'\n")
+    assert list(sources.texts_of(["desk_features"])) == ["desk_features", "desk_helpers", "desk_late"]
+
+
+def test_what_is_installed_for_editing_is_ones_own(code: Path) -> None:
+    """The version of a package that is installed for editing does not say which code it is: its text is kept."""
+    about = code / "desk-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: desk\nVersion: 1.0\n")
+    (about / "top_level.txt").write_text("desk_late\n")
+    (about / "direct_url.json").write_text('{"url": "file:///desk", "dir_info": {"editable": true}}')
+    for editable in (True, False):
+        if not editable:
+            (about / "direct_url.json").unlink()
+        for found in (sources._owners, sources._is_for_editing):
+            found.cache_clear()
+        assert list(sources.texts_of(["desk_late"])) == (["desk_late"] if editable else [])
+    sources._owners.cache_clear()
+    sources._is_for_editing.cache_clear()
+
+
 def test_the_digest_is_that_of_the_file(code: Path) -> None:
     """Anybody can compare a digest with the file's own, line ends included."""
     (code / "desk_late.py").write_bytes(b"x = 1\r\ny = '\xc3\xb8'\r\n")

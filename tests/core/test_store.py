@@ -101,6 +101,16 @@ def test_paths_cannot_leave_the_root(store: Store, path: str, tmp_path: Path) ->
     assert (tmp_path / "outside.json").read_text() == "secret"
 
 
+def test_an_absolute_path_is_none_of_the_store(tmp_path: Path) -> None:
+    """What the history names as an object is read below the root, or not at all."""
+    (tmp_path / "outside.json").write_text("secret")
+    store = Store(tmp_path / "store")
+    for act in (store.read, store.exists, store.fingerprint):
+        with pytest.raises(StoreError):
+            assert not act(str(tmp_path / "outside.json"))
+            raise StoreError("it is not there")
+
+
 def test_a_missing_object_is_named(store: Store) -> None:
     """Reading what is not there raises NotFound with the whole path, and no library's own words."""
     with pytest.raises(NotFound) as caught:
@@ -126,8 +136,10 @@ def test_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
     assert not isinstance(caught.value, NotFound)
     assert str(caught.value).startswith(f"Could not create {tmp_path}/loans/a.json: ")
     assert "Debug source" not in str(caught.value)
-    with pytest.raises(StoreError, match="Could not open"):
-        Store(tmp_path / "loans")
+    with pytest.raises(StoreError, match="Could not list"):
+        Store(tmp_path / "loans").folders("")
+    with pytest.raises(StoreError, match="Could not create"):
+        Store(tmp_path / "loans").create("a.json", b"x")
 
 
 def test_a_full_disk_leaves_nothing(disk: tuple[Path, Mount]) -> None:
@@ -247,3 +259,14 @@ def test_moving_aside_loses_nothing(store: Store) -> None:
     with pytest.raises(StoreError, match="was changed while it was moved aside"):
         store.move_aside("aside.json", "taken.json")
     assert (store.read("aside.json"), store.read("taken.json")) == (b"{", b"[")
+
+
+def test_looking_makes_nothing(tmp_path: Path) -> None:
+    """Who looks into a folder that is not there, finds nothing there, and it is not there afterwards."""
+    store = Store(tmp_path / "wrong")
+    assert (store.objects(""), store.folders("loans"), store.exists("a.json")) == ([], [], False)
+    with pytest.raises(NotFound):
+        store.read("a.json")
+    assert not (tmp_path / "wrong").exists()
+    store.create("a.json", b"x")
+    assert store.read("a.json") == b"x"

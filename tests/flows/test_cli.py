@@ -107,6 +107,19 @@ def test_predict_writes_once(trained: Model, ror: Ror, tmp_path: Path) -> None:
     assert ror("predict", "loans", str(tmp_path / "none.csv"), "-o", str(output)) == 3
 
 
+def test_predict_says_who_wrote_what_is_there(grown: Model, ror: Ror, tmp_path: Path) -> None:
+    """Asked again for the same data, `predict` keeps the file and says so; once another version is in service, it does
+    not pass an old file off as the new version's."""
+    words = ("predict", "loans", str(grown.batches / "001.parquet"), "-o", str(tmp_path / "out.parquet"))
+    assert ror(*words) == 0
+    assert "already" not in ror.out
+    assert ror(*words) == 0
+    assert "predicted by loans v2. It was there already" in " ".join(ror.out.split())
+    assert ror("promote", "loans", "v1", "--reason", "back") == 0, ror.err
+    assert ror(*words) == 1
+    assert "what v2 predicted for these data, and v1 is in service now" in " ".join(ror.err.split())
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -47,8 +47,7 @@ def own(model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
     configure(model, "build")
     model.deliver("001")
     yield model
-    for name in ("desk_factory", "desk_functions"):
-        sys.modules.pop(name, None)
+    forget_modules()
 
 
 def configure(model: Model, factory: str, code: str = "src") -> None:
@@ -72,6 +71,57 @@ def test_own_modules_are_kept_with_the_version(own: Model) -> None:
     registry_module._LOADED.clear()  # as in the next process
     with pytest.raises(EnvironmentMismatch, match="-    return X \\* 2\n\\+    return X \\* 3"):
         launch.run(own.root, own.name)
+    (own.batches / "002.parquet").unlink()
+    with pytest.raises(EnvironmentMismatch):  # also where nothing new has arrived
+        launch.run(own.root, own.name)
+
+
+def test_a_refused_challenger_is_no_deadlock(own: Model) -> None:
+    """Where the version in service does not load here any more, a retrain by hand goes on although an earlier decision
+    has no predictions yet; if the gate refuses what it trains, nothing is decided that nobody here could predict, and
+    a person's promotion leads out."""
+    assert launch.run(own.root, own.name).outcome is Outcome.RETRAINED
+    predictions = own.root / "data/loans/predictions"
+    (predictions / "001.parquet").unlink()  # as if that run had been killed before it predicted
+    own.deliver("002")
+    (own.root / "src" / "desk_functions.py").write_text(FUNCTIONS.replace("2", "3"))
+    forget_modules()
+    with pytest.raises(EnvironmentMismatch):
+        launch.run(own.root, own.name)
+
+    path = own.root / "deployments" / "loans.toml"
+    path.write_text(f"{path.read_text()}[policy]\nmetric_floor = 0.999\n")
+    result = launch.run(own.root, own.name, action="retrain", reason="other code")
+    assert (result.outcome, result.exit_code) == (Outcome.KEPT, 0)
+    state = own.workspace.ledger.head().state
+    assert state.current is not None and state.current.version == 1
+    assert {*state.batches} == {"001"} and list(predictions.iterdir()) == []
+
+    launch.promote(own.root, own.name, version=2, reason="it is what we have")
+    assert launch.run(own.root, own.name).outcome is Outcome.RELOADED
+    assert [file.name for file in predictions.iterdir()] == ["002.parquet"]
+
+
+def test_an_accepted_environment_completes_what_was_decided_before(own: Model) -> None:
+    """What a killed run left unpredicted is predicted by the version that was decided on, as a person accepted it."""
+    assert launch.run(own.root, own.name).outcome is Outcome.RETRAINED
+    predictions = own.root / "data/loans/predictions/001.parquet"
+    before = predictions.read_bytes()
+    predictions.unlink()
+    (own.root / "src" / "desk_functions.py").write_text(f"# a comment\n{FUNCTIONS}")
+    forget_modules()
+    with pytest.raises(EnvironmentMismatch):
+        launch.run(own.root, own.name)
+    launch.promote(own.root, own.name, version=1, reason="a comment only", accept_environment=True)
+    assert launch.run(own.root, own.name).outcome is Outcome.RELOADED
+    assert predictions.read_bytes() == before
+
+
+def forget_modules() -> None:
+    """As in the next process."""
+    registry_module._LOADED.clear()
+    for name in ("desk_factory", "desk_functions"):
+        sys.modules.pop(name, None)
 
 
 def test_what_only_this_process_could_load_is_no_version(own: Model) -> None:
@@ -81,6 +131,21 @@ def test_what_only_this_process_could_load_is_no_version(own: Model) -> None:
     assert (result.outcome, result.exit_code) == (Outcome.RETRAIN_FAILED, 5)
     assert "Define them with `def` or `class`" in result.message
     assert own.workspace.registry.versions("loans") == []
+
+
+def test_a_repaired_factory_is_tried_again(own: Model) -> None:
+    """Who asks to retrain, repairs the code and asks again in the same words gets a new attempt; a success is final."""
+    asked = {"action": "retrain", "reason": "new features"}
+    factory = own.root / "src" / "desk_factory.py"
+    factory.write_text(PIPELINE.replace("(doubled)", "(lambda X: X)"))
+    assert launch.run(own.root, own.name, **asked).outcome is Outcome.RETRAIN_FAILED
+    factory.write_text(PIPELINE)
+    sys.modules.pop("desk_factory", None)  # as in the next process
+    assert launch.run(own.root, own.name, **asked).outcome is Outcome.RETRAINED
+    entries = own.workspace.ledger.last()
+    assert launch.run(own.root, own.name, **asked).outcome is Outcome.RETRAINED
+    assert own.workspace.ledger.last() == entries
+    assert own.workspace.registry.versions("loans") == [1]
 
 
 def test_a_module_that_a_worker_would_not_find_is_no_version(own: Model, tmp_path: Path) -> None:

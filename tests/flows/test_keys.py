@@ -91,7 +91,8 @@ def sign_all(ror: Ror, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setenv("ROR_REQUIRE_SIGNATURE", "0")
         assert ror("status", "loans") == 0
-        assert ror("store", "keys", "loans", "--sign", "v1", "--sign", "v2") == 0, ror.err
+        assert ror("store", "keys", "loans", "--sign", "v1") == 0, ror.err
+        assert ror("store", "keys", "loans", "--sign", "all") == 0, ror.err  # v1 has its signature, and keeps it
         assert "v2" in ror.out
         assert ror("run", "loans", "--action", "reload", "--reason", "signed from now on") == 0, ror.err
     assert ror("status", "loans") == 0, ror.err
@@ -105,6 +106,8 @@ def test_an_old_store_is_signed_without_a_fit(
     sign_all(ror, monkeypatch)
     assert reader(grown).load_current("loans").version == 2
     assert reader(grown).versions("loans") == [1, 2]
+    signed = {item["version"]: item["signature"] for item in ror.json("store", "keys", "loans")["versions"]}
+    assert signed == {1: "signed", 2: "signed"}
     assert ror("promote", "loans", "v1", "--reason", "back") == 0, ror.err
     assert reader(grown).load_current("loans").version == 1
 
@@ -152,6 +155,9 @@ def test_what_is_configured_is_shown(ror: Ror, monkeypatch: pytest.MonkeyPatch, 
     private.chmod(0o644)
     assert ror("store", "keys") == 2
     assert "chmod 600" in ror.err
+    monkeypatch.setenv("ROR_SIGNING_KEY", str(public))
+    assert ror("store", "keys") == 2
+    assert "no Ed25519 private key" in " ".join(ror.err.split())  # and not what to do with the wrong file's mode
     assert ror("store", "keys", "--sign", "v1") == 2
     assert ror("store", "keys", "loans", "--new", str(tmp_path / "new")) == 2
     assert not (tmp_path / "new").exists()

@@ -36,6 +36,8 @@ def test_prune(three: Model, ror: Ror) -> None:
     entry = ror.json("history", "loans")[-1]
     assert (entry["event"], entry["deed"], entry["reasons"]) == ("pruned", "payload of v1 removed", ["a test"])
     assert ror.json("show", "loans", "v1")["version"] == 1
+    assert ror("show", "loans", "v1") == 0
+    assert "removed" in ror.out and "was pruned by" in " ".join(ror.out.split())
     assert ror("promote", "loans", "v1", *WHY) == 2
     assert f"was pruned by {launch.actor()}" in ror.err
     assert ror("store", "prune", "loans", "--keep", "1", *WHY) == 0
