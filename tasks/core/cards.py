@@ -121,7 +121,8 @@ def approval_card(scene: Scene) -> str:
         "",
         "### Approve it here",
         "",
-        "Deployments → *promote* → Run → Custom run, with these parameters. Say why: without a reason it is refused.",
+        "Deployments → *promote* → Run → Custom run, with these parameters. Say why: without a reason it is refused. "
+        "For *expected* choose *int* first; leave the rest as it is.",
         "",
         "```json",
         json.dumps(form, indent=2),
