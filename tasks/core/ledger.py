@@ -115,10 +115,11 @@ class Ledger:
             if served.version == version:
                 return served
         for seq in range(head.seq, 0, -1):
-            attempt = self.event(seq).state_after.attempt
-            if attempt is None:
-                return None
-            if attempt.version == version and attempt.manifest is not None:
+            event = self.event(seq)
+            if event.current and event.current.version == version:  # long ago: the state remembers the newest ones
+                return event.current
+            attempt = event.state_after.attempt
+            if attempt and attempt.version == version and attempt.manifest is not None:
                 return Served(version, attempt.manifest, attempt.labelled)
         return None
 

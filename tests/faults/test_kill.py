@@ -57,7 +57,8 @@ class Undisturbed:
         where = f"{self.name}, killed {'after' if done else 'before'} call {number}: {self.calls[number - 1]}"
         root = self.copy(f"{number}-{done}")
         ended = in_child(perform, self.deed, root, number, done)
-        assert ended.exit_code == -signal.SIGKILL, where
+        # 255: the server that forked it could not say how it ended, which is no matter: it had no time to answer.
+        assert ended.answer is None and ended.exit_code in (-signal.SIGKILL, 255), where
         left, outcome, final = in_child(recover, self.deed, root).answer
 
         # What is in service loads and answers as before, or as after where the commit was reached.
