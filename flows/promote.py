@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
-from prefect.events import emit_event
+from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import Field
 
 from flows.retrain_or_reload import started_by
-from tasks.core import hands, views
+from tasks.core import cards, hands, views
+from tasks.core.state import Event
 from tasks.core.types import Outcome
 from tasks.core.workspace import Workspace
+from tasks.publish import scene_of, show_approval, show_losses, tag_run, tell
 
 
 def run_name() -> str:
@@ -55,11 +57,28 @@ def promote(
         accept_environment=accept_environment,
         run=str(flow_run.id),
     )
-    message = f"{model} · {views.deed(event)}: {reason}"
+    show(workspace, event)
+    message = cards.promotion_line(model, event)
     get_run_logger().info(message)
-    emit_event(
-        event=f"ror.{model}.promoted",
-        resource={"prefect.resource.id": f"ror.model.{model}"},
-        payload={"seq": event.seq, "version": version, "replaced": event.body["replaced"], "reasons": [reason]},
+    tell(
+        model,
+        Outcome.PROMOTED,
+        seq=event.seq,
+        version=version,
+        replaced=event.body["replaced"],
+        reasons=[reason],
     )
     return Completed(name=Outcome.PROMOTED, message=message)
+
+
+def show(workspace: Workspace, event: Event) -> None:
+    """The model's cards tell of this version from now on: what it replaced, and that it waits no more."""
+    scene, model = scene_of(workspace, event), workspace.model
+    create_markdown_artifact(
+        cards.promotion_card(scene),
+        key=cards.key(model, "decision"),
+        description=views.cell(cards.promotion_line(model, event)),
+    )
+    show_losses(scene)
+    show_approval(workspace, scene, remind=True)
+    tag_run(f"v{event.body['served']['version']}", model, Outcome.PROMOTED.value)

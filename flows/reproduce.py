@@ -11,7 +11,9 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from tasks.core import reproduction
+from tasks.core.cards import key
 from tasks.core.workspace import Workspace
+from tasks.publish import tag_run
 
 
 def run_name() -> str:
@@ -36,9 +38,8 @@ def reproduce(model: str, version: Annotated[int, Field(ge=1)], root: str | None
     log = get_run_logger()
     log.info("%s Receipt: %s", receipt.message, path)
     lines = [f"## {receipt.message}", "", *(f"- {line}" for line in reproduction.details(receipt)), f"- `{path.name}`"]
-    create_markdown_artifact(
-        "\n".join(lines) + "\n", key=f"{model.replace('_', '-')}-reproduce", description=receipt.message
-    )
+    create_markdown_artifact("\n".join(lines) + "\n", key=key(model, "reproduce"), description=receipt.message)
+    tag_run(f"v{version}", model)
     if receipt.same:
         return Completed(name="Reproduced", message=receipt.message)
     return Failed(name="Different", message=receipt.message)

@@ -12,6 +12,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from flows.story import told
 from tasks.alert import tell
 from tasks.check import check_data, check_drift, check_performance
 from tasks.core import views
@@ -29,7 +30,7 @@ from tasks.core.work import Work, check_request, find_work, pending_names
 from tasks.core.workspace import Workspace
 from tasks.load import load_current
 from tasks.predict import predict_batch
-from tasks.publish import page_path, publish
+from tasks.publish import page_path, publish, tag_run
 from tasks.train import train
 
 
@@ -69,7 +70,7 @@ def retrain_or_reload(
     work = find_work(workspace, request, state)
     if state.decided is not None:
         complete(workspace, workspace.ledger.event(state.decided.seq), request)
-    with tempfile.TemporaryDirectory(prefix="ror-") as folder:
+    with told(), tempfile.TemporaryDirectory(prefix="ror-") as folder:
         pages, measured = Path(folder), None
         if work.decided is not None:
             event = workspace.ledger.event(work.decided)
@@ -79,15 +80,14 @@ def retrain_or_reload(
             try:
                 event, measured = _decide(workspace, request, work, pages)
             except LeaseHeld as other:
+                tag_run(model, Outcome.SKIPPED.value)
                 return Completed(name=Outcome.SKIPPED, message=str(other))
         predict(workspace, event)
         publish(workspace, event, measured, pages)
     tell(workspace)
     decided = from_dict(Decided, event.body)
-    message = views.headline(decided, model)
-    get_run_logger().info(message)
     final = Failed if decided.outcome.failed else Completed
-    return final(name=decided.outcome, message=message)
+    return final(name=decided.outcome, message=views.headline(decided, model))  # Prefect logs both
 
 
 def wait_for_arrivals(workspace: Workspace) -> None:
@@ -132,7 +132,7 @@ def _still_served(state: State, event: Event) -> bool:
 
 def predict(workspace: Workspace, event: Event) -> None:
     """Predict what a decision covers and is not predicted yet, with the version that it left in service."""
-    decided = from_dict(Decided, event.body)
+    decided, log, done = from_dict(Decided, event.body), get_run_logger(), []
     for batch in decided.window:
         if not decided.in_service or predictions_path(workspace, batch).exists():
             continue
@@ -140,8 +140,11 @@ def predict(workspace: Workspace, event: Event) -> None:
             # As the history has it now: a person may have accepted another environment for it since.
             served = workspace.ledger.head().state.as_known(decided.in_service)
             predict_batch(workspace, batch, served, event.run)
+            done.append(batch.id)
         else:
-            get_run_logger().error("%s cannot be predicted: it changed or is gone since it was decided on.", batch.id)
+            log.error("%s cannot be predicted: it changed or is gone since it was decided on.", batch.id)
+    if decided.in_service and done:
+        log.info("Predicted by v%d: %s.", decided.in_service.version, views.named(done))
 
 
 def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> tuple[Event, Findings]:
@@ -163,6 +166,9 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> 
         measured = Findings(data, labels, drift)
         evidence = collect(request, known, measured)
         decision = decide(evidence, workspace.spec.policy)
+        get_run_logger().info(
+            "Decision: %s, by the rule %r: %s.", decision.action.value, decision.rule, "; ".join(decision.reasons)
+        )
 
         attempt = None
         if decision.action is Action.RETRAIN:

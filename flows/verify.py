@@ -10,7 +10,9 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from tasks.core import audit
+from tasks.core.cards import key
 from tasks.core.errors import SpecError
+from tasks.publish import tag_run
 
 
 def run_name() -> str:
@@ -48,9 +50,10 @@ def verify(
         log.info("%s Newest entry of the history: %s.", audit.verdict(report), report.head or "none")
         create_markdown_artifact(
             audit.markdown(report),
-            key=f"{workspace.model.replace('_', '-')}-verify",
+            key=key(workspace.model, "verify"),
             description=audit.verdict(report),
         )
+    tag_run(*(report.model for report in reports))
     bad = [report for report in reports if not report.ok]
     message = " ".join(audit.summary(report) for report in bad or reports)
     return Failed(name="Damaged", message=message) if bad else Completed(name="Verified", message=message)

@@ -9,13 +9,16 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core import assess, drift, labels
+from tasks.core import assess, drift, labels, views
 from tasks.core.assess import DataFindings
 from tasks.core.labels import LabelFindings
 from tasks.core.state import State
 from tasks.core.types import Verdict
 from tasks.core.work import Work
 from tasks.core.workspace import Workspace
+
+FEW = 4
+"""Losses that the log names: with two versions, of two batches."""
 
 
 @task(cache_policy=NO_CACHE, task_run_name="check data")
@@ -26,8 +29,9 @@ def check_data(workspace: Workspace, state: State, work: Work) -> DataFindings:
     for check in findings.checks:
         if check.name == "arrivals":
             log.warning("%s.", check.summary)
-    for batch, rows in zip(findings.valid, findings.rows, strict=True):
-        log.info("%s: %s rows, as the pipeline needs them.", batch.id, f"{rows:,}")
+    if findings.valid:
+        names = views.named([batch.id for batch in findings.valid])
+        log.info("%s: %s rows, as the pipeline needs them.", names, f"{sum(findings.rows):,}")
     for item in findings.blocked:
         log.error("%s is set aside: %s", item.batch, "; ".join(item.problems))
     return findings
@@ -41,7 +45,9 @@ def check_performance(workspace: Workspace, state: State, work: Work, data: Data
     findings = labels.check_performance(workspace, state, work, data.valid, versions.current, versions.predecessor)
     log = get_run_logger()
     about = {item.batch: item for item in findings.labelled}
-    for point in findings.losses:
+    if len(findings.losses) > FEW:
+        log.info("%d losses were measured on newly labelled batches; the last are these:", len(findings.losses))
+    for point in findings.losses[-FEW:]:
         item = about[point.batch]
         log.info(
             "v%d loses %.4g a row on %s, %s (%.0f %% of its rows, label lag %d).",
@@ -66,9 +72,13 @@ def check_drift(workspace: Workspace, state: State, work: Work, data: DataFindin
     """Compare the pending batches with the champion's reference sample; Evidently's page goes to `pages`."""
     report = assess.check_drift(workspace, state, work, data, assess.load_versions(workspace, state))
     if report.evidence.measured:
-        moved = ", ".join(report.evidence.drifted[:5]) or "no column"
-        weight = report.evidence.weight
-        get_run_logger().info("%s moved beyond its threshold, %.0f %% of the importance.", moved, 100 * weight)
+        moved, weight = views.named(report.evidence.drifted), 100 * report.evidence.weight
+        said = (
+            f"Drift: {moved} moved beyond the alarm, {weight:.0f} % of the importance."
+            if moved
+            else "No column drifted."
+        )
+        get_run_logger().info(said)
     _write_page(pages / "drift.html", report.snapshot)
     return replace(report, snapshot=None)
 

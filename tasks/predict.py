@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefect import get_run_logger, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core.predictions import predictions_path, write_predictions
@@ -16,5 +16,4 @@ def predict_batch(workspace: Workspace, batch: Batch, served: Served, run: str) 
     version = workspace.registry.load(workspace.model, served)
     output = predictions_path(workspace, batch)
     write_predictions(workspace.root, batch.path, output, version, workspace.spec, run)
-    get_run_logger().info("%s is predicted by v%d.", batch.id, version.version)
     return output.relative_to(workspace.root).as_posix()

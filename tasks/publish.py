@@ -1,18 +1,24 @@
-"""Show a decision: objects of the run in the store, artifacts and an event in Prefect."""
+"""Show a decision: objects of the run in the store; artifacts, tags and an event in Prefect.
+
+The store's objects are the record and written once; what Prefect shows is a view, and may be shown again.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
-from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect import get_client, get_run_logger, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
+from prefect.runtime import flow_run
 
-from tasks.core import page, views
+from tasks.core import cards, page, past, views
 from tasks.core.assess import Findings
-from tasks.core.errors import AlreadyExists
+from tasks.core.cards import Scene, key
+from tasks.core.errors import AlreadyExists, NotFound, VerificationError
 from tasks.core.records import from_dict, to_json
 from tasks.core.state import Decided, Event
 from tasks.core.types import Action, Outcome
@@ -25,51 +31,111 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
 
     Evidently's pages, in the folder `pages`, are megabytes each: they are kept for retrains and blocked batches.
     """
-    decided, service, manifest = from_dict(Decided, event.body), event.current, None
-    if service is not None:
-        manifest, _ = workspace.registry.manifest(workspace.model, service.version, service.manifest)
+    model, decided, store = workspace.model, from_dict(Decided, event.body), workspace.registry.store
+    scene = scene_of(workspace, event)
     objects = {"decision.json": to_json(decided)}
     if pages and (decided.decision.action is Action.RETRAIN or decided.outcome is Outcome.BLOCKED):
         objects |= {file.name: file.read_bytes() for file in sorted(pages.glob("*.html"))}
     links = [name for name in objects if name.endswith(".html")]
-    objects[views.REPORT] = page.render(event, decided, workspace.model, measured, manifest, links).encode()
+    objects[views.REPORT] = page.render(event, decided, model, measured, scene.made, links).encode()
     replaced = workspace.ledger.head().state.replaced
+    written = []
     for name, data in objects.items():
         if f"{folder(workspace, event)}/{name}" in replaced:
             continue  # it is there, without what was erased from it
         with contextlib.suppress(AlreadyExists):
-            workspace.registry.store.create(f"{folder(workspace, event)}/{name}", data)
+            store.create(f"{folder(workspace, event)}/{name}", data)
+            written.append(name)
 
-    key = f"{workspace.model.replace('_', '-')}-decision"
-    create_markdown_artifact(
-        views.card(decided, workspace.model, dict(manifest.metrics) if manifest else {}),
-        key=key,
-        description=views.headline(decided, workspace.model),
-    )
+    card = cards.decision_card(decided, scene)
+    create_markdown_artifact(card, key=key(model, "decision"), description=cards.in_short(decided))
     if decided.checks:
         create_table_artifact(
-            [
-                {
-                    "check": c.name,
-                    "verdict": c.verdict.value,
-                    "value": c.value,
-                    "alarm at": c.threshold,
-                    "": c.summary,
-                }
-                for c in decided.checks
-            ],
-            key=f"{workspace.model.replace('_', '-')}-checks",
-            description="What was measured, and how far it was from its alarm",
+            cards.check_rows(decided.checks),
+            key=key(model, "checks"),
+            description=cards.checks_in_short(decided.checks),
         )
+    show_losses(scene)
+    show_page(scene)
+    show_approval(workspace, scene, remind=bool(written))  # not again by every run that finds nothing new
+    version = f"v{decided.in_service.version}" if decided.in_service else "no-version"
+    tag_run(version, model, decided.outcome.value)
+    tell(
+        model,
+        decided.outcome,
+        seq=event.seq,
+        action=decided.decision.action.value,
+        version=decided.in_service.version if decided.in_service else None,
+        reasons=list(decided.decision.reasons),
+    )
+
+
+def scene_of(workspace: Workspace, event: Event) -> Scene:
+    """What surrounds an entry of the history. Raises NotFound or VerificationError where the record of the version in
+    service is not what the history names."""
+    registry, model = workspace.registry, workspace.model
+    current, previous = past.around(registry, model, event.seq)
+    made = registry.manifest(model, event.current.version, event.current.manifest)[0] if event.current else None
+    waiting = []
+    for served in event.state_after.waiting:
+        with contextlib.suppress(NotFound, VerificationError):
+            waiting.append(registry.manifest(model, served.version, served.manifest)[0])
+    store = registry.store
+    address = f"{store.folder.as_uri() if store.folder else store.location.rstrip('/')}/{page_path(workspace, event)}"
+    return Scene(model, event, current, previous, made, tuple(waiting), address if event.event == "decided" else None)
+
+
+def show_losses(scene: Scene) -> None:
+    """The loss of what was served, over its batches, as a picture."""
+    if picture := cards.picture_card(scene):
+        create_markdown_artifact(
+            picture,
+            key=key(scene.model, "loss"),
+            description="Loss over the batches, as they were served",
+        )
+
+
+def show_page(scene: Scene) -> None:
+    """Where the run's whole page is. No browser follows a link from Prefect to a file: its address can be copied."""
+    if scene.page:
+        create_link_artifact(
+            scene.page,
+            scene.page,
+            key=key(scene.model, "page"),
+            description=f"`ror report {scene.model} {scene.event.seq}`: the whole page of this run",
+        )
+
+
+def show_approval(workspace: Workspace, scene: Scene, *, remind: bool) -> None:
+    """A card as long as something waits for approval, and a reminder; that it is settled, once nothing does."""
+    name = key(scene.model, "approval")
+    if not scene.waiting:
+        before = workspace.ledger.event(scene.event.seq - 1) if scene.event.seq > 1 else None
+        if before and before.state_after.waiting:
+            create_markdown_artifact(cards.settled_card(scene), key=name, description="Nothing waits for approval")
+        return
+    made = scene.waiting[-1]
+    text = f"v{made.version} waits for approval since {made.created[:16].replace('T', ' ')} UTC"
+    create_markdown_artifact(cards.approval_card(scene), key=name, description=text)
+    attempt = scene.event.body.get("attempt")
+    if remind and (attempt is None or attempt["version"] != made.version):  # the run that made it says so itself
+        get_run_logger().warning("%s: %s.", text, views.promotion(scene.model, made.version))
+        tell(scene.model, Outcome.AWAITING_APPROVAL, seq=scene.event.seq, version=made.version, reminder=True)
+
+
+def tag_run(*tags: str) -> None:
+    """Give this run tags beside those it has, to filter lists of runs by; where room is short, the first one shows."""
+    if flow_run.id:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(flow_run.id, tags=list(dict.fromkeys([*tags, *flow_run.tags])))
+
+
+def tell(model: str, outcome: Outcome, **what: Any) -> None:
+    """Emit `ror.<model>.<outcome>`, which automations can wait for."""
     emit_event(
-        event=f"ror.{workspace.model}.{decided.outcome.value.lower()}",
-        resource={"prefect.resource.id": f"ror.model.{workspace.model}"},
-        payload={
-            "seq": event.seq,
-            "action": decided.decision.action.value,
-            "version": decided.in_service.version if decided.in_service else None,
-            "reasons": list(decided.decision.reasons),
-        },
+        event=f"ror.{model}.{outcome.value.lower()}",
+        resource={"prefect.resource.id": f"ror.model.{model}"},
+        payload=what,
     )
 
 

@@ -8,12 +8,20 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.core import assess, proof, training
+from tasks.core.cards import key
 from tasks.core.errors import DataError, TrainingError
 from tasks.core.fold import with_labels
+from tasks.core.gate import Champion
 from tasks.core.state import State
 from tasks.core.types import Attempt, Decision, Gate, Labelled, Verdict
 from tasks.core.work import Work
 from tasks.core.workspace import Workspace
+from tasks.progress import Progress
+
+LONG = 10.0
+"""Seconds from which a fit shows its progress."""
+FIRST_ROWS = 10_000
+"""Rows a second, guessed: nothing of the kind was fitted before."""
 
 
 @task(cache_policy=NO_CACHE, task_run_name="train a challenger")
@@ -31,22 +39,34 @@ def train(workspace: Workspace, state: State, work: Work, labelled: Sequence[Lab
         manifest, _ = workspace.registry.manifest(workspace.model, version, digest)
         log.info("v%d was registered by an interrupted run of this very question: adopted.", version)
         return _attempt(len(usable), version, digest, manifest.gate, first=state.current is None)
+    bar = None
     try:
         history = assess.history(workspace, work, usable)
         champion = assess.champion_of(workspace, state)
-        log.info(
-            "Training on %d labelled batches, %s rows.",
-            len(history),
-            f"{sum(len(h.rows) for h in history):,}",
-        )
+        rows = sum(len(part.rows) for part in history)
+        log.info("Training on %d labelled batches, %s rows.", len(history), f"{rows:,}")
+        seconds = expected_seconds(champion, rows)
+        bar = Progress(key(workspace.model, "training"), shown=seconds >= LONG)
+        bar.at(10, f"Fitting on {rows:,} rows: about {seconds:.0f} s, judged by the version in service")
         challenger = training.train(workspace.root, spec, history, champion, decision.action.value, decision.reasons)
+        bar.at(80, "Fitted and compared; proving that a clean process can load it")
         proof.prove(challenger.candidate, spec.folders(workspace.root), spec.pipeline.types)
     except (TrainingError, DataError) as error:
         log.error("%s", error)
+        if bar is not None:
+            bar.at(100, "It failed: the run says why")
         return Attempt(len(usable), "failed", reason=str(error))
     version, digest = workspace.registry.register(workspace.model, work.key, challenger.candidate)
+    bar.at(100, f"v{version} is registered")
     log.info("v%d is registered; the gate says: %s.", version, challenger.gate.reason)
     return _attempt(len(usable), version, digest, challenger.gate, first=state.current is None)
+
+
+def expected_seconds(champion: Champion | None, rows: int) -> float:
+    """How long a fit on so many rows will take, going by the version in service; for a first version by rows alone."""
+    if champion is None or not champion.manifest.rows:
+        return rows / FIRST_ROWS
+    return champion.manifest.duration_seconds * rows / champion.manifest.rows
 
 
 def _attempt(labelled: int, version: int, digest: str, gate: Gate, *, first: bool) -> Attempt:

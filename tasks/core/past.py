@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from tasks.core.errors import SpecError
+from tasks.core.errors import NotFound, SpecError, VerificationError
 from tasks.core.ledger import Ledger
 from tasks.core.records import from_dict
 from tasks.core.registry import Registry
@@ -141,6 +141,24 @@ def look_back(registry: Registry, model: str, when: When, now: datetime) -> Past
     later = history.event(seq) if not found and seq <= history.last else None
     first, since = (later.current, later.state_after.since) if later else (None, None)
     return Past(model, when, tuple(found), first, since)
+
+
+def around(registry: Registry, model: str, seq: int) -> tuple[Tenure | None, Tenure | None]:
+    """The version in service after an event of the history, and the one that it took over from; None for none.
+
+    Raises as `look_back` does. Of the earlier one's record nothing is needed by anybody: None also where it is gone.
+    """
+    history = _History(registry.ledger(model))
+    if history.event(seq).current is None:
+        return None, None
+    entry = history.entry(seq).seq
+    current = _tenure(registry, model, history, seq, history.last + 1)
+    if entry == 1 or history.event(entry - 1).current is None:
+        return current, None
+    try:
+        return current, _tenure(registry, model, history, entry - 1, entry)
+    except (NotFound, VerificationError):
+        return current, None
 
 
 class _History:

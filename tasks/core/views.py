@@ -12,7 +12,7 @@ from tasks.core.ledger import Ledger
 from tasks.core.manifest import Manifest
 from tasks.core.records import from_dict, to_dict
 from tasks.core.state import Decided, Event, State
-from tasks.core.types import LossPoint, Metric, Outcome, Verdict
+from tasks.core.types import LossPoint, Metric, Outcome
 from tasks.core.work import pending_names
 from tasks.core.workspace import Workspace
 
@@ -24,7 +24,7 @@ MUST_ACT = {
     Outcome.RETRAINED: "no",
     Outcome.ROLLED_BACK: "yes: find out why the newer version was worse; it stays barred",
     Outcome.KEPT: "no",
-    Outcome.AWAITING_APPROVAL: "yes: look at the challenger; it waits for the command above",
+    Outcome.AWAITING_APPROVAL: "yes: look at the challenger, and put it in service or leave it",
     Outcome.PROMOTED: "no",
     Outcome.HELD: "no, unless it repeats: the reason says what is missing",
     Outcome.SKIPPED: "no: another run is at work",
@@ -234,6 +234,12 @@ def ready_to_promote(decided: Decided) -> int | None:
     return attempt.version if passed and (service is None or service.version != attempt.version) else None
 
 
+def summary(decided: Decided) -> tuple[str, list[str]]:
+    """How it ended, in a few words; and why, the cause first, one line each."""
+    version = f"v{decided.in_service.version}" if decided.in_service else "no version"
+    return f"{decided.outcome.value} — {version} in service", [_cause(decided), *sentences(decided)]
+
+
 def sentences(decided: Decided) -> list[str]:
     """What else a person must know, one line each."""
     return [line for line in _facts(decided) if line != _cause(decided)]
@@ -267,36 +273,20 @@ def _facts(decided: Decided) -> list[str]:
     return lines
 
 
-def card(decided: Decided, model: str, metrics: dict[str, Metric]) -> str:
-    """The decision as markdown: verdict, reasons, what every rule saw, the checks that did not pass."""
-    lines = [f"## {cell(headline(decided, model))}", "", *(f"- {cell(line)}" for line in sentences(decided))]
-    lines += [
-        f"- Must I act? {MUST_ACT[decided.outcome]}",
-        "",
-        "| rule | applies | what it saw |",
-        "|---|---|---|",
-    ]
-    lines += [
-        f"| {cell(f.rule)} | {'**yes**' if f.applies else 'no'} | {cell(f.reason)} |" for f in decided.decision.findings
-    ]
-    if metrics:
-        lines += [
-            "",
-            "| metric of the version in service | value | 95 % interval | rows |",
-            "|---|---|---|---|",
-        ]
-        lines += [f"| {name} | {m.value:.4g} | {interval_text(m)} | {m.rows:,} |" for name, m in metrics.items()]
-    loud = [check for check in decided.checks if check.verdict in (Verdict.FAIL, Verdict.WARN, Verdict.SKIPPED)]
-    if loud:
-        lines += ["", "| check | verdict | |", "|---|---|---|"]
-        lines += [f"| {cell(c.name)} | {c.verdict.value} | {cell(c.summary)} |" for c in loud[:30]]
-    return "\n".join(lines) + "\n"
-
-
 def interval_text(metric: Metric) -> str:
     return f"{metric.low:.4g} to {metric.high:.4g}" if metric.low is not None and metric.high is not None else "unknown"
 
 
+def named(names: Sequence[str], few: int = 5) -> str:
+    """Names in a line of a log: the first few, and how many more."""
+    rest = f" and {len(names) - few} more" if len(names) > few else ""
+    return f"{', '.join(names[:few])}{rest}"
+
+
+_MEANINGFUL = str.maketrans({"|": "\\|", "[": "\\[", "<": "&lt;", "\n": " ", "\r": " "})
+"""What would end a cell, make a tag, or ask another host for a picture."""
+
+
 def cell(text: str) -> str:
-    """Text as a cell of a markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    """Text of anybody as a cell, or one line, of markdown that means just itself."""
+    return text.translate(_MEANINGFUL)

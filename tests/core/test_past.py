@@ -161,6 +161,23 @@ def test_before_the_first(loans: Past2013) -> None:
     assert loans.ask("2013-06-02").first is None
 
 
+def test_the_version_in_service_and_the_one_before(tmp_path: Path, trained: Trained) -> None:
+    """After any entry: who is in service and whom it took over from, with times and persons; none before the first."""
+    made = Past2013(tmp_path, trained, versions=2)
+    start = datetime(2013, 1, 1, tzinfo=UTC)
+    for day, version in enumerate([0, 1, 1, 2, 2]):
+        made.decide(start + timedelta(days=day), version)
+    made.promote(start + timedelta(days=5), 1, actor="bea", reason="as before")
+
+    seen = [past.around(made.registry, "loans", seq) for seq in range(1, 7)]
+    versions = [tuple(found.version if found else None for found in pair) for pair in seen]
+    assert versions == [(None, None), (1, None), (1, None), (2, 1), (2, 1), (1, 2)]
+    now, was = seen[-1]
+    assert now is not None and was is not None
+    assert (now.by, now.reasons, now.seq) == ("bea (gate overridden)", ("as before",), 6)
+    assert (was.since[:10], (was.until or "")[:10]) == ("2013-01-04", "2013-01-06")
+
+
 @pytest.mark.parametrize("held", [0, 3])
 def test_there_never_was_one(tmp_path: Path, trained: Trained, held: int) -> None:
     """An empty history, or one of runs that held, has nothing and no first."""

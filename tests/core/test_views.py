@@ -22,7 +22,7 @@ from tasks.core.types import (
     Snooze,
     Verdict,
 )
-from tasks.core.views import _in_service, _snoozed, card, headline, sentences
+from tasks.core.views import _in_service, _snoozed, cell, headline, named, sentences, summary
 
 RELOADED = Decided(
     outcome=Outcome.RELOADED,
@@ -90,11 +90,21 @@ def test_a_broken_batch_alone_is_named() -> None:
     assert headline(replace(RELOADED, window=(), blocked=(BROKEN,)), "loans").startswith("loans · 008:")
 
 
-def test_the_card_is_one_table_a_row() -> None:
-    """Text from data cannot break the card's tables or bring markup into the page."""
-    odd = Decision(Action.RELOAD, "otherwise", ("v2",), (Finding("otherwise", True, "a|b\n<script>"),))
-    text = card(replace(RELOADED, decision=odd), "loans", {})
-    assert "| otherwise | **yes** | a\\|b &lt;script> |" in text.splitlines()
+def test_the_summary_has_the_cause_first() -> None:
+    """What a card shows: the end in a few words, then every reason once."""
+    refused = replace(RELOADED, outcome=Outcome.KEPT, attempt=Attempt(7, "refused", 3, "d", gate=GATE))
+    assert summary(refused) == ("Kept — v2 in service", ["v3 refused: worse than v2.", "v2 stays."])
+
+
+def test_many_names_are_cut() -> None:
+    """A line of a log names a few and counts the rest."""
+    assert named(["a", "b"]) == "a, b"
+    assert named([f"{number}" for number in range(9)]) == "0, 1, 2, 3, 4 and 4 more"
+
+
+def test_text_of_anybody_means_only_itself() -> None:
+    """Names from data end no cell, make no tag, and ask no other host for a picture."""
+    assert cell("a|b\n<script>![x](http://example.com)") == "a\\|b &lt;script>!\\[x](http://example.com)"
 
 
 def test_loss_in_service_is_what_users_saw() -> None:

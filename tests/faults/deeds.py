@@ -80,7 +80,7 @@ def _flow(root: Path, **asked: str) -> str:
     for name in ("check_data", "check_drift", "check_performance", "load_current", "predict_batch", "publish", "train"):
         task = getattr(story, name)
         setattr(story, name, getattr(task, "fn", task))
-    for name in ("create_markdown_artifact", "create_table_artifact", "emit_event"):
+    for name in ("create_link_artifact", "create_markdown_artifact", "create_table_artifact", "emit_event"):
         setattr(publication, name, lambda *_, **__: None)
     with disable_run_logger(), threadpool_limits(1):
         state = story.retrain_or_reload.fn(model=MODEL, root=str(root), actor=launch.actor(), **asked)
