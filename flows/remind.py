@@ -7,7 +7,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.states import Completed, Failed
 
-from tasks.alert import tell
+from tasks.alert import emit_alerts
 from tasks.core.errors import RorError
 from tasks.core.spec import models
 from tasks.core.workspace import Workspace, root_folder
@@ -26,7 +26,7 @@ def remind(model: str | None = None, root: str | None = None) -> Any:
     log, said, broken = get_run_logger(), 0, []
     for name in [model] if model else models(root_folder(root)):
         try:
-            for alert in tell(Workspace.open(root, name)):
+            for alert in emit_alerts(Workspace.open(root, name)):
                 said += 1
                 log.warning("%s · %s: %s To do: %s.", name, alert.outcome.value, alert.message, alert.act)
         except RorError as error:

@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.story import told
-from tasks.alert import tell
+from tasks.alert import emit_alerts
 from tasks.check import check_data, check_drift, check_performance
 from tasks.core import views
 from tasks.core.assess import NOT_HERE, Findings, collect, recheck
@@ -84,7 +84,7 @@ def retrain_or_reload(
                 return Completed(name=Outcome.SKIPPED, message=str(other))
         predict(workspace, event)
         publish(workspace, event, measured, pages)
-    tell(workspace)
+    emit_alerts(workspace)
     decided = from_dict(Decided, event.body)
     final = Failed if decided.outcome.failed else Completed
     return final(name=decided.outcome, message=views.headline(decided, model))  # Prefect logs both

@@ -1,4 +1,4 @@
-"""Tell Prefect what waits for a person; an automation makes one message a day of it."""
+"""Emit what waits for a person; an automation makes one message a day of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.core.alerts import Alert, alerts
 from tasks.core.workspace import Workspace
 
 
-def tell(workspace: Workspace) -> list[Alert]:
+def emit_alerts(workspace: Workspace) -> list[Alert]:
     """Emit `ror.alert` for each open matter of a model. Said after every run and every day: the label `ror.cause` is
     what the automation in deployments/prefect.yaml tells repetitions by."""
     found = alerts(workspace)
