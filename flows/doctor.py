@@ -222,7 +222,9 @@ def _deployments(client: Any, root: Path) -> Iterator[Finding]:
 
     declared = read_declared(root).deployments
     entrypoints = {item.get("entrypoint") for item in declared}
-    ours = [item for item in _registered(client) if item.entrypoint in entrypoints]
+    known = [item for item in _registered(client) if item.entrypoint in entrypoints]
+    ours = [item for item in known if _root_of(item) in (None, root)]  # a server may serve several roots
+    yield from _elsewhere(root, declared, ours, known)
     yield from _missing(declared, ours)
     yield from guarded("schedules", partial(_schedules, root, declared, ours))
     served = [item for item in ours if item.work_pool_name is None]
@@ -234,6 +236,24 @@ def _deployments(client: Any, root: Path) -> Iterator[Finding]:
     for pool in sorted(pools):
         yield from guarded(f"work pool {pool}", partial(_work_pool, client, pool))
     yield from guarded("late runs", partial(_late, client, ours))
+
+
+def _root_of(item: Any) -> Path | None:
+    """The folder that a deployment works on; None where the worker's environment says it."""
+    given = item.parameters.get("root")
+    return Path(given).resolve() if given else None
+
+
+def _elsewhere(
+    root: Path, declared: Sequence[Mapping[str, Any]], ours: Sequence[Any], known: Sequence[Any]
+) -> Iterator[Finding]:
+    """Deployments of these names that work on another root, and that this one has not."""
+    here = {(item.name, item.entrypoint) for item in ours}
+    wanted = {(item.get("name"), item.get("entrypoint")) for item in declared} - here
+    for item in known:
+        if (item.name, item.entrypoint) in wanted:
+            text = f"{item.name} works on {_root_of(item)}, not on {root}"
+            yield Finding("deployments", Level.WARN, text, "Look there, or register it from here again.")
 
 
 def _pool_of(declared: Mapping[str, Any]) -> str | None:
@@ -279,11 +299,6 @@ def _schedules(root: Path, declared: Sequence[Mapping[str, Any]], ours: Sequence
     if without := [name for name in models(root) if name not in planned]:
         remedy = "Declare one in the model's file ([schedule]), then `ror deploy`."
         yield Finding("schedules", Level.WARN, f"none for {', '.join(without)}: runs by hand only", remedy)
-    for item in ours:
-        other = item.parameters.get("root")
-        if other is not None and Path(other).resolve() != root:
-            text = f"{item.name} works on {other}, not on {root}"
-            yield Finding("deployments", Level.WARN, text, "Look there, or register it from here again.")
 
 
 def _times(schedules: Sequence[Any]) -> str:
