@@ -160,7 +160,7 @@ def look(root: Path) -> Seen:
         versions=versions,
         events=[event.event for event in events],
         decisions=[essence(e.body, e.reason) for e in events if e.event in ("decided", "promoted")],
-        predicted={path.stem: predicted(path) for path in sorted((workspace.data / "predictions").glob("*"))},
+        predicted={path.stem: predicted(path) for path in sorted((workspace.data / "predictions").glob("*.parquet"))},
     )
 
 
