@@ -83,7 +83,7 @@ def apply_automations(declared: Declared) -> list[Applied]:
             else:
                 client.update_automation(found[0].id, wanted.model_copy(update={"enabled": found[0].enabled}))
                 verdict = "updated"
-            done.append(Applied("automation", wanted.name, verdict, _seen(block)))
+            done.append(Applied("automation", wanted.name, verdict, _seen(block) if "subject" in item else ""))
     return done
 
 
