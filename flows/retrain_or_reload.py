@@ -12,6 +12,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from flows.limit import time_limit
 from flows.story import told
 from tasks.alert import emit_alerts
 from tasks.check import check_data, check_drift, check_performance
@@ -65,6 +66,12 @@ def retrain_or_reload(
     workspace = Workspace.open(root, model)
     request = Request(action, reason, actor or started_by(), batch)
     check_request(request)
+    with time_limit(workspace.spec.timeout_minutes):
+        return check_and_act(workspace, request)
+
+
+def check_and_act(workspace: Workspace, request: Request) -> Any:
+    """One run, from what has arrived to the state that it ends in."""
     wait_for_arrivals(workspace)
     state = workspace.ledger.head().state
     work = find_work(workspace, request, state)
@@ -80,14 +87,14 @@ def retrain_or_reload(
             try:
                 event, measured = _decide(workspace, request, work, pages)
             except LeaseHeld as other:
-                tag_run(model, Outcome.SKIPPED.value)
+                tag_run(workspace.model, Outcome.SKIPPED.value)
                 return Completed(name=Outcome.SKIPPED, message=str(other))
         predict(workspace, event)
         publish(workspace, event, measured, pages)
     emit_alerts(workspace)
     decided = from_dict(Decided, event.body)
     final = Failed if decided.outcome.failed else Completed
-    return final(name=decided.outcome, message=views.headline(decided, model))  # Prefect logs both
+    return final(name=decided.outcome, message=views.headline(decided, workspace.model))  # Prefect logs both
 
 
 def wait_for_arrivals(workspace: Workspace) -> None:

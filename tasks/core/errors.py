@@ -15,6 +15,8 @@
     ├── StoreError               1   the store could not be read or written
     │   ├── AlreadyExists
     │   └── NotFound
+    ├── UnavailableData          1   data that cannot be read at the moment; nothing is said about what is in them
+    ├── RunTimedOut              1   a run took longer than it may
     ├── LedgerConflict           1   somebody else appended first
     └── LeaseHeld                0   another run of this model is at work
 
@@ -70,6 +72,22 @@ class UnreadableData(DataError):
 
 class UnpredictableData(DataError):
     """Data that satisfy the input schema, and on which a pipeline fails all the same."""
+
+
+class UnavailableData(RorError):
+    """A file that the file system does not give at the moment: a network share that is gone, rights that are missing.
+    It may be as good as any other, so that its batch is not set aside."""
+
+    def __init__(self, file: str, reason: str):
+        self.file, self.reason = file, reason
+        super().__init__(
+            f"{file} cannot be read at the moment: {reason}. Nothing was decided on it. Is the share there, and "
+            "may this user read the file? Then run it again."
+        )
+
+
+class RunTimedOut(RorError, TimeoutError):
+    """A run took longer than `[schedule] timeout_minutes`; what it was about to do is left undone."""
 
 
 class VerificationError(RorError):
