@@ -29,6 +29,7 @@ from tasks.core.state import Decided, Event, State
 from tasks.core.types import Action, Outcome, Request
 from tasks.core.work import Work, check_request, find_work, pending_names
 from tasks.core.workspace import Workspace
+from tasks.find import find_arrived
 from tasks.load import load_current
 from tasks.predict import predict_batch
 from tasks.publish import page_path, publish, tag_run
@@ -66,7 +67,7 @@ def retrain_or_reload(
     workspace = Workspace.open(root, model)
     request = Request(action, reason, actor or started_by(), batch)
     check_request(request)
-    with time_limit(workspace.spec.timeout_minutes):
+    with time_limit(workspace.spec.timeout_minutes), told():
         return check_and_act(workspace, request)
 
 
@@ -74,10 +75,10 @@ def check_and_act(workspace: Workspace, request: Request) -> Any:
     """One run, from what has arrived to the state that it ends in."""
     wait_for_arrivals(workspace)
     state = workspace.ledger.head().state
-    work = find_work(workspace, request, state)
+    work = find_arrived(workspace, request, state)
     if state.decided is not None:
         complete(workspace, workspace.ledger.event(state.decided.seq), request)
-    with told(), tempfile.TemporaryDirectory(prefix="ror-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ror-") as folder:
         pages, measured = Path(folder), None
         if work.decided is not None:
             event = workspace.ledger.event(work.decided)

@@ -25,6 +25,7 @@ The number is the exit code of `ror`. Every message says what, which value, and 
 
 from __future__ import annotations
 
+import errno
 import traceback
 from pathlib import Path
 
@@ -155,3 +156,25 @@ def in_short(error: Exception, *, withheld: bool) -> str:
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     text = "its text is withheld, because of `data.private`" if withheld else str(error).strip()
     return f"{type(error).__name__}: {text}{where}"
+
+
+_PASSING = """
+    EIO EREMOTEIO ESTALE ETIMEDOUT EAGAIN EBUSY EINTR EMFILE ENFILE ENOMEM
+    ENOTCONN ECONNRESET ECONNABORTED ECONNREFUSED ENETDOWN ENETUNREACH EHOSTDOWN EHOSTUNREACH
+"""
+PASSING = frozenset(getattr(errno, name) for name in _PASSING.split() if hasattr(errno, name))
+"""What the operating system says of a file or share that it may well give the next time."""
+BARRED = frozenset({errno.EACCES, errno.EPERM})
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether this is about how a file is reached, and says nothing about what is in it. Arrow's own complaints about a
+    file's content are an OSError, too, but without a number."""
+    return isinstance(error, OSError) and error.errno in PASSING | BARRED
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether trying again may help: never where it would only ask for another answer, as with data that break their
+    input schema, a gate, or an object that exists already."""
+    cause = error.__cause__ if isinstance(error, UnavailableData | StoreError) else None
+    return isinstance(cause, OSError) and cause.errno in PASSING
