@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+from flows.doctor import IN_MEMORY
 from tests.conftest import Model
 from tests.flows.server import REPOSITORY, Server, running_server, started, stop, wait_for
 
@@ -164,9 +165,9 @@ def prepare(model: Model, folder: Path, within: int = 540) -> None:
 
 
 @contextmanager
-def site(model: Model, folder: Path) -> Iterator[Site]:
+def site(model: Model, folder: Path, **settings: str) -> Iterator[Site]:
     """A server on which the model is deployed, and a worker."""
-    with running_server(folder, **SETTINGS, TMPDIR=str(folder / "tmp")) as server:
+    with running_server(folder, **{**SETTINGS, **settings}, TMPDIR=str(folder / "tmp")) as server:
         made = Site(model, folder, server)
         made.ror("deploy")
         made.start_worker()
@@ -234,8 +235,12 @@ def test_killed(model: Model, tmp_path: Path) -> None:
     here.note("Prefect's database is lost")
     before = here.ror("history", "loans", "--json")
     shutil.rmtree(tmp_path / "prefect")
-    with site(model, tmp_path) as here:
+    memory = {"PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": IN_MEMORY}  # the default, which doctor warns of
+    with site(model, tmp_path, **memory) as here:
         assert here.ror("history", "loans", "--json") == before
+        findings = {item["name"]: item for item in json.loads(here.ror("doctor", "--json"))["findings"]}
+        assert findings["server slots"]["level"] == "warn"
+        assert "lease_storage.filesystem" in findings["server slots"]["remedy"]
         model.deliver("002")
         assert here.ended(here.server.start("loans", {"model": "loans"})) == "Reloaded"
         here.intact(4)
