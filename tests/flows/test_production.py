@@ -116,8 +116,12 @@ def test_production(model: Model, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    notes = {}
+
     def deploy() -> dict[str, str]:
-        return {item["name"]: item["verdict"] for item in json.loads(ror("deploy", "--json"))}
+        found = json.loads(ror("deploy", "--json"))
+        notes.update({item["name"]: item["note"] for item in found})
+        return {item["name"]: item["verdict"] for item in found}
 
     with mailbox() as box, running_server(tmp_path, **QUICK) as server:
         make_block(server, box.url)
@@ -136,7 +140,7 @@ def test_production(model: Model, tmp_path: Path) -> None:
             pause(server, "loans")
             again = deploy()
             assert {again.pop("retrain-or-reload/loans")} <= {"updated", "unchanged"}
-            assert again == dict.fromkeys(again, "unchanged")
+            assert again == dict.fromkeys(again, "unchanged"), notes
             assert not any(schedule["active"] for schedule in server.deployments()["loans"]["schedules"])
             wait_for(lambda: all(run["state_type"] in ENDED for run in server.runs() if is_due(run)), 60)
 
