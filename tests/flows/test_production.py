@@ -176,6 +176,15 @@ def test_production(model: Model, tmp_path: Path) -> None:
             assert len(model.workspace.registry.versions("loans")) == len(versions) + 1
             assert [state for state in states if state not in ("Cancelled", "Skipped")] == ["Retrained"]
 
+            # What arrives while a run is at work, so that the run it asks for is refused, is looked at after it.
+            model.deliver_while_training("005")
+            runs = len(server.runs())
+            run = server.start("loans", {"action": "retrain", "reason": "with another pipeline"})
+            agree(server, model, run, "Kept")
+            wait_for(lambda: len(server.runs()) > runs + 1, 30)
+            agree(server, model, newest(server, "loans")["id"], "Reloaded")
+            assert [batch.id for batch in decided(model)[1].window] == ["005"]
+
             # The matter of 003 is open: it was said by each run since, and told once.
             remind = server.start("remind", {})
             assert ended(server, remind) == "Reminded"
