@@ -175,7 +175,8 @@ def _schedule(number: int, declared: dict[str, Any]) -> Any:
     from prefect.schedules import Cron
 
     others = {key: value for key, value in declared.items() if key not in ("cron", "slug")}
-    return Cron(declared["cron"], slug=f"{OURS}{declared.get('slug', number)}", **others)
+    slug = str(declared.get("slug", number))
+    return Cron(declared["cron"], slug=slug if slug.startswith(OURS) else f"{OURS}{slug}", **others)
 
 
 def _offer(form: dict[str, Any], given: dict[str, Any], names: list[str]) -> None:
