@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import tempfile
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
+from uuid import UUID
 
 from prefect import flow, get_run_logger
 from prefect.context import FlowRunContext
-from prefect.runtime import flow_run
+from prefect.deployments import run_deployment
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
 from flows.story import told
@@ -23,15 +26,18 @@ from tasks.core.files import arriving, is_unchanged
 from tasks.core.ledger import Lease
 from tasks.core.policy import decide
 from tasks.core.predictions import predictions_path
-from tasks.core.records import from_dict
+from tasks.core.records import digest, from_dict
 from tasks.core.state import Decided, Event, State
 from tasks.core.types import Action, Outcome, Request
-from tasks.core.work import Work, check_request, find_work, pending_names
+from tasks.core.work import Work, arrived_since, check_request, find_work, pending_names
 from tasks.core.workspace import Workspace
 from tasks.load import load_current
 from tasks.predict import predict_batch
 from tasks.publish import page_path, publish, tag_run
 from tasks.train import train
+
+FOLLOWS_AFTER = 10
+"""Seconds: by then the server knows that this run has ended, and does not cancel the next one for its sake."""
 
 
 def run_name() -> str:
@@ -85,6 +91,7 @@ def retrain_or_reload(
         predict(workspace, event)
         publish(workspace, event, measured, pages)
     emit_alerts(workspace)
+    follow_up(workspace, work)
     decided = from_dict(Decided, event.body)
     final = Failed if decided.outcome.failed else Completed
     return final(name=decided.outcome, message=views.headline(decided, model))  # Prefect logs both
@@ -104,6 +111,29 @@ def wait_for_arrivals(workspace: Workspace) -> None:
         files = arriving(workspace.root, workspace.spec, known)
     if files:
         get_run_logger().warning("Not counted, for they may still be written: %s.", ", ".join(files))
+
+
+def follow_up(workspace: Workspace, work: Work) -> None:
+    """Let another run of this deployment look at what arrived while this one was at work: a run that was asked for
+    then was refused for its sake."""
+    now = find_work(workspace, Request(), workspace.ledger.head().state)
+    arrived = arrived_since(workspace.root, work, now)
+    if not arrived:
+        return
+    log, names = get_run_logger(), views.named(arrived)
+    if deployment.id is None:
+        log.info("Arrived meanwhile, for the next run: %s.", names)
+        return
+    asked = flow_run.parameters
+    run_deployment(
+        UUID(deployment.id),
+        parameters={name: asked[name] for name in ("model", "root")},
+        scheduled_time=datetime.now(UTC) + timedelta(seconds=FOLLOWS_AFTER),
+        timeout=0,
+        as_subflow=False,
+        idempotency_key=digest(f"{flow_run.id} {now.key}".encode()),
+    )
+    log.info("Arrived meanwhile: %s. Another run looks at it in %d s.", names, FOLLOWS_AFTER)
 
 
 def complete(workspace: Workspace, event: Event, request: Request) -> None:

@@ -116,8 +116,12 @@ def test_production(model: Model, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    notes = {}
+
     def deploy() -> dict[str, str]:
-        return {item["name"]: item["verdict"] for item in json.loads(ror("deploy", "--json"))}
+        found = json.loads(ror("deploy", "--json"))
+        notes.update({item["name"]: item["note"] for item in found})
+        return {item["name"]: item["verdict"] for item in found}
 
     with mailbox() as box, running_server(tmp_path, **QUICK) as server:
         make_block(server, box.url)
@@ -136,7 +140,7 @@ def test_production(model: Model, tmp_path: Path) -> None:
             pause(server, "loans")
             again = deploy()
             assert {again.pop("retrain-or-reload/loans")} <= {"updated", "unchanged"}
-            assert again == dict.fromkeys(again, "unchanged")
+            assert again == dict.fromkeys(again, "unchanged"), notes
             assert not any(schedule["active"] for schedule in server.deployments()["loans"]["schedules"])
             wait_for(lambda: all(run["state_type"] in ENDED for run in server.runs() if is_due(run)), 60)
 
@@ -171,6 +175,15 @@ def test_production(model: Model, tmp_path: Path) -> None:
             states = sorted(ended(server, run) for run in three)
             assert len(model.workspace.registry.versions("loans")) == len(versions) + 1
             assert [state for state in states if state not in ("Cancelled", "Skipped")] == ["Retrained"]
+
+            # What arrives while a run is at work, so that the run it asks for is refused, is looked at after it.
+            model.deliver_while_training("005")
+            runs = len(server.runs())
+            run = server.start("loans", {"action": "retrain", "reason": "with another pipeline"})
+            agree(server, model, run, "Kept")
+            wait_for(lambda: len(server.runs()) > runs + 1, 30)
+            agree(server, model, newest(server, "loans")["id"], "Reloaded")
+            assert [batch.id for batch in decided(model)[1].window] == ["005"]
 
             # The matter of 003 is open: it was said by each run since, and told once.
             remind = server.start("remind", {})
