@@ -17,6 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.core.records import from_dict
+from tasks.core.state import Decided
+from tests.conftest import Model
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -94,18 +98,52 @@ def stop(process: subprocess.Popen[Any]) -> None:
 
 
 @contextmanager
-def running_server(folder: Path, **settings: str) -> Iterator[Server]:
-    """A server with a database of its own below `folder`, until the block ends; `settings` go to its environment."""
+def running_server(folder: Path, *, ui: bool = False, **settings: str) -> Iterator[Server]:
+    """A server with a database of its own below `folder`, until the block ends, with Prefect's UI or without;
+    `settings` go to its environment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {**os.environ, "PREFECT_HOME": str(folder / "prefect"), **settings}
-    start = ["server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-    process = started([sys.executable, "-m", "prefect", *start], environment, folder)
+    start = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}/api"
+    if ui:  # which looks for the API at port 4200, unless told
+        environment["PREFECT_SERVER_UI_API_URL"] = url
+    else:
+        start.append("--no-ui")
+    process = started([sys.executable, "-m", "prefect", *start], environment, folder)
     running = Server(url, {**environment, "PREFECT_API_URL": url})
     try:
         wait_for(lambda: running.call("GET", "/health") is True, 120)
         yield running
     finally:
         stop(process)
+
+
+# --- a run, and what the ledger says of it ---------------------------------------------------------------------
+
+
+def ended(server: Server, run: str) -> str:
+    """Name of the state that the run ends in."""
+    return str(wait_for(lambda: server.finished(run), 120))
+
+
+def newest(server: Server, deployment: str) -> dict[str, Any]:
+    """The latest run of a deployment."""
+    found = server.deployments()[deployment]["id"]
+    return dict(next(run for run in server.runs() if run["deployment_id"] == found))
+
+
+def decided(model: Model) -> tuple[str, Decided]:
+    """Flow run and body of the newest decision, by the ledger."""
+    state = model.workspace.ledger.head().state
+    assert state.decided is not None
+    event = model.workspace.ledger.event(state.decided.seq)
+    return event.run, from_dict(Decided, event.body)
+
+
+def agree(server: Server, model: Model, run: str, outcome: str) -> None:
+    """The run ended in that state, and the ledger says the same of the same run."""
+    assert ended(server, run) == outcome
+    key, decision = decided(model)
+    assert (key, decision.outcome.value) == (run, outcome)
