@@ -155,7 +155,10 @@ def deployment(item: dict[str, Any], root: str, names: list[str], store: str | N
         )
     except (TypeError, ValueError, KeyError) as error:
         raise SpecError(f"deployment {item['name']}", [str(error)]) from None
-    _offer(made._parameter_openapi_schema.properties, given, names)
+    form = made._parameter_openapi_schema.properties
+    _offer(form, given, names)
+    for name, field in form.items():
+        form[name] = _without_null(field)
     return made
 
 
@@ -189,6 +192,14 @@ def _offer(form: dict[str, Any], given: dict[str, Any], names: list[str]) -> Non
         text["enum"] = names
     elif names:
         field["enum"] = names
+
+
+def _without_null(field: dict[str, Any]) -> dict[str, Any]:
+    """What may be left empty is one box of the form, in place of a switch between a type and None with a box behind."""
+    kinds = [kind for kind in field.get("anyOf", ()) if kind.get("type") != "null"]
+    if len(kinds) != 1:
+        return field
+    return {**{key: value for key, value in field.items() if key not in ("anyOf", "default")}, **kinds[0]}
 
 
 def automation(item: dict[str, Any], block: Any) -> Any:

@@ -61,7 +61,7 @@ def retrain_or_reload(
     """Decide whether the model's current version is reloaded or a new one is trained, and carry it out.
 
     Args:
-        model: Name of the model, that of its file deployments/<model>.toml.
+        model: Name of the model: flights for deployments/flights.toml.
         action: auto lets the rules decide. The others are carried out, and recorded, as asked by hand.
         batch: Decide on this batch only. Empty: on every pending one.
         reason: Why you ask, for the history. Needed unless the action is auto.
@@ -69,7 +69,7 @@ def retrain_or_reload(
         root: Folder that holds deployments/, data/ and artifacts/. Empty: ROR_ROOT, else the current folder.
     """
     workspace = Workspace.open(root, model)
-    request = Request(action, reason, actor or started_by(), batch)
+    request = Request(action, reason or None, actor or started_by(), batch or None)  # the form has empty texts
     check_request(request)
     wait_for_arrivals(workspace)
     state = workspace.ledger.head().state

@@ -15,11 +15,21 @@ from typing import Any
 
 import pytest
 
-from tasks.core.records import from_dict
-from tasks.core.state import Decided
 from tests.conftest import Model, make_rows
 from tests.flows.database import postgresql
-from tests.flows.server import ENDED, REPOSITORY, Server, running_server, started, stop, wait_for
+from tests.flows.server import (
+    ENDED,
+    REPOSITORY,
+    Server,
+    agree,
+    decided,
+    ended,
+    newest,
+    running_server,
+    started,
+    stop,
+    wait_for,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -67,21 +77,6 @@ def mailbox() -> Iterator[Mailbox]:
         threading.Thread(target=listening.serve_forever, daemon=True).start()
         yield box
         listening.shutdown()
-
-
-def decided(model: Model) -> tuple[str, Decided]:
-    """Flow run and body of the newest decision, by the ledger."""
-    state = model.workspace.ledger.head().state
-    assert state.decided is not None
-    event = model.workspace.ledger.event(state.decided.seq)
-    return event.run, from_dict(Decided, event.body)
-
-
-def agree(server: Server, model: Model, run: str, outcome: str) -> None:
-    """The run ended in that state, and the ledger says the same of the same run."""
-    assert ended(server, run) == outcome
-    key, decision = decided(model)
-    assert (key, decision.outcome.value) == (run, outcome)
 
 
 def make_block(server: Server, url: str) -> None:
@@ -231,20 +226,9 @@ def test_production(model: Model, production: Production) -> None:
     assert wait_for(lambda: box.about("silent: no completed check within 0.005 hours"), 30)
 
 
-def ended(server: Server, run: str) -> str:
-    """Name of the state that the run ends in."""
-    return str(wait_for(lambda: server.finished(run), 120))
-
-
 def is_due(run: dict[str, Any]) -> bool:
     """Not one that the scheduler has planned for later."""
     return bool(run["state_name"] != "Scheduled")
-
-
-def newest(server: Server, deployment: str) -> dict[str, Any]:
-    """The latest run of a deployment."""
-    found = server.deployments()[deployment]["id"]
-    return dict(next(run for run in server.runs() if run["deployment_id"] == found))
 
 
 ALERTS = {
