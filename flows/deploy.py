@@ -83,7 +83,7 @@ def apply_automations(declared: Declared) -> list[Applied]:
                 client.create_automation(wanted)
             elif changed:
                 client.update_automation(found.id, wanted.model_copy(update={"enabled": found.enabled}))
-            notes = [*_changes(changed), *([] if block else [UNSENT])]
+            notes = [*_changes(changed), *([UNSENT] if not block and "subject" in item else [])]
             done.append(Applied("automation", wanted.name, _verdict(found, changed), ", ".join(notes)))
     return done
 
