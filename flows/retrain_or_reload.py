@@ -26,7 +26,7 @@ from tasks.core.predictions import predictions_path
 from tasks.core.records import from_dict
 from tasks.core.state import Decided, Event, State
 from tasks.core.types import Action, Outcome, Request
-from tasks.core.work import Work, check_request, find_work, pending_names
+from tasks.core.work import Work, check_request, find_work, fresh_names
 from tasks.core.workspace import Workspace
 from tasks.load import load_current
 from tasks.predict import predict_batch
@@ -38,8 +38,8 @@ def run_name() -> str:
     """`flights · 2013-07`: the model and the newest batch to decide on."""
     asked = flow_run.parameters
     workspace = Workspace.open(asked["root"], asked["model"])
-    pending = pending_names(workspace, workspace.ledger.head().state)
-    window = asked["batch"] or (pending[-1] if pending else "no new batch")
+    fresh = fresh_names(workspace, workspace.ledger.head().state)
+    window = asked["batch"] or (fresh[-1] if fresh else "no new batch")
     return f"{asked['model']} · {window}"
 
 
