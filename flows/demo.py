@@ -206,7 +206,9 @@ def _keep_to_ourselves(root: Path) -> None:
     It must be said before Prefect is imported, which reads its settings once.
     """
     if not {"PREFECT_API_URL", "PREFECT_HOME", "PREFECT_PROFILE"} & os.environ.keys():
-        os.environ["PREFECT_HOME"] = str(root / "data" / MODEL / "prefect")
+        home = root / "data" / MODEL / "prefect"
+        home.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder only
+        os.environ["PREFECT_HOME"] = str(home)
 
 
 def _say_where(root: Path, done: int) -> None:

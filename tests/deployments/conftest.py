@@ -66,7 +66,7 @@ class Place:
         """What a guide or a unit says, for this place."""
         for path in ("/opt/ror", "/srv/ror", "/etc/ror", "/etc/systemd", "/var/lib/ror", "/backup"):
             text = re.sub(rf"(?<![\w.}}/]){path}", f"{self.folder}{path}", text)
-        text = re.sub(r"runuser -u \w+ -- | -[og] ror\b", "", text).replace("%H", "here")
+        text = re.sub(r"runuser -u \w+ -- | -[og] (ror|10001)\b", "", text).replace("%H", "here")
         text = text.replace("127.0.0.1:4200", f"127.0.0.1:{self.port}").replace("--port 4200", f"--port {self.port}")
         # The libraries are borrowed from this environment: what is installed anew is the project itself, by a pip that
         # may reach its registry.
