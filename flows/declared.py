@@ -22,6 +22,9 @@ UNSCHEDULED_HOURS = 24.0 * 31
 
 POOL = "ror"
 
+OURS = "ror-"
+"""How the slugs of declared schedules begin; others on the server were made by a person there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Declared:
@@ -110,7 +113,7 @@ def _usual_hours(name: str, schedule: ScheduleSpec | None) -> float:
 
 
 def _schedules(schedule: ScheduleSpec | None) -> list[dict[str, Any]]:
-    return [{"cron": schedule.cron, "timezone": schedule.timezone, "slug": "model"}] if schedule else []
+    return [{"cron": schedule.cron, "timezone": schedule.timezone}] if schedule else []
 
 
 def _filled(value: Any, values: dict[str, str]) -> Any:
@@ -143,7 +146,7 @@ def deployment(item: dict[str, Any], root: str, names: list[str], store: str | N
             description=item.get("description"),
             tags=item.get("tags"),
             parameters={"root": root, **given},
-            schedules=[_schedule(schedule) for schedule in item.get("schedules") or []],
+            schedules=[_schedule(number, one) for number, one in enumerate(item.get("schedules") or [], start=1)],
             concurrency_limit=ConcurrencyLimitConfig(**limit) if isinstance(limit, dict) else limit,
             triggers=[DeploymentEventTrigger(**trigger) for trigger in item.get("triggers") or []],
             job_variables={"env": {"ROR_STORE": store}} if store else None,
@@ -152,7 +155,10 @@ def deployment(item: dict[str, Any], root: str, names: list[str], store: str | N
         )
     except (TypeError, ValueError, KeyError) as error:
         raise SpecError(f"deployment {item['name']}", [str(error)]) from None
-    _offer(made._parameter_openapi_schema.properties, given, names)
+    form = made._parameter_openapi_schema.properties
+    _offer(form, given, names)
+    for name, field in form.items():
+        form[name] = _without_null(field)
     return made
 
 
@@ -168,10 +174,12 @@ def _flow(item: dict[str, Any]) -> Any:
         ) from None
 
 
-def _schedule(declared: dict[str, Any]) -> Any:
+def _schedule(number: int, declared: dict[str, Any]) -> Any:
     from prefect.schedules import Cron
 
-    return Cron(declared["cron"], **{key: value for key, value in declared.items() if key != "cron"})
+    others = {key: value for key, value in declared.items() if key not in ("cron", "slug")}
+    slug = str(declared.get("slug", number))
+    return Cron(declared["cron"], slug=slug if slug.startswith(OURS) else f"{OURS}{slug}", **others)
 
 
 def _offer(form: dict[str, Any], given: dict[str, Any], names: list[str]) -> None:
@@ -184,6 +192,14 @@ def _offer(form: dict[str, Any], given: dict[str, Any], names: list[str]) -> Non
         text["enum"] = names
     elif names:
         field["enum"] = names
+
+
+def _without_null(field: dict[str, Any]) -> dict[str, Any]:
+    """What may be left empty is one box of the form, in place of a switch between a type and None with a box behind."""
+    kinds = [kind for kind in field.get("anyOf", ()) if kind.get("type") != "null"]
+    if len(kinds) != 1:
+        return field
+    return {**{key: value for key, value in field.items() if key not in ("anyOf", "default")}, **kinds[0]}
 
 
 def automation(item: dict[str, Any], block: Any) -> Any:

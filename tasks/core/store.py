@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,6 +152,16 @@ class Store:
                 for item in chunk
             ]
         return sorted(found, key=lambda item: item.path)
+
+    def files(self, prefix: str) -> list[tuple[str, datetime]]:
+        """Paths of the objects directly below `prefix`, sorted, and when each was made. Raises StoreError."""
+        with self._translated("list", prefix):
+            if self.folder is not None:
+                found = [path for path in (self.folder / prefix).glob("*") if path.is_file()]
+                times = [datetime.fromtimestamp(path.stat().st_mtime, UTC) for path in found]
+                return sorted(zip((path.relative_to(self.folder).as_posix() for path in found), times, strict=True))
+            listing = obstore.list_with_delimiter(self._backend, prefix or None)["objects"]
+        return sorted((item["path"], item["last_modified"]) for item in listing)
 
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly below `prefix`, sorted."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.core.errors import SpecError
-from tasks.core.files import arriving, batch_files, find_batches, label_digest, label_files
+from tasks.core.files import arriving, batch_files, find_batches, fingerprint, label_digest, label_files
 from tasks.core.policy import POLICY_VERSION
 from tasks.core.records import digest
 from tasks.core.state import State
@@ -72,6 +72,17 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
     )
 
 
+def arrived_since(root: Path, before: Work, now: Work) -> list[str]:
+    """Batches and label files that count now, or are being written, and did not or were not before; relative to the
+    root."""
+    counted = _counted(root, before)
+    return sorted((_counted(root, now) - counted) | ({*now.arriving} - {*before.arriving} - counted))
+
+
+def _counted(root: Path, work: Work) -> set[str]:
+    return {*(batch.path for batch in work.batches), *(path.relative_to(root).as_posix() for path in work.labels)}
+
+
 def _answer(workspace: Workspace, request: Request, state: State, key: str) -> int | None:
     """The decision that answered this question. A training that failed answers nothing for a person who asks again:
     the code may be repaired, which the question does not show."""
@@ -107,6 +118,17 @@ def question_key(
         state.by_hand,
     ]
     return digest(json.dumps(question).encode())
+
+
+def fresh_names(workspace: Workspace, state: State) -> list[str]:
+    """Those among the pending ones that the next run decides on: not those that are set aside, as they were then."""
+    paths = batch_files(workspace.root, workspace.spec, state.batches)
+    return [
+        path.stem
+        for path in paths
+        if path.stem not in state.batches
+        and not (path.stem in state.blocked and fingerprint(path) == state.blocked[path.stem])
+    ]
 
 
 def pending_names(workspace: Workspace, state: State) -> list[str]:
