@@ -1,4 +1,4 @@
-"""Pictures of Prefect's UI for the README, taken again: `python -m tests.screenshots FOLDER` (two minutes).
+"""Pictures of Prefect's UI for the README, taken again: `python -m tests.screenshots FOLDER` (some minutes).
 
 Plays the demo's year on a server of its own, then has a version approved and a batch blocked. It needs what the browser
 tests need: Playwright for Python and Debian's package `chromium`.
@@ -17,7 +17,7 @@ from tests.conftest import Model
 from tests.flows.browser import Browser, browsing
 from tests.flows.server import ended, running_server, started, stop
 
-ROOM = 16
+ROOM = 8
 """Pixels around what a picture is about."""
 
 
@@ -49,7 +49,7 @@ def take(folder: Path, model: Model, browser: Browser) -> None:
     page.screenshot(path=folder / "run.png", clip={"x": 256, "y": 0, "width": 1024, "height": 1000})
     browser.open_form("any-model")
     browser.choose("model", "flights")
-    save(browser, folder / "form.png", page.get_by_role("main"))
+    save(browser, folder / "form.png", page.locator("form"))
 
     page.set_viewport_size({"width": 1800, "height": 1200})
     artifact(browser, retrained, "flights-decision")
@@ -73,7 +73,7 @@ def take(folder: Path, model: Model, browser: Browser) -> None:
     page.set_viewport_size({"width": 1280, "height": 1000})
     page.get_by_label("reason").fill("better by the gate, and the desk agrees")
     page.get_by_label("actor").fill("dora")
-    save(browser, folder / "promote.png", page.get_by_role("main"))
+    save(browser, folder / "promote.png", page.locator("form"))
     assert ended(server, browser.submit()) == "Promoted"
 
     batches = model.batches
@@ -84,10 +84,10 @@ def take(folder: Path, model: Model, browser: Browser) -> None:
     browser.go("/runs")
     browser.shows("flights · 2013-01")
     first = page.get_by_text("flights · 2014-01", exact=True)
-    last = page.get_by_text("flights · 2013-04", exact=True)
+    last = page.get_by_text("flights · 2013-06", exact=True)
     page.wait_for_timeout(1000)
     begin, end = first.bounding_box(), last.bounding_box()
-    clip = {"x": 256, "y": begin["y"] - 2 * ROOM, "width": 1024, "height": end["y"] - begin["y"]}
+    clip = {"x": 256, "y": begin["y"] - 4 * ROOM, "width": 1024, "height": end["y"] - begin["y"]}
     page.screenshot(path=folder / "prefect-runs.png", clip=clip, full_page=True)
 
 
