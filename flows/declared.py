@@ -33,7 +33,7 @@ class Declared:
     deployments: list[dict[str, Any]]
     """As prefect.yaml writes them; each has a name and an entrypoint."""
     automations: list[dict[str, Any]]
-    """Each with name, trigger, subject and body."""
+    """Each with name and trigger; with subject and body for a message, or with actions."""
     notify: str | None
     """Notification block, `type/name`."""
     models: list[str]
@@ -178,7 +178,8 @@ def _schedule(number: int, declared: dict[str, Any]) -> Any:
     from prefect.schedules import Cron
 
     others = {key: value for key, value in declared.items() if key not in ("cron", "slug")}
-    return Cron(declared["cron"], slug=f"{OURS}{declared.get('slug', number)}", **others)
+    slug = str(declared.get("slug", number))
+    return Cron(declared["cron"], slug=slug if slug.startswith(OURS) else f"{OURS}{slug}", **others)
 
 
 def _offer(form: dict[str, Any], given: dict[str, Any], names: list[str]) -> None:
@@ -202,19 +203,20 @@ def _without_null(field: dict[str, Any]) -> dict[str, Any]:
 
 
 def automation(item: dict[str, Any], block: Any) -> Any:
-    """An automation that notifies the block with that id, or is only seen in the UI. Raises SpecError where it is
-    wrong."""
+    """An automation that does what is declared, notifies the block with that id, or is only seen in the UI. Raises
+    SpecError where it is wrong."""
     from prefect.automations import AutomationCore, DoNothing, SendNotification
 
     try:
         trigger = {**item["trigger"]}
         if "within" in trigger:
             trigger["within"] = float(trigger["within"])
-        action: Any = DoNothing()
-        if block is not None:
-            action = SendNotification(block_document_id=block, subject=item["subject"], body=item["body"])
+        actions = [*(item.get("actions") or [])]
+        if not actions or "subject" in item:
+            message = {"subject": item["subject"], "body": item["body"]}
+            actions.append(DoNothing() if block is None else SendNotification(block_document_id=block, **message))
         return AutomationCore(
-            name=item["name"], description=item.get("description", ""), trigger=trigger, actions=[action]
+            name=item["name"], description=item.get("description", ""), trigger=trigger, actions=actions
         )
     except (TypeError, ValueError, KeyError) as error:
         raise SpecError(f"automation {item['name']}", [str(error)]) from None

@@ -11,7 +11,7 @@ from typing import Any
 
 from flows import launch
 from flows.declared import OURS, POOL, Declared, automation, deployment, read_declared
-from tasks.core.errors import RorError, SpecError, UnreadableData
+from tasks.core.errors import SpecError, UnreadableData
 from tasks.core.files import find, fingerprint
 from tasks.core.workspace import Workspace
 
@@ -58,7 +58,7 @@ def deploy_all(root: Path, model: str | None = None, *, worker_root: str | None 
     # A worker without this would find no history beside the root, and begin another one.
     where = (worker_root or str(root), declared.models, os.environ.get("ROR_STORE"))
     made = [(item, deployment(item, *where)) for item in declared.deployments]
-    with answered(), connected() as client:
+    with launch.answered(), connected() as client:
         pools = {item.get("work_pool", {}).get("name", POOL) for item, _ in made}
         done = [pool for name in sorted(pools) if (pool := _pool(client, name))]
         for item, one in made:
@@ -73,7 +73,7 @@ def deploy_all(root: Path, model: str | None = None, *, worker_root: str | None 
 def apply_automations(declared: Declared) -> list[Applied]:
     """Create and update what is declared, by name; what is as declared stays untouched, with what it has counted."""
     done = []
-    with answered(), connected() as client:
+    with launch.answered(), connected() as client:
         block = _block(client, declared.notify)
         for item in declared.automations:
             wanted = automation(item, block)
@@ -83,7 +83,7 @@ def apply_automations(declared: Declared) -> list[Applied]:
                 client.create_automation(wanted)
             elif changed:
                 client.update_automation(found.id, wanted.model_copy(update={"enabled": found.enabled}))
-            notes = [*_changes(changed), *([] if block else [UNSENT])]
+            notes = [*_changes(changed), *([UNSENT] if not block and "subject" in item else [])]
             done.append(Applied("automation", wanted.name, _verdict(found, changed), ", ".join(notes)))
     return done
 
@@ -118,7 +118,7 @@ def notify(workspace: Workspace, file: Path) -> tuple[str, bool]:
         },
     )
     # Posted, not queued: who delivers files must hear when nobody listened.
-    with answered(), connected() as client:
+    with launch.answered(), connected() as client:
         client.request("POST", "/events", json=[event.model_dump(mode="json")]).raise_for_status()
     return sha256, known
 
@@ -132,23 +132,6 @@ def connected() -> Iterator[Any]:
 
     with get_client(sync_client=True) as client:
         yield client
-
-
-@contextmanager
-def answered() -> Iterator[None]:
-    """What the server or the way to it does wrong is one line."""
-    import httpx
-    from prefect.exceptions import PrefectException
-
-    try:
-        yield
-    except (httpx.HTTPError, PrefectException, RuntimeError) as error:
-        if isinstance(error, RorError):
-            raise
-        detail = str(error).strip() or type(error).__name__
-        raise RorError(
-            f"The Prefect server at {launch.server_url()} did not do it: {detail}. Is it running? `ror doctor` says."
-        ) from error
 
 
 def _pool(client: Any, name: str) -> Applied | None:

@@ -108,19 +108,13 @@ def server(root: Path) -> Iterator[Finding]:
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
         get_client(sync_client=True, httpx_settings=settings) as client,
     ):
-        found = list(guarded("server", partial(_reach, client, _public(url))))
+        found = list(guarded("server", partial(_reach, client, launch.public(url))))
         yield from found
         if not any(finding.name == "server clock" for finding in found):
             yield from (Finding(name, Level.SKIPPED, "not looked at: see the server") for name in DEPENDENT)
             return
         yield from guarded("server telemetry", partial(_telemetry, client))
         yield from guarded("deployments", partial(_deployments, client, root))
-
-
-def _public(url: str) -> str:
-    """The address without a password in it."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 OUTDATED = "Bring both to the same release: pip install 'prefect=={}'"
@@ -164,22 +158,8 @@ def _where(url: str) -> str:
 
 
 def _refused(status: int, url: str) -> Finding:
-    from prefect.settings import get_current_settings
-
-    api = get_current_settings().api
-    if status in (401, 403):
-        name = "PREFECT_API_KEY" if api.key else "PREFECT_API_AUTH_STRING"
-        if api.key or api.auth_string:
-            return Finding("server", Level.FAIL, f"{url} refuses what is set in {name}", f"Correct {name}.")
-        return Finding("server", Level.FAIL, f"{url} wants a password", "Set PREFECT_API_AUTH_STRING=user:password.")
-    if status == 404:
-        return Finding(
-            "server",
-            Level.FAIL,
-            f"{url} is not the API of a Prefect server",
-            "PREFECT_API_URL ends in /api: correct it.",
-        )
-    return Finding("server", Level.FAIL, f"{url} answers with status {status}", "Look into the server's log.")
+    what, remedy = launch.refusal(status)
+    return Finding("server", Level.FAIL, f"{url} {what}", remedy)
 
 
 def _versions(url: str, theirs: str) -> Finding:

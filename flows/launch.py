@@ -13,13 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
 from tasks.core.errors import RorError
 from tasks.core.types import Outcome
 
-QUIET = {
+NO_TELEMETRY = {
+    # Read by Prefect wherever it is imported, and by Evidently.
     "DO_NOT_TRACK": "1",
+    # Read by a Prefect server, when it starts.
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+"""All that reports its use, switched off: scikit-learn and the other libraries report nothing. A server or worker that
+is started by hand needs the same: deployments/README.md says so, and `ror doctor` looks."""
+
+QUIET = {
+    **NO_TELEMETRY,
     # The embedded server migrates its database on first use: 15 s on a quiet machine, too long for Prefect's own limit.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
@@ -58,6 +67,51 @@ def server_url() -> str | None:
     return get_current_settings().api.url
 
 
+def public(url: str | None) -> str:
+    """An address without a password in it."""
+    parts = urlsplit(url or "")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def refusal(status: int) -> tuple[str, str]:
+    """What a server that answers with this status says of us, to follow its address, and what to do about it."""
+    from prefect.settings import get_current_settings
+
+    api = get_current_settings().api
+    if status in (401, 403):
+        name = "PREFECT_API_KEY" if api.key else "PREFECT_API_AUTH_STRING"
+        if api.key or api.auth_string:
+            return f"refuses what is set in {name}", f"Correct {name}."
+        return "wants a password", "Set PREFECT_API_AUTH_STRING=user:password."
+    if status == 404:
+        return "is not the API of a Prefect server", "PREFECT_API_URL ends in /api: correct it."
+    return f"answers with status {status}", "Look into the server's log."
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """What the configured server, or the way to it, does wrong until the block ends is one line: raises RorError."""
+    import httpx
+    from prefect.exceptions import PrefectException
+
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            what, remedy = refusal(status)
+            raise RorError(f"The Prefect server at {public(server_url())} {what}. {remedy}") from error
+        raise _not_done(error) from error
+    except (httpx.HTTPError, PrefectException, RuntimeError) as error:
+        raise _not_done(error) from error
+
+
+def _not_done(error: Exception) -> RorError:
+    detail = str(error).strip() or type(error).__name__
+    where = public(server_url())
+    return RorError(f"The Prefect server at {where} did not do it: {detail}. Is it running? `ror doctor` says.")
+
+
 @contextmanager
 def prefect_ready(*, verbose: bool = False) -> Iterator[None]:
     """A Prefect API to run flows on, until the block ends: the configured server, or one embedded for this process."""
@@ -70,6 +124,8 @@ def prefect_ready(*, verbose: bool = False) -> Iterator[None]:
     )
 
     if server_url():
+        with answered(), get_client(sync_client=True) as client:
+            client.api_version()  # whether it is there and lets us in, before anything is done
         yield
         return
     # Heartbeats tell a server about crashed processes; this server dies with the process, and each one costs a second.

@@ -62,7 +62,7 @@ def promote(
     get_run_logger().info(message)
     tell(
         model,
-        Outcome.PROMOTED,
+        Outcome.PROMOTED.value,
         seq=event.seq,
         version=version,
         replaced=event.body["replaced"],

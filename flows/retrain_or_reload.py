@@ -15,6 +15,7 @@ from prefect.deployments import run_deployment
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
+from flows.limit import time_limit
 from flows.story import told
 from tasks.alert import emit_alerts
 from tasks.check import check_data, check_drift, check_performance
@@ -29,8 +30,9 @@ from tasks.core.predictions import predictions_path
 from tasks.core.records import digest, from_dict
 from tasks.core.state import Decided, Event, State
 from tasks.core.types import Action, Outcome, Request
-from tasks.core.work import Work, arrived_since, check_request, find_work, pending_names
+from tasks.core.work import Work, arrived_since, check_request, find_work, fresh_names
 from tasks.core.workspace import Workspace
+from tasks.find import find_arrived
 from tasks.load import load_current
 from tasks.predict import predict_batch
 from tasks.publish import page_path, publish, tag_run
@@ -44,8 +46,8 @@ def run_name() -> str:
     """`flights · 2013-07`: the model and the newest batch to decide on."""
     asked = flow_run.parameters
     workspace = Workspace.open(asked["root"], asked["model"])
-    pending = pending_names(workspace, workspace.ledger.head().state)
-    window = asked["batch"] or (pending[-1] if pending else "no new batch")
+    fresh = fresh_names(workspace, workspace.ledger.head().state)
+    window = asked["batch"] or (fresh[-1] if fresh else "no new batch")
     return f"{asked['model']} · {window}"
 
 
@@ -71,12 +73,18 @@ def retrain_or_reload(
     workspace = Workspace.open(root, model)
     request = Request(action, reason or None, actor or started_by(), batch or None)  # the form has empty texts
     check_request(request)
+    with time_limit(workspace.spec.timeout_minutes), told():
+        return check_and_act(workspace, request)
+
+
+def check_and_act(workspace: Workspace, request: Request) -> Any:
+    """One run, from what has arrived to the state that it ends in."""
     wait_for_arrivals(workspace)
     state = workspace.ledger.head().state
-    work = find_work(workspace, request, state)
+    work = find_arrived(workspace, request, state)
     if state.decided is not None:
         complete(workspace, workspace.ledger.event(state.decided.seq), request)
-    with told(), tempfile.TemporaryDirectory(prefix="ror-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ror-") as folder:
         pages, measured = Path(folder), None
         if work.decided is not None:
             event = workspace.ledger.event(work.decided)
@@ -86,7 +94,7 @@ def retrain_or_reload(
             try:
                 event, measured = _decide(workspace, request, work, pages)
             except LeaseHeld as other:
-                tag_run(model, Outcome.SKIPPED.value)
+                tag_run(workspace.model, Outcome.SKIPPED.value)
                 return Completed(name=Outcome.SKIPPED, message=str(other))
         predict(workspace, event)
         publish(workspace, event, measured, pages)
@@ -94,7 +102,7 @@ def retrain_or_reload(
     follow_up(workspace, work)
     decided = from_dict(Decided, event.body)
     final = Failed if decided.outcome.failed else Completed
-    return final(name=decided.outcome, message=views.headline(decided, model))  # Prefect logs both
+    return final(name=decided.outcome, message=views.headline(decided, workspace.model))  # Prefect logs both
 
 
 def wait_for_arrivals(workspace: Workspace) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from flows import launch
 from flows.declared import deployment, read_declared
 from flows.deploy import (
-    answered,
     apply_automations,
     connected,
     forget_schedules,
@@ -29,7 +28,7 @@ def serve_all(root: Path) -> None:
 
     apply_automations(declared)
     made = [deployment(item, str(root), declared.models) for item in declared.deployments]
-    with answered(), connected() as client:
+    with launch.answered(), connected() as client:
         for one in made:
             if found := read_deployment(client, one.full_name):
                 keep_hands(one, found)

@@ -67,14 +67,16 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
     show_approval(workspace, scene, remind=bool(written))  # not again by every run that finds nothing new
     version = f"v{decided.in_service.version}" if decided.in_service else "no-version"
     tag_run(version, model, decided.outcome.value)
-    tell(
-        model,
-        decided.outcome,
-        seq=event.seq,
-        action=decided.decision.action.value,
-        version=decided.in_service.version if decided.in_service else None,
-        reasons=list(decided.decision.reasons),
-    )
+    what = {
+        "seq": event.seq,
+        "outcome": decided.outcome.value,
+        "action": decided.decision.action.value,
+        "version": decided.in_service.version if decided.in_service else None,
+        "reasons": list(decided.decision.reasons),
+    }
+    if written:  # once per decision: what waits for it must not happen again because nothing happened
+        tell(model, decided.outcome.value, **what)
+    tell(model, "checked", fresh=bool(written), **what)
 
 
 def scene_of(workspace: Workspace, event: Event) -> Scene:
@@ -128,7 +130,7 @@ def show_approval(workspace: Workspace, scene: Scene, *, remind: bool) -> None:
     attempt = scene.event.body.get("attempt")
     if remind and (attempt is None or attempt["version"] != made.version):  # the run that made it says so itself
         get_run_logger().warning("%s: %s.", text, views.promotion(scene.model, made.version))
-        tell(scene.model, Outcome.AWAITING_APPROVAL, seq=scene.event.seq, version=made.version, reminder=True)
+        tell(scene.model, Outcome.AWAITING_APPROVAL.value, seq=scene.event.seq, version=made.version, reminder=True)
 
 
 def form_address(deployment: str, root: Path, parameters: dict[str, Any]) -> str | None:
@@ -155,10 +157,11 @@ def tag_run(*tags: str) -> None:
             client.update_flow_run(flow_run.id, tags=list(dict.fromkeys([*tags, *flow_run.tags])))
 
 
-def tell(model: str, outcome: Outcome, **what: Any) -> None:
-    """Emit `ror.<model>.<outcome>`, which automations can wait for."""
+def tell(model: str, word: str, **what: Any) -> None:
+    """Emit `ror.<model>.<word>`, which automations can wait for: an outcome, once per decision; `checked`, every run
+    that came to one or found nothing new."""
     emit_event(
-        event=f"ror.{model}.{outcome.value.lower()}",
+        event=f"ror.{model}.{word.lower()}",
         resource={"prefect.resource.id": f"ror.model.{model}"},
         payload=what,
     )

@@ -8,7 +8,7 @@ from tasks.core import views
 from tasks.core.files import find, fingerprint
 from tasks.core.records import digest, from_dict
 from tasks.core.state import Decided, State
-from tasks.core.types import Outcome
+from tasks.core.types import Action, Outcome
 from tasks.core.workspace import Workspace
 
 
@@ -33,18 +33,15 @@ class Alert:
 def alerts(workspace: Workspace) -> list[Alert]:
     """What is open now by the history and by what is on disk, blocked batches first; empty when nothing is.
 
-    A matter ends when it is dealt with: a blocked batch by its repair, its acceptance or its removal, a failed fit and
-    overdue labels by the next decision, a version that waits by its promotion or by a newer one.
+    A matter ends when it is dealt with: a blocked batch by its repair, its acceptance or its removal, a failed fit,
+    overdue and unusable labels by the next decision, a version that waits by its promotion or by a newer one.
     """
     state = workspace.ledger.head().state
     found = [_alert(workspace, *matter) for matter in _blocked(workspace, state)]
     if state.decided is None:
         return found
     decided = from_dict(Decided, workspace.ledger.event(state.decided.seq).body)
-    if decided.outcome in (Outcome.RETRAIN_FAILED, Outcome.LABELS_OVERDUE) or (
-        decided.outcome is Outcome.BLOCKED and not found and _labels_broken(decided)
-    ):
-        found.append(_alert(workspace, decided.outcome, views.headline(decided, workspace.model), _about(decided)))
+    found += [_alert(workspace, *matter) for matter in _unsettled(decided)]
     for served in state.waiting:
         text = f"v{served.version} waits for approval: `{views.promotion(workspace.model, served.version)}`."
         found.append(_alert(workspace, Outcome.AWAITING_APPROVAL, text, f"v{served.version}"))
@@ -62,15 +59,19 @@ def _blocked(workspace: Workspace, state: State) -> list[tuple[Outcome, str, str
     return matters
 
 
-def _about(decided: Decided) -> str:
-    """What stays the same while the matter does: the reason of a failed fit, the oldest batch without its labels."""
-    if decided.outcome is Outcome.LABELS_OVERDUE and decided.evidence:
-        return min(decided.evidence.labels_overdue, default="")
-    return (decided.attempt.reason or "") if decided.attempt else ""
-
-
-def _labels_broken(decided: Decided) -> bool:
-    return any(not item.sha256 for item in decided.blocked)
+def _unsettled(decided: Decided) -> list[tuple[Outcome, str, str]]:
+    """What the newest decision says is wrong, also where a blocked batch names its outcome. What it is about stays the
+    same while the matter does: the error of the label files or of the fit, the oldest batch without its labels."""
+    matters = []
+    if broken := [problem for item in decided.blocked if not item.sha256 for problem in item.problems]:
+        matters.append((Outcome.BLOCKED, f"The labels cannot be used: {'; '.join(broken)}", " ".join(broken)))
+    if decided.attempt and decided.attempt.outcome == "failed":
+        reason = decided.attempt.reason or "training failed"
+        matters.append((Outcome.RETRAIN_FAILED, reason, reason))
+    overdue = decided.evidence.labels_overdue if decided.evidence else ()
+    if overdue and decided.decision.action in (Action.RELOAD, Action.HOLD):
+        matters.append((Outcome.LABELS_OVERDUE, f"{decided.decision.reasons[-1]}.", min(overdue)))
+    return matters
 
 
 def _alert(workspace: Workspace, outcome: Outcome, message: str, about: str) -> Alert:

@@ -13,6 +13,7 @@ from typing import Any
 from tasks.core import trend, views
 from tasks.core.manifest import Manifest
 from tasks.core.past import Tenure
+from tasks.core.records import digest
 from tasks.core.state import Decided, Event, State
 from tasks.core.types import Check, Finding, Gate, Metric, Verdict
 from tasks.core.views import cell
@@ -194,8 +195,11 @@ def picture_card(scene: Scene) -> str | None:
 
 
 def key(model: str, kind: str) -> str:
-    """Name of an artifact: Prefect allows small letters, digits and dashes."""
-    return f"{model.replace('_', '-')}-{kind}"
+    """Name of an artifact, another one for every model: Prefect allows small letters, digits and dashes."""
+    plain = model.replace("_", "--")
+    if plain.replace("--", "_") != model:  # of another model, then
+        plain += f"-{digest(model.encode())[:8]}"
+    return f"{plain}-{kind}"
 
 
 # --- parts ---------------------------------------------------------------------------------------------------

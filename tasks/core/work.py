@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.core.errors import SpecError
-from tasks.core.files import arriving, batch_files, find_batches, label_digest, label_files
+from tasks.core.files import arriving, batch_files, find_batches, fingerprint, label_digest, label_files
 from tasks.core.policy import POLICY_VERSION
 from tasks.core.records import digest
 from tasks.core.state import State
@@ -118,6 +118,17 @@ def question_key(
         state.by_hand,
     ]
     return digest(json.dumps(question).encode())
+
+
+def fresh_names(workspace: Workspace, state: State) -> list[str]:
+    """Those among the pending ones that the next run decides on: not those that are set aside, as they were then."""
+    paths = batch_files(workspace.root, workspace.spec, state.batches)
+    return [
+        path.stem
+        for path in paths
+        if path.stem not in state.batches
+        and not (path.stem in state.blocked and fingerprint(path) == state.blocked[path.stem])
+    ]
 
 
 def pending_names(workspace: Workspace, state: State) -> list[str]:

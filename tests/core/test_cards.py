@@ -250,4 +250,8 @@ def test_the_loudest_check_comes_first_and_every_cell_is_text() -> None:
 
 def test_names_of_artifacts_are_as_prefect_wants_them() -> None:
     """Small letters, digits and dashes."""
-    assert cards.key("my_model", "decision") == "my-model-decision"
+    assert cards.key("my_model", "decision") == "my--model-decision"
+    names = ("a-b", "a_b", "a--b", "a_-b", "a-_b", "a-b-", "a__b", "a----b")
+    keys = {cards.key(name, "decision") for name in names}
+    assert len(keys) == len(names)  # another one for every model
+    assert all(re.fullmatch(r"[a-z0-9-]+", key) for key in keys)

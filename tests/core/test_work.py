@@ -13,7 +13,7 @@ from tasks.core.assess import Versions, check_data
 from tasks.core.gate import fold_rows, split
 from tasks.core.state import LastDecision, State
 from tasks.core.types import BatchRecord, Request, Verdict
-from tasks.core.work import Work, arrived_since, find_work, pending_names
+from tasks.core.work import Work, arrived_since, find_work, fresh_names, pending_names
 from tests.conftest import Model, make_rows
 from tests.core.conftest import make_history, make_spec
 
@@ -56,6 +56,18 @@ def test_what_may_still_be_written_is_named_and_not_counted(settling: Model) -> 
     pd.DataFrame({"id": [1], "y": [1]}).to_parquet(settling.labels / "001.parquet")
     unfinished = find(settling, State())
     assert (unfinished.key, unfinished.arriving) == (later.key, ("data/loans/labels/001.parquet",))
+
+
+def test_what_is_set_aside_is_not_fresh(settling: Model) -> None:
+    """A run is named after what it decides on: a broken batch is that until it was set aside, and again with other
+    bytes."""
+    workspace = settling.workspace
+    known = {batch.id: batch.sha256 for batch in find(settling, State()).batches}
+    assert fresh_names(workspace, State()) == ["001", "003"]
+    aside = State(blocked={"003": known["003"]})
+    assert fresh_names(workspace, aside) == ["001"]
+    os.utime(settling.deliver("003", rows=11), (time.time() - 100,) * 2)
+    assert fresh_names(workspace, aside) == ["001", "003"]
 
 
 def test_arrivals_are_warned_of(settling: Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -32,11 +33,15 @@ class Server:
 
     url: str
     environment: dict[str, str]
+    """Of a client: it knows the server's address and password."""
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """Ask again where the server says 503: its SQLite is busy, and Prefect's own clients do the same."""
         data = json.dumps(body).encode() if body is not None else None
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
+        headers = {"Content-Type": "application/json"}
+        if password := self.environment.get("PREFECT_API_AUTH_STRING"):
+            headers["Authorization"] = f"Basic {base64.b64encode(password.encode()).decode()}"
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
         for _ in range(20):
             try:
                 with urllib.request.urlopen(request, timeout=30) as answer:
@@ -64,11 +69,11 @@ class Server:
         state = self.call("GET", f"/flow_runs/{run}")["state"]
         return str(state["name"]) if state["type"] in ENDED else None
 
-    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """`python -m ...` with this server configured."""
+    def command(self, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """`python -m ...` with this server configured; `settings` go to its environment."""
         return subprocess.run(
             [sys.executable, "-m", *words],
-            env=self.environment, capture_output=True, text=True, timeout=180, check=False,
+            env={**self.environment, **settings}, capture_output=True, text=True, timeout=180, check=False,
         )  # fmt: skip
 
 
@@ -98,12 +103,10 @@ def stop(process: subprocess.Popen[Any]) -> None:
 
 
 @contextmanager
-def running_server(folder: Path, *, ui: bool = False, **settings: str) -> Iterator[Server]:
-    """A server with a database of its own below `folder`, until the block ends, with Prefect's UI or without;
-    `settings` go to its environment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def running_server(folder: Path, password: str | None = None, *, ui: bool = False, **settings: str) -> Iterator[Server]:
+    """A server with a database of its own below `folder`, until the block ends, with Prefect's UI or without. With a
+    password (`user:secret`) only who knows it is let in; `settings` go to its environment."""
+    port = free_port()
     environment = {**os.environ, "PREFECT_HOME": str(folder / "prefect"), **settings}
     start = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}/api"
@@ -111,13 +114,22 @@ def running_server(folder: Path, *, ui: bool = False, **settings: str) -> Iterat
         environment["PREFECT_SERVER_UI_API_URL"] = url
     else:
         start.append("--no-ui")
-    process = started([sys.executable, "-m", "prefect", *start], environment, folder)
-    running = Server(url, {**environment, "PREFECT_API_URL": url})
+    theirs = {**environment, **({"PREFECT_SERVER_API_AUTH_STRING": password} if password else {})}
+    process = started([sys.executable, "-m", "prefect", *start], theirs, folder)
+    ours = {**environment, "PREFECT_API_URL": url, **({"PREFECT_API_AUTH_STRING": password} if password else {})}
+    ours.pop("PREFECT_API_DATABASE_CONNECTION_URL", None)  # the server's alone
+    running = Server(url, ours)
     try:
         wait_for(lambda: running.call("GET", "/health") is True, 120)
         yield running
     finally:
         stop(process)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 # --- a run, and what the ledger says of it ---------------------------------------------------------------------

@@ -47,11 +47,13 @@ def test_a_server_is_needed(declared: Model, ror: Ror) -> None:
 
 @pytest.mark.usefixtures("nobody")
 def test_a_server_that_does_not_answer(declared: Model, ror: Ror) -> None:
-    """Its address is named, in one line and with exit code 1: nobody may believe that it was told."""
+    """Its address is named, in one line and with exit code 1: nobody may believe that it was told; a run begins
+    nothing."""
     batch = str(declared.deliver("001"))
-    for words in (["deploy"], ["notify", "loans", batch]):
+    for words in (["deploy"], ["notify", "loans", batch], ["run", "loans"]):
         assert ror(*words) == 1
         assert "127.0.0.1:9/api" in ror.err and "Is it running?" in ror.err
+    assert declared.workspace.ledger.head().seq == 0
 
 
 def test_what_is_wrong_in_a_file_is_said_first(declared: Model, ror: Ror) -> None:

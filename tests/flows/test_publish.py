@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -27,7 +28,7 @@ from flows.promote import promote
 from tasks import train
 from tasks.core.ledger import Lease
 from tasks.core.types import Outcome
-from tests.conftest import Model
+from tests.conftest import Model, make_rows
 from tests.flows.conftest import QUICK
 
 pytestmark = pytest.mark.usefixtures("prefect")
@@ -66,13 +67,17 @@ def eventually(look: Callable[[], Any], seconds: float = 20) -> Any:
     return found
 
 
-def reminders(model: Model, after: str) -> list[dict[str, Any]]:
-    """What the events that remind of an approval say, those that the server has recorded since."""
-    wanted = {"filter": {"event": {"name": [f"ror.{model.name}.awaitingapproval"]}, "occurred": {"since": after}}}
+def emitted(model: Model, word: str, after: str) -> list[dict[str, Any]]:
+    """What the model's events of that name say, those that the server has recorded since."""
+    wanted = {"filter": {"event": {"name": [f"ror.{model.name}.{word}"]}, "occurred": {"since": after}}}
     with get_client(sync_client=True) as client:
         answer = client._client.post("/events/filter", json=wanted)
     answer.raise_for_status()
-    return [item["payload"] for item in answer.json()["events"] if item["payload"].get("reminder")]
+    return [item["payload"] for item in answer.json()["events"]]
+
+
+def reminders(model: Model, after: str) -> list[dict[str, Any]]:
+    return [payload for payload in emitted(model, "awaitingapproval", after) if payload.get("reminder")]
 
 
 def log_of(flow_run_id: UUID) -> list[str]:
@@ -150,6 +155,20 @@ def test_who_waits_is_remembered_once_per_decision(grown: Model) -> None:
     said = eventually(lambda: (lines := log_of(idle.id)) and any("Finished in state" in x for x in lines) and lines)
     assert not [line for line in said if line.startswith("v3 waits")]
     assert reminders(grown, start) == told
+
+
+def test_an_outcome_is_an_event_once_per_decision(grown: Model) -> None:
+    """Who waits for `ror.loans.retrained` must not start again because a run found nothing new; that the model was
+    looked at is said by every run, for the alarm that waits for it. Such a run is named so, too."""
+    start = datetime.now(UTC).isoformat()
+    grown.deliver("003", make_rows(seed=3).drop(columns="age"))
+    run(grown, action="retrain", reason="try it")
+    run(grown, action="retrain", reason="try it")
+    checked = eventually(lambda: (found := emitted(grown, "checked", start)) and len(found) == 2 and found)
+    assert sorted(payload["fresh"] for payload in checked) == [False, True]
+    assert {payload["outcome"] for payload in checked} == {"Blocked"}
+    assert len(emitted(grown, "blocked", start)) == 1
+    assert last_run("loans · no new batch").tags[1:] == ["loans", "Blocked"]
 
 
 def test_the_log_tells_a_story(grown: Model) -> None:

@@ -87,6 +87,38 @@ def test_overdue_labels_are_one_matter_while_more_batches_arrive(model: Model) -
     assert len({alert.message for alert in found}) == 2
 
 
+def test_unusable_labels_are_a_matter_of_their_own(model: Model) -> None:
+    """Their cause is what is wrong with them: the same while it is, another one with another broken file; a batch that
+    is set aside meanwhile does not hide them."""
+    model.write_spec(QUICK, late_labels=True)
+    model.labels.mkdir(parents=True)
+    rows = make_rows(seed=1)
+    model.deliver("001", rows)
+    rows[["id", "y"]].to_csv(model.labels / "001.csv", index=False)
+    assert run(model) == []
+    (model.labels / "002.csv").write_text("id,answer\n1,1\n")
+    (first,) = run(model)
+    assert first.outcome is Outcome.BLOCKED
+    assert "002.csv" in first.message
+    model.deliver("002", make_rows(seed=2).drop(columns="age"))
+    batch, again = run(model)
+    assert ("002 is set aside" in batch.message, again) == (True, first)
+    (model.labels / "002.csv").unlink()
+    (model.labels / "003.csv").write_text("name,y\n1,1\n")
+    assert run(model)[1].cause not in (batch.cause, first.cause)
+    (model.labels / "003.csv").unlink()
+    assert run(model) == [batch]
+
+
+def test_a_failed_fit_is_told_beside_a_blocked_batch(grown: Model) -> None:
+    """The run can end in one state only; both are said."""
+    grown.write_spec(BROKEN_FIT)
+    grown.deliver("003", make_rows(seed=3).drop(columns="age"))
+    grown.deliver("004")
+    told = run(grown, action="retrain", reason="try")
+    assert [alert.outcome for alert in told] == [Outcome.BLOCKED, Outcome.RETRAIN_FAILED]
+
+
 def test_a_model_that_cannot_be_read_hides_no_other(grown: Model) -> None:
     """The others have their turn, and the run fails naming it."""
     (grown.root / "deployments/broken.toml").write_text("task = 'magic'\n")
