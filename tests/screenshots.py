@@ -84,10 +84,10 @@ def take(folder: Path, model: Model, browser: Browser) -> None:
     browser.go("/runs")
     browser.shows("flights · 2013-01")
     first = page.get_by_text("flights · 2014-01", exact=True)
-    last = page.get_by_text("flights · 2013-06", exact=True)
+    last = page.get_by_text("flights · 2013-07", exact=True)
     page.wait_for_timeout(1000)
     begin, end = first.bounding_box(), last.bounding_box()
-    clip = {"x": 256, "y": begin["y"] - 4 * ROOM, "width": 1024, "height": end["y"] - begin["y"]}
+    clip = {"x": 256, "y": begin["y"] - 4 * ROOM, "width": 1024, "height": end["y"] - begin["y"] + ROOM}
     page.screenshot(path=folder / "prefect-runs.png", clip=clip, full_page=True)
 
 
