@@ -1,6 +1,6 @@
 """What Prefect costs a run that reloads: wall and CPU beside the same core functions called without it.
 
-    python -m tests.benchmarks.overhead [--rounds 9]
+    python -m tests.benchmarks.overhead [--rounds 9] [--no-embedded]
 
 Whole processes, from the start of the interpreter to its end, on copies of one root where a batch waits:
     direct      a script that imports tasks.core alone and does what the flow does: lease, load and verify, check data,
@@ -142,13 +142,13 @@ def process(environment: Mapping[str, str], *words: str) -> Callable[[Path], Non
     return way
 
 
-def whole(template: Path, environment: Mapping[str, str], rounds: int) -> None:
+def whole(template: Path, environment: Mapping[str, str], rounds: int, *, embedded: bool) -> None:
     alone = {name: value for name, value in environment.items() if name != "PREFECT_API_URL"}
     run = ("flows.cli", "run", MODEL, "--json")
     ways = {
         "direct": process(alone, "tests.benchmarks.overhead", "--part", "direct"),
         "server": process(environment, *run),
-        "embedded": process(alone, *run),
+        **({"embedded": process(alone, *run)} if embedded else {}),
     }
     show(alternate(ways, template, rounds), "direct")
 
@@ -173,6 +173,7 @@ def within(template: Path, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--no-embedded", action="store_true", help="leave out what takes longest")
     parser.add_argument("--part", choices=["all", "direct", "within"], default="all", help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -194,7 +195,7 @@ def main() -> None:
             assert done.returncode == 0, done.stderr
             template.deliver("002")
             print(f"whole processes, medians of {asked.rounds}:", flush=True)
-            whole(template.root, server.environment, asked.rounds)
+            whole(template.root, server.environment, asked.rounds, embedded=not asked.no_embedded)
             print(f"within one process that has imported everything, medians of {asked.rounds}:", flush=True)
             words = ["tests.benchmarks.overhead", "--part", "within", "--rounds", str(asked.rounds)]
             command = [sys.executable, "-m", *words, "--root", str(template.root)]
