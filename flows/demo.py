@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -71,6 +72,7 @@ def load_months() -> list[Month]:
 def run_demo(root: Path) -> None:
     """Lay out the data, run the flow for each month, show the timeline. What is decided already is not done again."""
     _lay_out_model(root)
+    _keep_to_ourselves(root)
     workspace = Workspace.open(root, MODEL)
     terminal.out.print(Text("New York, 2013: which flights will arrive more than 15 minutes late?", style="bold"))
     with terminal.working("reading a year of flights ..."):
@@ -90,6 +92,7 @@ def run_demo(root: Path) -> None:
     draw(rows, picture)
     terminal.out.print(f"Picture: {picture.relative_to(root)}")
     terminal.out.print("Next: ror status flights · ror history flights · ror show flights")
+    terminal.out.print(f"Its runs in Prefect's UI: {_how_to_see()}")
 
 
 def run_months(workspace: Workspace, months: list[Month], todo: list[Month]) -> Iterator[Text]:
@@ -197,13 +200,42 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     temporary.replace(path)
 
 
+def _keep_to_ourselves(root: Path) -> None:
+    """The demo's runs go to a Prefect home of their own, unless the environment names a server, home or profile.
+
+    It must be said before Prefect is imported, which reads its settings once.
+    """
+    if not {"PREFECT_API_URL", "PREFECT_HOME", "PREFECT_PROFILE"} & os.environ.keys():
+        home = root / "data" / MODEL / "prefect"
+        home.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder only
+        os.environ["PREFECT_HOME"] = str(home)
+
+
 def _say_where(root: Path, done: int) -> None:
     if done:
         terminal.out.print(f"{done} months are decided on already; going on from there.")
     launch.configure(verbose=False)
     where = launch.server_url()
-    runs = f"on your Prefect server at {where}" if where else "by an embedded Prefect server"
+    runs = f"on your Prefect server at {where}" if where else f"in {_home()}, by a Prefect server of the demo's own"
     terminal.out.print(f"Files go to {root}/data/flights and {root}/artifacts; runs are recorded {runs}.")
+
+
+def _how_to_see() -> str:
+    """Where the runs are looked at: on the user's server, or on one that is started on what the demo has recorded."""
+    launch.configure(verbose=False)
+    if launch.server_url():
+        from prefect.settings import PREFECT_UI_URL
+
+        return f"{PREFECT_UI_URL.value()}/runs"
+    settings = {"PREFECT_HOME": str(_home()), **launch.NO_TELEMETRY}
+    words = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
+    return f"{words} prefect server start, then http://127.0.0.1:4200/runs"
+
+
+def _home() -> Path:
+    from prefect.settings import PREFECT_HOME
+
+    return PREFECT_HOME.value()
 
 
 def _lay_out_model(root: Path) -> None:

@@ -18,9 +18,17 @@ from urllib.parse import urlsplit
 from tasks.core.errors import RorError
 from tasks.core.types import Outcome
 
-QUIET = {
+NO_TELEMETRY = {
+    # Read by Prefect wherever it is imported, and by Evidently.
     "DO_NOT_TRACK": "1",
+    # Read by a Prefect server, when it starts.
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+"""All that reports its use, switched off: scikit-learn and the other libraries report nothing. A server or worker that
+is started by hand needs the same: deployments/README.md says so, and `ror doctor` looks."""
+
+QUIET = {
+    **NO_TELEMETRY,
     # The embedded server migrates its database on first use: 15 s on a quiet machine, too long for Prefect's own limit.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",

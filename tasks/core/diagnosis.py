@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import importlib.metadata
 import platform
+import re
 import shutil
 import tempfile
 import threading
@@ -17,7 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -63,6 +64,9 @@ class Finding:
     remedy: str = ""
     """What to do about it; empty where nothing is to be done."""
 
+
+STRAY, PROBE = 60.0, re.compile(r"\.doctor-[0-9a-f]{32}")
+"""What the store is tried out with, and from which age in seconds on it is a leftover: all checks end much sooner."""
 
 Check = Callable[[], Iterable[Finding]]
 
@@ -220,11 +224,34 @@ def keys(location: str) -> Iterator[Finding]:
 
 def store(location: str) -> Iterator[Finding]:
     """Whether objects can be created, are refused a second time, and can be removed; and the room that is left."""
+    with contextlib.suppress(RorError):  # the checks below say what is wrong with the store
+        yield from _sweep(location)
     with _place(location) as (where, note):
         opened = Store(where)
         yield from guarded("store", partial(_create_twice, opened, location, note))
         if opened.folder is not None:
             yield from guarded("free space", partial(space, opened.folder, location))
+
+
+def _sweep(location: str) -> Iterator[Finding]:
+    """Remove what a doctor that was killed has left, and say so; a young one may belong to a doctor at work."""
+    before = datetime.now(UTC) - timedelta(seconds=STRAY)
+    names = [name for name, modified in Store(location).files("") if PROBE.fullmatch(name) and modified < before]
+    for name in names:
+        Store(location).remove(name)
+    folders = []
+    if "://" not in location and not Path(location).exists():
+        folders = [path for path in nearest(Path(location)).glob(".doctor-*/") if _is_stray(path, before)]
+        for path in folders:
+            shutil.rmtree(path, ignore_errors=True)
+    if found := len(names) + len(folders):
+        yield Finding("store", Level.OK, f"{found} left by a doctor that was stopped: removed")
+
+
+def _is_stray(folder: Path, before: datetime) -> bool:
+    """One of `_place`, and nothing but what is tried out is in it."""
+    old = datetime.fromtimestamp(folder.stat().st_mtime, UTC) < before
+    return old and all(PROBE.fullmatch(path.name) for path in folder.iterdir())
 
 
 def _create_twice(opened: Store, location: str, note: str) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -169,6 +171,35 @@ def test_a_store_that_overwrites_fails(imitation: str) -> None:
     assert (overwrites.level, stays.level) == (Level.FAIL, Level.WARN)
     assert "it replaced an object" in overwrites.text
     assert "nothing can be removed" in stays.text
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_a_stopped_doctor_left_is_removed(tmp_path: Path, there: bool) -> None:
+    """The next doctor removes it, where the store is there as where it is not yet, and says so; what is young may
+    belong to a doctor at work, and what is called otherwise is somebody else's."""
+    folder = tmp_path / "store" if there else tmp_path
+    folder.mkdir(exist_ok=True)
+    (folder / ".doctor-notes").write_text("mine")
+    (folder / ".doctor-letters").mkdir()
+    (folder / ".doctor-letters/one").write_text("mine")
+    os.utime(folder / ".doctor-notes", (1e9, 1e9))
+    os.utime(folder / ".doctor-letters", (1e9, 1e9))
+    names = [f".doctor-{uuid4().hex}" for _ in range(2)] if there else [".doctor-k3x_9q1z"]
+    for name in names:
+        if there:
+            (folder / name).write_bytes(b"ror doctor")
+        else:
+            (folder / name).mkdir()
+            (folder / name / f".doctor-{uuid4().hex}").write_bytes(b"ror doctor")
+    found = list(diagnosis.store(str(tmp_path / "store")))
+    assert "removed" not in found[0].text
+    assert all((folder / name).exists() for name in names)
+    for name in names:
+        os.utime(folder / name, (1e9, 1e9))
+    found = list(diagnosis.store(str(tmp_path / "store")))
+    assert (found[0].level, found[0].text) == (Level.OK, f"{len(names)} left by a doctor that was stopped: removed")
+    assert {".doctor-notes", ".doctor-letters"} <= {path.name for path in folder.iterdir()}
+    assert not any((folder / name).exists() for name in names)
 
 
 @pytest.fixture

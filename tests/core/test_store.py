@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,11 @@ def test_listing_is_sorted_and_by_folder(store: Store) -> None:
     assert store.objects("loans") == [ObjectInfo("loans/a/deep.json", 5), ObjectInfo("loans/b.json", 5)]
     assert store.folders("") == ["loans", "loans2"]
     assert store.folders("loans") == ["a"]
-    assert store.objects("nothing") == store.folders("nothing") == []
+    assert store.objects("nothing") == store.folders("nothing") == store.files("nothing") == []
+    before = datetime.now(UTC) - timedelta(seconds=60)
+    ((path, made),) = store.files("loans")
+    assert path == "loans/b.json"
+    assert before < made < before + timedelta(seconds=120)
 
 
 def test_a_file_in_place_of_a_folder(tmp_path: Path) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from flows import demo
+from flows import demo, launch
 from tasks.core.types import Outcome
 from tasks.core.workspace import Workspace
 from tests.flows.conftest import play
+from tests.flows.quiet import Watch
+from tests.flows.server import Server, free_port, started, stop, wait_for
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
@@ -68,3 +74,50 @@ def test_what_is_there_is_not_written_again(tmp_path: Path) -> None:
     demo._write(pd.DataFrame({"a": [2]}), path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+SHORT = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from flows import demo
+months = [replace(month, flights=month.flights[:2000]) for month in demo.load_months()[:2]]
+demo.load_months = lambda: months
+demo.run_demo(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_its_runs_are_its_own_and_can_be_looked_at(tmp_path: Path) -> None:
+    """The demo records its runs below its own folder, not in the user's Prefect; the command that it ends with starts a
+    server that shows them. Neither the demo nor that server reaches for another machine."""
+    root, watch, port = tmp_path / "year", Watch(tmp_path), free_port()
+    names = ("PREFECT_HOME", "PREFECT_API_URL", "PREFECT_PROFILE", *launch.QUIET, "PYTHONPATH")
+    user = {name: value for name, value in os.environ.items() if name not in names}
+    user |= {"HOME": str(tmp_path / "user"), **watch.environment(os.environ.get("PYTHONPATH", ""))}
+    command = [sys.executable, "-c", SHORT, str(root)]
+    done = subprocess.run(command, env=user, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"runs are recorded in {root}/data/flights/prefect" in done.stdout
+    assert not (tmp_path / "user/.prefect").exists()
+
+    words, _, page = done.stdout.splitlines()[-1].removeprefix("Its runs in Prefect's UI: ").partition(", then ")
+    assert page == "http://127.0.0.1:4200/runs"
+    programs = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    server = started(["bash", "-c", f"exec env {words} --port {port}"], {**user, **programs}, tmp_path)
+    try:
+        shown = Server(f"http://127.0.0.1:{port}/api", user)
+        wait_for(lambda: shown.call("GET", "/health") is True, 120)
+        runs = {run["name"]: run["state"]["name"] for run in shown.runs()}
+        assert runs == {"flights · 2013-01": "Held", "flights · 2013-02": "Retrained"}
+        with urllib.request.urlopen(page.replace("4200", str(port)), timeout=30) as answer:
+            assert b"<html" in answer.read()
+    finally:
+        stop(server)
+    assert watch.hosts() <= {"127.0.0.1", "unix", "localhost"} and "127.0.0.1" in watch.hosts()
+
+
+def test_a_server_of_the_user_is_named(prefect: None) -> None:
+    """Where a server is configured, the runs are there, and so is the address that the demo ends with."""
+    url = launch.server_url()
+    assert url and demo._how_to_see() == url.replace("/api", "/runs")
