@@ -27,7 +27,7 @@ def backtest(
     """Replay the model's own history under several policies and compare what each would have cost.
 
     Args:
-        model: Name of the model, that of its file deployments/<model>.toml.
+        model: Name of the model: flights for deployments/flights.toml.
         delay: Batches after which labels are known. Empty: as the model's file declares, else 1.
         starts: Starting points, two batches apart.
         cost: Of one fit, as a share of one batch's loss. Empty: the policy's retrain_cost.

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from flows import compare, doctor, hands, keys, production, proofs, removals, replays, reports, terminal
+from flows import compare, doctor, hands, intake, keys, production, proofs, removals, replays, reports, terminal
 from flows.options import Debug, Json, Model, Root, Verbose, open_workspace
 from tasks.core import views
 from tasks.core.errors import RorError, SpecError
@@ -242,7 +242,8 @@ def predict(
 BY_HAND = (hands.promote, hands.accept, hands.quarantine, hands.release, hands.snooze)
 PROOFS = (proofs.verify, proofs.reproduce, compare.diff, replays.backtest)
 PRODUCTION = (production.serve, production.deploy, production.notify)
-for command in (*BY_HAND, reports.show, reports.report, *PROOFS, *PRODUCTION):
+DATA = (intake.init, intake.add)
+for command in (*DATA, *BY_HAND, reports.show, reports.report, *PROOFS, *PRODUCTION):
     app.command()(command)
 
 store = typer.Typer(help="The store: who signs what is in it, and what is removed on record.", no_args_is_help=True)

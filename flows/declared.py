@@ -22,6 +22,9 @@ UNSCHEDULED_HOURS = 24.0 * 31
 
 POOL = "ror"
 
+OURS = "ror-"
+"""How the slugs of declared schedules begin; others on the server were made by a person there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Declared:
@@ -30,7 +33,7 @@ class Declared:
     deployments: list[dict[str, Any]]
     """As prefect.yaml writes them; each has a name and an entrypoint."""
     automations: list[dict[str, Any]]
-    """Each with name, trigger, subject and body."""
+    """Each with name and trigger; with subject and body for a message, or with actions."""
     notify: str | None
     """Notification block, `type/name`."""
     models: list[str]
@@ -110,7 +113,7 @@ def _usual_hours(name: str, schedule: ScheduleSpec | None) -> float:
 
 
 def _schedules(schedule: ScheduleSpec | None) -> list[dict[str, Any]]:
-    return [{"cron": schedule.cron, "timezone": schedule.timezone, "slug": "model"}] if schedule else []
+    return [{"cron": schedule.cron, "timezone": schedule.timezone}] if schedule else []
 
 
 def _filled(value: Any, values: dict[str, str]) -> Any:
@@ -143,7 +146,7 @@ def deployment(item: dict[str, Any], root: str, names: list[str], store: str | N
             description=item.get("description"),
             tags=item.get("tags"),
             parameters={"root": root, **given},
-            schedules=[_schedule(schedule) for schedule in item.get("schedules") or []],
+            schedules=[_schedule(number, one) for number, one in enumerate(item.get("schedules") or [], start=1)],
             concurrency_limit=ConcurrencyLimitConfig(**limit) if isinstance(limit, dict) else limit,
             triggers=[DeploymentEventTrigger(**trigger) for trigger in item.get("triggers") or []],
             job_variables={"env": {"ROR_STORE": store}} if store else None,
@@ -152,7 +155,10 @@ def deployment(item: dict[str, Any], root: str, names: list[str], store: str | N
         )
     except (TypeError, ValueError, KeyError) as error:
         raise SpecError(f"deployment {item['name']}", [str(error)]) from None
-    _offer(made._parameter_openapi_schema.properties, given, names)
+    form = made._parameter_openapi_schema.properties
+    _offer(form, given, names)
+    for name, field in form.items():
+        form[name] = _without_null(field)
     return made
 
 
@@ -168,10 +174,12 @@ def _flow(item: dict[str, Any]) -> Any:
         ) from None
 
 
-def _schedule(declared: dict[str, Any]) -> Any:
+def _schedule(number: int, declared: dict[str, Any]) -> Any:
     from prefect.schedules import Cron
 
-    return Cron(declared["cron"], **{key: value for key, value in declared.items() if key != "cron"})
+    others = {key: value for key, value in declared.items() if key not in ("cron", "slug")}
+    slug = str(declared.get("slug", number))
+    return Cron(declared["cron"], slug=slug if slug.startswith(OURS) else f"{OURS}{slug}", **others)
 
 
 def _offer(form: dict[str, Any], given: dict[str, Any], names: list[str]) -> None:
@@ -186,20 +194,29 @@ def _offer(form: dict[str, Any], given: dict[str, Any], names: list[str]) -> Non
         field["enum"] = names
 
 
+def _without_null(field: dict[str, Any]) -> dict[str, Any]:
+    """What may be left empty is one box of the form, in place of a switch between a type and None with a box behind."""
+    kinds = [kind for kind in field.get("anyOf", ()) if kind.get("type") != "null"]
+    if len(kinds) != 1:
+        return field
+    return {**{key: value for key, value in field.items() if key not in ("anyOf", "default")}, **kinds[0]}
+
+
 def automation(item: dict[str, Any], block: Any) -> Any:
-    """An automation that notifies the block with that id, or is only seen in the UI. Raises SpecError where it is
-    wrong."""
+    """An automation that does what is declared, notifies the block with that id, or is only seen in the UI. Raises
+    SpecError where it is wrong."""
     from prefect.automations import AutomationCore, DoNothing, SendNotification
 
     try:
         trigger = {**item["trigger"]}
         if "within" in trigger:
             trigger["within"] = float(trigger["within"])
-        action: Any = DoNothing()
-        if block is not None:
-            action = SendNotification(block_document_id=block, subject=item["subject"], body=item["body"])
+        actions = [*(item.get("actions") or [])]
+        if not actions or "subject" in item:
+            message = {"subject": item["subject"], "body": item["body"]}
+            actions.append(DoNothing() if block is None else SendNotification(block_document_id=block, **message))
         return AutomationCore(
-            name=item["name"], description=item.get("description", ""), trigger=trigger, actions=[action]
+            name=item["name"], description=item.get("description", ""), trigger=trigger, actions=actions
         )
     except (TypeError, ValueError, KeyError) as error:
         raise SpecError(f"automation {item['name']}", [str(error)]) from None

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flows import launch
-from flows.declared import POOL, Declared, automation, deployment, read_declared
+from flows.declared import OURS, POOL, Declared, automation, deployment, read_declared
 from tasks.core.errors import SpecError, UnreadableData
 from tasks.core.files import find, fingerprint
 from tasks.core.workspace import Workspace
 
 PAGE = 200
 """What the server gives at once, at most."""
+
+UNSENT = "seen in the UI only: `notify:` in prefect.yaml names no block"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Applied:
     verdict: str
     """created, updated, unchanged, left over: the last are on the server and declared no more."""
     note: str = ""
+    """When it runs, what was changed, what to do."""
 
 
 def require_server(command: str) -> None:
@@ -55,7 +58,7 @@ def deploy_all(root: Path, model: str | None = None, *, worker_root: str | None 
     # A worker without this would find no history beside the root, and begin another one.
     where = (worker_root or str(root), declared.models, os.environ.get("ROR_STORE"))
     made = [(item, deployment(item, *where)) for item in declared.deployments]
-    with launch.answered(), _client() as client:
+    with launch.answered(), connected() as client:
         pools = {item.get("work_pool", {}).get("name", POOL) for item, _ in made}
         done = [pool for name in sorted(pools) if (pool := _pool(client, name))]
         for item, one in made:
@@ -70,20 +73,27 @@ def deploy_all(root: Path, model: str | None = None, *, worker_root: str | None 
 def apply_automations(declared: Declared) -> list[Applied]:
     """Create and update what is declared, by name; what is as declared stays untouched, with what it has counted."""
     done = []
+<<<<<<< HEAD
     with launch.answered(), _client() as client:
         block, known = _block(client, declared.notify), _automations(client)
         for item in declared.automations:
             wanted = automation(item, block)
             found = [one for one in known if one.name == wanted.name]
             if not found:
+=======
+    with launch.answered(), connected() as client:
+        block = _block(client, declared.notify)
+        for item in declared.automations:
+            wanted = automation(item, block)
+            found = next(iter(client.read_automations_by_name(name=wanted.name)), None)
+            changed = _differences(found, wanted) if found else []
+            if found is None:
+>>>>>>> main
                 client.create_automation(wanted)
-                verdict = "created"
-            elif _same(found[0], wanted):
-                verdict = "unchanged"
-            else:
-                client.update_automation(found[0].id, wanted.model_copy(update={"enabled": found[0].enabled}))
-                verdict = "updated"
-            done.append(Applied("automation", wanted.name, verdict, _seen(block)))
+            elif changed:
+                client.update_automation(found.id, wanted.model_copy(update={"enabled": found.enabled}))
+            notes = [*_changes(changed), *([UNSENT] if not block and "subject" in item else [])]
+            done.append(Applied("automation", wanted.name, _verdict(found, changed), ", ".join(notes)))
     return done
 
 
@@ -117,7 +127,7 @@ def notify(workspace: Workspace, file: Path) -> tuple[str, bool]:
         },
     )
     # Posted, not queued: who delivers files must hear when nobody listened.
-    with launch.answered(), _client() as client:
+    with launch.answered(), connected() as client:
         client.request("POST", "/events", json=[event.model_dump(mode="json")]).raise_for_status()
     return sha256, known
 
@@ -126,7 +136,7 @@ def notify(workspace: Workspace, file: Path) -> tuple[str, bool]:
 
 
 @contextmanager
-def _client() -> Iterator[Any]:
+def connected() -> Iterator[Any]:
     from prefect import get_client
 
     with get_client(sync_client=True) as client:
@@ -147,42 +157,86 @@ def _pool(client: Any, name: str) -> Applied | None:
 
 
 def _apply(client: Any, made: Any, pool: str) -> Applied:
-    """A schedule that a person paused stays paused."""
-    found = _deployment(client, made.full_name)
-    paused = {one.slug for one in found.schedules if not one.active} if found else set()
-    for schedule in made.schedules or []:
+    found = read_deployment(client, made.full_name)
+    when = [_words(schedule.schedule) for schedule in made.schedules or []]
+    paused = keep_hands(made, found) if found else False
+    changed = _changed(client, made, pool, found) if found else []
+    # To apply it without need would throw away the runs that are scheduled.
+    if found is None or changed:
+        made.apply(work_pool_name=pool)
+    if "schedules" in changed:
+        forget_schedules(client, made, found)
+    notes = [*when, *_changes(changed), *(["paused, as somebody left it"] if paused else [])]
+    return Applied("deployment", made.full_name, _verdict(found, changed), ", ".join(notes))
+
+
+def keep_hands(made: Any, found: Any) -> bool:
+    """Leave to persons what they did in the UI: a declared schedule that they paused stays paused, which is returned,
+    and schedules that they added stay. Prefect would activate the ones and replace the others."""
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+
+    paused = {one.slug for one in found.schedules if not one.active}
+    declared = list(made.schedules or [])
+    for schedule in declared:
         if schedule.slug in paused:
             schedule.active = False
-    if found is not None and _unchanged(client, made, pool, found):
-        verdict = "unchanged"
-    else:
-        verdict = "updated" if found else "created"
-        made.apply(work_pool_name=pool)
-    when = [_words(schedule.schedule) for schedule in made.schedules or []]
-    notes = [*when, *(["paused, as somebody left it"] if paused else [])]
-    return Applied("deployment", made.full_name, verdict, ", ".join(notes))
+    fields = ("schedule", "active", "slug", "parameters", "max_scheduled_runs")
+    added = [one for one in found.schedules if not str(one.slug).startswith(OURS)]
+    made.schedules = declared + [
+        DeploymentScheduleCreate(**{name: getattr(one, name) for name in fields}) for one in added
+    ]
+    return any(schedule.active is False for schedule in declared)
 
 
-def _unchanged(client: Any, made: Any, pool: str, found: Any) -> bool:
-    """Whether the server has all that is declared: to apply it again would throw away the runs it has scheduled."""
-    fields = ("description", "tags", "parameters", "entrypoint", "version", "concurrency_options", "job_variables")
-    form = made._parameter_openapi_schema.model_dump(exclude_unset=True)
-    if found.work_pool_name != pool or found.parameter_openapi_schema != form:
-        return False
+def forget_schedules(client: Any, made: Any, found: Any) -> None:
+    """Remove what was declared once: Prefect leaves a schedule that an update does not mention, and it would go on."""
+    from prefect.exceptions import ObjectNotFound
+
+    declared = {schedule.slug for schedule in made.schedules}
+    for one in found.schedules:
+        if str(one.slug).startswith(OURS) and one.slug not in declared:
+            with suppress(ObjectNotFound):  # the update has replaced them all
+                client.delete_deployment_schedule(found.id, one.id)
+
+
+def _changed(client: Any, made: Any, pool: str, found: Any) -> list[str]:
+    """What of a declared deployment the server has otherwise."""
     limit = found.global_concurrency_limit.limit if found.global_concurrency_limit else None
-    if limit != made.concurrency_limit or any(_plain(getattr(found, k)) != _plain(getattr(made, k)) for k in fields):
-        return False
-    if [_when(one) for one in found.schedules] != [_when(one) for one in made.schedules or []]:
-        return False
     for trigger in made.triggers:
         trigger.set_deployment_id(found.id)
-    wanted = {one.name: one for one in (trigger.as_automation() for trigger in made.triggers)}
-    known = {one.name: one for one in client.read_resource_related_automations(f"prefect.deployment.{found.id}")}
-    return {*known} >= {*wanted} and all(_same(known[name], one) for name, one in wanted.items())
+    triggers = [trigger.as_automation() for trigger in made.triggers]
+    known = client.read_resource_related_automations(f"prefect.deployment.{found.id}") if triggers else []
+    pairs = {
+        "work pool": (found.work_pool_name, pool),
+        "form": (found.parameter_openapi_schema, made._parameter_openapi_schema.model_dump(exclude_unset=True)),
+        "concurrency limit": (limit, made.concurrency_limit),
+        "schedules": ({_when(one) for one in found.schedules}, {_when(one) for one in made.schedules}),
+        **{
+            field.replace("_", " "): (_plain(getattr(found, field)), _plain(getattr(made, field)))
+            for field in (
+                *("description", "tags", "parameters", "entrypoint", "version"),
+                *("concurrency_options", "job_variables"),
+            )
+        },
+    }
+    changed = [name for name, (has, wanted) in pairs.items() if has != wanted]
+    for wanted in triggers:
+        same_name = [one for one in known if one.name == wanted.name]
+        if not any(not _differences(one, wanted) for one in same_name):
+            changed.append("trigger" if same_name else "trigger missing")
+    return changed
+
+
+def _verdict(found: Any, changed: list[str]) -> str:
+    return "created" if not found else "updated" if changed else "unchanged"
+
+
+def _changes(changed: list[str]) -> list[str]:
+    return [f"changed: {', '.join(changed)}"] if changed else []
 
 
 def _when(schedule: Any) -> tuple[Any, ...]:
-    words = schedule.schedule.model_dump(exclude={"anchor_date"})
+    words = schedule.schedule.model_dump_json(exclude={"anchor_date"})
     return (schedule.slug, schedule.active is not False, words)
 
 
@@ -206,15 +260,10 @@ def _block(client: Any, notify: str | None) -> Any:
         ) from None
 
 
-def _seen(block: Any) -> str:
-    return "" if block else "seen in the UI only: `notify:` in prefect.yaml names no block"
-
-
-def _same(found: Any, wanted: Any) -> bool:
-    """Whether the server has what is declared, beside what it numbers itself."""
-    return all(
-        _plain(getattr(found, key)) == _plain(getattr(wanted, key)) for key in ("description", "trigger", "actions")
-    )
+def _differences(found: Any, wanted: Any) -> list[str]:
+    """What of a declared automation the server has otherwise, beside what it numbers itself."""
+    fields = ("description", "trigger", "actions")
+    return [field for field in fields if _plain(getattr(found, field)) != _plain(getattr(wanted, field))]
 
 
 def _plain(value: Any) -> Any:
@@ -223,7 +272,7 @@ def _plain(value: Any) -> Any:
     return value.model_dump(exclude={"id"}) if hasattr(value, "model_dump") else value
 
 
-def _deployment(client: Any, full_name: str) -> Any:
+def read_deployment(client: Any, full_name: str) -> Any:
     from prefect.exceptions import ObjectNotFound
 
     try:

@@ -35,10 +35,10 @@ def predict(
     is not what the input schema asks for; the message names every problem.
 
     Args:
-        model: Name of the model, that of its file deployments/<model>.toml.
+        model: Name of the model: flights for deployments/flights.toml.
         file: Parquet or CSV file, or a folder of them, with the model's input columns. Relative to the root.
         output: Parquet file to write, never overwritten. Relative to the root; empty:
-            data/<model>/predictions/by-hand/<file>.parquet.
+            data/MODEL/predictions/by-hand/FILE.parquet.
         root: Folder that holds deployments/, data/ and artifacts/. Empty: ROR_ROOT, else the current folder.
     """
     workspace = Workspace.open(root, model)

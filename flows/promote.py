@@ -37,7 +37,7 @@ def promote(
     """Put a version in service by hand, after it was loaded and verified. The one it replaces is kept.
 
     Args:
-        model: Name of the model, that of its file deployments/<model>.toml.
+        model: Name of the model: flights for deployments/flights.toml.
         version: Number of the version: 7 for v7. One that waits for approval, an earlier one, or one the gate refused.
         reason: Why, for the history.
         actor: Who asks, for the history. Empty: as Prefect knows it.

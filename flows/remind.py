@@ -20,7 +20,7 @@ def remind(model: str | None = None, root: str | None = None) -> Any:
     A model that cannot be read fails the run, after the others had their turn.
 
     Args:
-        model: Name of the model, that of its file deployments/<model>.toml. Empty: all models.
+        model: Name of the model: flights for deployments/flights.toml. Empty: all models.
         root: Folder that holds deployments/, data/ and artifacts/. Empty: ROR_ROOT, else the current folder.
     """
     log, said, broken = get_run_logger(), 0, []

@@ -30,7 +30,7 @@ def reproduce(model: str, version: Annotated[int, Field(ge=1)], root: str | None
     files or labels are not what they were; the message says which.
 
     Args:
-        model: Name of the model, that of its file deployments/<model>.toml.
+        model: Name of the model: flights for deployments/flights.toml.
         version: Number of the version: 7 for v7.
         root: Folder that holds deployments/, data/ and artifacts/. Empty: ROR_ROOT, else the current folder.
     """

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import tempfile
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
+from uuid import UUID
 
 from prefect import flow, get_run_logger
 from prefect.context import FlowRunContext
-from prefect.runtime import flow_run
+from prefect.deployments import run_deployment
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
+from flows.limit import time_limit
 from flows.story import told
 from tasks.alert import emit_alerts
 from tasks.check import check_data, check_drift, check_performance
@@ -23,15 +27,19 @@ from tasks.core.files import arriving, is_unchanged
 from tasks.core.ledger import Lease
 from tasks.core.policy import decide
 from tasks.core.predictions import predictions_path
-from tasks.core.records import from_dict
+from tasks.core.records import digest, from_dict
 from tasks.core.state import Decided, Event, State
 from tasks.core.types import Action, Outcome, Request
-from tasks.core.work import Work, check_request, find_work, fresh_names
+from tasks.core.work import Work, arrived_since, check_request, find_work, fresh_names
 from tasks.core.workspace import Workspace
+from tasks.find import find_arrived
 from tasks.load import load_current
 from tasks.predict import predict_batch
 from tasks.publish import page_path, publish, tag_run
 from tasks.train import train
+
+FOLLOWS_AFTER = 10
+"""Seconds: by then the server knows that this run has ended, and does not cancel the next one for its sake."""
 
 
 def run_name() -> str:
@@ -55,7 +63,7 @@ def retrain_or_reload(
     """Decide whether the model's current version is reloaded or a new one is trained, and carry it out.
 
     Args:
-        model: Name of the model, that of its file deployments/<model>.toml.
+        model: Name of the model: flights for deployments/flights.toml.
         action: auto lets the rules decide. The others are carried out, and recorded, as asked by hand.
         batch: Decide on this batch only. Empty: on every pending one.
         reason: Why you ask, for the history. Needed unless the action is auto.
@@ -63,14 +71,20 @@ def retrain_or_reload(
         root: Folder that holds deployments/, data/ and artifacts/. Empty: ROR_ROOT, else the current folder.
     """
     workspace = Workspace.open(root, model)
-    request = Request(action, reason, actor or started_by(), batch)
+    request = Request(action, reason or None, actor or started_by(), batch or None)  # the form has empty texts
     check_request(request)
+    with time_limit(workspace.spec.timeout_minutes), told():
+        return check_and_act(workspace, request)
+
+
+def check_and_act(workspace: Workspace, request: Request) -> Any:
+    """One run, from what has arrived to the state that it ends in."""
     wait_for_arrivals(workspace)
     state = workspace.ledger.head().state
-    work = find_work(workspace, request, state)
+    work = find_arrived(workspace, request, state)
     if state.decided is not None:
         complete(workspace, workspace.ledger.event(state.decided.seq), request)
-    with told(), tempfile.TemporaryDirectory(prefix="ror-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ror-") as folder:
         pages, measured = Path(folder), None
         if work.decided is not None:
             event = workspace.ledger.event(work.decided)
@@ -80,14 +94,15 @@ def retrain_or_reload(
             try:
                 event, measured = _decide(workspace, request, work, pages)
             except LeaseHeld as other:
-                tag_run(model, Outcome.SKIPPED.value)
+                tag_run(workspace.model, Outcome.SKIPPED.value)
                 return Completed(name=Outcome.SKIPPED, message=str(other))
         predict(workspace, event)
         publish(workspace, event, measured, pages)
     emit_alerts(workspace)
+    follow_up(workspace, work)
     decided = from_dict(Decided, event.body)
     final = Failed if decided.outcome.failed else Completed
-    return final(name=decided.outcome, message=views.headline(decided, model))  # Prefect logs both
+    return final(name=decided.outcome, message=views.headline(decided, workspace.model))  # Prefect logs both
 
 
 def wait_for_arrivals(workspace: Workspace) -> None:
@@ -104,6 +119,29 @@ def wait_for_arrivals(workspace: Workspace) -> None:
         files = arriving(workspace.root, workspace.spec, known)
     if files:
         get_run_logger().warning("Not counted, for they may still be written: %s.", ", ".join(files))
+
+
+def follow_up(workspace: Workspace, work: Work) -> None:
+    """Let another run of this deployment look at what arrived while this one was at work: a run that was asked for
+    then was refused for its sake."""
+    now = find_work(workspace, Request(), workspace.ledger.head().state)
+    arrived = arrived_since(workspace.root, work, now)
+    if not arrived:
+        return
+    log, names = get_run_logger(), views.named(arrived)
+    if deployment.id is None:
+        log.info("Arrived meanwhile, for the next run: %s.", names)
+        return
+    asked = flow_run.parameters
+    run_deployment(
+        UUID(deployment.id),
+        parameters={name: asked[name] for name in ("model", "root")},
+        scheduled_time=datetime.now(UTC) + timedelta(seconds=FOLLOWS_AFTER),
+        timeout=0,
+        as_subflow=False,
+        idempotency_key=digest(f"{flow_run.id} {now.key}".encode()),
+    )
+    log.info("Arrived meanwhile: %s. Another run looks at it in %d s.", names, FOLLOWS_AFTER)
 
 
 def complete(workspace: Workspace, event: Event, request: Request) -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from flows import launch
 from flows.declared import deployment, read_declared
-from flows.deploy import apply_automations, require_server
+from flows.deploy import (
+    apply_automations,
+    connected,
+    forget_schedules,
+    keep_hands,
+    read_deployment,
+    require_server,
+)
 
 
 def serve_all(root: Path) -> None:
@@ -20,4 +27,10 @@ def serve_all(root: Path) -> None:
     from prefect import serve
 
     apply_automations(declared)
-    serve(*(deployment(item, str(root), declared.models) for item in declared.deployments), pause_on_shutdown=False)
+    made = [deployment(item, str(root), declared.models) for item in declared.deployments]
+    with launch.answered(), connected() as client:
+        for one in made:
+            if found := read_deployment(client, one.full_name):
+                keep_hands(one, found)
+                forget_schedules(client, one, found)
+    serve(*made, pause_on_shutdown=False)

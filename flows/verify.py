@@ -32,7 +32,7 @@ def verify(
     The run completes when all is well, also with notes; it fails when anything is damaged or missing.
 
     Args:
-        model: Name of the model, that of its file deployments/<model>.toml. Empty: all models of the store.
+        model: Name of the model: flights for deployments/flights.toml. Empty: all models of the store.
         load: Also load every version in this environment, as before an upgrade.
         expect_head: Number and digest of an entry that the history must still hold, as an earlier run ended with.
         root: Folder that holds deployments/, data/ and artifacts/. Empty: ROR_ROOT, else the current folder.

@@ -16,12 +16,13 @@ from tasks.core.state import State
 from tasks.core.types import Verdict
 from tasks.core.work import Work
 from tasks.core.workspace import Workspace
+from tasks.retry import READING
 
 FEW = 4
 """Losses that the log names: with two versions, of two batches."""
 
 
-@task(cache_policy=NO_CACHE, task_run_name="check data")
+@task(cache_policy=NO_CACHE, task_run_name="check data", **READING)
 def check_data(workspace: Workspace, state: State, work: Work) -> DataFindings:
     """Validate every pending batch; broken ones are set aside with all their reasons, the others proceed."""
     findings = assess.check_data(workspace, state, work, assess.load_versions(workspace, state))
@@ -37,7 +38,7 @@ def check_data(workspace: Workspace, state: State, work: Work) -> DataFindings:
     return findings
 
 
-@task(cache_policy=NO_CACHE, task_run_name="check performance")
+@task(cache_policy=NO_CACHE, task_run_name="check performance", **READING)
 def check_performance(workspace: Workspace, state: State, work: Work, data: DataFindings, pages: Path) -> LabelFindings:
     """Score champion and predecessor on newly labelled rows, look again where labels changed, and name batches whose
     labels are overdue; Evidently's page goes to the folder `pages`."""
@@ -67,7 +68,7 @@ def check_performance(workspace: Workspace, state: State, work: Work, data: Data
     return replace(findings, snapshot=None)
 
 
-@task(cache_policy=NO_CACHE, task_run_name="check drift")
+@task(cache_policy=NO_CACHE, task_run_name="check drift", **READING)
 def check_drift(workspace: Workspace, state: State, work: Work, data: DataFindings, pages: Path) -> drift.DriftReport:
     """Compare the pending batches with the champion's reference sample; Evidently's page goes to `pages`."""
     report = assess.check_drift(workspace, state, work, data, assess.load_versions(workspace, state))

@@ -11,9 +11,10 @@ from tasks.core import assess
 from tasks.core.state import State
 from tasks.core.types import Request
 from tasks.core.workspace import Workspace
+from tasks.retry import READING
 
 
-@task(cache_policy=NO_CACHE, task_run_name="load current version")
+@task(cache_policy=NO_CACHE, task_run_name="load current version", **READING)
 def load_current(workspace: Workspace, state: State, request: Request) -> State:
     """The state to measure with: this one, once the version in service was verified.
 

@@ -8,9 +8,10 @@ from prefect.cache_policies import NO_CACHE
 from tasks.core.predictions import predictions_path, write_predictions
 from tasks.core.types import Batch, Served
 from tasks.core.workspace import Workspace
+from tasks.retry import READING
 
 
-@task(cache_policy=NO_CACHE, task_run_name="predict {batch.id}")
+@task(cache_policy=NO_CACHE, task_run_name="predict {batch.id}", **READING)
 def predict_batch(workspace: Workspace, batch: Batch, served: Served, run: str) -> str:
     """Path of the predictions, relative to the root. They are written once: a second call keeps the first's file."""
     version = workspace.registry.load(workspace.model, served)

@@ -6,13 +6,16 @@ The store's objects are the record and written once; what Prefect shows is a vie
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from prefect import get_client, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 
 from tasks.core import cards, page, past, views
@@ -23,6 +26,9 @@ from tasks.core.records import from_dict, to_json
 from tasks.core.state import Decided, Event
 from tasks.core.types import Action, Outcome
 from tasks.core.workspace import Workspace
+
+PROMOTE = "promote/promote"
+"""The deployment whose form approves."""
 
 
 @task(cache_policy=NO_CACHE, task_run_name="publish the decision")
@@ -47,16 +53,17 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
             store.create(f"{folder(workspace, event)}/{name}", data)
             written.append(name)
 
-    card = cards.decision_card(decided, scene)
-    create_markdown_artifact(card, key=key(model, "decision"), description=cards.in_short(decided))
+    # Lists have what is newest first: what people look for first is made last.
+    show_page(scene)
+    show_losses(scene)
     if decided.checks:
         create_table_artifact(
             cards.check_rows(decided.checks),
             key=key(model, "checks"),
             description=cards.checks_in_short(decided.checks),
         )
-    show_losses(scene)
-    show_page(scene)
+    card = cards.decision_card(decided, scene)
+    create_markdown_artifact(card, key=key(model, "decision"), description=cards.in_short(decided))
     show_approval(workspace, scene, remind=bool(written))  # not again by every run that finds nothing new
     version = f"v{decided.in_service.version}" if decided.in_service else "no-version"
     tag_run(version, model, decided.outcome.value)
@@ -104,7 +111,7 @@ def show_page(scene: Scene) -> None:
             scene.page,
             scene.page,
             key=key(scene.model, "page"),
-            description=f"`ror report {scene.model} {scene.event.seq}`: the whole page of this run",
+            description=f"The whole page of this run: `ror report {scene.model} {scene.event.seq}`",
         )
 
 
@@ -118,11 +125,29 @@ def show_approval(workspace: Workspace, scene: Scene, *, remind: bool) -> None:
         return
     made = scene.waiting[-1]
     text = f"v{made.version} waits for approval since {made.created[:16].replace('T', ' ')} UTC"
-    create_markdown_artifact(cards.approval_card(scene), key=name, description=text)
+    form = form_address(PROMOTE, workspace.root, cards.approval_form(scene))
+    create_markdown_artifact(cards.approval_card(scene, form), key=name, description=text)
     attempt = scene.event.body.get("attempt")
     if remind and (attempt is None or attempt["version"] != made.version):  # the run that made it says so itself
         get_run_logger().warning("%s: %s.", text, views.promotion(scene.model, made.version))
         tell(scene.model, Outcome.AWAITING_APPROVAL.value, seq=scene.event.seq, version=made.version, reminder=True)
+
+
+def form_address(deployment: str, root: Path, parameters: dict[str, Any]) -> str | None:
+    """Where the UI has the form of a deployment, filled in; None where this root has none of that name.
+
+    It is relative to the page of an artifact: a server knows not by which names people reach it.
+    """
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_deployment_by_name(deployment)
+        except ObjectNotFound:
+            return None
+    if found.parameters.get("root", str(root)) != str(root):
+        return None
+    known = {name: value for name, value in parameters.items() if value != ""}
+    filled = quote(json.dumps({**found.parameters, **known}))
+    return f"../../deployments/deployment/{found.id}/run?parameters={filled}"
 
 
 def tag_run(*tags: str) -> None:

@@ -15,6 +15,7 @@ from flows import cli, demo
 from tasks.core.registry import Registry
 from tasks.core.spec import PolicySpec, parse_spec
 from tasks.core.types import Outcome
+from tests.conftest import make_rows
 from tests.flows.conftest import play
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -50,6 +51,8 @@ def test_every_command_runs(
     """Each `ror` command of the README exits 0 after the demo, in the order it stands there."""
     play(tmp_path, year[:4])
     shutil.copy(tmp_path / "data/flights/batches/2013-04.parquet", tmp_path / "december.in.parquet")
+    for number in (1, 2):
+        make_rows(seed=number).rename(columns={"y": "defaulted"}).to_parquet(tmp_path / f"2026-0{number}.parquet")
     monkeypatch.chdir(tmp_path)
     wanted = [line for line in commands() if line not in ELSEWHERE]
     assert len(wanted) >= 6

@@ -52,13 +52,13 @@ def decision_card(decided: Decided, scene: Scene) -> str:
     ended, why = views.summary(decided)
     gate = decided.attempt.gate.reason if decided.attempt and decided.attempt.gate else None
     why = [line for place, line in enumerate(why) if place == 0 or gate is None or gate not in line]  # has a row below
-    lines = [f"## {ended}", "", *(f"- {cell(line)}" for line in why)]
+    lines = [f"## {cell(views.about(decided, model))}: {ended}", "", *(f"- {cell(line)}" for line in why)]
     rule = f"{decided.decision.action.value}, by the rule *{cell(decided.decision.rule)}*"
     rows = [
         ("Must I act?", f"**{cell(views.MUST_ACT[decided.outcome])}**"),
         ("Decided", f"{_when(scene.event.at)}: {rule}, in a run of {cell(scene.event.actor)}"),
-        *_service(scene),
-        *_attempt(decided),
+        *_service(scene, told=True),
+        *_attempt(decided, why[0]),
         *_waiting(scene),
         *_remedies(decided, model),
         ("Look further", f"`ror report {model} {seq}` · `ror history {model}` · `ror show {model}`"),
@@ -71,8 +71,8 @@ def decision_card(decided: Decided, scene: Scene) -> str:
         lines += _metrics(scene.made)
     loud = [check for check in decided.checks if check.verdict in (Verdict.FAIL, Verdict.WARN, Verdict.SKIPPED)]
     if loud:
-        lines += ["", "### Checks that did not pass", "", "| check | verdict | |", "|---|---|---|"]
-        lines += [f"| {cell(c.name)} | {c.verdict.value} | {cell(c.summary)} |" for c in loud[:FEW]]
+        lines += ["", "### Checks that did not pass", "", "| check | verdict | says |", "|---|---|---|"]
+        lines += [f"| {cell(_check_name(c))} | {c.verdict.value} | {cell(c.summary)} |" for c in loud[:FEW]]
         if len(loud) > FEW:
             lines += ["", f"And {len(loud) - FEW} more: the table of checks has all of them."]
     return "\n".join(lines) + "\n"
@@ -83,7 +83,7 @@ def promotion_card(scene: Scene) -> str:
     event, model = scene.event, scene.model
     rows = [
         ("Must I act?", "**no**"),
-        *_service(scene),
+        *_service(scene, told=True),
         ("Go back", f"`{_back(scene)}`"),
         *_waiting(scene),
         ("Look further", f"`ror history {model}` · `ror show {model}`"),
@@ -99,19 +99,27 @@ def promotion_line(model: str, event: Event) -> str:
     return f"{model} · {views.deed(event)}: {event.reason}"
 
 
-def approval_card(scene: Scene) -> str:
-    """What waits for a person, why it was made, how it compares, and both ways to approve it."""
+def approval_form(scene: Scene) -> dict[str, Any]:
+    """What to fill into the form of `promote` to approve what waits. A reason is left to whoever does."""
+    now = scene.current.version if scene.current else 0
+    return {"model": scene.model, "version": scene.waiting[-1].version, "reason": "", "expected": now}
+
+
+def approval_card(scene: Scene, form: str | None = None) -> str:
+    """What waits for a person, why it was made, how it compares, and both ways to approve it.
+
+    `form` is the address of the form of `promote`, filled in.
+    """
     made, model = scene.waiting[-1], scene.model
     now = scene.current.version if scene.current else 0
     stays = f"v{now} goes on serving" if now else "nothing is served"
     command = f"ror promote {model} v{made.version} --expected {f'v{now}' if now else 'none'} --reason '...'"
-    form = {"model": model, "version": made.version, "reason": "", "expected": now}
     rows = [
         ("Must I act?", f"**yes: decide whether v{made.version} is put in service; until then {stays}**"),
         ("Waits since", _when(made.created)),
         ("Made because", cell("; ".join(made.reasons))),
         ("Trained on", f"{made.rows:,} rows of {cell(_span([file.batch for file in made.training]))}"),
-        ("Gate", _gate(made.version, made.gate)),
+        ("Gate", _gate(made.version, made.gate, made.gate.reason)),
         *_service(scene),
     ]
     older = [f"v{manifest.version}" for manifest in scene.waiting[:-1]]
@@ -122,11 +130,12 @@ def approval_card(scene: Scene) -> str:
         "",
         "### Approve it here",
         "",
-        "Deployments → *promote* → Run → Custom run, with these parameters. Say why: without a reason it is refused. "
-        "For *expected* choose *int* first; leave the rest as it is.",
+        *([f"**[Open the form, filled in]({form})**, write down the reason, and submit it.", ""] if form else []),
+        f"{'Or by yourself: ' if form else ''}Deployments → *promote* → Run → Custom run, with these parameters and "
+        "your reason; without one it is refused. Leave the rest as it is.",
         "",
         "```json",
-        json.dumps(form, indent=2),
+        json.dumps(approval_form(scene), indent=2),
         "```",
         "",
         "### Or on a command line",
@@ -149,13 +158,12 @@ def settled_card(scene: Scene) -> str:
 
 def in_short(decided: Decided) -> str:
     """The decision in a line whose first words say most: lists cut the rest."""
-    ended, why = views.summary(decided)
-    return cell(f"{ended}. {why[0]}")
+    return cell(views.short(decided))
 
 
 def checks_in_short(checks: Sequence[Check]) -> str:
     """How many did not pass, and which."""
-    loud = [check.name for check in checks if check.verdict in (Verdict.FAIL, Verdict.WARN)]
+    loud = [_check_name(check) for check in checks if check.verdict in (Verdict.FAIL, Verdict.WARN)]
     return (
         f"{len(loud)} of {len(checks)} did not pass: {cell(views.named(loud))}" if loud else f"all {len(checks)} passed"
     )
@@ -169,14 +177,12 @@ def check_rows(checks: Sequence[Check]) -> list[dict[str, Any]]:
     order = {Verdict.FAIL: 0, Verdict.WARN: 1, Verdict.SKIPPED: 2, Verdict.PASS: 3}
     return [
         {
-            "check": check.name,
+            "check": _check_name(check),
             "verdict": check.verdict.value,
+            "of its alarm": _share(check),
+            "says": check.summary,
             "value": _number(check.value),
             "alarm at": _number(check.threshold),
-            "of its alarm": f"{check.value / check.threshold:.0%}"
-            if check.value is not None and check.threshold
-            else "",
-            "says": check.summary,
         }
         for check in sorted(checks, key=lambda check: order[check.verdict])
     ]
@@ -199,14 +205,17 @@ def key(model: str, kind: str) -> str:
 # --- parts ---------------------------------------------------------------------------------------------------
 
 
-def _service(scene: Scene) -> list[tuple[str, str]]:
-    """Which version is in service, since when and by whom, and which one was before it."""
+def _service(scene: Scene, *, told: bool = False) -> list[tuple[str, str]]:
+    """Which version is in service, since when and by whom, and which one was before it. Why stands where it is not
+    `told`: on the card of the entry that put it there, it is."""
     now, was = scene.current, scene.previous
     if now is None:
         return [("In service", "no version yet")]
+    told = told and now.seq == scene.event.seq
+    by = "this run" if told and now.event == "decided" else cell(now.by)
     rows = [
-        ("In service", f"**v{now.version}** since {_when(now.since)}, put there by {cell(now.by)}"),
-        ("– because", cell("; ".join(now.reasons))),
+        ("In service", f"**v{now.version}** since {_when(now.since)}, put there by {by}"),
+        *([] if told else [("– because", cell("; ".join(now.reasons)))]),
         ("– trained on", f"{now.rows:,} rows of {cell(_span(now.batches))}"),
     ]
     if was:
@@ -216,11 +225,12 @@ def _service(scene: Scene) -> list[tuple[str, str]]:
     return rows
 
 
-def _attempt(decided: Decided) -> list[tuple[str, str]]:
+def _attempt(decided: Decided, cause: str) -> list[tuple[str, str]]:
     attempt = decided.attempt
     if attempt is None or attempt.version is None or attempt.gate is None:
         return []
-    return [("Gate", f"{_gate(attempt.version, attempt.gate)}. It is {_ended(attempt.outcome, decided)}")]
+    why = None if attempt.gate.reason in cause else attempt.gate.reason
+    return [("Gate", f"{_gate(attempt.version, attempt.gate, why)}. It is {_ended(attempt.outcome, decided)}")]
 
 
 def _remedies(decided: Decided, model: str) -> list[tuple[str, str]]:
@@ -250,8 +260,8 @@ def _ended(outcome: str, decided: Decided) -> str:
     )
 
 
-def _gate(version: int, gate: Gate) -> str:
-    text = f"v{version} **{_VERDICTS[gate.verdict]}**: {cell(gate.reason)}"
+def _gate(version: int, gate: Gate, why: str | None) -> str:
+    text = f"v{version} **{_VERDICTS[gate.verdict]}**" + (f": {cell(why)}" if why else "")
     if gate.negative_flips is not None:
         text += f"; {gate.negative_flips:.2%} of the rows were right before and are wrong now"
     return text
@@ -311,6 +321,11 @@ def _pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
 
 def _share(check: Check) -> str:
     return f"{check.value / check.threshold:.0%}" if check.value is not None and check.threshold else ""
+
+
+def _check_name(check: Check) -> str:
+    """`drift · temp`: its kind, and what was checked."""
+    return check.name.replace(":", " · ", 1)
 
 
 def _number(value: float | int | str | None) -> str:

@@ -15,6 +15,8 @@
     ├── StoreError               1   the store could not be read or written
     │   ├── AlreadyExists
     │   └── NotFound
+    ├── UnavailableData          1   data that cannot be read at the moment; nothing is said about what is in them
+    ├── RunTimedOut              1   a run took longer than it may
     ├── LedgerConflict           1   somebody else appended first
     └── LeaseHeld                0   another run of this model is at work
 
@@ -23,6 +25,7 @@ The number is the exit code of `ror`. Every message says what, which value, and 
 
 from __future__ import annotations
 
+import errno
 import traceback
 from pathlib import Path
 
@@ -70,6 +73,22 @@ class UnreadableData(DataError):
 
 class UnpredictableData(DataError):
     """Data that satisfy the input schema, and on which a pipeline fails all the same."""
+
+
+class UnavailableData(RorError):
+    """A file that the file system does not give at the moment: a network share that is gone, rights that are missing.
+    It may be as good as any other, so that its batch is not set aside."""
+
+    def __init__(self, file: str, reason: str):
+        self.file, self.reason = file, reason
+        super().__init__(
+            f"{file} cannot be read at the moment: {reason}. Nothing was decided on it. Is the share there, and "
+            "may this user read the file? Then run it again."
+        )
+
+
+class RunTimedOut(RorError, TimeoutError):
+    """A run took longer than `[schedule] timeout_minutes`; what it was about to do is left undone."""
 
 
 class VerificationError(RorError):
@@ -137,3 +156,25 @@ def in_short(error: Exception, *, withheld: bool) -> str:
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     text = "its text is withheld, because of `data.private`" if withheld else str(error).strip()
     return f"{type(error).__name__}: {text}{where}"
+
+
+_PASSING = """
+    EIO EREMOTEIO ESTALE ETIMEDOUT EAGAIN EBUSY EINTR EMFILE ENFILE ENOMEM
+    ENOTCONN ECONNRESET ECONNABORTED ECONNREFUSED ENETDOWN ENETUNREACH EHOSTDOWN EHOSTUNREACH
+"""
+PASSING = frozenset(getattr(errno, name) for name in _PASSING.split() if hasattr(errno, name))
+"""What the operating system says of a file or share that it may well give the next time."""
+BARRED = frozenset({errno.EACCES, errno.EPERM})
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether this is about how a file is reached, and says nothing about what is in it. Arrow's own complaints about a
+    file's content are an OSError, too, but without a number."""
+    return isinstance(error, OSError) and error.errno in PASSING | BARRED
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether trying again may help: never where it would only ask for another answer, as with data that break their
+    input schema, a gate, or an object that exists already."""
+    cause = error.__cause__ if isinstance(error, UnavailableData | StoreError) else None
+    return isinstance(cause, OSError) and cause.errno in PASSING

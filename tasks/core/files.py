@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from tasks.core.errors import AlreadyExists, SpecError, StoreError
+from tasks.core.errors import AlreadyExists, SpecError, StoreError, UnavailableData, is_unavailable
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Batch
 
@@ -82,12 +82,17 @@ def label_digest(files: Iterable[Path]) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """sha256 of a file's bytes; for a folder, of its sorted (name, sha256) pairs."""
-    if path.is_dir():
-        lines = "".join(f"{file.name}\0{fingerprint(file)}\n" for file in parts(path))
-        return hashlib.sha256(lines.encode()).hexdigest()
-    stat = path.stat()
-    return _file_digest(path, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    """sha256 of a file's bytes; for a folder, of its sorted (name, sha256) pairs. Raises UnavailableData."""
+    try:
+        if path.is_dir():
+            lines = "".join(f"{file.name}\0{fingerprint(file)}\n" for file in parts(path))
+            return hashlib.sha256(lines.encode()).hexdigest()
+        stat = path.stat()
+        return _file_digest(path, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    except OSError as error:
+        if not is_unavailable(error):
+            raise
+        raise UnavailableData(str(path), str(error.strerror)) from error
 
 
 def is_unchanged(root: Path, batch: Batch) -> bool:

@@ -298,7 +298,8 @@ class Lease:
     ) -> None:
         self._stop.set()
         if not self._released:
-            reason = f"{kind.__name__}: {error}" if kind else "the run ended without a decision"
+            said = f": {error}" if str(error) else ""
+            reason = f"{kind.__name__}{said}" if kind else "the run ended without a decision"
             # Fenced off: a later run holds the lease, there is nothing to give back. And a store that cannot even note
             # an error must not hide it.
             with contextlib.suppress(LeaseHeld, *([StoreError] if error else [])):

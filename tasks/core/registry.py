@@ -10,6 +10,7 @@ import contextlib
 import gc
 import json
 import logging
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -149,7 +150,8 @@ class Registry:
     def claim(self, model: str, run_key: str) -> int:
         """Take the next number. A claim without a manifest is invisible and harmless: gaps are fine."""
         number = (self._numbers(model) or [0])[-1] + 1
-        claim = to_json({"run_key": run_key, "at": datetime.now(UTC).isoformat(timespec="seconds")})
+        at, by = datetime.now(UTC).isoformat(timespec="seconds"), uuid.uuid4().hex  # no two claims have the same bytes
+        claim = to_json({"run_key": run_key, "at": at, "by": by})
         while True:
             try:
                 self.store.create(f"{folder(model, number)}/claim.json", claim)

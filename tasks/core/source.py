@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from tasks.core.columns import decoded
-from tasks.core.errors import UnreadableData
+from tasks.core.errors import UnavailableData, UnreadableData, is_unavailable
 from tasks.core.files import parts
 from tasks.core.spec import CsvSpec
 
@@ -28,7 +29,7 @@ class Source:
 
     Columns of a CSV file arrive as text (`is_text`), so that the contract can name every value that does not parse
     instead of failing at the first one. Raises UnreadableData for a file that is not what its name says, and for a
-    folder whose files do not belong together.
+    folder whose files do not belong together; UnavailableData for one that cannot be read at the moment.
     """
 
     def __init__(self, root: Path, path: str, written: CsvSpec = PLAIN):
@@ -59,6 +60,7 @@ class Source:
                     with pq.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES) as parquet:
                         yield from parquet.iter_batches(CHUNK_ROWS, columns=names)
             except (pa.ArrowException, OSError, KeyError, UnicodeError) as error:
+                self._check_available(file, error)
                 raise UnreadableData(self._where(file), self._plain(error)) from None
 
     def read(self, columns: Sequence[str]) -> pa.Table:
@@ -105,8 +107,14 @@ class Source:
             with csv.open_csv(file, self._reading(), self._parsing()) as reader:
                 names = list(reader.schema.names)
         except (pa.ArrowException, OSError, UnicodeError) as error:
+            self._check_available(file, error)
             raise UnreadableData(where, self._plain(error)) from None
         return names
+
+    def _check_available(self, file: Path, error: Exception) -> None:
+        """A share that is gone for a while is no fault of the batch, which would be set aside for it."""
+        if is_unavailable(error):
+            raise UnavailableData(self._where(file), os.strerror(getattr(error, "errno", 0))) from error
 
     def _where(self, file: Path) -> str:
         return f"{self.path}/{file.name}" if self._folder else self.path

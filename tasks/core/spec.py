@@ -208,6 +208,10 @@ def _zone(name: str) -> str:
     return name
 
 
+TIMEOUT_MINUTES = 12 * 60.0
+"""Also of a run of a model without a schedule."""
+
+
 class ScheduleSpec(Section):
     """When a run starts by itself, once `ror deploy` or `ror serve` has told Prefect."""
 
@@ -217,6 +221,9 @@ class ScheduleSpec(Section):
     timezone: Annotated[str, AfterValidator(_zone)] = Field("UTC", description="Such as 'Europe/Berlin'.")
     overdue_hours: float | None = Field(
         None, gt=0, description="Hours without a completed check that are an alarm; none: as the schedule suggests."
+    )
+    timeout_minutes: float = Field(
+        TIMEOUT_MINUTES, gt=0, le=60 * 24 * 7, description="Minutes after which a run that hangs is ended."
     )
 
 
@@ -269,6 +276,11 @@ class ModelSpec(Section):
     def folders(self, root: Path) -> list[Path]:
         """Where modules of the model's own lie."""
         return [root / folder for folder in self.code]
+
+    @property
+    def timeout_minutes(self) -> float:
+        """How long a run may take."""
+        return self.schedule.timeout_minutes if self.schedule else TIMEOUT_MINUTES
 
     @property
     def digest(self) -> str:

@@ -13,15 +13,27 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from tasks.core.errors import AlreadyExists, NotFound, StoreError
+
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
+RETRIES: RetryConfig = {
+    "max_retries": 8,
+    "retry_timeout": timedelta(seconds=90),
+    "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=15), "base": 2},
+}
+"""What obstore does when an object store answers 5xx or not at all. Its own default is ten times within three minutes;
+in a minute and a half a lease, which is renewed every two and a half, does not run out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +60,13 @@ class Store:
         """Opened when it is first needed: a folder appears with its first object, not because somebody looked."""
         if self.folder is not None:
             return LocalStore(self.folder, mkdir=True)
-        return MemoryStore() if self.location == "memory://" else from_url(self.location)
+        if self.location == "memory://":
+            return MemoryStore()
+        return from_url(self.location, retry_config=RETRIES)
+
+    @property
+    def _asks_again(self) -> bool:
+        return self.folder is None and self.location != "memory://"
 
     @property
     def _is_there(self) -> bool:
@@ -58,10 +76,16 @@ class Store:
         """Create one object, or fail without a trace.
 
         `durable` survives a power cut: obstore does not fsync on a local folder, so file and folder are synced here.
-        Raises AlreadyExists when the path is taken, StoreError when it cannot be written.
+        Raises AlreadyExists when the path is taken, StoreError when it cannot be written. An object store whose answer
+        was lost is asked again, and then says that the path is taken: by these very bytes, which is what was wanted.
+        Where it matters who created an object, its bytes must tell.
         """
         with self._translated("create", path):
-            obstore.put(self._backend, path, data, mode="create")
+            try:
+                obstore.put(self._backend, path, data, mode="create")
+            except AlreadyExistsError:
+                if not self._asks_again or bytes(obstore.get(self._backend, path).bytes()) != data:
+                    raise
             if durable and self.folder is not None:
                 _fsync(self.folder / path)
                 _fsync((self.folder / path).parent)

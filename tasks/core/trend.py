@@ -93,7 +93,7 @@ class _Drawing:
         self._low, self._high = min(self._ticks[0], low), max(self._ticks[-1], high)
 
     def parts(self) -> list[str]:
-        title = f"{self._model}: loss a row on each batch, as it was served (lower is better)"
+        title = f"{self._model}: loss per row on each batch, as it was served (lower is better)"
         return [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
             f'height="{HEIGHT}" font-family="system-ui, sans-serif" font-size="13" fill="{WORDS}">',

@@ -211,13 +211,22 @@ def _last_decision(ledger: Ledger, state: State) -> Decided | None:
 
 def headline(decided: Decided, model: str) -> str:
     """The decision and its cause in one line: the message of the run's final state."""
-    version = f"v{decided.in_service.version}" if decided.in_service else "no version"
-    names = [batch.id for batch in decided.window] or [item.batch for item in decided.blocked]
-    window = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}" if names else "no new batch"
-    text = f"{model} · {window}: {decided.outcome.value} — {version} in service. {_cause(decided)}"
+    text = f"{about(decided, model)}: {short(decided)}"
     if ready := ready_to_promote(decided):
         text += f" v{ready} waits for `{promotion(model, ready)}`."
     return text
+
+
+def about(decided: Decided, model: str) -> str:
+    """What was decided on: the model and the batches."""
+    names = [batch.id for batch in decided.window] or [item.batch for item in decided.blocked]
+    return f"{model} · {names[0] if len(names) == 1 else f'{names[0]} to {names[-1]}' if names else 'no new batch'}"
+
+
+def short(decided: Decided) -> str:
+    """How it ended, and its cause, in one line whose first words say most."""
+    ended, why = summary(decided)
+    return f"{ended}; {why[0]}"
 
 
 def promotion(model: str, version: int) -> str:

@@ -72,6 +72,17 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
     )
 
 
+def arrived_since(root: Path, before: Work, now: Work) -> list[str]:
+    """Batches and label files that count now, or are being written, and did not or were not before; relative to the
+    root."""
+    counted = _counted(root, before)
+    return sorted((_counted(root, now) - counted) | ({*now.arriving} - {*before.arriving} - counted))
+
+
+def _counted(root: Path, work: Work) -> set[str]:
+    return {*(batch.path for batch in work.batches), *(path.relative_to(root).as_posix() for path in work.labels)}
+
+
 def _answer(workspace: Workspace, request: Request, state: State, key: str) -> int | None:
     """The decision that answered this question. A training that failed answers nothing for a person who asks again:
     the code may be repaired, which the question does not show."""

@@ -142,10 +142,12 @@ def test_an_audit_is_light() -> None:
 @pytest.mark.parametrize("name", [*PAYLOAD, "evaluation.json", "manifest.json", "claim.json"])
 @pytest.mark.parametrize("harm", ["flipped", "cut", "gone"])
 def test_every_file_of_a_version_is_checked(workspace: Workspace, name: str, harm: str) -> None:
-    """A flipped bit, a cut and a missing file are found in every file of a version; only its claim may be gone."""
+    """A flipped bit, a cut and a missing file are found in every file of a version; only its claim may be gone, and of
+    a claim it is the run key that is compared."""
     path = path_of(workspace, f"{V1}/{name}")
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    place = data.index(b'"run_key"') + 15 if name == "claim.json" else len(data) // 2
+    data[place] ^= 1
     path.unlink()
     if harm != "gone":
         path.write_bytes(bytes(data) if harm == "flipped" else path.name.encode()[:3])

@@ -81,7 +81,7 @@ def test_a_decision_card_answers_what_people_ask() -> None:
     """Must I act, which version since when and by whom, which one before, how good, and where to look further."""
     text = cards.decision_card(RELOADED, SCENE)
     answers = rows(text)
-    assert text.startswith("## Reloaded — v2 in service\n\n- v2 stays.\n")
+    assert text.startswith("## loans · 007: Reloaded — v2 in service\n\n- v2 stays.\n")
     assert answers["Must I act?"] == "**no**"
     assert answers["Decided"] == "2026-11-24 10:00 UTC: reload, by the rule *otherwise*, in a run of anna"
     assert answers["In service"] == "**v2** since 2026-11-20 08:00 UTC, put there by the rules (stale), in a run of bea"
@@ -115,10 +115,19 @@ def test_the_gate_is_shown_once(outcome: Outcome, attempt: str, then: str) -> No
     """With its interval's sentence, what got worse, and what became of the version."""
     made = Attempt(7, attempt, 3, "d", gate=GATE)
     text = cards.decision_card(replace(RELOADED, outcome=outcome, attempt=made), SCENE)
-    gate = rows(text)["Gate"]
-    assert gate == f"v3 **passed**: {GATE.reason}; 4.93% of the rows were right before and are wrong now. {then}"
-    others = text.replace(gate, "")
-    assert others.count(GATE.reason) == (1 if outcome is Outcome.KEPT else 0)  # there it is the cause, too
+    said = "" if outcome is Outcome.KEPT else f": {GATE.reason}"  # there it is the cause, which is said first
+    gate = f"v3 **passed**{said}; 4.93% of the rows were right before and are wrong now. {then}"
+    assert rows(text)["Gate"] == gate
+    assert text.count(GATE.reason) == 1
+
+
+def test_a_reason_is_said_once() -> None:
+    """The card of the decision that put a version in service says so in its first lines, and why not again."""
+    scene = replace(SCENE, current=tenure(2, seq=EVENT.seq))
+    answers = rows(cards.decision_card(RELOADED, scene))
+    assert answers["In service"] == "**v2** since 2026-11-20 08:00 UTC, put there by this run"
+    assert "– because" not in answers
+    assert rows(cards.settled_card(scene))["– because"] == "it was due"
 
 
 def test_the_picture_is_in_the_card() -> None:
@@ -186,6 +195,8 @@ def test_an_approval_card_says_how_to_approve() -> None:
     form = re.search(r"```json\n(.*?)```", text, flags=re.S)
     assert form and json.loads(form[1]) == {"model": "loans", "version": 4, "reason": "", "expected": 2}
     assert "\nror promote loans v4 --expected v2 --reason '...'\n" in text
+    assert "Open the form" not in text
+    assert "**[Open the form, filled in](../../form)**" in cards.approval_card(WAITING, "../../form")
 
 
 def test_a_first_version_may_wait_too() -> None:
@@ -230,10 +241,10 @@ def test_the_loudest_check_comes_first_and_every_cell_is_text() -> None:
         Check("drift:b", Verdict.FAIL, "b moved", 0.25, 0.1, 0.3),
     ]
     table = cards.check_rows(checks)
-    assert [row["check"] for row in table] == ["drift:b", "drift:a", "performance:f1"]
+    assert [row["check"] for row in table] == ["drift · b", "drift · a", "performance · f1"]
     assert table[0]["of its alarm"] == "250%"
     assert all(name and isinstance(value, str) for row in table for name, value in row.items())
-    assert cards.checks_in_short(checks) == "1 of 3 did not pass: drift:b"
+    assert cards.checks_in_short(checks) == "1 of 3 did not pass: drift · b"
     assert cards.checks_in_short(checks[:2]) == "all 2 passed"
 
 

@@ -81,7 +81,7 @@ GATE = Gate(Verdict.FAIL, "worse than v2", 200, 0.1, 0.01, "v2")
 def test_the_cause_comes_first(decided: Decided, cause: str, then: list[str]) -> None:
     """The one line that Prefect and the terminal show names what made the run end so; nothing is said twice."""
     said = headline(decided, "loans")
-    assert said == f"loans · 007: {decided.outcome.value} — v2 in service. {cause}"
+    assert said == f"loans · 007: {decided.outcome.value} — v2 in service; {cause}"
     assert sentences(decided) == then
 
 

@@ -13,7 +13,7 @@ from tasks.core.assess import Versions, check_data
 from tasks.core.gate import fold_rows, split
 from tasks.core.state import LastDecision, State
 from tasks.core.types import BatchRecord, Request, Verdict
-from tasks.core.work import Work, find_work, fresh_names, pending_names
+from tasks.core.work import Work, arrived_since, find_work, fresh_names, pending_names
 from tests.conftest import Model, make_rows
 from tests.core.conftest import make_history, make_spec
 
@@ -113,3 +113,20 @@ def test_age_counts_batches_that_came_out_of_order() -> None:
     assert state.age == 0
     state = State(batches={**labelled, "002": BatchRecord("d", 10, "l", 10)}, attempt=state.attempt)
     assert (state.age, state.usable) == (1, ("001", "002", "003"))
+
+
+def test_what_arrived_since(settling: Model) -> None:
+    """What is new, being written or finished since is named once; a file that is never finished is no news."""
+
+    def news(before: Work) -> list[str]:
+        return arrived_since(settling.root, before, find(settling, State()))
+
+    begin = find(settling, State())
+    assert news(begin) == []
+    os.utime(settling.batches / "002.parquet", (time.time() - 100,) * 2)
+    assert news(begin) == ["data/loans/batches/002.parquet"]
+    later = find(settling, State())
+    settling.labels.mkdir(parents=True)
+    pd.DataFrame({"id": [1], "y": [1]}).to_parquet(settling.labels / "001.parquet")
+    assert news(later) == ["data/loans/labels/001.parquet"]
+    assert news(find(settling, State())) == []

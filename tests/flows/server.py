@@ -18,6 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.core.records import from_dict
+from tasks.core.state import Decided
+from tests.conftest import Model
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -99,15 +103,19 @@ def stop(process: subprocess.Popen[Any]) -> None:
 
 
 @contextmanager
-def running_server(folder: Path, password: str | None = None, **settings: str) -> Iterator[Server]:
-    """A server with a database of its own below `folder`, until the block ends; with a password (`user:secret`) only
-    who knows it is let in; `settings` go to its environment."""
+def running_server(folder: Path, password: str | None = None, *, ui: bool = False, **settings: str) -> Iterator[Server]:
+    """A server with a database of its own below `folder`, until the block ends, with Prefect's UI or without. With a
+    password (`user:secret`) only who knows it is let in; `settings` go to its environment."""
     port = free_port()
     environment = {**os.environ, "PREFECT_HOME": str(folder / "prefect"), **settings}
-    start = ["server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    start = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    url = f"http://127.0.0.1:{port}/api"
+    if ui:  # which looks for the API at port 4200, unless told
+        environment["PREFECT_SERVER_UI_API_URL"] = url
+    else:
+        start.append("--no-ui")
     theirs = {**environment, **({"PREFECT_SERVER_API_AUTH_STRING": password} if password else {})}
     process = started([sys.executable, "-m", "prefect", *start], theirs, folder)
-    url = f"http://127.0.0.1:{port}/api"
     ours = {**environment, "PREFECT_API_URL": url, **({"PREFECT_API_AUTH_STRING": password} if password else {})}
     ours.pop("PREFECT_API_DATABASE_CONNECTION_URL", None)  # the server's alone
     running = Server(url, ours)
@@ -122,3 +130,32 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+# --- a run, and what the ledger says of it ---------------------------------------------------------------------
+
+
+def ended(server: Server, run: str) -> str:
+    """Name of the state that the run ends in."""
+    return str(wait_for(lambda: server.finished(run), 120))
+
+
+def newest(server: Server, deployment: str) -> dict[str, Any]:
+    """The latest run of a deployment."""
+    found = server.deployments()[deployment]["id"]
+    return dict(next(run for run in server.runs() if run["deployment_id"] == found))
+
+
+def decided(model: Model) -> tuple[str, Decided]:
+    """Flow run and body of the newest decision, by the ledger."""
+    state = model.workspace.ledger.head().state
+    assert state.decided is not None
+    event = model.workspace.ledger.event(state.decided.seq)
+    return event.run, from_dict(Decided, event.body)
+
+
+def agree(server: Server, model: Model, run: str, outcome: str) -> None:
+    """The run ended in that state, and the ledger says the same of the same run."""
+    assert ended(server, run) == outcome
+    key, decision = decided(model)
+    assert (key, decision.outcome.value) == (run, outcome)

@@ -148,3 +148,16 @@ def test_an_altered_batch_stops_no_other(trained: Model) -> None:
     (trained.batches / "001.parquet").write_bytes(original)
     assert not run(trained).outcome.failed
     assert views.status(trained.workspace)["blocked"] == []
+
+
+def test_what_arrives_during_a_run(trained: Model, caplog: pytest.LogCaptureFixture) -> None:
+    """A batch that is delivered while a run trains is named at its end: without a deployment the next run looks at it;
+    a run that found everything says nothing."""
+    assert "Arrived meanwhile" not in caplog.text
+    trained.deliver_while_training("002")
+    run(trained, action="retrain", reason="by hand")
+    assert "Arrived meanwhile, for the next run: data/loans/batches/002.parquet." in caplog.text
+    assert [batch.id for batch in decided(trained).window] == []
+    run(trained)
+    assert [batch.id for batch in decided(trained).window] == ["002"]
+    assert caplog.text.count("Arrived meanwhile") == 1

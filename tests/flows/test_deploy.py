@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -82,15 +81,9 @@ def verdicts(ror: Ror, *words: str) -> dict[str, str]:
     return {item["name"]: item["verdict"] for item in ror.json("deploy", *words)}
 
 
-def settled(ror: Ror) -> dict[str, str]:
-    """The verdicts once nothing of this root's is changed any more. The server takes a moment to relate a trigger's
-    automation to its deployment; until then it is applied again."""
-    for _ in range(10):
-        found = verdicts(ror)
-        if {verdict for name, verdict in found.items() if name.split("/")[-1] in HERE} == {"unchanged"}:
-            return found
-        time.sleep(1)
-    raise AssertionError(f"it is changed again and again: {found}")
+def of_this_root(found: dict[str, str]) -> set[str]:
+    """The verdicts on what this root declares; other tests have left deployments on the same server."""
+    return {verdict for name, verdict in found.items() if name.split("/")[-1] in HERE}
 
 
 @pytest.mark.usefixtures("prefect")
@@ -98,7 +91,8 @@ def test_adding_a_model_is_adding_its_file(declared: Model, ror: Ror, monkeypatc
     """A second model's deployment and alarm are created, the forms offer it, the first model's stay untouched; once its
     file is gone, what is left over is named and not deleted. A store elsewhere goes along to the worker."""
     assert verdicts(ror)["retrain-or-reload/loans"] in ("created", "updated", "unchanged")
-    before = settled(ror)
+    before = verdicts(ror)
+    assert of_this_root(before) == {"unchanged"}
     assert not [name for name in before if "a batch of" in name]  # it belongs to its deployment
     other = declared.root / "deployments/second.toml"
     other.write_text((declared.root / "deployments/loans.toml").read_text())
@@ -106,7 +100,7 @@ def test_adding_a_model_is_adding_its_file(declared: Model, ror: Ror, monkeypatc
     assert found["retrain-or-reload/second"] == found["ror: no completed check of second"] == "created"
     assert found["promote/promote"] == "updated"
     assert "retrain-or-reload/loans" not in found
-    settled(ror)
+    assert of_this_root(verdicts(ror)) == {"unchanged"}
     other.unlink()
     again = verdicts(ror)
     assert again["retrain-or-reload/second"] == again["ror: no completed check of second"] == "left over"
@@ -114,7 +108,7 @@ def test_adding_a_model_is_adding_its_file(declared: Model, ror: Ror, monkeypatc
     assert "prefect deployment delete" in " ".join(ror.out.split())
     monkeypatch.setenv("ROR_STORE", str(declared.root / "elsewhere"))
     assert verdicts(ror)["retrain-or-reload/loans"] == "updated"
-    settled(ror)
+    assert of_this_root(verdicts(ror)) == {"unchanged"}
 
 
 @pytest.mark.usefixtures("prefect")
@@ -135,3 +129,34 @@ def test_a_file_that_no_run_will_look_at(declared: Model, ror: Ror) -> None:
     elsewhere = batch.rename(declared.root / "001.parquet")
     assert ror("notify", "loans", str(elsewhere)) == 0
     assert "not among the batches of loans (data/loans/batches/*)" in " ".join(ror.err.split())
+
+
+@pytest.mark.usefixtures("prefect")
+def test_schedules_of_the_file_and_of_persons(declared: Model, ror: Ror) -> None:
+    """A schedule that left the file leaves the server; what a person added in the UI stays, whatever is deployed, and
+    what was changed is said."""
+    from prefect import get_client
+    from prefect.client.schemas.schedules import CronSchedule
+
+    def crons(name: str) -> list[tuple[str, bool]]:
+        found = client.read_deployment_by_name(name)
+        return sorted((one.schedule.cron, one.active) for one in found.schedules)
+
+    declared.write_spec('[schedule]\ncron = "0 6 * * *"\n')
+    name = "retrain-or-reload/loans"
+    assert ror("deploy") == 0
+    with get_client(sync_client=True) as client:
+        assert ("0 6 * * *", True) in crons(name)
+        for deployment in (name, "verify/verify"):
+            identity = client.read_deployment_by_name(deployment).id
+            client.create_deployment_schedules(identity, [(CronSchedule(cron="5 5 * * 0"), True)])
+        assert of_this_root(verdicts(ror)) == {"unchanged"}
+        declared.write_spec('[schedule]\ncron = "0 7 * * *"\n')
+        (note,) = [item["note"] for item in ror.json("deploy") if item["name"] == name]
+        assert note == "0 7 * * * UTC, changed: schedules"
+        assert crons(name) == [("0 7 * * *", True), ("5 5 * * 0", True)]
+        declared.write_spec()
+        (declared.root / "deployments/other.toml").write_text((declared.root / "deployments/loans.toml").read_text())
+        assert verdicts(ror)["verify/verify"] == "updated"  # its form offers one more
+        assert crons(name) == crons("verify/verify") == [("5 5 * * 0", True)]
+        assert of_this_root(verdicts(ror)) == {"unchanged"}

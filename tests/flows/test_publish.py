@@ -95,7 +95,7 @@ def test_a_decided_run_shows_what_it_decided(grown: Model) -> None:
     assert set(shown) == {"loans-decision", "loans-checks", "loans-loss", "loans-page"}
     assert made.tags == ["v2", "loans", "Reloaded"]
     card = shown["loans-decision"]
-    assert card.description.startswith("Reloaded — v2 in service. ")
+    assert card.description.startswith("Reloaded — v2 in service; ")
     assert "**v2** since" in card.data and "| v1, " not in card.data.splitlines()[0]
     assert re.search(r"\| Before.it \| v1, ", card.data)
     assert "data:image/svg+xml;base64," in shown["loans-loss"].data
