@@ -73,22 +73,13 @@ def deploy_all(root: Path, model: str | None = None, *, worker_root: str | None 
 def apply_automations(declared: Declared) -> list[Applied]:
     """Create and update what is declared, by name; what is as declared stays untouched, with what it has counted."""
     done = []
-<<<<<<< HEAD
-    with launch.answered(), _client() as client:
+    with launch.answered(), connected() as client:
         block, known = _block(client, declared.notify), _automations(client)
         for item in declared.automations:
             wanted = automation(item, block)
-            found = [one for one in known if one.name == wanted.name]
-            if not found:
-=======
-    with launch.answered(), connected() as client:
-        block = _block(client, declared.notify)
-        for item in declared.automations:
-            wanted = automation(item, block)
-            found = next(iter(client.read_automations_by_name(name=wanted.name)), None)
+            found = next((one for one in known if one.name == wanted.name), None)
             changed = _differences(found, wanted) if found else []
             if found is None:
->>>>>>> main
                 client.create_automation(wanted)
             elif changed:
                 client.update_automation(found.id, wanted.model_copy(update={"enabled": found.enabled}))
