@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from tests.conftest import Model
+from tests.flows.browser import CHROMIUM, Browser, browsing
 from tests.flows.server import Server, agree, ended, running_server, started, stop, wait_for
 
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright for Python is not installed")
-CHROMIUM = shutil.which("chromium")
+pytest.importorskip("playwright", reason="Playwright for Python is not installed")
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: install the Debian package `chromium`"),
 ]
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -74,64 +62,10 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
             stop(worker)
 
 
-@dataclass
-class Browser:
-    """A page of Prefect's UI, and whom it asked for something beside this machine."""
-
-    page: Any
-    server: Server
-    asked: list[str] = field(default_factory=list)
-    """Hosts beyond loopback, in order; what they were asked was not let through."""
-    ui: str = "/v2"
-    """Prefect 3.8 has two: the newer one below /v2, which is what people get who set nothing, and the older one."""
-
-    def go(self, path: str) -> None:
-        self.page.goto(f"{self.server.url.removesuffix('/api')}{self.ui}{path}")
-
-    def open_form(self, deployment: str) -> None:
-        """As a person does: the list of deployments, the deployment, Run, Custom run."""
-        self.go("/deployments")
-        self.page.get_by_role("link", name=deployment, exact=True).first.click()
-        self.page.get_by_role("button", name="Run", exact=True).click()
-        self.page.get_by_role("menuitem", name="Custom run").click()
-        self.page.get_by_role("button", name="Submit").wait_for()
-
-    def choose(self, parameter: str, value: str) -> list[str]:
-        """Choose from a list of the form; what it offers."""
-        self.page.get_by_label(f"Select {parameter}").click()
-        options = self.page.get_by_role("option")
-        options.first.wait_for()
-        offered = options.all_inner_texts()
-        self.page.get_by_role("option", name=value, exact=True).click()
-        return offered
-
-    def submit(self) -> str:
-        """The run that the form creates."""
-        with self.page.expect_response(re.compile("/create_flow_run$")) as answered:
-            self.page.get_by_role("button", name="Submit").click()
-        assert answered.value.ok, answered.value.text()
-        return str(answered.value.json()["id"])
-
-    def shows(self, text: str, **how: Any) -> None:
-        """Raises where the page does not come to show it."""
-        self.page.get_by_text(text, **how).first.wait_for()
-
-
 @pytest.fixture
 def browser(production: Production) -> Iterator[Browser]:
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-        context.set_default_timeout(60_000)
-        used = Browser(context.new_page(), production.server)
-
-        def refuse(route: Any) -> None:
-            used.asked.append(urlsplit(route.request.url).hostname or route.request.url)
-            route.abort()
-
-        context.route(lambda url: urlsplit(url).hostname != "127.0.0.1", refuse)
+    with browsing(production.server) as used:
         yield used
-        chromium.close()
 
 
 def test_a_run_from_the_form(production: Production, browser: Browser) -> None:
