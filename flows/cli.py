@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import shlex
 import sys
 from enum import StrEnum
@@ -303,6 +305,7 @@ def _labelled(batch: dict[str, Any]) -> str:
 def main() -> None:
     """Entry point: every error a user can meet is one screen, and has its exit code."""
     debug = "--debug" in sys.argv
+    atexit.register(gc.freeze)  # or the interpreter ends by looking for cycles among a million objects: up to a second
     try:
         app()
     except RorError as error:

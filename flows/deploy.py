@@ -74,10 +74,10 @@ def apply_automations(declared: Declared) -> list[Applied]:
     """Create and update what is declared, by name; what is as declared stays untouched, with what it has counted."""
     done = []
     with launch.answered(), connected() as client:
-        block = _block(client, declared.notify)
+        block, known = _block(client, declared.notify), _automations(client)
         for item in declared.automations:
             wanted = automation(item, block)
-            found = next(iter(client.read_automations_by_name(name=wanted.name)), None)
+            found = next((one for one in known if one.name == wanted.name), None)
             changed = _differences(found, wanted) if found else []
             if found is None:
                 client.create_automation(wanted)
@@ -289,13 +289,18 @@ def _left_over(client: Any, declared: set[str]) -> list[Applied]:
 
 def _forgotten(client: Any, declared: set[str]) -> list[Applied]:
     """Likewise automations; those that start a deployment go with it."""
-    known = _all(lambda start: client.read_automations(limit=PAGE, offset=start))
+    known = _automations(client)
     starts = {one.name for one in known if any(action.type == "run-deployment" for action in one.actions)}
     found = [one.name for one in known if one.name.startswith("ror: ") and one.name not in starts]
     return [
         Applied("automation", name, "left over", f"no file declares it: `prefect automation delete '{name}'`")
         for name in sorted({*found} - declared)
     ]
+
+
+def _automations(client: Any) -> list[Any]:
+    """Every one: a filter by name that a newer client sends is refused by an older server of the same minor release."""
+    return _all(lambda start: client.read_automations(limit=PAGE, offset=start))
 
 
 def _all(read: Callable[[int], list[Any]]) -> list[Any]:

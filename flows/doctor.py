@@ -113,7 +113,7 @@ def server(root: Path) -> Iterator[Finding]:
         if not any(finding.name == "server clock" for finding in found):
             yield from (Finding(name, Level.SKIPPED, "not looked at: see the server") for name in DEPENDENT)
             return
-        yield from guarded("server telemetry", partial(_telemetry, client))
+        yield from guarded("server telemetry", partial(_settings, client))
         yield from guarded("deployments", partial(_deployments, client, root))
 
 
@@ -176,18 +176,30 @@ def _versions(url: str, theirs: str) -> Finding:
     return Finding("server", Level.OK, text)
 
 
-def _telemetry(client: Any) -> Iterator[Finding]:
-    """Whether the server itself reports its use; Prefect Cloud does not say."""
+def _settings(client: Any) -> Iterator[Finding]:
+    """Whether the server reports its use, and forgets who is at work when it is restarted; Prefect Cloud does not
+    say."""
     from prefect.client.base import ServerType
 
     if client.server_type is ServerType.CLOUD:
         return
-    told = client.request("GET", "/admin/settings").json()
-    if told.get("server", {}).get("analytics_enabled"):
+    told = client.request("GET", "/admin/settings").json().get("server", {})
+    if told.get("analytics_enabled"):
         remedy = "Start it with PREFECT_SERVER_ANALYTICS_ENABLED=false."
         yield Finding("server telemetry", Level.WARN, "the server reports its use to Prefect", remedy)
     else:
         yield Finding("server telemetry", Level.OK, "off")
+    kept = told.get("concurrency", {}).get("lease_storage")
+    if kept == IN_MEMORY:
+        text = "kept in the server's memory: a restart of it ends every scheduled run at work within four minutes"
+        remedy = f"Start it with PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE={IN_MEMORY.replace('memory', 'filesystem')}."
+        yield Finding("server slots", Level.WARN, text, remedy)
+    else:
+        yield Finding("server slots", Level.OK, "survive a restart of the server")
+
+
+IN_MEMORY = "prefect.server.concurrency.lease_storage.memory"
+"""Prefect's default. What a run must renew is gone after a restart, and Prefect then ends the run."""
 
 
 # --- deployments and workers ---------------------------------------------------------------------------------

@@ -120,16 +120,21 @@ def prefect_ready(*, verbose: bool = False) -> Iterator[None]:
     from prefect.settings import (
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+        get_current_settings,
         temporary_settings,
     )
 
+    # Heartbeats tell of processes that died unseen. This one has somebody in front of it, or a scheduler that waits for
+    # its exit code; and whoever waits for the thread that sends them waits up to a second. Who sets them gets them.
+    wanted = "heartbeat_frequency" in get_current_settings().flows.model_fields_set
+    without: dict[Any, Any] = {} if wanted else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     if server_url():
         with answered(), get_client(sync_client=True) as client:
             client.api_version()  # whether it is there and lets us in, before anything is done
-        yield
+        with temporary_settings(without):
+            yield
         return
-    # Heartbeats tell a server about crashed processes; this server dies with the process, and each one costs a second.
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True}):
+    with temporary_settings({**without, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True}):
         with _interrupts_held():
             get_client(sync_client=True)
         yield

@@ -15,6 +15,8 @@ for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "ROR_STORE", "ROR_ROOT"):
     os.environ.pop(name, None)
 for name in ("ROR_SIGNING_KEY", "ROR_TRUSTED_KEYS", "ROR_REQUIRE_SIGNATURE"):
     os.environ.pop(name, None)
+# As a server is to be started that others rely on: see `ror doctor`.
+os.environ["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] = "prefect.server.concurrency.lease_storage.filesystem"
 from flows import launch
 
 launch.configure(verbose=False)

@@ -298,12 +298,13 @@ class Lease:
     ) -> None:
         self._stop.set()
         if not self._released:
-            said = f": {error}" if str(error) else ""
-            reason = f"{kind.__name__}{said}" if kind else "the run ended without a decision"
+            said = f"{kind.__name__}: {error}" if kind else "the run ended without a decision"
+            if kind and not issubclass(kind, Exception):  # Ctrl-C, a cancellation, a time limit: no fault of the run's
+                said = f"it was ended from outside ({said.removesuffix(': ')})"
             # Fenced off: a later run holds the lease, there is nothing to give back. And a store that cannot even note
             # an error must not hide it.
             with contextlib.suppress(LeaseHeld, *([StoreError] if error else [])):
-                self._append("failed", {"error": reason[:2000]})
+                self._append("failed", {"error": said[:2000]})
 
     def commit(self, build: Any) -> Event:
         """Append the run's `decided` event: `build(state)` gives its body for the newest state.

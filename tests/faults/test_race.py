@@ -153,19 +153,17 @@ def test_a_killed_run_holds_nobody_up(batch: Path, buried: bool) -> None:
 def test_a_lease_of_another_host_runs_out(batch: Path) -> None:
     """Whether a process of another host is alive cannot be known: the next run is skipped until the lease runs out."""
     ledger = Model(batch).workspace.ledger
-    expires = datetime.now(UTC) + timedelta(seconds=4)
-    lease = LeaseRecord(0, "a run elsewhere", expires.isoformat(), "another-host", "boot", 1, 0.0)
-    ledger.append(
-        ledger.head(),
-        "started",
-        run="a run elsewhere",
-        key="k",
-        actor="tests",
-        reason="",
-        body={"lease": to_dict(lease)},
-    )
+
+    def append(event: str, body: dict[str, object]) -> None:
+        ledger.append(ledger.head(), event, run="a run elsewhere", key="k", actor="tests", reason="", body=body)
+
+    def in_seconds(number: int) -> str:
+        return (datetime.now(UTC) + timedelta(seconds=number)).isoformat()
+
+    lease = LeaseRecord(0, "a run elsewhere", in_seconds(600), "another-host", "boot", 1, 0.0)
+    append("started", {"lease": to_dict(lease)})
     assert outcome(batch) == "Skipped"
-    assert [event.event for event in ledger.events()] == ["started"]
-    time.sleep(max(0.0, (expires - datetime.now(UTC)).total_seconds()))
+    append("renewed", {"expires": in_seconds(1)})
+    time.sleep(1)
     assert outcome(batch) == "Retrained"
-    assert [event.event for event in ledger.events()] == ["started", "started", "decided"]
+    assert [event.event for event in ledger.events()] == ["started", "renewed", "started", "decided"]

@@ -110,7 +110,7 @@ def test_its_runs_are_its_own_and_can_be_looked_at(tmp_path: Path) -> None:
         wait_for(lambda: shown.call("GET", "/health") is True, 120)
         runs = {run["name"]: run["state"]["name"] for run in shown.runs()}
         assert runs == {"flights · 2013-01": "Held", "flights · 2013-02": "Retrained"}
-        with urllib.request.urlopen(page.replace("4200", str(port)), timeout=30) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
             assert b"<html" in answer.read()
     finally:
         stop(server)

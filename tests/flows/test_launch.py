@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -30,3 +32,18 @@ def test_what_the_user_set_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     launch.configure(verbose=False)
     assert os.environ["DO_NOT_TRACK"] == "1"
     assert os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] == "true"
+
+
+@pytest.mark.usefixtures("prefect")
+@pytest.mark.parametrize("given", [None, "60"])
+def test_heartbeats_are_for_who_wants_them(given: str | None) -> None:
+    """`ror run` sends none, for its end would wait for them; whoever sets them gets them."""
+    script = (
+        "from flows import launch\nfrom prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY as frequency\n"
+        "with launch.prefect_ready():\n    print(frequency.value())"
+    )
+    environment = {**os.environ, "PREFECT_API_URL": str(launch.server_url())}
+    environment |= {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": given} if given else {}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == str(given)

@@ -8,6 +8,7 @@ import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -15,6 +16,7 @@ from flows.declared import automation, deployment, read_declared
 from tasks.core.errors import SpecError
 from tasks.core.records import from_dict
 from tasks.core.state import Decided
+from tasks.core.types import Outcome
 from tests.conftest import Model, make_rows
 from tests.flows.server import REPOSITORY, Server, running_server, started, stop, wait_for
 
@@ -137,6 +139,21 @@ def test_silence_is_an_alarm_after_what_the_schedule_suggests(model: Model) -> N
     model.write_spec('[schedule]\ncron = "0 25 * * *"\n')
     with pytest.raises(SpecError, match=r"schedule.cron = '0 25 \* \* \*'"):
         read_declared(model.root)
+
+
+def test_a_run_that_is_missed_is_marked_as_crashed() -> None:
+    """After three heartbeats missed, at the rate that is Prefect's default; whatever a run ends as is heard, too, for
+    our states have names of their own. It has an action of its own, with a block for messages or without."""
+    from prefect.server.events.schemas.automations import EventTrigger as ServerTrigger
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY
+
+    item = next(each for each in read_declared(REPOSITORY).automations if "no longer heard of" in each["name"])
+    for block in (None, UUID(int=1)):
+        made = automation(item, block)
+        assert [(action.type, action.state.value) for action in made.actions] == [("change-flow-run-state", "CRASHED")]
+    server_s = ServerTrigger.model_validate({**made.trigger.model_dump(mode="json"), "id": UUID(int=2)})
+    assert all(server_s.expects(f"prefect.flow-run.{name}") for name in [*Outcome, "heartbeat", "TimedOut"])
+    assert made.trigger.within.total_seconds() == 3 * PREFECT_FLOWS_HEARTBEAT_FREQUENCY.default()
 
 
 def test_each_deployment_starts_the_flow_it_names() -> None:
