@@ -173,7 +173,7 @@ def is_fitting(server: Server, run: str) -> bool:
     return any(task["name"].startswith("train") for task in server.call("POST", "/task_runs/filter", wanted))
 
 
-PAGES = ("/dashboard", "/runs", "/deployments", "/artifacts", "/events")
+PAGES = ("/", "/runs", "/deployments", "/artifacts", "/events")
 
 
 def test_which_pages_ask_elsewhere(browser: Browser) -> None:
@@ -184,5 +184,6 @@ def test_which_pages_ask_elsewhere(browser: Browser) -> None:
         for page in PAGES:
             browser.go(page)
             browser.page.wait_for_load_state("networkidle")
+            assert ("/v2/" in browser.page.url) == bool(browser.ui)
         hosts = {".".join(host.split(".")[-2:]) for host in browser.asked}
         assert hosts <= ({"amplitude.com"} if browser.ui else set())
