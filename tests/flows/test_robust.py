@@ -179,7 +179,7 @@ def site(model: Model, folder: Path, **settings: str) -> Iterator[Site]:
 
 def test_killed(model: Model, tmp_path: Path) -> None:
     """SIGKILL in the middle of a fit, of the run, the worker or both: the store is intact and the next run proceeds; a
-    run that nobody ends is marked as crashed. Without Prefect's database the history is what it was."""
+    run that nobody ends is marked as crashed."""
     prepare(model, tmp_path, within=45)
     with site(model, tmp_path) as here:
         assert here.ended(here.server.start("loans", {"model": "loans"})) == "Retrained"
@@ -232,25 +232,11 @@ def test_killed(model: Model, tmp_path: Path) -> None:
         # Of the runs that ended by themselves none was taken for a dead one.
         assert here.crashed() == 2
 
-    here.note("Prefect's database is lost")
-    before = here.ror("history", "loans", "--json")
-    shutil.rmtree(tmp_path / "prefect")
-    memory = {"PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": IN_MEMORY}  # the default, which doctor warns of
-    with site(model, tmp_path, **memory) as here:
-        assert here.ror("history", "loans", "--json") == before
-        findings = {item["name"]: item for item in json.loads(here.ror("doctor", "--json"))["findings"]}
-        assert findings["server slots"]["level"] == "warn"
-        assert "lease_storage.filesystem" in findings["server slots"]["remedy"]
-        model.deliver("002")
-        assert here.ended(here.server.start("loans", {"model": "loans"})) == "Reloaded"
-        here.intact(4)
-        after = json.loads(here.ror("history", "loans", "--json"))
-        assert after[: len(json.loads(before))] == json.loads(before)
 
-
-def test_cancelled(model: Model, tmp_path: Path) -> None:
+def test_cancelled_and_prefect_s_database_lost(model: Model, tmp_path: Path) -> None:
     """Cancelled in the middle of a fit, as the button of the UI does it: the process ends, the store is as before, no
-    file of its own is left in the temporary folder, and the next run proceeds at once."""
+    file of its own is left in the temporary folder, and the next run proceeds at once. Without Prefect's database, lost
+    then, the history is what it was, and runs go on."""
     prepare(model, tmp_path)
     with site(model, tmp_path) as here:
         assert here.ended(here.server.start("loans", {"model": "loans"})) == "Retrained"
@@ -276,3 +262,19 @@ def test_cancelled(model: Model, tmp_path: Path) -> None:
         here.let_go()
         assert here.ended(here.retrain("second")) == "Retrained"
         here.intact(2)
+
+    here.note("Prefect's database is lost")
+    before = here.ror("history", "loans", "--json")
+    shutil.rmtree(tmp_path / "prefect")
+    memory = {"PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": IN_MEMORY}  # the default, which doctor warns of
+    with site(model, tmp_path, **memory) as here:
+        assert here.ror("history", "loans", "--json") == before
+        model.deliver("002")
+        assert here.ended(here.server.start("loans", {"model": "loans"})) == "Reloaded"
+        told = here.server.command("flows.cli", "doctor", "--root", str(model.root), "--json")
+        findings = {item["name"]: item for item in json.loads(told.stdout)["findings"]}
+        assert findings["server slots"]["level"] == "warn"
+        assert "lease_storage.filesystem" in findings["server slots"]["remedy"]
+        here.intact(2)
+        after = json.loads(here.ror("history", "loans", "--json"))
+        assert after[: len(json.loads(before))] == json.loads(before)
