@@ -146,7 +146,7 @@ def a_model(root: Path) -> Model:
 
 def run(server: Server, name: str = "any-model") -> str:
     """Ask for a run by REST; the name of the state that a worker brought it to."""
-    wait_for(lambda: name in server.deployments(), 30)
+    wait_for(lambda: name in server.deployments(), 120)
     key = server.start(name, {"model": "loans"})
     return str(wait_for(lambda: server.finished(key), 120))
 
