@@ -22,6 +22,7 @@ from typing import Any
 from tests.conftest import Model, make_rows  # isort: skip  (sets up Prefect's environment)
 
 import pandas as pd
+from prefect import Task
 from prefect.logging import disable_run_logger
 from threadpoolctl import threadpool_limits
 
@@ -77,9 +78,9 @@ def retrain(root: Path) -> str:
 
 def _flow(root: Path, **asked: str) -> str:
     """The functions of flow and tasks themselves, without the engine, the server and the artifacts of Prefect."""
-    for name in ("check_data", "check_drift", "check_performance", "load_current", "predict_batch", "publish", "train"):
-        task = getattr(story, name)
-        setattr(story, name, getattr(task, "fn", task))
+    for name, task in list(vars(story).items()):
+        if isinstance(task, Task):
+            setattr(story, name, task.fn)
     for name in ("create_link_artifact", "create_markdown_artifact", "create_table_artifact", "emit_event"):
         setattr(publication, name, lambda *_, **__: None)
     with disable_run_logger(), threadpool_limits(1):
