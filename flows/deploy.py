@@ -162,8 +162,8 @@ def _apply(client: Any, made: Any, pool: str) -> Applied:
 
 
 def keep_hands(made: Any, found: Any) -> bool:
-    """Leave to persons what they did in the UI: a declared schedule that they paused stays paused, which is returned,
-    and schedules that they added stay. Prefect would activate the ones and replace the others."""
+    """Leave to persons what they did in the UI: what they paused, a deployment or a declared schedule, stays paused,
+    which is returned, and schedules that they added stay. Prefect would resume the ones and replace the others."""
     from prefect.client.schemas.actions import DeploymentScheduleCreate
 
     paused = {one.slug for one in found.schedules if not one.active}
@@ -176,7 +176,8 @@ def keep_hands(made: Any, found: Any) -> bool:
     made.schedules = declared + [
         DeploymentScheduleCreate(**{name: getattr(one, name) for name in fields}) for one in added
     ]
-    return any(schedule.active is False for schedule in declared)
+    made.paused = found.paused
+    return bool(found.paused) or any(schedule.active is False for schedule in declared)
 
 
 def forget_schedules(client: Any, made: Any, found: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
@@ -22,7 +23,7 @@ from tasks.check import check_data, check_drift, check_performance
 from tasks.core import views
 from tasks.core.assess import NOT_HERE, Findings, collect, recheck
 from tasks.core.conclude import conclude
-from tasks.core.errors import LeaseHeld, NotFound, VerificationError
+from tasks.core.errors import LeaseHeld, NotFound, RorError, VerificationError
 from tasks.core.files import arriving, is_unchanged
 from tasks.core.ledger import Lease
 from tasks.core.policy import decide
@@ -35,18 +36,22 @@ from tasks.core.workspace import Workspace
 from tasks.find import find_arrived
 from tasks.load import load_current
 from tasks.predict import predict_batch
-from tasks.publish import page_path, publish, tag_run
+from tasks.publish import is_published, publish, tag_run
 from tasks.train import train
 
-FOLLOWS_AFTER = 10
-"""Seconds: by then the server knows that this run has ended, and does not cancel the next one for its sake."""
+FOLLOWS_AFTER = 30
+"""Seconds: by then the server knows that this run has ended, and does not cancel the next one for its sake. Workers
+take runs ten seconds ahead."""
 
 
 def run_name() -> str:
     """`flights · 2013-07`: the model and the newest batch to decide on."""
     asked = flow_run.parameters
     workspace = Workspace.open(asked["root"], asked["model"])
-    fresh = fresh_names(workspace, workspace.ledger.head().state)
+    try:
+        fresh = fresh_names(workspace, workspace.ledger.head().state)
+    except (OSError, RorError):  # what is wrong, the run itself says
+        return str(asked["model"])
     window = asked["batch"] or (fresh[-1] if fresh else "no new batch")
     return f"{asked['model']} · {window}"
 
@@ -98,8 +103,7 @@ def check_and_act(workspace: Workspace, request: Request) -> Any:
                 return Completed(name=Outcome.SKIPPED, message=str(other))
         predict(workspace, event)
         publish(workspace, event, measured, pages)
-    emit_alerts(workspace)
-    follow_up(workspace, work)
+    tell_the_rest(workspace, work)
     decided = from_dict(Decided, event.body)
     final = Failed if decided.outcome.failed else Completed
     return final(name=decided.outcome, message=views.headline(decided, workspace.model))  # Prefect logs both
@@ -119,6 +123,15 @@ def wait_for_arrivals(workspace: Workspace) -> None:
         files = arriving(workspace.root, workspace.spec, known)
     if files:
         get_run_logger().warning("Not counted, for they may still be written: %s.", ", ".join(files))
+
+
+def tell_the_rest(workspace: Workspace, work: Work) -> None:
+    """What may fail without a word against the decision, which stands: the next run says it again."""
+    for step in (partial(emit_alerts, workspace), partial(follow_up, workspace, work)):
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run did what it says
+            get_run_logger().warning("The decision stands; %s failed: %s", step.func.__name__, error)
 
 
 def follow_up(workspace: Workspace, work: Work) -> None:
@@ -158,8 +171,7 @@ def complete(workspace: Workspace, event: Event, request: Request) -> None:
         if not led_out and _still_served(state, event):
             raise
         get_run_logger().error("What was decided as entry %d stays without predictions: %s", event.seq, error)
-    page = page_path(workspace, event)
-    if not workspace.registry.store.exists(page) and page not in state.replaced:
+    if not is_published(workspace, event):
         publish(workspace, event, None, None)
 
 

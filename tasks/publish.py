@@ -39,19 +39,18 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
     """
     model, decided, store = workspace.model, from_dict(Decided, event.body), workspace.registry.store
     scene = scene_of(workspace, event)
-    objects = {"decision.json": to_json(decided)}
+    objects: dict[str, bytes] = {}
     if pages and (decided.decision.action is Action.RETRAIN or decided.outcome is Outcome.BLOCKED):
         objects |= {file.name: file.read_bytes() for file in sorted(pages.glob("*.html"))}
     links = [name for name in objects if name.endswith(".html")]
     objects[views.REPORT] = page.render(event, decided, model, measured, scene.made, links).encode()
     replaced = workspace.ledger.head().state.replaced
-    written = []
     for name, data in objects.items():
         if f"{folder(workspace, event)}/{name}" in replaced:
             continue  # it is there, without what was erased from it
         with contextlib.suppress(AlreadyExists):
             store.create(f"{folder(workspace, event)}/{name}", data)
-            written.append(name)
+    fresh = not is_published(workspace, event)
 
     # Lists have what is newest first: what people look for first is made last.
     show_page(scene)
@@ -64,7 +63,7 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
         )
     card = cards.decision_card(decided, scene)
     create_markdown_artifact(card, key=key(model, "decision"), description=cards.in_short(decided))
-    show_approval(workspace, scene, remind=bool(written))  # not again by every run that finds nothing new
+    show_approval(workspace, scene, remind=fresh)  # not again by every run that finds nothing new
     version = f"v{decided.in_service.version}" if decided.in_service else "no-version"
     tag_run(version, model, decided.outcome.value)
     what = {
@@ -74,9 +73,22 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
         "version": decided.in_service.version if decided.in_service else None,
         "reasons": list(decided.decision.reasons),
     }
-    if written:  # once per decision: what waits for it must not happen again because nothing happened
+    if fresh:  # once per decision: what waits for it must not happen again because nothing happened
         tell(model, decided.outcome.value, **what)
-    tell(model, "checked", fresh=bool(written), **what)
+    tell(model, "checked", fresh=fresh, **what)
+    if fresh:  # last: a run that is killed before says all of it again
+        with contextlib.suppress(AlreadyExists):
+            store.create(_record(workspace, event), to_json(decided))
+
+
+def is_published(workspace: Workspace, event: Event) -> bool:
+    """Whether all that there is to show and to tell of a decision was shown and told."""
+    record = _record(workspace, event)
+    return workspace.registry.store.exists(record) or record in workspace.ledger.head().state.replaced
+
+
+def _record(workspace: Workspace, event: Event) -> str:
+    return f"{folder(workspace, event)}/decision.json"
 
 
 def scene_of(workspace: Workspace, event: Event) -> Scene:

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 from prefect import Task
 from prefect.client.schemas.objects import State, TaskRun
 
-from tasks.core.errors import may_pass
+from tasks.core.errors import UnavailableData, may_pass
 
 
 class Retries(TypedDict):
@@ -28,5 +28,14 @@ def passes(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     return isinstance(error, BaseException) and may_pass(error)
 
 
+def is_unread(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether the task failed because data could not be read at the moment, so that nothing was fitted yet."""
+    error: Any = state.result(raise_on_failure=False)
+    return isinstance(error, UnavailableData) and may_pass(error)
+
+
 READING: Retries = {"retries": 3, "retry_delay_seconds": [2, 10, 40], "retry_condition_fn": passes}
 """For tasks that only read, or whose effect is there once however often they run."""
+
+TRAINING: Retries = {**READING, "retry_condition_fn": is_unread}
+"""For training, whose fit and gate must not be asked twice."""

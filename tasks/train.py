@@ -17,7 +17,7 @@ from tasks.core.types import Attempt, Decision, Gate, Labelled, Verdict
 from tasks.core.work import Work
 from tasks.core.workspace import Workspace
 from tasks.progress import Progress
-from tasks.retry import READING
+from tasks.retry import TRAINING
 
 LONG = 10.0
 """Seconds from which a fit shows its progress."""
@@ -25,7 +25,7 @@ FIRST_ROWS = 10_000
 """Rows a second, guessed: nothing of the kind was fitted before."""
 
 
-@task(cache_policy=NO_CACHE, task_run_name="train a challenger", **READING)
+@task(cache_policy=NO_CACHE, task_run_name="train a challenger", **TRAINING)
 def train(workspace: Workspace, state: State, work: Work, labelled: Sequence[Labelled], decision: Decision) -> Attempt:
     """Fit on all usable labelled history, compare with the champion, prove that a clean process can load it, register.
     Nothing is put in service here.

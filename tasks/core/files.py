@@ -44,6 +44,10 @@ def is_settled(path: Path, settle: float | str) -> bool:
         changed = max(part.stat().st_mtime for part in (path, *(path.iterdir() if path.is_dir() else ())))
     except FileNotFoundError:  # renamed or removed since it was listed
         return False
+    except OSError as error:
+        if not is_unavailable(error):
+            raise
+        raise UnavailableData(str(path), str(error.strerror)) from error
     return abs(time.time() - changed) >= float(settle)
 
 

@@ -58,10 +58,12 @@ def begin(root: Path, data: Path, target: str, name: str, *, owner: str, written
     parse_spec(tomllib.loads(text), str(path))
     with appearing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    if not stays:
-        workspace = Workspace.open(root, name)
-        for file in parts(data) if data.is_dir() else [data]:
-            deliver(workspace, file)
+    try:
+        for file in [] if stays else parts(data) if data.is_dir() else [data]:
+            deliver(Workspace.open(root, name), file)
+    except BaseException:
+        path.unlink()  # so that it can be tried again; batches that were copied are there then
+        raise
     return path, proposal
 
 
@@ -79,15 +81,15 @@ def deliver(workspace: Workspace, file: Path, *, labels: bool = False) -> Delive
         raise UnreadableData(str(file), "there is no such file.")
     output = _place(workspace.root, pattern, file)
     rows = _look_at(workspace, file.resolve(), labels=labels)
-    if output.exists():
-        if fingerprint(output) == fingerprint(file):
-            return Delivered(_relative(workspace, output), rows, was_there=True)
+    there = output.exists()
+    if there and fingerprint(output) != fingerprint(file):
         raise AlreadyExists(f"{output} is there already, with other data. Choose another name; nothing is overwritten.")
-    with appearing(output) as temporary:
-        shutil.copyfile(file, temporary)
+    if not there:
+        with appearing(output) as temporary:
+            shutil.copyfile(file, temporary)
     if spec.data.settle == "marker":
         output.with_name(f"{output.name}.done").touch()
-    return Delivered(_relative(workspace, output), rows, was_there=False)
+    return Delivered(output.relative_to(workspace.root).as_posix(), rows, was_there=there)
 
 
 def _place(root: Path, pattern: str, file: Path) -> Path:
@@ -111,9 +113,10 @@ def _look_at(workspace: Workspace, file: Path, *, labels: bool) -> int:
     """How many rows it has. Raises UnreadableData or DataError for what a run would set aside."""
     spec = workspace.spec
     source = Source(file.parent, file.name, spec.data.csv)
+    needed = [spec.key, spec.target] if labels else [] if spec.data.labels else [spec.target]
+    if missing := [name for name in needed if name not in source.names]:
+        raise DataError(f"{file}: column {' and '.join(map(repr, missing))} is missing, which labels need.")
     if labels:
-        if missing := [name for name in (spec.key, spec.target) if name not in source.names]:
-            raise DataError(f"{file}: labels need column {' and '.join(map(repr, missing))}. Deliver both.")
         return sum(len(chunk) for chunk in source.stream([spec.target]))
     current = workspace.ledger.head().state.current
     contract = workspace.registry.contract(workspace.model, current) if current else None
@@ -121,10 +124,6 @@ def _look_at(workspace: Workspace, file: Path, *, labels: bool) -> int:
     if found.problems:
         raise DataError("\n".join(f"{file.name}: {problem}" for problem in found.problems))
     return found.rows
-
-
-def _relative(workspace: Workspace, path: Path) -> str:
-    return path.relative_to(workspace.root).as_posix()
 
 
 def _csv(written: CsvSpec) -> str:

@@ -73,14 +73,14 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
 
 
 def arrived_since(root: Path, before: Work, now: Work) -> list[str]:
-    """Batches and label files that count now, or are being written, and did not or were not before; relative to the
-    root."""
-    counted = _counted(root, before)
-    return sorted((_counted(root, now) - counted) | ({*now.arriving} - {*before.arriving} - counted))
-
-
-def _counted(root: Path, work: Work) -> set[str]:
-    return {*(batch.path for batch in work.batches), *(path.relative_to(root).as_posix() for path in work.labels)}
+    """Batches and label files that count now, or are being written, and did or were not before, or had other bytes;
+    relative to the root."""
+    had = {(batch.path, batch.sha256) for batch in before.batches}
+    batches = {batch.path for batch in now.batches if (batch.path, batch.sha256) not in had}
+    labels = {path.relative_to(root).as_posix() for path in {*now.labels} - {*before.labels}}
+    if now.label_digest != before.label_digest and not labels:
+        labels = {"labels that were delivered again"}
+    return sorted(batches | labels | ({*now.arriving} - {*before.arriving}))
 
 
 def _answer(workspace: Workspace, request: Request, state: State, key: str) -> int | None:

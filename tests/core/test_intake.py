@@ -59,11 +59,29 @@ def test_labels_need_key_and_target(model: Model, outside: Path) -> None:
     path.write_text(path.read_text().replace("settle = 0", 'settle = "marker"'))
     file = outside / "labels.parquet"
     make_rows(seed=1)[["age"]].to_parquet(file)
-    with pytest.raises(DataError, match="'id' and 'y'"):
+    with pytest.raises(DataError, match="'id' and 'y' is missing"):
         deliver(model.workspace, file, labels=True)
     make_rows(seed=1)[["id", "y"]].to_parquet(file)
     assert deliver(model.workspace, file, labels=True).rows == 600
     assert sorted(path.name for path in model.labels.iterdir()) == ["labels.parquet", "labels.parquet.done"]
+
+
+def test_a_batch_brings_its_labels(model: Model, outside: Path) -> None:
+    """Where labels come with the batch, one without them is refused: its labels could never be used."""
+    make_rows(seed=1).drop(columns="y").to_parquet(outside / "002.parquet", index=False)
+    with pytest.raises(DataError, match="'y' is missing"):
+        deliver(model.workspace, outside / "002.parquet")
+
+
+def test_a_beginning_that_fails_can_be_made_again(tmp_path: Path, outside: Path) -> None:
+    """A folder whose second batch cannot be used leaves no model's file behind."""
+    make_rows(seed=2).assign(income="much").to_csv(outside / "002.csv", index=False)
+    make_rows(seed=1).to_csv(outside / "001.csv", index=False)
+    (outside / "001.parquet").unlink()
+    (outside / "002.csv").write_text((outside / "002.csv").read_text() + "1,2\n")
+    with pytest.raises(UnreadableData):
+        begin(tmp_path, outside, "y", "loans", owner="me", written=CsvSpec())
+    assert not (tmp_path / "deployments/loans.toml").exists()
 
 
 def test_a_broken_batch_never_arrives(model: Model, outside: Path) -> None:

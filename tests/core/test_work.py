@@ -130,3 +130,8 @@ def test_what_arrived_since(settling: Model) -> None:
     pd.DataFrame({"id": [1], "y": [1]}).to_parquet(settling.labels / "001.parquet")
     assert news(later) == ["data/loans/labels/001.parquet"]
     assert news(find(settling, State())) == []
+    before = find(settling, State())
+    settling.deliver("001", rows=11)
+    assert news(before) == ["data/loans/batches/001.parquet"]
+    os.utime(settling.batches / "001.parquet", (time.time() - 100,) * 2)
+    assert news(before) == ["data/loans/batches/001.parquet"]
