@@ -7,6 +7,7 @@ import importlib
 import re
 from collections import Counter
 from dataclasses import dataclass
+from importlib import metadata
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -143,6 +144,8 @@ def deployment(item: dict[str, Any], root: str, names: list[str], store: str | N
     try:
         made: Any = _flow(item).to_deployment(
             name=item["name"],
+            # Of this program. Prefect would take the commit of whatever checkout the command is called in.
+            version=metadata.version("retrain-or-reload"),
             description=item.get("description"),
             tags=item.get("tags"),
             parameters={"root": root, **given},

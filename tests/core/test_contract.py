@@ -111,8 +111,13 @@ def test_training_data_satisfy_their_own_contract(rows: pd.DataFrame, ending: st
         assert not [item.summary for item in found.changes if "not seen" in item.summary]
 
 
+def is_free(name: str) -> bool:
+    """Not blank, and not one of those that are refused as ours."""
+    return bool(name.strip()) and not name.startswith("ror:")
+
+
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(st.lists(st.text(string.printable, min_size=1, max_size=5).filter(str.strip), min_size=1, unique=True))
+@given(st.lists(st.text(string.printable, min_size=1, max_size=5).filter(is_free), min_size=1, unique=True))
 def test_column_names_do_not_matter(names: list[str]) -> None:
     """A column may have any name: brackets, dots, quotes or line breaks in it change nothing."""
     rows = pd.DataFrame({name: [float(place), 1.0] for place, name in enumerate(names)})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -78,7 +80,11 @@ HERE = {"loans", "any-model", "promote", "predict", "ror: no completed check of 
 
 
 def verdicts(ror: Ror, *words: str) -> dict[str, str]:
-    return {item["name"]: item["verdict"] for item in ror.json("deploy", *words)}
+    found = ror.json("deploy", *words)
+    for item in found:
+        if item["verdict"] == "updated":
+            logging.getLogger("tests").warning("%s: %s", item["name"], item["note"])  # shown when a test fails
+    return {item["name"]: item["verdict"] for item in found}
 
 
 def of_this_root(found: dict[str, str]) -> set[str]:
@@ -109,6 +115,31 @@ def test_adding_a_model_is_adding_its_file(declared: Model, ror: Ror, monkeypatc
     monkeypatch.setenv("ROR_STORE", str(declared.root / "elsewhere"))
     assert verdicts(ror)["retrain-or-reload/loans"] == "updated"
     assert of_this_root(verdicts(ror)) == {"unchanged"}
+
+
+@pytest.mark.usefixtures("prefect")
+def test_in_somebodys_checkout(
+    declared: Model, ror: Ror, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which commit of which repository the command happens to be called in is no change of a deployment."""
+    checkout = tmp_path_factory.mktemp("checkout")
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for words in (
+        ("init", "-q"),
+        ("remote", "add", "origin", "https://example.invalid/a/b.git"),
+        (*who, "commit", "-q", "--allow-empty", "-m", "first"),
+    ):
+        subprocess.run(["git", *words], cwd=checkout, check=True)
+    assert verdicts(ror)["promote/promote"] in ("created", "updated", "unchanged")
+    monkeypatch.chdir(checkout)
+    assert of_this_root(verdicts(ror, "--root", str(declared.root))) == {"unchanged"}
+    (declared.root / "deployments/prefect.yaml").write_text(
+        (declared.root / "deployments/prefect.yaml")
+        .read_text()
+        .replace("Decides nothing, trains nothing.", "Only that.")
+    )
+    assert verdicts(ror, "--root", str(declared.root))["predict/predict"] == "updated"
+    assert of_this_root(verdicts(ror, "--root", str(declared.root))) == {"unchanged"}
 
 
 @pytest.mark.usefixtures("prefect")
