@@ -60,8 +60,8 @@ def add(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Copy batches, or labels, to where runs look for them, once they are known to be fit for a run. Nothing is
-    overwritten; what would be set aside is refused, with exit code 3 and all that is wrong with it."""
+    """Copy batches, or labels, to where runs look for them. Nothing is overwritten; what breaks the input schema is
+    refused, with exit code 3 and all that is wrong with it. Changed content is left for a run to judge."""
     from tasks.core.intake import deliver
 
     workspace = open_workspace(root, model)

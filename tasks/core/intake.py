@@ -71,7 +71,7 @@ def deliver(workspace: Workspace, file: Path, *, labels: bool = False) -> Delive
     """Copy a batch, or labels, to where runs of the model look for them; it appears whole, and replaces nothing.
 
     Raises SpecError for a file that could not be found there, UnreadableData or DataError, with all that is wrong with
-    it, for one that would be set aside, AlreadyExists when other data have that name.
+    it, for one that breaks the input schema, AlreadyExists when other data have that name.
     """
     spec = workspace.spec
     pattern = spec.data.labels if labels else spec.data.batches

@@ -150,6 +150,17 @@ def test_an_altered_batch_stops_no_other(trained: Model) -> None:
     assert views.status(trained.workspace)["blocked"] == []
 
 
+def test_what_follows_a_decision_cannot_fail_it(trained: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once decided, a share that is gone or a server that refuses is a warning: the run ends as its decision says."""
+
+    def follow_up(*_: Any) -> None:
+        raise OSError("the share is gone")
+
+    monkeypatch.setattr(main, "follow_up", follow_up)
+    trained.deliver("002")
+    assert run(trained).outcome is Outcome.RELOADED
+
+
 def test_what_arrives_during_a_run(trained: Model, caplog: pytest.LogCaptureFixture) -> None:
     """A batch that is delivered while a run trains is named at its end: without a deployment the next run looks at it;
     a run that found everything says nothing."""

@@ -25,6 +25,7 @@ from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort, LogSort
 
 from flows import launch
 from flows.promote import promote
+from tasks import publish as publication
 from tasks import train
 from tasks.core.ledger import Lease
 from tasks.core.types import Outcome
@@ -169,6 +170,27 @@ def test_an_outcome_is_an_event_once_per_decision(grown: Model) -> None:
     assert {payload["outcome"] for payload in checked} == {"Blocked"}
     assert len(emitted(grown, "blocked", start)) == 1
     assert last_run("loans · no new batch").tags[1:] == ["loans", "Blocked"]
+
+
+def test_an_outcome_that_could_not_be_told_is_told_by_the_next_run(
+    grown: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that fails between writing its page and telling what came of it leaves both for the next run."""
+    start = datetime.now(UTC).isoformat()
+    grown.deliver("003")
+    tag, failing = publication.tag_run, [True]
+
+    def tag_run(*tags: str) -> None:
+        if failing and failing.pop():
+            raise RuntimeError("the server was restarted")
+        tag(*tags)
+
+    monkeypatch.setattr(publication, "tag_run", tag_run)
+    with pytest.raises(RuntimeError):
+        run(grown, action="retrain", reason="try it")
+    assert emitted(grown, "retrained", start) == []
+    assert run(grown, action="retrain", reason="try it").outcome is Outcome.RETRAINED
+    assert len(eventually(lambda: emitted(grown, "retrained", start))) == 1
 
 
 def test_the_log_tells_a_story(grown: Model) -> None:
