@@ -87,6 +87,11 @@ def check_environment(
     return (*notes, *(f"{difference}, as a person accepted" for difference in differences))
 
 
+def release() -> str | None:
+    """Of this program; None where it is not installed."""
+    return _installed(ITSELF)
+
+
 def is_same(recorded: Environment, notes: Sequence[str]) -> bool:
     """Nothing that could move the last bit of an answer differs."""
     return recorded.platform == platform.platform() and not notes

@@ -10,7 +10,8 @@
     │   ├── EnvironmentMismatch
     │   ├── UntrustedTypes
     │   ├── ProbeMismatch
-    │   └── SignatureError
+    │   ├── SignatureError
+    │   └── NewerFormat
     ├── TrainingError            5   no challenger; the current version was kept
     ├── StoreError               1   the store could not be read or written
     │   ├── AlreadyExists
@@ -120,6 +121,10 @@ class ProbeMismatch(VerificationError):
 
 class SignatureError(VerificationError):
     """A version or an event that is not signed, signed wrongly, or by a key that is not trusted here."""
+
+
+class NewerFormat(VerificationError):
+    """A newer release wrote to this history, in a format that this one would not keep whole."""
 
 
 class TrainingError(RorError):

@@ -24,6 +24,7 @@ from tasks.core.errors import (
     CorruptObject,
     LeaseHeld,
     LedgerConflict,
+    NewerFormat,
     NotFound,
     StoreError,
     VerificationError,
@@ -36,6 +37,24 @@ from tasks.core.store import Store
 from tasks.core.types import Served
 
 FORMAT_VERSION = 1
+"""The format of events and of the state that they carry. A release that finds a higher number reads on, as far as it
+understands, and writes nothing: `append` refuses, naming the release that wrote it.
+
+When to raise it: an event carries the whole state after it, and a field that a release does not know is dropped by the
+next event that this release appends. So a new field of the state raises the number, and one of `Event` or of an event's
+body where an older release would decide otherwise without it; so do a new kind of event, and a field that is renamed,
+removed or means something else. A new field that only tells people something needs no new number.
+
+How to make the next format:
+
+1. Give the new field a default that is true of every event written before, so that those still parse, and state in
+   `fold` what each kind of event does to it. Nothing stored is ever rewritten: older formats are read for ever.
+2. Raise this number, and say in CHANGELOG.md that older releases will not write to a store once this one did.
+3. Run `tests/formats`: stores frozen by every earlier release must read, decide and reproduce as they did.
+4. Freeze stores of the new format beside them: `python -m tests.formats.write v2`. Give its stories every event and
+   field that is new. What is frozen is never written again.
+"""
+
 LEASE_TTL = timedelta(minutes=10)
 
 
@@ -47,6 +66,9 @@ class Head:
     digest: str | None
     state: State
     at: str | None = None
+    format_version: int = FORMAT_VERSION
+    release: str | None = None
+    """Of this program, which wrote it."""
 
 
 class Ledger:
@@ -69,7 +91,7 @@ class Ledger:
         if self.trust.keys:
             self._check_newest(event, data)
         check_whole(event, data, self._path(seq))
-        return Head(seq, digest(data), event.state_after, event.at)
+        return Head(seq, digest(data), event.state_after, event.at, event.format_version, event.release)
 
     def event(self, seq: int) -> Event:
         """One event. Raises NotFound, CorruptObject and SignatureError as `head` does."""
@@ -127,8 +149,12 @@ class Ledger:
         self, after: Head, kind: str, *, run: str, key: str, actor: str, reason: str, body: Mapping[str, Any]
     ) -> Event:
         """Append one event, signed when there is a key. Raises LedgerConflict when somebody else appended after
-        `after`, VerificationError when it would have to be signed and there is none."""
+        `after`, VerificationError when it would have to be signed and there is none, NewerFormat when `after` has a
+        format that this release does not know: what it does not know of the state would be lost."""
+        from tasks.core.environment import release
+
         self.check_may_append(kind)
+        _refuse_newer(after.format_version, after.release, self._path(after.seq))
         now = datetime.now(UTC).isoformat(timespec="microseconds")
         event = Event(
             format_version=FORMAT_VERSION,
@@ -143,6 +169,7 @@ class Ledger:
             current=None,
             body=body,
             state_after=after.state,
+            release=release(),
         )
         state = fold(after.state, event)
         event = replace(event, state_after=state, current=state.current)
@@ -239,6 +266,15 @@ class Ledger:
             middle = (low + high) // 2
             low, high = (middle, high) if self.store.exists(self._path(middle)) else (low, middle)
         return low
+
+
+def _refuse_newer(format_version: int, release: str | None, path: str) -> None:
+    """Raises NewerFormat for a format that this release does not know."""
+    if format_version > FORMAT_VERSION:
+        raise NewerFormat(
+            f"{path} has format {format_version}, written by {f'release {release}' if release else 'a newer release'}; "
+            f"this release writes format {FORMAT_VERSION}. Nothing was written: install that release or a later one."
+        )
 
 
 def check_whole(event: Event, data: bytes, path: str) -> None:

@@ -191,6 +191,8 @@ class Event:
     """The version in service after this event."""
     body: Mapping[str, Any]
     state_after: State
+    release: str | None = None
+    """Of this program, which wrote it; None in older ones."""
     sha256: str | None = None
     """Of all the rest, so that damage is noticed while no later event names this one's bytes; None in older ones."""
     signature: Signature | None = None

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from tasks.core.errors import CorruptObject, LeaseHeld, LedgerConflict
+from tasks.core import environment
+from tasks.core import ledger as ledgers
+from tasks.core.errors import CorruptObject, LeaseHeld, LedgerConflict, NewerFormat
 from tasks.core.fold import fold
 from tasks.core.ledger import Head, Lease, Ledger, is_alive
 from tasks.core.records import digest, to_dict
@@ -381,3 +383,42 @@ def test_events_are_readable_json(on_disk: tuple[Ledger, Path]) -> None:
     """An event is a JSON object that names its format, so that other tools can read the history."""
     event = json.loads((on_disk[1] / "00000001.json").read_text())
     assert (event["format_version"], event["seq"], event["event"]) == (1, 1, "accepted")
+
+
+@pytest.fixture
+def from_the_future(on_disk: tuple[Ledger, Path], monkeypatch: pytest.MonkeyPatch) -> tuple[Ledger, Path]:
+    """A ledger whose newest event a later release wrote, in the next format."""
+    with monkeypatch.context() as future:
+        future.setattr(ledgers, "FORMAT_VERSION", ledgers.FORMAT_VERSION + 1)
+        future.setattr(environment, "release", lambda: "98.7.6")
+        accept(on_disk[0], 1)
+    return on_disk
+
+
+def test_a_newer_format_is_read(from_the_future: tuple[Ledger, Path]) -> None:
+    """What a later release wrote is read as far as this one understands it: looking, and serving, go on."""
+    ledger, _ = from_the_future
+    assert ledger.head().state.accepted == ("b0", "b1", "b2", "b3", "b4", "b0")
+    assert [event.format_version for event in ledger.events()] == [
+        *[ledgers.FORMAT_VERSION] * 5,
+        ledgers.FORMAT_VERSION + 1,
+    ]
+
+
+@pytest.mark.parametrize("write", [lambda it: accept(it, 1), lambda it: lease(it).__enter__()], ids=["hand", "run"])
+def test_a_newer_format_is_not_written_to(
+    from_the_future: tuple[Ledger, Path], write: Callable[[Ledger], None]
+) -> None:
+    """Neither a person nor a run appends to a format that this release does not know, and that release is named."""
+    ledger, folder = from_the_future
+    before, ours = sorted(folder.iterdir()), ledgers.FORMAT_VERSION
+    said = rf"00000006\.json has format {ours + 1}, written by release 98\.7\.6; this release writes format {ours}\."
+    with pytest.raises(NewerFormat, match=said):
+        write(ledger)
+    assert sorted(folder.iterdir()) == before
+
+
+def test_an_event_names_the_release_that_wrote_it(on_disk: tuple[Ledger, Path]) -> None:
+    """Every event says by which release of this program it was written."""
+    ledger, _ = on_disk
+    assert ledger.head().release == environment.release() is not None

@@ -252,7 +252,7 @@ def test_without_a_key_an_event_has_no_field_for_a_signature() -> None:
     assert event == EVENT
     assert list(json.loads(data)) == [
         "format_version", "seq", "prev", "at", "event", "run", "key", "actor", "reason", "current", "body",
-        "state_after", "sha256",
+        "state_after", "release", "sha256",
     ]  # fmt: skip
     assert data == json.dumps({k: v for k, v in to_dict(EVENT).items() if k != "signature"}, indent=1,
                               ensure_ascii=False).encode()  # fmt: skip
