@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import difflib
 import hashlib
+import json
 import re
 import tomllib
+from collections.abc import Collection, Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -282,10 +284,57 @@ class ModelSpec(Section):
         """How long a run may take."""
         return self.schedule.timeout_minutes if self.schedule else TIMEOUT_MINUTES
 
+    def canonical(self, exclude: Collection[str] = ()) -> dict[str, Any]:
+        """What a decision depends on, as plain JSON types: the same for the same question, whatever release asks it.
+
+        Left out are NO_QUESTION, the fields named in `exclude`, and, in every section, each field that is not in
+        FIELDS_V1 as long as it has its default.
+        """
+        dumped = self.model_dump(mode="json", by_alias=False)
+        kept: dict[str, Any] = _reduced(self, dumped)
+        return {name: value for name, value in kept.items() if name not in {*NO_QUESTION, *exclude}}
+
     @property
     def digest(self) -> str:
-        """Of all that a decision depends on: when runs start, and who reads what, changes no question."""
-        return hashlib.sha256(self.model_dump_json(exclude={"runbook", "schedule"}).encode()).hexdigest()
+        """sha256 of all that a decision depends on, in hexadecimal: part of the run key."""
+        return hashlib.sha256(json.dumps(self.canonical(), sort_keys=True).encode()).hexdigest()
+
+
+NO_QUESTION = frozenset({"owner", "purpose", "runbook", "schedule"})
+"""When runs start, and who reads what, changes no question."""
+
+FIELDS_V1: Mapping[str, frozenset[str]] = {
+    section: frozenset(names.split())
+    for section, names in {
+        "": "task target key time features categorical growing metric seed slices expected code "
+        "data pipeline checks policy",
+        "data": "batches labels min_coverage label_delay overdue settle private csv",
+        "data.csv": "separator decimal encoding",
+        "pipeline": "factory parameters format types",
+        "checks": "sample_rows drift_floor null_floor unseen_floor range_floor slice_rows",
+        "expected": "name start until columns",
+        "policy": "retrain_cost retrain error forgetting max_age min_rows drift drift_weight on_change promotion "
+        "metric_floor",
+        "policy.forgetting": "window half_life",
+    }.items()
+}
+"""The fields that the digest has always held, by section; never edited. A field that is added later is not listed: it
+enters the digest only where a model's file sets it, so that no model is decided on anew because the program grew. Such a
+field may later accept more kinds of values; another default would go unnoticed, and is for POLICY_VERSION to tell."""
+
+
+def _reduced(value: Any, dumped: Any, path: str = "") -> Any:
+    """`dumped`, which is the JSON of `value`, without later fields that have their default, in all sections below."""
+    if isinstance(value, tuple):
+        return [_reduced(item, its, path) for item, its in zip(value, dumped, strict=True)]
+    if not isinstance(value, Section):
+        return dumped
+    kept = {}
+    for name, field in type(value).model_fields.items():
+        its = getattr(value, name)
+        if name in FIELDS_V1.get(path, ()) or its != field.get_default(call_default_factory=True):
+            kept[name] = _reduced(its, dumped[name], f"{path}.{name}".lstrip("."))
+    return kept
 
 
 def load_spec(root: Path, model: str) -> ModelSpec:

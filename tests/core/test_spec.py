@@ -237,27 +237,6 @@ def test_a_file_that_is_not_toml_is_named(model: Model, text: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
-        {"target": "z"},
-        {"purpose": "other"},
-        {"seed": 1},
-        {"data": {"batches": "other/*"}},
-        {"policy": {"retrain_cost": 0.06}},
-        {"pipeline": {"parameters": {"max_iter": 10}}},
-        {"checks": {"drift_floor": 0.2}},
-        {"slices": ["city"]},
-        {"expected": [{"name": "Christmas", "from": "12-20", "until": "01-06"}]},
-    ],
-)
-def test_the_digest_changes_with_every_value(change: dict[str, Any]) -> None:
-    """The digest stands for the whole specification: the same for the same values, another for any other one."""
-    digest = parse_spec(MINIMAL, "x").digest
-    assert parse_spec(dict(reversed(MINIMAL.items())), "y").digest == digest
-    assert parse_spec({**MINIMAL, **change}, "x").digest != digest
-
-
-@pytest.mark.parametrize(
     ("csv", "message"),
     [
         ({"separator": "ab"}, "data.csv.separator = 'ab': must match"),
@@ -273,12 +252,6 @@ def test_how_csv_is_written_is_checked(csv: dict[str, str], message: str) -> Non
     with pytest.raises(SpecError) as caught:
         make_spec(data={"batches": "*", "csv": csv})
     assert message in str(caught.value)
-
-
-def test_when_it_runs_and_who_reads_what_changes_no_question() -> None:
-    """A schedule or a runbook leaves the digest as it was: nothing is decided again for it."""
-    extra = {"runbook": "https://wiki.example", "schedule": {"cron": "0 6 * * 1", "timezone": "Europe/Oslo"}}
-    assert parse_spec({**MINIMAL, **extra}, "x").digest == parse_spec(MINIMAL, "x").digest
 
 
 @pytest.mark.parametrize(
