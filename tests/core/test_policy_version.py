@@ -30,7 +30,7 @@ DIGESTS: dict[int, dict[str, str]] = {
         "rollback": "f90dc140a1b21fc7",
         "drop": "e924f07c8d3068a5",
         "changed": "19259041d5e21f35",
-        "stale": "8d797edd37d6e066",
+        "stale": "a6ae308d5e698422",
         "drift": "61d055710c4f848d",
     },
 }
@@ -243,7 +243,7 @@ def stale() -> Iterator[Case]:
         {"max_age": [8, "never"]},
         comparisons=[
             [*gains(*values, gap=gap), *gains(*back, first=9, version=1, other=2)]
-            for values in ([], [0.01], [0.1, 0.0, 0.05], [-0.01] * 2, [0.02, 0.01] * 4)
+            for values in ([], [0.01], [-0.005], [0.1, 0.0, 0.05], [-0.01] * 2, [0.02, 0.01] * 4)
             for gap in (1, 3)
             for back in ([], [-0.02], [0.001])
         ],
