@@ -149,7 +149,7 @@ def _depends(spec: ModelSpec) -> dict[str, Any]:
     libraries = sources.libraries_of(code) | sources.distributions_of([factory])
     counting = {*USED, *libraries} - {*UNMOVED, OF_ALARMS, ITSELF}
     return {
-        "specification": compute.relevant(spec).model_dump(mode="json"),
+        "specification": compute.relevant(spec).canonical(),
         "code": sources.digests_of(code),
         "python": sys.version_info[:2],
         "libraries": {name: importlib.metadata.version(name) for name in sorted(counting)},
@@ -157,4 +157,4 @@ def _depends(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
