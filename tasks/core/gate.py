@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,15 +16,17 @@ import pyarrow as pa
 from tasks.core import performance, persistence
 from tasks.core.batches import Labels, legible
 from tasks.core.columns import target_values
-from tasks.core.contract import Contract
 from tasks.core.errors import DataError
-from tasks.core.manifest import Manifest
 from tasks.core.predictions import read_predictions, written_version
-from tasks.core.registry import LoadedVersion
 from tasks.core.source import Source
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Batch, Gate, Metric, Verdict
 from tasks.core.validation import frame
+
+if TYPE_CHECKING:
+    from tasks.core.contract import Contract
+    from tasks.core.manifest import Manifest
+    from tasks.core.registry import LoadedVersion
 
 FOLD = 10
 """One row in FOLD of the newest labelled batches is kept for the gate. The newest rows are worth most to a fit: keeping
@@ -127,7 +130,7 @@ class Recorded:
     """Their folder."""
 
 
-Champion = LoadedVersion | Recorded
+Champion: TypeAlias = "LoadedVersion | Recorded"
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ def rival_of(spec: ModelSpec, training: TrainingSet, target: np.ndarray, champio
             answers = _answers(champion, training.gate)
             return Rival(champion.manifest.version, answers, truth, _unseen(champion.manifest, training.gate))
         except DataError as error:
-            if isinstance(champion, LoadedVersion):
+            if not isinstance(champion, Recorded):
                 raise
             note = f"champion not comparable (v{champion.manifest.version} does not load here; {error})"
     return Rival(None, dummy(target, spec.task, len(truth)), truth, np.arange(len(truth)), note)
@@ -167,7 +170,7 @@ def rival_of(spec: ModelSpec, training: TrainingSet, target: np.ndarray, champio
 
 def _answers(champion: Champion, parts: Sequence[LabelledRows]) -> persistence.Predictions:
     """Raises DataError where it cannot answer."""
-    if isinstance(champion, LoadedVersion):
+    if not isinstance(champion, Recorded):
         inputs = features_of(champion.contract, parts)
         return persistence.predict(champion.pipeline, inputs, private=champion.contract.private)
     found = []

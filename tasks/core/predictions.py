@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +13,14 @@ import pyarrow.parquet as pq
 from tasks.core.errors import AlreadyExists, DataError, UnreadableData
 from tasks.core.files import appearing, fingerprint
 from tasks.core.persistence import Predictions, predict
-from tasks.core.registry import LoadedVersion
 from tasks.core.source import Source
-from tasks.core.spec import ModelSpec
-from tasks.core.types import Batch
 from tasks.core.validation import frames, validate
-from tasks.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tasks.core.registry import LoadedVersion
+    from tasks.core.spec import ModelSpec
+    from tasks.core.types import Batch
+    from tasks.core.workspace import Workspace
 
 OURS = ("prediction", "probability", "probabilities", "version", "run")
 

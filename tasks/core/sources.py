@@ -13,10 +13,12 @@ import importlib.metadata
 import importlib.util
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+
+from tasks.core.errors import RorError
 
 OURS = ("tasks", "flows")
 """Of this program: recorded by its version."""
@@ -35,20 +37,33 @@ def make_importable(folders: Iterable[Path]) -> None:
 def texts_of(modules: Iterable[str]) -> dict[str, str]:
     """The source of these modules and of all that they import, as far as it belongs to no installed package, by name.
 
-    Imports are read from the text, also those inside functions; what is imported by a computed name is not seen.
+    Imports are read from the text, also those inside functions. Those under `if TYPE_CHECKING:` are left out, and what
+    is imported by a computed name is not seen.
     """
-    found: dict[str, str] = {}
-    waiting = list(modules)
-    while waiting:
-        name = waiting.pop()
-        if name in found or not _is_own(name):
-            continue
-        path = _file(name)
-        if path is None:
-            continue
-        found[name] = _text(path)
-        waiting += [*_imports(name, found[name], is_package=path.stem == "__init__"), *_parents(name)]
-    return dict(sorted(found.items()))
+    return _reached(modules, is_own)
+
+
+def texts_with_program(modules: Iterable[str]) -> dict[str, str]:
+    """The same, and that of this program's modules, too.
+
+    Raises RorError for a module of this program that is imported and has no source here: nobody could tell which code
+    it is.
+    """
+
+    def absent(module: str) -> None:
+        if _is_ours(module):
+            raise RorError(
+                f"The source of {module}, a module of this program, is not found: is the installation complete, with "
+                "its .py files?"
+            )
+
+    return _reached(modules, lambda module: _is_ours(module) or is_own(module), absent)
+
+
+def libraries_of(texts: Mapping[str, str]) -> set[str]:
+    """Names of the installed distributions that these sources import, those of LIBRARIES and this program left out."""
+    names = (name for module, text in texts.items() for name, _ in _imports(module, text, is_package=False))
+    return distributions_of(name for name in names if not _is_ours(name))
 
 
 def digests_of(texts: Mapping[str, str]) -> dict[str, str]:
@@ -84,7 +99,12 @@ def _owners() -> Mapping[str, Sequence[str]]:
     return importlib.metadata.packages_distributions()
 
 
-def _is_own(module: str) -> bool:
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in OURS
+
+
+def is_own(module: str) -> bool:
+    """It belongs to no installed package, so that only its source says which code it is."""
     top = module.partition(".")[0]
     if top in (*OURS, *LIBRARIES, "__main__", *sys.stdlib_module_names):
         return False
@@ -140,20 +160,67 @@ def _parents(module: str) -> Iterator[str]:
         yield module
 
 
-def _imports(module: str, text: str, *, is_package: bool) -> Iterator[str]:
-    """Every name that a module's text imports and that may be a module; none where it is no Python of this release."""
+def _reached(
+    modules: Iterable[str], follow: Callable[[str], bool], absent: Callable[[str], None] = lambda _: None
+) -> dict[str, str]:
+    """The source of these modules and of all that they import, by name, as far as `follow` says; `absent` is called
+    with a module that has none here."""
+    found: dict[str, str] = {}
+    waiting = [(module, True) for module in modules]
+    while waiting:
+        name, is_module = waiting.pop()
+        if name in found or not follow(name):
+            continue
+        path = _file(name)
+        if path is None:
+            if is_module and not _folders(name):
+                absent(name)
+            continue
+        found[name] = _text(path)
+        waiting += _imports(name, found[name], is_package=path.stem == "__init__")
+        waiting += [(parent, True) for parent in _parents(name)]
+    return dict(sorted(found.items()))
+
+
+@lru_cache(maxsize=1024)
+def _imports(module: str, text: str, *, is_package: bool) -> tuple[tuple[str, bool], ...]:
+    """Every name that a module's text imports, and whether it must be a module; of `from a import b`, `a` must be one,
+    and `a.b` may be. None where the text is no Python of this release.
+
+    Kept by the text, as parsing takes by far the longest.
+    """
     package = module if is_package else module.rpartition(".")[0]
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):  # imported only where it works, or never: whoever imports it is told
-        return
-    for node in ast.walk(tree):
+        return ()
+    modules, perhaps = set[str](), set[str]()
+    for node in _that_run(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            modules.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 above = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*above, *([base] if base else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            modules.add(base)
+            perhaps.update(f"{base}.{alias.name}" for alias in node.names)
+    return tuple((name, name in modules) for name in sorted(modules | perhaps))
+
+
+def _that_run(node: ast.AST) -> Iterator[ast.AST]:
+    """All below a node but what stands under `if TYPE_CHECKING:`, which no interpreter ever runs."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and _is_for_types(child.test):
+            for other in child.orelse:
+                yield other
+                yield from _that_run(other)
+        else:
+            yield child
+            yield from _that_run(child)
+
+
+def _is_for_types(test: ast.expr) -> bool:
+    """`TYPE_CHECKING`, or `typing.TYPE_CHECKING`."""
+    name = test.id if isinstance(test, ast.Name) else test.attr if isinstance(test, ast.Attribute) else ""
+    return name == "TYPE_CHECKING"

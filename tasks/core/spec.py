@@ -319,8 +319,8 @@ FIELDS_V1: Mapping[str, frozenset[str]] = {
     }.items()
 }
 """The fields that the digest has always held, by section; never edited. A field that is added later is not listed: it
-enters the digest only where a model's file sets it, so that no model is decided on anew because the program grew. Such a
-field may later accept more kinds of values; another default would go unnoticed, and is for POLICY_VERSION to tell."""
+enters the digest only where a model's file sets it, so that no model is decided on anew because the program grew. It
+may accept more kinds of values in time. Another default of a later field would go unnoticed: raise POLICY_VERSION."""
 
 
 def _reduced(value: Any, dumped: Any, path: str = "") -> Any:

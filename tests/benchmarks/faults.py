@@ -21,7 +21,8 @@ import pandas as pd
 
 from tasks.core.assess import DataFindings
 from tasks.core.backtest import rivals
-from tasks.core.backtest.fits import Fit, Fits, Missing, Plan
+from tasks.core.backtest.compute import Plan
+from tasks.core.backtest.fits import Fit, Fits, Missing
 from tasks.core.backtest.replay import Replay, Step
 from tasks.core.labels import LabelFindings
 from tasks.core.spec import load_spec

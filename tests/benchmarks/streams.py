@@ -24,7 +24,8 @@ import pandas as pd
 from flows.demo import KEY, TARGET, TIME, load_months
 from tasks.core import drift
 from tasks.core.backtest import rivals
-from tasks.core.backtest.fits import Alarms, FitOf, Fits, Missing, Plan
+from tasks.core.backtest.compute import Alarms, Plan
+from tasks.core.backtest.fits import FitOf, Fits, Missing
 from tasks.core.backtest.history import History, read_history
 from tasks.core.backtest.replay import Replay, Step
 from tasks.core.backtest.run import Policy, Question, Score, backtest, scores, starting_points

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core import sources
+from tasks.core.errors import RorError
 
 
 @pytest.fixture
@@ -59,6 +60,36 @@ def test_relative_imports_are_followed(code: Path) -> None:
 def test_installed_modules_are_not_kept(module: str) -> None:
     """What a package's version identifies, or what is no module, has no text of its own."""
     assert sources.texts_of([module]) == {}
+
+
+def test_what_only_type_checkers_import_is_no_part(code: Path) -> None:
+    """What stands under `if TYPE_CHECKING:` never runs, so that it is not what a module does; its `else:` is."""
+    (code / "desk_features.py").write_text(
+        "import typing\nfrom typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    import desk_helpers\nelse:\n    import desk_late\n"
+        "if typing.TYPE_CHECKING:\n    import desk_stranger\n"
+    )
+    assert list(sources.texts_of(["desk_features"])) == ["desk_features", "desk_late"]
+
+
+def test_this_programs_modules_are_followed_where_asked_for(code: Path) -> None:
+    """What a module imports of this program belongs to it then, with the packages around that; libraries do not."""
+    (code / "desk_features.py").write_text("import json, pyarrow\nfrom tasks.core.records import to_dict\n")
+    found = sources.texts_with_program(["desk_features"])
+    assert list(found) == [
+        "desk_features",
+        "tasks",
+        "tasks.core",
+        "tasks.core.errors",
+        "tasks.core.records",
+    ]
+    assert sources.libraries_of(found) == {"pyarrow", "pydantic"}
+
+
+def test_a_module_of_this_program_that_is_not_found_is_named() -> None:
+    """Nothing is taken as empty: a wrong name is an error, and says which."""
+    with pytest.raises(RorError, match=r"tasks\.core\.no_such"):
+        sources.texts_with_program(["tasks.core.no_such"])
 
 
 def test_looking_runs_nothing(code: Path) -> None:

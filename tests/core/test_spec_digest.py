@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from tasks.core.spec import (
     FIELDS_V1,
@@ -241,7 +242,7 @@ class Later(ModelSpec):
     """The specification of a later release: an option more in each section, a section more, and a wider `key`."""
 
     option: int = 3
-    table: dict[str, int] = {}  # noqa: RUF012 (pydantic copies it)
+    table: dict[str, int] = Field(default_factory=dict)
     section: NewSection = NewSection()
     maybe: NewSection | None = None
     key: str | tuple[str, ...] | None = None  # type: ignore[assignment]

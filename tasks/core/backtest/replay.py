@@ -12,7 +12,8 @@ import numpy as np
 
 from tasks.core import gate, performance
 from tasks.core.assess import DataFindings, Findings, LabelFindings, collect
-from tasks.core.backtest.fits import Fit, FitOf, Plan
+from tasks.core.backtest.compute import Plan
+from tasks.core.backtest.fits import Fit, FitOf
 from tasks.core.backtest.history import History
 from tasks.core.conclude import conclude
 from tasks.core.drift import DriftReport

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.core.backtest.fits import FitOf, Plan
+from tasks.core.backtest.compute import Plan
+from tasks.core.backtest.fits import FitOf
 from tasks.core.backtest.history import History
 from tasks.core.backtest.replay import Step
 

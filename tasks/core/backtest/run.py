@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from tasks.core.backtest import rivals
-from tasks.core.backtest.fits import Alarms, Fits, Missing, Plan
+from tasks.core.backtest.compute import Alarms, Plan
+from tasks.core.backtest.fits import Fits, Missing
 from tasks.core.backtest.history import History, read_history
 from tasks.core.backtest.replay import Replay, Step
 from tasks.core.errors import SpecError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tasks.core.backtest import rivals
-from tasks.core.backtest.fits import Plan
+from tasks.core.backtest.compute import Plan
 
 BATCHES = 12
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tasks.core.backtest import report, run
-from tasks.core.backtest.fits import Fit, Fits, Missing, Plan
+from tasks.core.backtest.compute import Plan
+from tasks.core.backtest.fits import Fit, Fits, Missing
 from tasks.core.backtest.history import History, read_history
 from tasks.core.backtest.replay import Replay, Step
 from tasks.core.errors import SpecError
