@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from tasks.core.environment import Environment
 
 FORMAT_VERSION = 1
-"""The format of a version's record. It is written once and never again, so nothing in it can be lost: a new field with a
-default that is true of every older version needs no new number. Otherwise as with the history's: see
+"""The format of a version's record. It is written once and never again, so nothing in it can be lost: a new field with
+a default that is true of every older version needs no new number. Otherwise as with the history's: see
 `tasks.core.ledger.FORMAT_VERSION`, which says how to make the next format."""
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
