@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.flows.quiet import Watch
-from tests.flows.server import REPOSITORY, free_port, started, stop
+from tests.helpers.quiet import Watch
+from tests.helpers.server import REPOSITORY, free_port, started, stop
 
 FOLDER = REPOSITORY / "deployments"
 

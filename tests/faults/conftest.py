@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import launch
+from flows.server import client
 from tests.faults import deeds
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -29,7 +29,7 @@ def ror(prefect: None) -> Callable[..., subprocess.Popen[str]]:
     """Starts `ror` in a process of its own, which can be killed with all that it starts; the server is shared."""
     environment = {
         **os.environ,
-        "PREFECT_API_URL": str(launch.server_url()),
+        "PREFECT_API_URL": str(client.server_url()),
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]),
     }
 

@@ -19,24 +19,27 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import Model, make_rows  # isort: skip  (sets up Prefect's environment)
+from tests.helpers.model import Model
+
+from tests.helpers.model import make_rows  # isort: skip  (sets up Prefect's environment)
 
 import pandas as pd
 from prefect import Task
 from prefect.logging import disable_run_logger
 from threadpoolctl import threadpool_limits
 
-from flows import launch
 from flows import retrain_or_reload as story
+from flows.server import environment
 from tasks import predict as prediction
 from tasks import publish as publication
-from tasks.core import hands, registry
+from tasks.core import overrides
 from tasks.core.errors import NotFound, SpecError
-from tasks.core.ledger import Ledger
-from tasks.core.manifest import Candidate
+from tasks.core.ledger.ledger import Ledger
 from tasks.core.records import to_dict
-from tasks.core.registry import Registry
 from tasks.core.store import Store
+from tasks.core.versions import registry
+from tasks.core.versions.manifest import Candidate
+from tasks.core.versions.registry import Registry
 
 MODEL = "loans"
 CANDIDATE = "candidate.pickle"
@@ -59,8 +62,8 @@ def register(root: Path) -> str:
 def promote(root: Path) -> str:
     """Put v1 back in service by hand; told that it is there already is as good."""
     try:
-        hands.promote(Model(root).workspace, 1, reason="as before", actor="ann", expected=2)
-    except (SpecError, registry.CorruptObject, hands.LedgerConflict):
+        overrides.promote(Model(root).workspace, 1, reason="as before", actor="ann", expected=2)
+    except (SpecError, registry.CorruptObject, overrides.LedgerConflict):
         if in_service(root) != 1:
             raise
     return "v1"
@@ -84,7 +87,7 @@ def _flow(root: Path, **asked: str) -> str:
     for name in ("create_link_artifact", "create_markdown_artifact", "create_table_artifact", "emit_event"):
         setattr(publication, name, lambda *_, **__: None)
     with disable_run_logger(), threadpool_limits(1):
-        state = story.retrain_or_reload.fn(model=MODEL, root=str(root), actor=launch.actor(), **asked)
+        state = story.retrain_or_reload.fn(model=MODEL, root=str(root), actor=environment.actor(), **asked)
     return str(state.name)
 
 

@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from flows import demo
+from flows.cli import demo
 from tasks.core.backtest.fits import Fits, Missing
 from tasks.core.backtest.history import read_history
 from tasks.core.backtest.replay import Replay
+from tasks.core.ledger.events import Decided
 from tasks.core.records import from_dict
-from tasks.core.state import Decided
 from tasks.core.workspace import Workspace
-from tests.conftest import Model
-from tests.flows.conftest import QUICK, Ror
+from tests.helpers.model import Model
+from tests.helpers.ror import QUICK, Ror
 
 
 @pytest.fixture(scope="module")

@@ -23,14 +23,14 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort, LogSort
 
-from flows import launch
 from flows.promote import promote
+from flows.server import launch
 from tasks import publish as publication
 from tasks import train
-from tasks.core.ledger import Lease
+from tasks.core.ledger.lease import Lease
 from tasks.core.types import Outcome
-from tests.conftest import Model, make_rows
-from tests.flows.conftest import QUICK
+from tests.helpers.model import Model, make_rows
+from tests.helpers.ror import QUICK
 
 pytestmark = pytest.mark.usefixtures("prefect")
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Model
-from tests.flows.conftest import Ror
+from tests.helpers.model import Model
+from tests.helpers.ror import Ror
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
