@@ -13,6 +13,7 @@ import pickle
 import re
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -235,6 +236,7 @@ def _child(pipe: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> N
 
 def perform(deed: str, root: Path, kill_at: int | None = None, after: bool = False) -> tuple[str, list[str]]:
     """Carry out a deed; what came of it, and the calls it took."""
+    tempfile.tempdir = str(root)  # what a killed process cannot tidy goes with its root
     calls = Calls(kill_at, after)
     calls.watch()
     return DEEDS[deed](root), calls.made
