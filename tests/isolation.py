@@ -7,13 +7,13 @@ that is how those are found that outlive the session.
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import sys
 import tempfile
 import time
 from contextlib import suppress
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import psutil
@@ -23,6 +23,9 @@ FOLDER = "ROR_TESTS_FOLDER"
 
 PATIENCE = 15.0
 """Seconds that processes have to end after what started them."""
+
+HELPERS = ("resource_tracker", "multiprocessing.forkserver")
+"""Processes of multiprocessing and joblib that end with the one they work for, which is this one while it looks."""
 
 LEFT_BEHIND = 7
 """Exit code of a session that leaves something; pytest's own end at 5."""
@@ -50,9 +53,9 @@ def _found_session() -> None:
     temporary.chmod(0o1777)
     os.environ[FOLDER] = str(folder)
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
-    # Registered before anything else is, and so carried out last: servers and folders that libraries have until this
-    # process exits are gone by then, and what is still there stays.
-    atexit.register(_leave, folder, temporary)
+    # The last of all that is done when this process exits, after multiprocessing has removed its folder at -100:
+    # servers and folders that libraries have until then are gone, and what is still there stays.
+    Finalize(None, _leave, (folder, temporary), exitpriority=-200)
 
 
 def _leave(folder: Path, temporary: Path) -> None:
@@ -84,8 +87,8 @@ def _belongs(process: psutil.Process, folder: Path) -> bool:
     try:
         if process.pid == os.getpid() or process.environ().get(FOLDER) != str(folder):
             return False
-        # That of multiprocessing or joblib ends with the process that it works for, which is this one.
-        helper = process.ppid() == os.getpid() and any("resource_tracker" in word for word in process.cmdline())
+        command = " ".join(process.cmdline())
+        helper = process.ppid() == os.getpid() and any(name in command for name in HELPERS)
         return not helper and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.NoSuchProcess, psutil.AccessDenied):  # it has ended, or is somebody else's
         return False
