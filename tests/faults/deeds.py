@@ -29,6 +29,7 @@ from threadpoolctl import threadpool_limits
 
 from flows import launch
 from flows import retrain_or_reload as story
+from tasks import alert
 from tasks import predict as prediction
 from tasks import publish as publication
 from tasks.core import hands, registry
@@ -84,6 +85,7 @@ def _flow(root: Path, **asked: str) -> str:
             setattr(story, name, task.fn)
     for name in ("create_link_artifact", "create_markdown_artifact", "create_table_artifact", "emit_event"):
         setattr(publication, name, lambda *_, **__: None)
+    alert.emit_event = lambda *_, **__: None
     with disable_run_logger(), threadpool_limits(1):
         state = story.retrain_or_reload.fn(model=MODEL, root=str(root), actor=launch.actor(), **asked)
     return str(state.name)
