@@ -118,8 +118,8 @@ def test_wrong_use(grown: Model, ror: Ror, words: tuple[str, ...], said: str) ->
 def test_the_command_is_light(grown: Model) -> None:
     """`ror verify` imports neither Prefect nor scikit-learn."""
     script = (
-        "import sys\nfrom flows import cli\nsys.argv = ['ror', 'verify', '--root', sys.argv[1]]\n"
-        "try:\n    cli.main()\nexcept SystemExit as ended:\n    assert not ended.code\n"
+        "import sys\nfrom flows.cli import app\nsys.argv = ['ror', 'verify', '--root', sys.argv[1]]\n"
+        "try:\n    app.main()\nexcept SystemExit as ended:\n    assert not ended.code\n"
         "print([name for name in ('prefect', 'sklearn', 'evidently') if name in sys.modules])"
     )
     command = [sys.executable, "-c", script, str(grown.root)]

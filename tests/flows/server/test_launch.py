@@ -54,7 +54,7 @@ def test_threads_of_a_fit_do_not_wait_busily(given: str | None) -> None:
 def test_heartbeats_are_for_who_wants_them(given: str | None) -> None:
     """`ror run` sends none, for its end would wait for them; whoever sets them gets them."""
     script = (
-        "from flows import launch\nfrom prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY as frequency\n"
+        "from flows.server import launch\nfrom prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY as frequency\n"
         "with launch.prefect_ready():\n    print(frequency.value())"
     )
     environment = {**os.environ, "PREFECT_API_URL": str(client.server_url())}
