@@ -10,7 +10,7 @@ from rich.text import Text
 
 from flows.cli import terminal
 from flows.cli.options import Debug, Json, Model, Root, open_workspace, version_number
-from tasks.core.errors import SpecError, VerificationError
+from tasks.core.errors import InvalidRequest, VerificationError
 from tasks.core.records import to_dict
 
 
@@ -41,7 +41,7 @@ def verify(
     expected = core_verify.expectation(expect_head) if expect_head else None
     workspaces = core_verify.workspaces(root, model)
     if (repair or expected) and model is None:
-        raise SpecError("verify", ["name the model: --repair and --expect-head are about one history"])
+        raise InvalidRequest("model", ["name one: --repair and --expect-head are about one history"])
     reports, repaired = [], None
     for workspace in workspaces:
         with terminal.working(f"{workspace.model}: checking ..."):

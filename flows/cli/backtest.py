@@ -14,7 +14,7 @@ from rich.text import Text
 
 from flows.cli import terminal
 from flows.cli.options import Debug, Json, Model, Root, open_workspace
-from tasks.core.errors import SpecError
+from tasks.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from tasks.core.backtest.run import Progress
@@ -79,7 +79,7 @@ def what_if(model: str, files: list[Path], root: Path, as_json: bool) -> None:
     from tasks.core.records import to_dict
 
     if not files:
-        raise SpecError("ror history --replay", ["which policy? Name a TOML file that has one: --policy other.toml"])
+        raise InvalidRequest("policy", ["name a TOML file with a policy section, to replay it"])
     workspace = open_workspace(root, model)
     events = workspace.ledger.events()
     answers = {name: ask(events, policy) for name, policy in _named(files).items()}
@@ -108,7 +108,7 @@ def _named(files: list[Path] | None) -> dict[str, PolicySpec]:
 
     named = {path.stem: read_policy(path) for path in files or []}
     if len(named) < len(files or []):
-        raise SpecError("--policy", ["two files have one name: rename one"])
+        raise InvalidRequest("policy", ["two files have the same name: rename one"])
     return named
 
 

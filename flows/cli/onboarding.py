@@ -28,14 +28,15 @@ def init(
     """Write a model's file, read off its data: task, key, time, and what no pipeline could use. Look it through."""
     from pydantic import ValidationError
 
-    from tasks.core.errors import SpecError
+    from tasks.core.errors import InvalidRequest
     from tasks.core.onboarding.intake import begin, model_name
     from tasks.core.spec import CsvSpec, problems_of
 
     try:
         written = CsvSpec(separator=separator.replace("\\t", "\t"), decimal=decimal, encoding=encoding)
     except ValidationError as error:
-        raise SpecError("ror init", problems_of(error, ("data", "csv"))) from None
+        wrong = [str(item["loc"][0]) for item in error.errors() if item["loc"]]
+        raise InvalidRequest(wrong or ("separator", "decimal"), problems_of(error)) from None
     model = name or model_name(data)
     path, proposal = begin(root.resolve(), data, target, model, owner=getpass.getuser(), written=written)
     rows = [
@@ -54,7 +55,7 @@ def init(
 
 def add(
     model: Model,
-    files: Annotated[list[Path], typer.Argument(help="Batches, Parquet or CSV.")],
+    file: Annotated[list[Path], typer.Argument(metavar="files", help="Batches, Parquet or CSV.")],
     labels: Annotated[bool, typer.Option("--labels", help="They are labels that arrive later.")] = False,
     root: Root = Path(),
     as_json: Json = False,
@@ -66,8 +67,8 @@ def add(
 
     workspace = open_workspace(root, model)
     done = []
-    for file in files:
-        done.append(deliver(workspace, file, labels=labels))
+    for path in file:
+        done.append(deliver(workspace, path, labels=labels))
         if not as_json:
             one = done[-1]
             verb = "was there already" if one.was_there else "arrived"

@@ -38,7 +38,7 @@ def promote(
     from flows.server import environment, launch
 
     number = version_number(version)
-    now = None if expected is None else 0 if expected == "none" else version_number(expected)
+    now = None if expected is None else 0 if expected == "none" else version_number(expected, "expected")
     overrides.check_words(reason, environment.actor())
     workspace = open_workspace(root, model)
     manifest_of(workspace, version)  # Prefect needs seconds to start; a version that is not there needs none

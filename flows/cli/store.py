@@ -12,7 +12,7 @@ from rich.text import Text
 
 from flows.cli import terminal
 from flows.cli.options import Debug, Json, Model, Reason, Root, open_workspace, version_number
-from tasks.core.errors import NotFound, RorError, SpecError
+from tasks.core.errors import InvalidRequest, NotFound, RorError
 from tasks.core.ledger.keys import SIGNING_KEY, TRUSTED_KEYS, new_pair
 from tasks.core.ledger.signing import Mark, Standing, Trust
 from tasks.core.records import to_dict
@@ -40,9 +40,9 @@ def prune(
     from flows.server.environment import actor
     from tasks.core.removal import prune as core_prune
 
-    before = None if older_than is None else core_prune.oldest_kept(older_than)
+    oldest = None if older_than is None else core_prune.oldest_kept(older_than)
     workspace = open_workspace(root, model)
-    done = core_prune.prune(workspace, keep=keep, before=before, reason=reason, actor=actor(), dry_run=dry_run)
+    done = core_prune.prune(workspace, keep=keep, older_than=oldest, reason=reason, actor=actor(), dry_run=dry_run)
     if as_json:
         terminal.print_json(_pruned_json(model, done, dry_run))
         return
@@ -158,11 +158,11 @@ def keys(
     """Keys: what this machine signs with, whom it trusts, and what of a model is signed. Or make a pair with --new."""
     if new is not None:
         if model or sign:
-            raise SpecError("--new", ["it makes a pair of keys and does nothing else; call it by itself"])
+            raise InvalidRequest("new", ["use it alone: it makes a pair of keys and does nothing else"])
         _new(new, as_json)
         return
     if sign and not model:
-        raise SpecError("--sign", ["of which model? `ror store keys MODEL --sign v7`"])
+        raise InvalidRequest("model", ["name the model whose versions to sign: `ror store keys MODEL --sign v7`"])
     workspace = open_workspace(root, model) if model else None
     if sign and workspace:
         for version in _to_sign(workspace, sign):
@@ -210,7 +210,11 @@ def _new(folder: Path, as_json: bool) -> None:
 
 
 def _to_sign(workspace: Workspace, versions: Sequence[str]) -> list[int]:
-    return workspace.registry.versions(workspace.model) if "all" in versions else [version_number(v) for v in versions]
+    return (
+        workspace.registry.versions(workspace.model)
+        if "all" in versions
+        else [version_number(v, "sign") for v in versions]
+    )
 
 
 def _sign(workspace: Workspace, version: int) -> None:
@@ -220,7 +224,7 @@ def _sign(workspace: Workspace, version: int) -> None:
             return
         workspace.registry.sign(workspace.model, version)
     except NotFound:
-        raise workspace.registry.unknown(workspace.model, version) from None
+        raise workspace.registry.unknown(workspace.model, version, "sign") from None
 
 
 def _signed(workspace: Workspace) -> dict[str, Any]:

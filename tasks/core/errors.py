@@ -1,7 +1,8 @@
 """What can go wrong, drawn once.
 
     RorError                     1   anything else
-    ├── SpecError                2   the model's file or the command is wrong
+    ├── SpecError                2   a model's file, or a setting of this machine, is wrong
+    ├── InvalidRequest           2   what was asked for cannot be done: a parameter's value is wrong
     ├── DataError                3   data that no pipeline may see
     │   ├── UnreadableData
     │   └── UnpredictableData
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 import errno
 import traceback
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
@@ -49,13 +51,37 @@ def _rebuild(cls: type[RorError], args: tuple[object, ...], attributes: dict[str
 
 
 class SpecError(RorError):
-    """The model's file, or what was asked for, cannot be used; `problems` holds all of it, one line each."""
+    """A model's file, or a setting of this machine, cannot be used; `problems` holds all of it, one line each."""
 
     exit_code = 2
 
     def __init__(self, where: str, problems: list[str]):
         self.where, self.problems = where, problems
-        super().__init__("\n".join([f"{where}:", *(f"  - {problem}" for problem in problems)]))
+        super().__init__(_listed(where, problems))
+
+
+class InvalidRequest(RorError):
+    """What was asked for cannot be done; `problems` holds all that is wrong with it, one line each.
+
+    `parameters` are the names that the functions of the core, the flows and the commands share: `until`, `older_than`;
+    more than one where the values do not go together. A flow's form shows them as they are. The command line shows its
+    own spelling of them, see `spelled`.
+    """
+
+    exit_code = 2
+
+    def __init__(self, parameter: str | Iterable[str], problems: Iterable[str]):
+        self.parameters = (parameter,) if isinstance(parameter, str) else tuple(parameter)
+        self.problems = list(problems)
+        super().__init__(_listed(", ".join(self.parameters), self.problems))
+
+    def spelled(self, names: Mapping[str, str]) -> InvalidRequest:
+        """The same error with the names that users know, such as `--until`, for those parameters that have one."""
+        return InvalidRequest([names.get(name, name) for name in self.parameters], self.problems)
+
+
+def _listed(what: str, problems: Iterable[str]) -> str:
+    return "\n".join([f"{what}:", *(f"  - {problem}" for problem in problems)])
 
 
 class DataError(RorError):

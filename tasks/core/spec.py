@@ -24,12 +24,13 @@ from pydantic import (
     model_validator,
 )
 
-from tasks.core.errors import SpecError
+from tasks.core.errors import InvalidRequest, SpecError
 
 PREDICTION = "prediction"
 """What people call the distribution of the answers, where they name columns that are expected to drift."""
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+MODEL_NAME_RULE = "use lower-case letters, digits, '-' and '_', at most 64, with a letter or digit first"
 
 
 def _relative(pattern: str) -> str:
@@ -338,15 +339,18 @@ def _reduced(value: Any, dumped: Any, path: str = "") -> Any:
 
 
 def load_spec(root: Path, model: str) -> ModelSpec:
-    """Read `deployments/<model>.toml` below `root`. Raises SpecError with every problem in it."""
+    """Read `deployments/<model>.toml` below `root`. Raises InvalidRequest when there is none, SpecError with every
+    problem in it."""
     path = root / "deployments" / f"{model}.toml"
     if not MODEL_NAME.fullmatch(model):
-        raise SpecError(model, ["a model's name has lower-case letters, digits, '-' and '_' only"])
+        raise InvalidRequest("model", [f"invalid name {model!r}: {MODEL_NAME_RULE}"])
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = ", ".join(models(root)) or "none"
-        raise SpecError(str(path), [f"there is no such file. Models here: {known}. Is --root right?"]) from None
+        raise InvalidRequest(
+            "model", [f"there is no file {path}. Models here: {known}. Is this the right root?"]
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(str(path), [f"not valid TOML: {error}"]) from None
     spec = parse_spec(values, str(path))
@@ -371,6 +375,11 @@ def problems_of(error: ValidationError, below: tuple[str, ...] = ()) -> list[str
 def models(root: Path) -> list[str]:
     """Names of the models below `root`, sorted."""
     return sorted(path.stem for path in (root / "deployments").glob("*.toml"))
+
+
+def no_models(root: Path) -> InvalidRequest:
+    """The error for a root without models, where something is asked about all of them."""
+    return InvalidRequest("root", [f"there are no models in {root / 'deployments'}. `ror demo` makes one"])
 
 
 def _problem(item: Any) -> str:

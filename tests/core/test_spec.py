@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tasks.core.errors import SpecError
+from tasks.core.errors import InvalidRequest, SpecError
 from tasks.core.spec import load_spec, models, parse_spec
 from tests.helpers.model import Model
 from tests.helpers.training import make_spec
@@ -210,21 +210,21 @@ def test_a_29th_of_february_is_a_day_of_every_year() -> None:
 def test_a_missing_file_lists_the_models(model: Model) -> None:
     """Who mistypes a model's name sees the models that there are."""
     (model.root / "deployments" / "flights.toml").write_text("")
-    with pytest.raises(SpecError, match="Models here: flights, loans"):
+    with pytest.raises(InvalidRequest, match="^model:\n.*Models here: flights, loans"):
         load_spec(model.root, "laons")
     assert models(model.root) == ["flights", "loans"]
 
 
 def test_without_models_the_root_is_doubted(tmp_path: Path) -> None:
-    """In an empty folder the message asks whether --root is right."""
-    with pytest.raises(SpecError, match=r"Models here: none\. Is --root right\?"):
+    """In an empty folder the message asks whether the root is right."""
+    with pytest.raises(InvalidRequest, match=r"Models here: none\. Is this the right root\?"):
         load_spec(tmp_path, "loans")
 
 
 @pytest.mark.parametrize("name", ["../loans", "Loans", "", "a b", "-loans"])
 def test_a_name_that_is_no_name_is_refused(model: Model, name: str) -> None:
     """A model's name is a plain word, so that it can never point elsewhere."""
-    with pytest.raises(SpecError, match="lower-case letters"):
+    with pytest.raises(InvalidRequest, match="lower-case letters"):
         load_spec(model.root, name)
 
 
