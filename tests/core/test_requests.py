@@ -40,7 +40,7 @@ def test_between_processes() -> None:
 
 def test_a_reason_is_asked_for_by_its_name() -> None:
     """What the rules would not have decided needs a reason."""
-    with pytest.raises(InvalidRequest, match="^reason:\n  - give one: the history keeps why you asked to retrain$"):
+    with pytest.raises(InvalidRequest, match=r"^reason:\n  - give one: the history keeps why you asked to retrain$"):
         check_request(Request(action="retrain", reason=" "))
 
 

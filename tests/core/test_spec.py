@@ -210,7 +210,7 @@ def test_a_29th_of_february_is_a_day_of_every_year() -> None:
 def test_a_missing_file_lists_the_models(model: Model) -> None:
     """Who mistypes a model's name sees the models that there are."""
     (model.root / "deployments" / "flights.toml").write_text("")
-    with pytest.raises(InvalidRequest, match="^model:\n.*Models here: flights, loans"):
+    with pytest.raises(InvalidRequest, match=r"^model:\n.*Models here: flights, loans"):
         load_spec(model.root, "laons")
     assert models(model.root) == ["flights", "loans"]
 

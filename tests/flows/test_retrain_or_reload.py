@@ -250,7 +250,7 @@ def test_approval_waits(trained: Model) -> None:
 def test_by_hand_needs_a_reason(trained: Model) -> None:
     """An action asked for by hand without a reason is refused before anything is recorded."""
     head = trained.workspace.ledger.head().seq
-    with pytest.raises(InvalidRequest, match="^reason:\n  - give one"):
+    with pytest.raises(InvalidRequest, match=r"^reason:\n  - give one"):
         run(trained, action="retrain")
     assert trained.workspace.ledger.head().seq == head
 

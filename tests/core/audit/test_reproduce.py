@@ -249,7 +249,7 @@ def test_training_files_are_what_they_were(workspace: Workspace) -> None:
 
 def test_the_record_is_what_it_was(workspace: Workspace) -> None:
     """A version that does not exist is wrong use; one whose record cannot be read is refused."""
-    with pytest.raises(InvalidRequest, match="^version:\n.*Versions: v1"):
+    with pytest.raises(InvalidRequest, match=r"^version:\n.*Versions: v1"):
         reproduce(workspace, 9)
     path = workspace.root / "artifacts/loans/versions/00000001/manifest.json"
     path.write_bytes(path.read_bytes()[:-9])

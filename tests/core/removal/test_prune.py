@@ -160,7 +160,7 @@ def test_ages() -> None:
 @pytest.mark.parametrize("age", ["", "90", "d", "-3d", "3m", "1.5y", "9999y", "2026-02-30", "2026-03-02", "yesterday"])
 def test_no_age(age: str) -> None:
     """What is no age, no day, or a day to come is refused with an example."""
-    with pytest.raises(InvalidRequest, match="^older_than:\n.*use 90d, 12w, 2y"):
+    with pytest.raises(InvalidRequest, match=r"^older_than:\n.*use 90d, 12w, 2y"):
         prune.oldest_kept(age, datetime(2026, 3, 1, 12, tzinfo=UTC))
 
 

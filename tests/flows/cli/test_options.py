@@ -23,7 +23,8 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *w
 
 
 @pytest.mark.parametrize(
-    "words", [("status", "loans", "--json"), ("doctor", "--json"), ("store", "keys", "loans", "--json"), ("status",)]
+    "words",
+    [("status", "loans", "--json"), ("verify", "loans", "--json"), ("store", "keys", "loans", "--json"), ("status",)],
 )
 def test_the_root_before_or_after_the_command(
     model: Model, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
@@ -111,6 +112,6 @@ def test_errors_name_what_was_typed(model: Model, ror: Ror, words: tuple[str, ..
 def test_debug_shows_where(model: Model, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """With --debug the error comes out as it is, its cause with it."""
     monkeypatch.setattr(sys, "argv", ["ror", "--root", str(model.root), "status", "laons", "--debug"])
-    with pytest.raises(Exception, match="^model:\n") as raised:
+    with pytest.raises(Exception, match=r"^model:\n") as raised:
         app.main()
     assert raised.value.__cause__ is not None
