@@ -46,10 +46,11 @@ def _spelling(param: Any) -> str:
 @app.callback()
 def root_of_all(
     root: Annotated[
-        Path, typer.Option("--root", envvar=ROOT, help=f"{ROOT_HELP} The same option after the command wins.")
+        Path,
+        typer.Option("--root", envvar=ROOT, help=f"{ROOT_HELP} The same option after the command takes precedence."),
     ] = Path(),
 ) -> None:
-    """What is said before the command: commands look it up, see `options.Root`."""
+    """Options before the command: commands read them, see `options.Root`."""
 
 
 for command in (
@@ -63,7 +64,9 @@ for command in (
 ):
     app.command(cls=Command)(command)
 
-store_app = typer.Typer(help="The store: who signs what is in it, and what is removed on record.", no_args_is_help=True)
+store_app = typer.Typer(
+    help="The store: signatures, and removals, which are recorded in the history.", no_args_is_help=True
+)
 app.add_typer(store_app, name="store")
 store_app.command(cls=Command)(store.keys)
 store_app.command(cls=Command)(store.prune)
@@ -83,7 +86,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
-            terminal.err.print("Interrupted. What was decided stands; run it again to go on.")
+            terminal.err.print("Interrupted. Recorded decisions are kept; run the command again to continue.")
         raise
     except Exception as error:
         if debug:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OtherPolicies = Annotated[
     list[Path] | None,
-    typer.Option("--policy", help="TOML file whose policy section is replayed beside the configured one; repeatable."),
+    typer.Option("--policy", help="TOML file whose policy section is compared with the configured one; repeatable."),
 ]
 SECONDS = 5.0
 """Between two lines of progress where there is no terminal."""
@@ -36,11 +36,15 @@ class Measure(StrEnum):
 def backtest(
     model: Model,
     delay: Annotated[
-        int | None, typer.Option(min=1, help="Batches after which labels are known; none: as declared.")
+        int | None,
+        typer.Option(min=1, help="Batches after which labels are known; default: as the model's file declares."),
     ] = None,
     starts: Annotated[int, typer.Option(min=1, max=10, help="Starting points, two batches apart.")] = 3,
     cost: Annotated[
-        float | None, typer.Option(min=0, help="Of one fit, as a share of one batch's loss; none: retrain_cost.")
+        float | None,
+        typer.Option(
+            min=0, help="Cost of one fit, as a share of one batch's loss; default: the policy's retrain_cost."
+        ),
     ] = None,
     policy: OtherPolicies = None,
     measure: Annotated[
@@ -50,7 +54,7 @@ def backtest(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Replay the model's own history under several policies, before one is trusted. The store is not touched."""
+    """Replay the model's own history under several policies and compare their costs. The store is not changed."""
     from tasks.core.backtest import report, run
     from tasks.core.backtest.chart import draw_backtest
 
@@ -98,7 +102,7 @@ def what_if(model: str, files: list[Path], root: Path, as_json: bool) -> None:
             for answer in found
         ]
         other = sum(not answer.same for answer in found)
-        title = f"{name}: {other} of {len(found)} decisions would have been others, on the evidence as it was"
+        title = f"{name}: {other} of {len(found)} decisions would have been different, on the recorded evidence"
         terminal.show(terminal.table(["#", "batch", "decided", name, "why"], rows, title=title))
 
 

@@ -30,8 +30,8 @@ def _root(ctx: typer.Context, value: Path) -> Path:
 Root = Annotated[Path, typer.Option("--root", envvar=ROOT, help=ROOT_HELP, callback=_root)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Reason = Annotated[str, typer.Option(help="Why, for the history.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log and what every rule saw.")]
+Reason = Annotated[str, typer.Option(help="Why; recorded in the history.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log and the finding of every rule.")]
 
 
 def open_workspace(root: Path, model: str) -> Workspace:

@@ -22,24 +22,25 @@ from tasks.core.workspace import Workspace
 
 def show(
     model: Model,
-    version: Annotated[str | None, typer.Argument(help="v7 or 7; none: the version in service.")] = None,
+    version: Annotated[str | None, typer.Argument(help="v7 or 7; default: the version in service.")] = None,
     violations: Annotated[
-        bool, typer.Option("--violations", help="Instead: write the offending cells of batches to a file, -o.")
+        bool,
+        typer.Option("--violations", help="Instead: write the offending cells of batches to the file given by -o."),
     ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Parquet or CSV file of --violations; never overwritten.")
     ] = None,
     batch: Annotated[
-        str | None, typer.Option(help="Violations of this batch; none: of all set aside or pending.")
+        str | None, typer.Option(help="Violations of this batch; default: of all that are set aside or pending.")
     ] = None,
     requirements: Annotated[
-        bool, typer.Option("--requirements", help="Instead: the packages it was made with, for `pip install -r`.")
+        bool, typer.Option("--requirements", help="Instead: print the packages it was made with, for `pip install -r`.")
     ] = False,
     root: Root = Path(),
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """The record of a version: data, metrics, environment, files. Or with --violations what is wrong with data."""
+    """The record of a version: data, metrics, environment, files. With --violations: what is wrong with data."""
     workspace = open_workspace(root, model)
     if requirements and (violations or output or batch):
         raise InvalidRequest(
@@ -101,14 +102,18 @@ def _violations(workspace: Workspace, output: Path | None, batch: str | None, as
     elif found.batches:
         terminal.out.print(Text(f"No offending cells in {terminal.span(list(found.batches))}: nothing was written."))
     else:
-        terminal.out.print(Text("No batch is set aside or pending: nothing was written. --batch looks at any other."))
+        terminal.out.print(
+            Text("No batch is set aside or pending: nothing was written. --batch examines any other batch.")
+        )
 
 
 def report(
     model: Model,
-    entry: Annotated[int | None, typer.Argument(help="Its number in `ror history`; none: the newest decision.")] = None,
+    entry: Annotated[
+        int | None, typer.Argument(help="Its number in `ror history`; default: the newest decision.")
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Copy the page, and Evidently's beside it, to this folder.")
+        Path | None, typer.Option("--output", "-o", help="Copy the page, and Evidently's pages, to this folder.")
     ] = None,
     root: Root = Path(),
     as_json: Json = False,

@@ -18,15 +18,17 @@ from tasks.core.ledger.signing import Mark, Standing, Trust
 from tasks.core.records import to_dict
 from tasks.core.workspace import Workspace
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and write nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be removed; write nothing.")]
 
 
 def prune(
     model: Model,
     reason: Reason,
-    keep: Annotated[int | None, typer.Option(min=0, help="Keep the payloads of this many newest versions.")] = None,
+    keep: Annotated[
+        int | None, typer.Option(min=0, help="Keep the payloads of this number of newest versions.")
+    ] = None,
     older_than: Annotated[
-        str | None, typer.Option(help="Or of those younger than 90d, 12w, 2y, or made from a day on: 2026-01-31 (UTC).")
+        str | None, typer.Option(help="Keep those newer than this: 90d, 12w, 2y, or a date (YYYY-MM-DD, UTC).")
     ] = None,
     dry_run: DryRun = False,
     root: Root = Path(),
@@ -46,7 +48,10 @@ def prune(
     if as_json:
         terminal.print_json(_pruned_json(model, done, dry_run))
         return
-    payloads = [*((p, "") for p in done.versions), *((p, "left over by an earlier prune") for p in done.unfinished)]
+    payloads = [
+        *((p, "") for p in done.versions),
+        *((p, "remaining from an interrupted prune") for p in done.unfinished),
+    ]
     if payloads:
         rows = [
             [
@@ -87,7 +92,7 @@ def erase(
     from tasks.core.removal import erase as core_erase
 
     workspace = open_workspace(root, model)
-    with terminal.working(f"{model}: searching ..."):
+    with terminal.spinner(f"{model}: searching ..."):
         done = core_erase.erase(workspace, key, reason=reason, actor=actor(), dry_run=dry_run)
     if as_json:
         terminal.print_json({"model": model, "dry_run": dry_run, **to_dict(done)})
@@ -105,7 +110,7 @@ def erase(
         names = ", ".join(f"v{version}" for version in done.learned)
         terminal.out.print(
             Text(
-                f"{names} learned from batches with these rows; a pipeline may remember them. To be rid of that: "
+                f"{names} learned from batches with these rows; a pipeline may remember them. To remove that: "
                 f"`ror run {model} --action retrain --reason '...'`, and `ror store prune` once it has left service."
             )
         )
@@ -142,20 +147,22 @@ NEWEST = 10
 
 def keys(
     model: Annotated[
-        str | None, typer.Argument(help="Also which of its versions and newest entries are signed.")
+        str | None, typer.Argument(help="Also show which of its versions and newest entries are signed.")
     ] = None,
     new: Annotated[
         Path | None, typer.Option("--new", help="Instead: make a pair of keys in this folder; nothing is overwritten.")
     ] = None,
     sign: Annotated[
         list[str] | None,
-        typer.Option("--sign", help="Sign this version, made before there was a key: v7, repeatable; all: every one."),
+        typer.Option(
+            "--sign", help="Sign this version, made before there was a key: v7, repeatable; `all` signs every version."
+        ),
     ] = None,
     root: Root = Path(),
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Keys: what this machine signs with, whom it trusts, and what of a model is signed. Or make a pair with --new."""
+    """Keys: which key this machine signs with, which it trusts, and what of a model is signed. --new makes a pair."""
     if new is not None:
         if model or sign:
             raise InvalidRequest("new", ["use it alone: it makes a pair of keys and does nothing else"])
@@ -179,7 +186,7 @@ def keys(
         return
     rows = [
         ["signs with", trust.signing or f"nothing: {SIGNING_KEY} is not set"],
-        ["trusts", ", ".join(trust.keys) or f"nobody in particular: {TRUSTED_KEYS} is not set"],
+        ["trusts", ", ".join(trust.keys) or f"no specific key: {TRUSTED_KEYS} is not set"],
         ["what is not signed", _unsigned(trust)],
     ]
     terminal.show(terminal.table(["signatures", ""], rows))

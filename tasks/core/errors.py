@@ -17,10 +17,10 @@
     ├── StoreError               1   the store could not be read or written
     │   ├── AlreadyExists
     │   └── NotFound
-    ├── UnavailableData          1   data that cannot be read at the moment; nothing is said about what is in them
+    ├── UnavailableData          1   data that cannot be read at the moment; whether they are good is not known
     ├── RunTimedOut              1   a run took longer than it may
-    ├── LedgerConflict           1   somebody else appended first
-    └── LeaseHeld                0   another run of this model is at work
+    ├── LedgerConflict           1   another writer appended first
+    └── LeaseHeld                0   another run of this model is in progress
 
 The number is the exit code of `ror`. Every message says what, which value, and the next step.
 """
@@ -99,23 +99,23 @@ class UnreadableData(DataError):
 
 
 class UnpredictableData(DataError):
-    """Data that satisfy the input schema, and on which a pipeline fails all the same."""
+    """Data that satisfy the input schema, but on which a pipeline fails."""
 
 
 class UnavailableData(RorError):
     """A file that the file system does not give at the moment: a network share that is gone, rights that are missing.
-    It may be as good as any other, so that its batch is not set aside."""
+    The file itself may be good, so that its batch is not set aside."""
 
     def __init__(self, file: str, reason: str):
         self.file, self.reason = file, reason
         super().__init__(
-            f"{file} cannot be read at the moment: {reason}. Nothing was decided on it. Is the share there, and "
-            "may this user read the file? Then run it again."
+            f"{file} cannot be read at the moment: {reason}. Nothing was decided on it. Check that the share is "
+            "mounted and that this user may read the file, then run it again."
         )
 
 
 class RunTimedOut(RorError, TimeoutError):
-    """A run took longer than `[schedule] timeout_minutes`; what it was about to do is left undone."""
+    """A run took longer than `[schedule] timeout_minutes`; its remaining steps are not done."""
 
 
 class VerificationError(RorError):
@@ -164,7 +164,7 @@ class StoreError(RorError):
 
 
 class AlreadyExists(StoreError):
-    """Somebody created this object first. Nothing was written."""
+    """The object exists already. Nothing was written."""
 
 
 class NotFound(StoreError):

@@ -1,8 +1,8 @@
 """What a person does to a model: put a version in service, accept a change, take labels out of training or back in,
 expect drift for a while.
 
-Each is one ledger event, appended by compare-and-swap: whoever loses the race looks at everything again. None needs
-the lease: a run that is at work notices, and what the person did stands.
+Each is one ledger event, appended by compare-and-swap: the loser of a race checks everything again. None needs the
+lease: a run in progress notices, and what the person did is kept.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def promote(
         raise registry.unknown(workspace.model, version)
     if (named := ledger.named(version)) is None:
         raise VerificationError(
-            f"The history of {workspace.model} does not know v{version}: no run decided on it, and it is not loaded. "
-            f"If a run was killed, `ror run {workspace.model}` takes up what it made."
+            f"The history of {workspace.model} has no entry about v{version}: no run decided on it, so it is not "
+            f"loaded. If a run was killed, `ror run {workspace.model}` completes it."
         )
     manifest, sha256 = registry.manifest(workspace.model, version, named.manifest)
     served = Served(version, sha256, manifest.data_end)
@@ -71,7 +71,7 @@ def promote(
         if expected is not None and current != expected:
             raise LedgerConflict(
                 f"{_named(current)} of {workspace.model} is in service, not {_named(expected)}: nothing was changed. "
-                f"`ror history {workspace.model}` says who put it there; decide again."
+                f"`ror history {workspace.model}` says who put it in service; then decide again."
             )
         if current == version and (not served.accepts or state.current == served):
             raise InvalidRequest("version", [f"v{version} is in service already, since {_second(state.since)} UTC"])
@@ -90,7 +90,7 @@ def promote(
 
 
 def accept(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Event:
-    """Say that the changed content of a batch is how the world is now; the next version learns it.
+    """Accept the changed content of a batch as the new normal; the next version learns it.
 
     A batch that was set aside for its content is decided on by the next run. Raises InvalidRequest for a batch that is
     not known, is broken, is kept out of training, was accepted already, or that the version in service was trained on.

@@ -188,7 +188,7 @@ def test_a_version_that_the_history_does_not_know_is_not_loaded(workspace: Works
         to_json(replace(planted, files={**planted.files, "pipeline.joblib": record}))
     )
     before = state(workspace)
-    with pytest.raises(VerificationError, match="The history of loans does not know v9"):
+    with pytest.raises(VerificationError, match="The history of loans has no entry about v9"):
         overrides.promote(workspace, 9, **WHO)
     assert state(workspace) == before
     assert not marker.exists()

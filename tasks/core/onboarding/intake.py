@@ -30,7 +30,7 @@ class Delivered:
 
 
 def model_name(data: Path) -> str:
-    """A model's name out of that of a file or folder."""
+    """A model's name, derived from the name of a file or folder."""
     name = re.sub(r"[^a-z0-9_-]+", "-", data.resolve().stem.lower()).strip("-_")[:64]
     return name if MODEL_NAME.fullmatch(name) else "model"
 
@@ -83,7 +83,7 @@ def deliver(workspace: Workspace, file: Path, *, labels: bool = False) -> Delive
     rows = _look_at(workspace, file.resolve(), labels=labels)
     there = output.exists()
     if there and fingerprint(output) != fingerprint(file):
-        raise AlreadyExists(f"{output} is there already, with other data. Choose another name; nothing is overwritten.")
+        raise AlreadyExists(f"{output} exists already, with other data. Choose another name; nothing is overwritten.")
     if not there:
         with appearing(output) as temporary:
             shutil.copyfile(file, temporary)

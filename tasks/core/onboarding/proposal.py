@@ -16,10 +16,10 @@ from tasks.core.data.source import Source
 from tasks.core.errors import InvalidRequest
 
 ROWS = 100_000
-"""At most so many are looked at."""
+"""The largest number of rows that are read."""
 
 FEW = 20
-"""Whole numbers of at most so many values are taken for classes, or for codes; of more, for quantities."""
+"""The largest number of different whole numbers that are taken for classes or codes; more are quantities."""
 
 CLASSES = 100
 """A target of more words than these has no classes that could be learned."""
@@ -31,7 +31,7 @@ DAY = r"^\d{4}-\d{2}(-\d{2})?([T ]\d{2}:\d{2}.*)?$"
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What the data suggest; a person has the last word."""
+    """What the data suggest; a person decides."""
 
     target: str
     task: str
@@ -44,7 +44,7 @@ class Proposal:
     features: tuple[str, ...] | None = None
     """None: every column but target, key and time."""
     unused: tuple[tuple[str, str], ...] = ()
-    """Columns that are no features, and why."""
+    """Columns that are not used as features, and why."""
     codes: tuple[str, ...] = ()
     """Whole numbers that may be names."""
 
@@ -237,7 +237,7 @@ def _few(names: list[str]) -> str:
 
 
 def toml_string(value: str) -> str:
-    """A basic string of TOML; its escapes are those of JSON, DEL beside them."""
+    """A basic string of TOML; its escapes are those of JSON, and DEL."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

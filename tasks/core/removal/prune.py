@@ -67,10 +67,10 @@ def prune(
     `older_than`.
 
     Never of the version in service, of the one before it, of those that wait, are barred, or are not known to the
-    history yet (their run is at work, or will be repeated and adopt them). The event comes first, computed on the state
-    that it is appended to, and removal after it: a prune that was killed in between is finished by the next one, and a
-    promotion either comes first and is respected, or comes later and is refused. Raises InvalidRequest for an empty
-    reason and unless exactly one rule is given, StoreError when something cannot be removed.
+    history yet (their run is in progress, or will be repeated and adopt them). The event comes first, computed on the
+    state that it is appended to, and removal after it: a prune that was killed in between is finished by the next one,
+    and a promotion either comes first and is respected, or comes later and is refused. Raises InvalidRequest for an
+    empty reason and unless exactly one rule is given, StoreError when something cannot be removed.
     """
     check_words(reason, actor)
     if (keep is None) == (older_than is None):
@@ -101,11 +101,11 @@ def prune(
 
 
 def protected(state: State) -> dict[int, str]:
-    """Versions that no prune touches, each with the reason. Those that served earlier than the last two are none."""
+    """Versions that no prune touches, each with the reason. Versions that served earlier are not among them."""
     found = {served.version: "it waits for approval" for served in state.waiting}
     found |= dict.fromkeys(state.barred, "it is barred: a person may clear it")
     if state.predecessor:
-        found[state.predecessor.version] = "it is the one before the version in service"
+        found[state.predecessor.version] = "it was in service before the current version"
     if state.current:
         found[state.current.version] = "it is in service"
     return found
