@@ -385,7 +385,7 @@ def models(root: Path) -> list[str]:
 
 def no_models(root: Path) -> InvalidRequest:
     """The error for a root without models, where something is asked about all of them."""
-    return InvalidRequest("root", [f"there are no models in {root / 'deployments'}. `ror demo` makes one"])
+    return InvalidRequest("root", [f"there are no models in {(root / 'deployments').resolve()}. `ror demo` makes one"])
 
 
 def _problem(item: Any) -> str:
