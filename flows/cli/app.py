@@ -44,7 +44,7 @@ def _spelling(param: Any) -> str:
 
 
 @app.callback()
-def root_of_all(
+def common_options(
     root: Annotated[
         Path,
         typer.Option("--root", envvar=ROOT, help=f"{ROOT_HELP} The same option after the command takes precedence."),

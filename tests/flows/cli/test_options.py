@@ -48,12 +48,12 @@ def test_the_root_before_or_after_the_command(
         (None, "first", ".", "here"),
     ],
 )
-@pytest.mark.parametrize("command", [("status",), ("verify",)])
+@pytest.mark.parametrize("command", ["status", "verify"])
 def test_the_most_specific_root_wins(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    command: tuple[str, ...],
+    command: str,
     variable: str | None,
     first: str | None,
     second: str | None,
@@ -70,8 +70,8 @@ def test_the_most_specific_root_wins(
         monkeypatch.setenv("ROR_ROOT", str(tmp_path / variable))
     before = ["--root", str(tmp_path / first)] if first else []
     after = ["--root", second if second == "." else str(tmp_path / second)] if second else []
-    _, _, err = call(capsys, monkeypatch, *before, command[0], "no-such-model", *after)
-    assert f"odels here: {wins}." in err or f"Models: {wins}" in err
+    _, _, err = call(capsys, monkeypatch, *before, command, "no-such-model", *after)
+    assert f"Models here: {wins}." in err or f"Models: {wins}" in err
 
 
 @pytest.mark.parametrize(
