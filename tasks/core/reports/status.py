@@ -13,7 +13,7 @@ from tasks.core.ledger.state import State
 from tasks.core.records import from_dict, to_dict
 from tasks.core.reports.wording import deed
 from tasks.core.run.work import pending_names
-from tasks.core.types import LossPoint
+from tasks.core.types import LossPoint, Rule
 from tasks.core.versions.manifest import training_digest
 from tasks.core.workspace import Workspace
 
@@ -74,7 +74,7 @@ def _snoozed(state: State) -> list[dict[str, Any]]:
 
 def _next_retrain(decided: Decided | None) -> str | None:
     """What the rule of the economic interval saw last; None where an earlier rule had decided before it looked."""
-    found = (finding.reason for finding in decided.decision.findings if finding.rule == "stale") if decided else ()
+    found = (finding.reason for finding in decided.decision.findings if finding.rule is Rule.STALE) if decided else ()
     return next(iter(found), None)
 
 

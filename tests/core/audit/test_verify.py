@@ -24,7 +24,7 @@ from tasks.core.ledger.lease import Lease
 from tasks.core.ledger.signing import Trust
 from tasks.core.records import digest, from_json, to_dict, to_json
 from tasks.core.store import Store
-from tasks.core.types import Action, Attempt, Served
+from tasks.core.types import Action, Attempt, AttemptOutcome, Served
 from tasks.core.versions.registry import Registry
 from tasks.core.workspace import Workspace
 from tests.helpers.events import arrived, decided
@@ -42,7 +42,7 @@ def fill(root: Path, trained: Trained, trust: Trust | None = None) -> Workspace:
     registry = Registry(workspace.store_location, trust)
     for number in (1, 2):
         version, sha256 = registry.register("loans", f"run {number}", trained.challenger.candidate)
-        attempt = Attempt(number, "registered", version, sha256, gate=trained.challenger.gate)
+        attempt = Attempt(number, AttemptOutcome.REGISTERED, version, sha256, gate=trained.challenger.gate)
         record = decided(
             Action.RETRAIN, in_service=Served(version, sha256, number), attempt=attempt, **arrived(f"00{number}")
         )
