@@ -227,7 +227,7 @@ def test_one_event_and_no_key(workspace: Workspace, key: str) -> None:
     assert event.body["versions"] == [1, 2]
     assert event.state_after.by_hand == before.state.by_hand
     assert event.state_after.served == before.state.served
-    assert "a key erased" in status.history(workspace.ledger)[-1]["deed"]
+    assert "a key erased" in status.history(workspace.ledger)[-1].deed
     now = State()
     for each in workspace.ledger.events():
         now = fold(now, each)

@@ -101,7 +101,7 @@ def test_one_event_says_it(workspace: Workspace) -> None:
     assert {path.rsplit("/", 1)[1] for path in event.body["files"]} == PAYLOAD
     assert event.body["bytes"] == done.size > 10_000
     assert event.state_after == replace(before.state, pruned={1: event.seq})
-    assert status.history(workspace.ledger)[-1]["deed"] == "payload of v1 removed"
+    assert status.history(workspace.ledger)[-1].deed == "payload of v1 removed"
 
 
 def test_the_question_of_a_run_stays_the_same(workspace: Workspace, model: Model) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
-from tasks.core.reports.status import _in_service, _snoozed
+from tasks.core.reports.status import ServedBatch, _in_service, _snoozed
 from tasks.core.reports.wording import headline, sentences, summary
 from tasks.core.text import cell, named
 from tasks.core.types import Attempt, AttemptOutcome, BatchRecord, Blocked, Gate, LossPoint, Outcome, Snooze, Verdict
@@ -101,13 +101,13 @@ def test_loss_in_service_is_what_users_saw() -> None:
     )
     seen = _in_service(state)
     assert seen is not None
-    assert (seen["batches"], seen["rows"]) == (["002", "003"], 140)
-    assert seen["loss"] == pytest.approx((0.2 * 90 + 0.5 * 50) / 140)
-    assert seen["each"][-1] == {"batch": "003", "version": 2, "loss": 0.5, "rows": 50, "coverage": 0.5, "lag": 2}
+    assert (seen.batches, seen.rows) == (("002", "003"), 140)
+    assert seen.loss == pytest.approx((0.2 * 90 + 0.5 * 50) / 140)
+    assert seen.each[-1] == ServedBatch(batch="003", version=2, loss=0.5, rows=50, coverage=0.5, lag=2)
     assert _in_service(State()) is None
 
 
 def test_a_snooze_that_ran_out_is_not_shown() -> None:
     """Status lists what still holds; what ran out needs nobody."""
     over, holds = (Snooze(("age",), until, "why", "ann", "2020-01-01") for until in ("2020-02-01", "2999-12-31"))
-    assert [snooze["until"] for snooze in _snoozed(State(snoozed=(over, holds)))] == ["2999-12-31"]
+    assert [snooze.until for snooze in _snoozed(State(snoozed=(over, holds)))] == ["2999-12-31"]
