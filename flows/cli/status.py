@@ -13,15 +13,13 @@ from rich.text import Text
 
 from flows.cli import backtest, terminal
 from flows.cli.options import Debug, Json, Model, Root, open_workspace
-from tasks.core.errors import SpecError
 from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
 from tasks.core.records import from_dict, to_dict
 from tasks.core.reports import service_history, wording
 from tasks.core.reports import status as core_status
-from tasks.core.spec import models
 from tasks.core.text import interval_text
-from tasks.core.workspace import Workspace
+from tasks.core.workspace import Project, Workspace
 
 
 def status(
@@ -38,9 +36,7 @@ def status(
     debug: Debug = False,
 ) -> None:
     """Which version is in service, since when, why, trained on which data, justified by which metrics."""
-    names = [model] if model is not None else models(root)
-    if not names:
-        raise SpecError(str(root / "deployments"), ["no models here; is --root right? `ror demo` makes one"])
+    names = [model] if model is not None else Project.open(root).require_models()
     if at is not None:
         from flows.cli.status import show_past
 

@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from tasks.core.errors import SpecError
-from tasks.core.spec import ModelSpec, ScheduleSpec, load_spec, models
+from tasks.core.spec import ModelSpec, ScheduleSpec, load_spec
+from tasks.core.workspace import Project
 
 UNSCHEDULED_HOURS = 24.0 * 31
 """Without a schedule a check is expected once a month."""
@@ -47,9 +48,7 @@ def read_declared(root: Path, only: str | None = None) -> Declared:
 
     Raises SpecError when a file is missing or wrong.
     """
-    names = models(root)
-    if not names:
-        raise SpecError(str(root / "deployments"), ["no models here; is --root right? `ror demo` makes one"])
+    names = Project.open(root).require_models()
     declared = _read_yaml(root)
     found = Declared([*declared["deployments"]], [], declared.get("notify"), names)
     each, automations = declared.get("each_model"), declared.get("automations") or []
