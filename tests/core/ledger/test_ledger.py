@@ -21,7 +21,7 @@ from tasks.core.ledger.lease import Lease, is_alive
 from tasks.core.ledger.ledger import Head, Ledger
 from tasks.core.ledger.state import LeaseRecord, State
 from tasks.core.ledger.transitions import fold
-from tasks.core.records import digest, to_dict
+from tasks.core.records import digest, installed_release, to_dict
 from tasks.core.store import Store
 from tasks.core.types import Action, Attempt, AttemptOutcome, Blocked, LossPoint, Served
 from tasks.core.versions import environment
@@ -417,4 +417,4 @@ def test_a_newer_format_is_not_written_to(
 def test_an_event_names_the_release_that_wrote_it(on_disk: tuple[Ledger, Path]) -> None:
     """Every event says by which release of this program it was written."""
     ledger, _ = on_disk
-    assert ledger.head().release == environment.release() is not None
+    assert ledger.head().release == installed_release() is not None
