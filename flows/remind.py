@@ -9,8 +9,7 @@ from prefect.states import Completed, Failed
 
 from tasks.alert import emit_alerts
 from tasks.core.errors import RorError
-from tasks.core.spec import models
-from tasks.core.workspace import Workspace, root_folder
+from tasks.core.workspace import Project
 
 
 @flow(name="remind", flow_run_name="what waits for a person")
@@ -24,9 +23,10 @@ def remind(model: str | None = None, root: str | None = None) -> Any:
         root: Folder that holds deployments/, data/ and artifacts/. Empty: ROR_ROOT, else the current folder.
     """
     log, said, broken = get_run_logger(), 0, []
-    for name in [model] if model else models(root_folder(root)):
+    project = Project.open(root)
+    for name in [model] if model else project.models:
         try:
-            for alert in emit_alerts(Workspace.open(root, name)):
+            for alert in emit_alerts(project.workspace(name)):
                 said += 1
                 log.warning("%s · %s: %s To do: %s.", name, alert.outcome.value, alert.message, alert.act)
         except RorError as error:

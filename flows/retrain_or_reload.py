@@ -217,7 +217,7 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> 
         evidence = collect(request, known, measured)
         decision = decide(evidence, workspace.spec.policy)
         get_run_logger().info(
-            "Decision: %s, by the rule %r: %s.", decision.action.value, decision.rule, "; ".join(decision.reasons)
+            "Decision: %s, by the rule %r: %s.", decision.action.value, decision.rule.value, "; ".join(decision.reasons)
         )
 
         attempt = None

@@ -16,7 +16,7 @@ from tasks.core.run import assess, labels
 from tasks.core.run.assess import DataFindings
 from tasks.core.run.labels import LabelFindings
 from tasks.core.run.work import Work
-from tasks.core.types import Verdict
+from tasks.core.types import CheckKind, Verdict
 from tasks.core.workspace import Workspace
 from tasks.retry import READING
 
@@ -30,7 +30,7 @@ def check_data(workspace: Workspace, state: State, work: Work) -> DataFindings:
     findings = assess.check_data(workspace, state, work, assess.load_versions(workspace, state))
     log = get_run_logger()
     for check in findings.checks:
-        if check.name == "arrivals":
+        if check.kind is CheckKind.ARRIVALS:
             log.warning("%s.", check.summary)
     if findings.valid:
         names = text.named([batch.id for batch in findings.valid])
@@ -62,7 +62,7 @@ def check_performance(workspace: Workspace, state: State, work: Work, data: Data
             item.lag or 0,
         )
     for check in findings.checks:
-        if check.name.startswith(("labels:", "predictions:")):
+        if check.kind in (CheckKind.LABELS, CheckKind.PREDICTIONS):
             log.log(WARNING if check.verdict is Verdict.WARN else INFO, "%s.", check.summary)
     if findings.overdue:
         log.error("%s.", findings.overdue.reason)

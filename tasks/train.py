@@ -16,7 +16,7 @@ from tasks.core.run.work import Work
 from tasks.core.training import proof
 from tasks.core.training.challenger import train as train_challenger
 from tasks.core.training.gate import Champion
-from tasks.core.types import Attempt, Decision, Gate, Labelled, Verdict
+from tasks.core.types import Attempt, AttemptOutcome, Decision, Gate, Labelled, Verdict
 from tasks.core.workspace import Workspace
 from tasks.progress import Progress
 from tasks.retry import TRAINING
@@ -58,7 +58,7 @@ def train(workspace: Workspace, state: State, work: Work, labelled: Sequence[Lab
         log.error("%s", error)
         if bar is not None:
             bar.at(100, "It failed: the run says why")
-        return Attempt(len(usable), "failed", reason=str(error))
+        return Attempt(len(usable), AttemptOutcome.FAILED, reason=str(error))
     version, digest = workspace.registry.register(workspace.model, work.key, challenger.candidate)
     bar.at(100, f"v{version} is registered")
     log.info("v%d is registered; the gate says: %s.", version, challenger.gate.reason)
@@ -75,4 +75,5 @@ def expected_seconds(champion: Champion | None, rows: int) -> float:
 def _attempt(labelled: int, version: int, digest: str, gate: Gate, *, first: bool) -> Attempt:
     """Passed, or too few rows to tell and nothing to lose: it may be put in service."""
     passed = gate.verdict is Verdict.PASS or (gate.verdict is Verdict.SKIPPED and first)
-    return Attempt(labelled, "registered" if passed else "refused", version, digest, gate=gate)
+    outcome = AttemptOutcome.REGISTERED if passed else AttemptOutcome.REFUSED
+    return Attempt(labelled, outcome, version, digest, gate=gate)

@@ -14,6 +14,7 @@ from flows.cli import terminal
 from flows.cli.options import Debug, Json, Model, Reason, Root, Verbose, manifest_of, open_workspace, version_number
 from tasks.core import overrides
 from tasks.core.ledger.events import Event
+from tasks.core.records import to_dict
 from tasks.core.reports import status, wording
 
 Batch = Annotated[str, typer.Argument(help="Name of the batch: its file's name without the ending.")]
@@ -118,7 +119,7 @@ def _do(act: Callable[..., Event], model: str, what: Any, reason: str, root: Pat
     workspace = open_workspace(root, model)
     event = act(workspace, what, reason=reason, actor=actor())
     if as_json:
-        terminal.print_json(status.history(workspace.ledger, [event])[0])
+        terminal.print_json(to_dict(status.history(workspace.ledger, [event])[0]))
         return
     terminal.out.print(Text(f"{model} · {wording.deed(event)}."))
     terminal.out.print(Text(f"  {then}"))

@@ -18,9 +18,8 @@ from tasks.core.ledger.state import State
 from tasks.core.records import from_dict, to_dict
 from tasks.core.reports import service_history, wording
 from tasks.core.reports import status as core_status
-from tasks.core.spec import models, no_models
 from tasks.core.text import interval_text
-from tasks.core.workspace import Workspace
+from tasks.core.workspace import Project, Workspace
 
 
 def status(
@@ -37,9 +36,7 @@ def status(
     debug: Debug = False,
 ) -> None:
     """Which version is in service, since when, why, trained on which data, justified by which metrics."""
-    names = [model] if model is not None else models(root)
-    if not names:
-        raise no_models(root)
+    names = [model] if model is not None else Project.open(root).require_models()
     if at is not None:
         from flows.cli.status import show_past
 
@@ -48,62 +45,48 @@ def status(
     if model is None:
         answers = [core_status.status(open_workspace(root, name)) for name in names]
         if as_json:
-            terminal.print_json(answers)
+            terminal.print_json([to_dict(answer) for answer in answers])
         else:
             rows = [
                 [
-                    a["model"],
-                    terminal.version(a["version"]),
-                    a["outcome"] or "-",
-                    terminal.when(a["since"]),
-                    str(len(a["pending_batches"])),
+                    each.model,
+                    terminal.version(each.version),
+                    each.outcome or "-",
+                    terminal.when(each.since),
+                    str(len(each.pending_batches)),
                 ]
-                for a in answers
+                for each in answers
             ]
             terminal.show(terminal.table(["model", "version", "last run", "in service since", "pending"], rows))
         return
     answer = core_status.status(open_workspace(root, model))
     if as_json:
-        terminal.print_json(answer)
+        terminal.print_json(to_dict(answer))
         return
     rows = [
-        ["version in service", terminal.version(answer["version"])],
-        ["since", terminal.when(answer["since"])],
-        *([["put there by", _by_hand(by)]] if (by := answer["promoted"]) else []),
-        ["last decision", f"{answer['decision'] or 'none yet'}: {'; '.join(answer['reasons'])}".rstrip(": ")],
+        ["version in service", terminal.version(answer.version)],
+        ["since", terminal.when(answer.since)],
+        *([["put there by", _by_hand(by)]] if (by := answer.promoted) else []),
+        ["last decision", f"{answer.decision or 'none yet'}: {'; '.join(answer.reasons)}".rstrip(": ")],
     ]
-    if answer["next_retrain"]:
-        rows.append(["next retrain", answer["next_retrain"]])
-    if trained := answer["trained_on"]:
-        rows += [
-            ["made because", "; ".join(answer["made_because"])],
-            [
-                "trained on",
-                f"{trained['rows']:,} rows of {terminal.span(trained['batches'])} (sha256 {trained['sha256'][:12]})",
-            ],
-        ]
-    for name, metric in answer["metrics"].items():
-        interval = f" ({metric['low']:.4g} to {metric['high']:.4g})" if metric["low"] is not None else ""
-        rows.append(
-            [
-                f"{name}, before service",
-                f"{metric['value']:.4g}{interval} on {metric['rows']:,} rows it never saw",
-            ]
-        )
-    if seen := answer["prequential"]:
-        rows.append(
-            [
-                "loss, in service",
-                f"{seen['loss']:.4g} on {seen['rows']:,} rows of {terminal.span(seen['batches'])}",
-            ]
-        )
-        rows.append(["newest with labels", _labelled(seen["each"][-1])])
-    rows.append(["pending batches", ", ".join(answer["pending_batches"]) or "none"])
+    if answer.next_retrain:
+        rows.append(["next retrain", answer.next_retrain])
+    if trained := answer.trained_on:
+        on = f"{trained.rows:,} rows of {terminal.span(trained.batches)} (sha256 {trained.sha256[:12]})"
+        rows += [["made because", "; ".join(answer.made_because)], ["trained on", on]]
+    for name, metric in answer.metrics.items():
+        interval = f" ({metric.low:.4g} to {metric.high:.4g})" if metric.low is not None else ""
+        measured = f"{metric.value:.4g}{interval} on {metric.rows:,} rows it never saw"
+        rows.append([f"{name}, before service", measured])
+    if seen := answer.prequential:
+        lost = f"{seen.loss:.4g} on {seen.rows:,} rows of {terminal.span(seen.batches)}"
+        rows += [["loss, in service", lost], ["newest with labels", _labelled(seen.each[-1])]]
+    rows.append(["pending batches", ", ".join(answer.pending_batches) or "none"])
     rows += _asks(answer)
-    for name in ("arriving", "unlabelled"):
-        if answer[name]:
-            rows.append([name, ", ".join(str(item) for item in answer[name])])
-    terminal.show(terminal.table([answer["model"], ""], rows))
+    for name, items in (("arriving", answer.arriving), ("unlabelled", answer.unlabelled)):
+        if items:
+            rows.append([name, ", ".join(items)])
+    terminal.show(terminal.table([answer.model, ""], rows))
 
 
 def history(
@@ -124,16 +107,16 @@ def history(
         return
     entries = core_status.history(open_workspace(root, model).ledger)
     if as_json:
-        terminal.print_json(entries)
+        terminal.print_json([to_dict(entry) for entry in entries])
         return
     rows = [
         [
-            str(entry["seq"]),
-            terminal.when(entry["at"]),
-            entry["outcome"] or entry["event"],
-            terminal.version(entry["version"]),
-            entry["batch"] or terminal.span(entry["window"] or entry["blocked"]),
-            entry["actor"],
+            str(entry.seq),
+            terminal.when(entry.at),
+            entry.outcome or entry.event,
+            terminal.version(entry.version),
+            entry.batch or terminal.span(entry.window or entry.blocked),
+            entry.actor,
             _why(entry),
         ]
         for entry in entries[-limit:]
@@ -141,45 +124,45 @@ def history(
     terminal.show(terminal.table(["#", "at (UTC)", "outcome", "in service", "batches", "by", "why"], rows))
 
 
-def _asks(answer: dict[str, Any]) -> list[list[str]]:
+def _asks(answer: core_status.Status) -> list[list[str]]:
     """What waits for a person, with the command that it takes."""
-    model = answer["model"]
-    rows = [["waiting for approval", f"v{v}: `{wording.promotion(model, v)}`"] for v in answer["waiting"]]
-    for batch in answer["blocked"]:
+    model = answer.model
+    rows = [["waiting for approval", f"v{v}: `{wording.promotion(model, v)}`"] for v in answer.waiting]
+    for batch in answer.blocked:
         ways = "repair it and deliver it again"
-        if batch in answer["changed"]:
+        if batch in answer.changed:
             ways += f", or accept it: `ror accept {model} {batch} --reason '...'`"
         rows.append(["set aside", f"{batch}: {ways}"])
-    held = [("suspect", answer["suspect"])] if answer["suspect"] else []
-    for name, batch in held + [("quarantined", batch) for batch in answer["quarantined"]]:
+    held = [("suspect", answer.suspect)] if answer.suspect else []
+    for name, batch in held + [("quarantined", batch) for batch in answer.quarantined]:
         rows.append([name, f"labels of {batch}: `ror release {model} {batch} --reason '...'` allows training on them"])
-    if answer["accepted"]:
-        rows.append(["accepted, not learned", ", ".join(answer["accepted"])])
-    for item in answer["snoozed"]:
-        columns, words = ", ".join(item["columns"]), shlex.quote(",".join(item["columns"]))
+    if answer.accepted:
+        rows.append(["accepted, not learned", ", ".join(answer.accepted)])
+    for item in answer.snoozed:
+        columns, words = ", ".join(item.columns), shlex.quote(",".join(item.columns))
         end = f"`ror snooze {model} --columns {words} --until now --reason '...'` ends it sooner"
-        rows.append(["snoozed", f"{columns}: until {item['until']}, by {item['actor']}: {item['reason']}; {end}"])
-    return rows + [["barred", f"v{v}, rolled back: `{wording.promotion(model, v)}`"] for v in answer["barred"]]
+        rows.append(["snoozed", f"{columns}: until {item.until}, by {item.actor}: {item.reason}; {end}"])
+    return rows + [["barred", f"v{v}, rolled back: `{wording.promotion(model, v)}`"] for v in answer.barred]
 
 
 def last_decision(workspace: Workspace, state: State) -> Decided | None:
     return from_dict(Decided, workspace.ledger.event(state.decided.seq).body) if state.decided else None
 
 
-def _by_hand(promotion: dict[str, Any]) -> str:
-    was = f" ({promotion['was']})" if promotion["was"] else ""
-    return f"{promotion['actor']}{was}: {promotion['reason']}"
+def _by_hand(promotion: core_status.Promotion) -> str:
+    was = f" ({promotion.was})" if promotion.was else ""
+    return f"{promotion.actor}{was}: {promotion.reason}"
 
 
-def _why(entry: dict[str, Any]) -> str:
-    reasons = "; ".join(entry["reasons"])
-    return f"{entry['deed']}: {reasons}" if entry["deed"] else reasons
+def _why(entry: core_status.Entry) -> str:
+    reasons = "; ".join(entry.reasons)
+    return f"{entry.deed}: {reasons}" if entry.deed else reasons
 
 
-def _labelled(batch: dict[str, Any]) -> str:
+def _labelled(batch: core_status.ServedBatch) -> str:
     """The loss of what users saw of one batch, with coverage and lag of its labels."""
-    late = f", {batch['lag']} {'batch' if batch['lag'] == 1 else 'batches'} later" if batch["lag"] else ""
-    return f"{batch['batch']}: {batch['loss']:.4g} by v{batch['version']} ({batch['coverage']:.0%} of its rows{late})"
+    late = f", {batch.lag} {'batch' if batch.lag == 1 else 'batches'} later" if batch.lag else ""
+    return f"{batch.batch}: {batch.loss:.4g} by v{batch.version} ({batch.coverage:.0%} of its rows{late})"
 
 
 def show_past(models: Sequence[str], at: str, root: Path, as_json: bool, *, many: bool) -> None:
@@ -227,7 +210,7 @@ def _rows(tenure: service_history.Tenure) -> list[list[str]]:
         *([["made because", made]] if made != because else []),
         [
             "trained on",
-            f"{tenure.rows:,} rows of {terminal.span(list(tenure.batches))} (sha256 {tenure.training_sha256[:12]})",
+            f"{tenure.rows:,} rows of {terminal.span(tenure.batches)} (sha256 {tenure.training_sha256[:12]})",
         ],
         *(
             [f"{name}, before service", f"{metric.value:.4g} ({interval_text(metric)}) on {metric.rows:,} rows"]

@@ -81,5 +81,5 @@ def second(at: str) -> str:
     return at[:19].replace("T", " ")
 
 
-def span(window: list[str]) -> str:
+def span(window: Sequence[str]) -> str:
     return window[0] if len(window) == 1 else f"{window[0]} to {window[-1]}" if window else "-"

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.resources import files
@@ -16,7 +17,8 @@ from typing import Any
 import yaml
 
 from tasks.core.errors import SpecError
-from tasks.core.spec import ModelSpec, ScheduleSpec, load_spec, models, no_models
+from tasks.core.spec import ModelSpec, ScheduleSpec, load_spec
+from tasks.core.workspace import Project
 
 UNSCHEDULED_HOURS = 24.0 * 31
 """Without a schedule a check is expected once a month."""
@@ -31,13 +33,13 @@ OURS = "ror-"
 class Declared:
     """All that is to be on the server for one root."""
 
-    deployments: list[dict[str, Any]]
+    deployments: tuple[Mapping[str, Any], ...]
     """As prefect.yaml writes them; each has a name and an entrypoint."""
-    automations: list[dict[str, Any]]
+    automations: tuple[Mapping[str, Any], ...]
     """Each with name and trigger; with subject and body for a message, or with actions."""
     notify: str | None
     """Notification block, `type/name`."""
-    models: list[str]
+    models: tuple[str, ...]
     """Every model of the root, also where only some are asked for."""
 
 
@@ -47,24 +49,21 @@ def read_declared(root: Path, only: str | None = None) -> Declared:
 
     Raises InvalidRequest for a model without a file and a root without models, SpecError when a file is wrong.
     """
-    names = models(root)
-    if not names:
-        raise no_models(root)
+    names = Project.open(root).require_models()
     declared = _read_yaml(root)
-    found = Declared([*declared["deployments"]], [], declared.get("notify"), names)
-    each, automations = declared.get("each_model"), declared.get("automations") or []
-    if only is None:
-        found.automations.extend(item for item in automations if "<model>" not in item["name"])
+    each, written = declared.get("each_model"), declared.get("automations") or []
+    deployments = [*declared["deployments"]]
+    automations = [item for item in written if "<model>" not in item["name"]] if only is None else []
     for name in names if only is None else [only]:
         spec = load_spec(root, name)
         values = _values(name, spec)
         if each:
-            found.deployments.append({**_filled(each, values), "schedules": _schedules(spec.schedule)})
-        found.automations.extend(_filled(item, values) for item in automations if "<model>" in item["name"])
-    of = Counter((str(item.get("entrypoint")), item["name"]) for item in found.deployments)
+            deployments.append({**_filled(each, values), "schedules": _schedules(spec.schedule)})
+        automations += [_filled(item, values) for item in written if "<model>" in item["name"]]
+    of = Counter((str(item.get("entrypoint")), item["name"]) for item in deployments)
     if twice := [name for (_, name), count in of.items() if count > 1]:
         raise SpecError(str(root / "deployments" / "prefect.yaml"), [f"two deployments are called {twice[0]!r}"])
-    return found
+    return Declared(tuple(deployments), tuple(automations), declared.get("notify"), tuple(names))
 
 
 def _read_yaml(root: Path) -> dict[str, Any]:
@@ -131,7 +130,7 @@ def _filled(value: Any, values: dict[str, str]) -> Any:
 # --- as Prefect's values -------------------------------------------------------------------------------------
 
 
-def deployment(item: dict[str, Any], root: str, names: list[str], store: str | None = None) -> Any:
+def deployment(item: Mapping[str, Any], root: str, names: Sequence[str], store: str | None = None) -> Any:
     """A deployment to serve or to apply, whose form offers the models there are. Raises SpecError where it is wrong.
 
     `root` is the folder as the process that runs the flow sees it; `store` is where it finds the store, if not there.
@@ -165,7 +164,7 @@ def deployment(item: dict[str, Any], root: str, names: list[str], store: str | N
     return made
 
 
-def _flow(item: dict[str, Any]) -> Any:
+def _flow(item: Mapping[str, Any]) -> Any:
     """The flow that a deployment names. Raises SpecError when there is none of that name."""
     module, _, name = str(item.get("entrypoint")).rpartition(".")
     try:
@@ -185,16 +184,16 @@ def _schedule(number: int, declared: dict[str, Any]) -> Any:
     return Cron(declared["cron"], slug=slug if slug.startswith(OURS) else f"{OURS}{slug}", **others)
 
 
-def _offer(form: dict[str, Any], given: dict[str, Any], names: list[str]) -> None:
+def _offer(form: dict[str, Any], given: Mapping[str, Any], names: Sequence[str]) -> None:
     """Let the form offer the models there are, or the only one; the server refuses others before a run exists."""
     field = form["model"]
     if "model" in given:
         field |= {"enum": [given["model"]], "readOnly": True}
     elif "anyOf" in field:
         text = next(kind for kind in field["anyOf"] if kind.get("type") == "string")
-        text["enum"] = names
+        text["enum"] = [*names]
     elif names:
-        field["enum"] = names
+        field["enum"] = [*names]
 
 
 def _without_null(field: dict[str, Any]) -> dict[str, Any]:
@@ -205,7 +204,7 @@ def _without_null(field: dict[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in field.items() if key not in ("anyOf", "default")}, **kinds[0]}
 
 
-def automation(item: dict[str, Any], block: Any) -> Any:
+def automation(item: Mapping[str, Any], block: Any) -> Any:
     """An automation that does what is declared, notifies the block with that id, or is only seen in the UI. Raises
     SpecError where it is wrong."""
     from prefect.automations import AutomationCore, DoNothing, SendNotification

@@ -18,7 +18,7 @@ from tasks.core.doctor import deployment
 from tasks.core.doctor import models as model_checks
 from tasks.core.doctor.deployment import Check, Finding, Level, guarded, one_line
 from tasks.core.spec import models
-from tasks.core.workspace import Workspace
+from tasks.core.workspace import Project
 
 SECONDS = 7.0
 """All checks together end in this time, whatever does not answer (and one second to import Prefect)."""
@@ -36,14 +36,15 @@ def examine(root: Path, environment: Mapping[str, str]) -> tuple[Finding, ...]:
     configure(verbose=False)
     with contextlib.suppress(Exception):  # the check that needs it says what is wrong
         import prefect.client.orchestration  # noqa: F401
-    location = Workspace.open(root, "").store_location
+    project = Project.open(root)
+    location = project.store_location
     checks: dict[str, Check] = {
         "program": deployment.program,
         "server": partial(server, root),
         "telemetry": partial(deployment.telemetry, environment),
         "keys": partial(deployment.keys, location),
         "store": partial(deployment.store, location),
-        **model_checks.checks(root, location),
+        **model_checks.checks(project),
     }
     return deployment.gather(checks, SECONDS)
 

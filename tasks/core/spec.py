@@ -383,11 +383,6 @@ def models(root: Path) -> list[str]:
     return sorted(path.stem for path in (root / "deployments").glob("*.toml"))
 
 
-def no_models(root: Path) -> InvalidRequest:
-    """The error for a root without models, where something is asked about all of them."""
-    return InvalidRequest("root", [f"there are no models in {(root / 'deployments').resolve()}. `ror demo` makes one"])
-
-
 def _problem(item: Any) -> str:
     """One violation in plain words: key, value, what is allowed."""
     path = [str(part) for part in item["loc"] if not str(part).startswith(("constrained-", "literal["))]

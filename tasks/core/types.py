@@ -46,6 +46,62 @@ class Outcome(StrEnum):
         return self in {Outcome.BLOCKED, Outcome.RETRAIN_FAILED, Outcome.LABELS_OVERDUE}
 
 
+class Rule(StrEnum):
+    """The rules that decide, in the order in which they look. Decisions are stored with these names: a rule that is
+    given up keeps its name here."""
+
+    BROKEN_DATA = "broken data"
+    BY_HAND = "asked by hand"
+    FIRST_VERSION = "first version"
+    SUSPECT_LABELS = "suspect labels"
+    ROLLBACK = "rollback"
+    PERFORMANCE_DROP = "performance drop"
+    ASSUMPTIONS_CHANGED = "assumptions changed"
+    STALE = "stale"
+    DRIFT = "drift"
+    OTHERWISE = "otherwise"
+
+
+class AttemptOutcome(StrEnum):
+    """How an attempt to train came out."""
+
+    REGISTERED = "registered"
+    """It passed the gate; it is put in service unless a person acted meanwhile."""
+    WAITING = "waiting"
+    """It passed the gate and waits for a person's approval."""
+    REFUSED = "refused"
+    """The gate refused it."""
+    FAILED = "failed"
+    """There is no version: the fit or its proof failed."""
+
+
+class CheckKind(StrEnum):
+    """What a check is about; its subject says of which column, batch or metric."""
+
+    CONTENT = "content"
+    """A column's values beside what the version in service was trained on."""
+    DRIFT = "drift"
+    """A column's distribution beside that of training."""
+    PERFORMANCE = "performance"
+    """A metric on newly labelled rows."""
+    SLICE = "slice"
+    """The loss where a column has one value."""
+    SLICES = "slices"
+    """All slices together, without a subject: why some are not compared."""
+    LABELS = "labels"
+    """Labels of a batch that changed after they counted."""
+    PREDICTIONS = "predictions"
+    """Stored predictions of a batch that could not be relied on."""
+    ARRIVALS = "arrivals"
+    """Files that arrive in another way than they should, without a subject."""
+    EXPECTED = "expected"
+    """Periods of `[[expected]]` that cannot be looked for, without a subject."""
+    COERCION = "coercion"
+    """Values of a batch that were read as another type."""
+    OTHER = "other"
+    """Never stored: a check that another release made, whose name is its subject."""
+
+
 # --- batches -------------------------------------------------------------------------------------------------
 
 
@@ -142,7 +198,7 @@ class Check:
     """A measurement with a verdict."""
 
     name: str
-    """`drift:temp`, `nulls:wind_gust`, `performance:roc_auc`."""
+    """Its kind and its subject, as it is stored: `drift:temp`, `performance:roc_auc`, `arrivals`."""
     verdict: Verdict
     summary: str
     """One plain sentence."""
@@ -150,6 +206,37 @@ class Check:
     threshold: float | None = None
     weight: float | None = None
     """Share of the pipeline's measured importance, 0 to 1, for a feature's drift."""
+
+    @classmethod
+    def of(
+        cls,
+        kind: CheckKind,
+        subject: str | None,
+        verdict: Verdict,
+        summary: str,
+        value: float | None = None,
+        threshold: float | None = None,
+        weight: float | None = None,
+    ) -> Check:
+        """A check of one kind; without a subject where the kind says it all."""
+        return cls(kind.value if subject is None else f"{kind}:{subject}", verdict, summary, value, threshold, weight)
+
+    @property
+    def kind(self) -> CheckKind:
+        return self._named[0]
+
+    @property
+    def subject(self) -> str:
+        """The column, batch or metric that it is about; empty without one."""
+        return self._named[1]
+
+    @property
+    def _named(self) -> tuple[CheckKind, str]:
+        kind, _, subject = self.name.partition(":")
+        try:
+            return CheckKind(kind), subject
+        except ValueError:
+            return CheckKind.OTHER, self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +311,7 @@ class Request:
 class Finding:
     """What one rule saw, whether or not it applied."""
 
-    rule: str
+    rule: Rule
     applies: bool
     reason: str
     numbers: Mapping[str, float | int | str | None] = field(default_factory=dict)
@@ -235,8 +322,8 @@ class Decision:
     """What to do, and everything it rests on."""
 
     action: Action
-    rule: str
-    """Name of the rule that decided."""
+    rule: Rule
+    """The rule that decided."""
     reasons: tuple[str, ...]
     findings: tuple[Finding, ...]
     """Every rule that looked, in order; the last one is the one that applied."""
@@ -256,8 +343,7 @@ class Attempt:
 
     labelled: int
     """Labelled batches there were: the data end, as a count."""
-    outcome: str
-    """`registered`, `waiting` (for approval), `refused` (by the gate) or `failed`."""
+    outcome: AttemptOutcome
     version: int | None = None
     manifest: str | None = None
     reason: str = ""

@@ -1,4 +1,5 @@
-"""Where one model lives: its file, its data and its store. Small and cheap to open: tasks pass it around."""
+"""Where models live: a project is a folder of them and their store, a workspace is one of them: its file, its data, its
+versions and its history. Small and cheap to open: tasks pass them around."""
 
 from __future__ import annotations
 
@@ -7,42 +8,88 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from tasks.core.errors import InvalidRequest
 from tasks.core.ledger.ledger import Ledger
-from tasks.core.spec import ModelSpec, load_spec
+from tasks.core.spec import MODEL_NAME, ModelSpec, load_spec, models
 from tasks.core.store import Store
 from tasks.core.versions.manifest import FORMS
-from tasks.core.versions.own_code import make_importable
 from tasks.core.versions.registry import Registry
 
 
 @dataclass(frozen=True)
-class Workspace:
-    """`root` holds deployments/, data/ and artifacts/; `store` is a folder below it or a URL."""
+class Project:
+    """What concerns all models: `root` holds deployments/ and data/; `store_location` is a folder or a URL."""
 
     root: Path
-    model: str
     store_location: str
 
     @classmethod
-    def open(cls, root: str | Path | None, model: str) -> Workspace:
+    def open(cls, root: str | Path | None = None) -> Project:
         """The root is by default the environment's ROR_ROOT, else the current folder; the store ROR_STORE, else
         `artifacts` below the root."""
-        root = root_folder(root)
-        return cls(root, model, os.environ.get("ROR_STORE") or str(root / "artifacts"))
+        root = Path(root or os.environ.get("ROR_ROOT") or ".").resolve()
+        return cls(root, os.environ.get("ROR_STORE") or str(root / "artifacts"))
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models that have a file here, sorted."""
+        return models(self.root)
+
+    def require_models(self) -> list[str]:
+        """The same. Raises InvalidRequest where there is none."""
+        if found := self.models:
+            return found
+        where = (self.root / "deployments").resolve()
+        raise InvalidRequest("root", [f"there are no models in {where}. `ror demo` makes one"])
+
+    @property
+    def known(self) -> list[str]:
+        """Those that have a file, and those that only the store knows any more, sorted. Raises StoreError."""
+        stored = [name for name in Store(self.store_location).folders("") if MODEL_NAME.fullmatch(name)]
+        return sorted({*self.models, *stored})
+
+    @property
+    def registry(self) -> Registry:
+        """The versions of all models, to look at: what may be loaded of them, each model's own file says."""
+        return Registry(Store(self.store_location))
+
+    def workspace(self, model: str) -> Workspace:
+        """One of its models; its file is read when it is first asked for."""
+        return Workspace(self, model)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One model of a project."""
+
+    project: Project
+    model: str
+
+    @classmethod
+    def open(cls, root: str | Path | None, model: str) -> Workspace:
+        """A model of the project that `Project.open` gives for this root."""
+        return Project.open(root).workspace(model)
+
+    @property
+    def root(self) -> Path:
+        return self.project.root
+
+    @property
+    def store_location(self) -> str:
+        return self.project.store_location
 
     @cached_property
     def spec(self) -> ModelSpec:
-        """The model's file. Its own code can be imported from here on."""
-        spec = load_spec(self.root, self.model)
-        make_importable(spec.folders(self.root))
-        return spec
+        """The model's file. Raises SpecError with every problem in it."""
+        return load_spec(self.root, self.model)
 
     @cached_property
     def registry(self) -> Registry:
-        """The store, of which is loaded what the model's file allows."""
-        pipeline = self.spec.pipeline
+        """The store, of which is loaded what the model's file allows, with the code that it names."""
+        spec, pipeline = self.spec, self.spec.pipeline
         forms = ("skops",) if pipeline.format == "skops" else FORMS
-        return Registry(Store(self.store_location), forms=forms, types=pipeline.types)
+        store = Store(self.store_location)
+        return Registry(store, forms=forms, types=pipeline.types, code=spec.folders(self.root))
 
     @property
     def ledger(self) -> Ledger:
@@ -51,8 +98,3 @@ class Workspace:
     @property
     def data(self) -> Path:
         return self.root / "data" / self.model
-
-
-def root_folder(root: str | Path | None) -> Path:
-    """As it was named, else the environment's ROR_ROOT, else the current folder."""
-    return Path(root or os.environ.get("ROR_ROOT") or ".").resolve()

@@ -22,7 +22,18 @@ from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import fold
 from tasks.core.records import digest, to_json
 from tasks.core.run.work import find_work
-from tasks.core.types import Action, Attempt, Blocked, Comparison, Gate, LossPoint, Request, Served, Verdict
+from tasks.core.types import (
+    Action,
+    Attempt,
+    AttemptOutcome,
+    Blocked,
+    Comparison,
+    Gate,
+    LossPoint,
+    Request,
+    Served,
+    Verdict,
+)
 from tasks.core.versions.manifest import FileRecord
 from tasks.core.workspace import Workspace
 from tests.helpers.events import arrived, decide, decided
@@ -44,7 +55,7 @@ def workspace(model: Model, trained: Trained) -> Workspace:
             trained.challenger.candidate, manifest={**trained.challenger.candidate.manifest, "gate": gate}
         )
         version, sha256 = workspace.registry.register("loans", f"run {number}", candidate)
-        outcome = {1: "registered", 2: "waiting"}.get(number, "refused")
+        outcome = {1: AttemptOutcome.REGISTERED, 2: AttemptOutcome.WAITING}.get(number, AttemptOutcome.REFUSED)
         batch = arrived(f"{number:03d}") if number < 4 else {}
         served = Served(version, sha256, 3) if number == 1 else workspace.ledger.head().state.current
         attempt = Attempt(min(number, 3), outcome, version, sha256, gate=gate)
@@ -166,7 +177,7 @@ def test_what_a_promotion_was(workspace: Workspace) -> None:
 def test_a_first_version_by_hand(model: Model, trained: Trained) -> None:
     """Where none is in service, a version that the gate refused can be put there; 0 expects that none is."""
     version, sha256 = model.workspace.registry.register("loans", "run", trained.challenger.candidate)
-    refused = Attempt(3, "refused", version, sha256)
+    refused = Attempt(3, AttemptOutcome.REFUSED, version, sha256)
     decide(model.workspace, decided(Action.RETRAIN, in_service=None, attempt=refused))
     event = overrides.promote(model.workspace, version, expected=0, **WHO)
     assert event.body["replaced"] is None
@@ -418,7 +429,9 @@ def test_the_age_counts_new_batches_whatever_is_in_quarantine(workspace: Workspa
 
 def test_a_failed_attempt_counted_the_batch_that_made_it_fail(workspace: Workspace) -> None:
     """After a failing fit, taking the bad batch out does not make the next good one invisible."""
-    record = decided(in_service=state(workspace).current, attempt=Attempt(4, "failed", reason="no"), **arrived("004"))
+    record = decided(
+        in_service=state(workspace).current, attempt=Attempt(4, AttemptOutcome.FAILED, reason="no"), **arrived("004")
+    )
     decide(workspace, record)
     overrides.quarantine(workspace, "004", **WHO)
     decide(workspace, decided(in_service=state(workspace).current, **arrived("005")))

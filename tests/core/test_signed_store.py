@@ -21,7 +21,7 @@ from tasks.core.ledger.signing import Mark, Trust
 from tasks.core.ledger.state import State
 from tasks.core.records import digest, to_dict, to_json
 from tasks.core.store import Store
-from tasks.core.types import Action, Attempt, Served
+from tasks.core.types import Action, Attempt, AttemptOutcome, Served
 from tasks.core.versions.manifest import Candidate
 from tasks.core.versions.registry import Registry
 from tests.helpers.events import arrived, decided
@@ -59,7 +59,7 @@ def retrain(registry: Registry, candidate: Candidate, batch: str) -> Served:
     """Register a version and put it in service, as a run does."""
     version, sha256 = registry.register("loans", f"run of {batch}", candidate)
     served = Served(version, sha256, data_end=version)
-    attempt = Attempt(version, "registered", version, sha256)
+    attempt = Attempt(version, AttemptOutcome.REGISTERED, version, sha256)
     decide(registry.ledger("loans"), decided(Action.RETRAIN, in_service=served, attempt=attempt, **arrived(batch)))
     return served
 
@@ -549,7 +549,10 @@ def test_a_version_that_only_an_old_entry_names_is_signed_as_it_says(old: Store,
     lenient = Registry(old, LENIENT)
     version, sha256 = lenient.register("loans", "k", candidate)
     served = lenient.ledger("loans").head().state.current
-    for attempt in (Attempt(1, "refused", version, sha256), Attempt(2, "failed", reason="later")):
+    for attempt in (
+        Attempt(1, AttemptOutcome.REFUSED, version, sha256),
+        Attempt(2, AttemptOutcome.FAILED, reason="later"),
+    ):
         decide(lenient.ledger("loans"), decided(Action.RETRAIN, in_service=served, attempt=attempt))
     moving, path = Registry(old, MOVING), f"loans/versions/{version:08d}/manifest.json"
     good = old.read(path)

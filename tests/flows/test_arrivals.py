@@ -95,7 +95,7 @@ def test_overdue_labels_fail_the_run_and_nothing_else(late: Model) -> None:
     result = run(late)
     assert (result.outcome, result.exit_code) == (Outcome.LABELS_OVERDUE, 1)
     assert "labels are overdue for 001" in result.message and "data/loans/labels/*" in result.message
-    assert status.status(late.workspace)["unlabelled"] == ["001", "002"]
+    assert status.status(late.workspace).unlabelled == ("001", "002")
 
     label(late, "001")
     deliver(late, "003")
@@ -106,8 +106,8 @@ def test_overdue_labels_fail_the_run_and_nothing_else(late: Model) -> None:
     assert list(predicted(late)) == ["003", "004"]
     label(late, "002", "003")
     assert run(late).outcome is Outcome.RELOADED
-    seen = status.status(late.workspace)["prequential"]
-    assert [(batch["batch"], batch["version"], batch["lag"]) for batch in seen["each"]] == [("003", 1, 1)]
+    seen = status.status(late.workspace).prequential
+    assert [(each.batch, each.version, each.lag) for each in seen.each] == [("003", 1, 1)]
 
 
 def test_a_file_that_is_being_written_is_waited_for(trained: Model) -> None:
@@ -144,11 +144,11 @@ def test_an_altered_batch_stops_no_other(trained: Model) -> None:
         assert run(trained).outcome is Outcome.BLOCKED
         assert "001 is set aside: it was decided on with other bytes" in words(trained)
     assert list(predicted(trained)) == ["002", "003"]
-    assert status.status(trained.workspace)["blocked"] == ["001"]
+    assert status.status(trained.workspace).blocked == ("001",)
 
     (trained.batches / "001.parquet").write_bytes(original)
     assert not run(trained).outcome.failed
-    assert status.status(trained.workspace)["blocked"] == []
+    assert status.status(trained.workspace).blocked == ()
 
 
 def test_what_follows_a_decision_cannot_fail_it(trained: Model, monkeypatch: pytest.MonkeyPatch) -> None:

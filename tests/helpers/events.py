@@ -7,16 +7,7 @@ from typing import Any
 
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.ledger.lease import Lease
-from tasks.core.types import (
-    Action,
-    Batch,
-    Blocked,
-    Decision,
-    Finding,
-    Labelled,
-    Outcome,
-    Served,
-)
+from tasks.core.types import Action, Batch, Blocked, Decision, Finding, Labelled, Outcome, Rule, Served
 from tasks.core.workspace import Workspace
 
 V1, V2 = Served(1, "a" * 64, data_end=1), Served(2, "b" * 64, data_end=3)
@@ -24,7 +15,7 @@ V1, V2 = Served(1, "a" * 64, data_end=1), Served(2, "b" * 64, data_end=3)
 
 def decided(action: Action = Action.RELOAD, *, in_service: Served | None = V1, **changes: Any) -> Decided:
     """The body of a `decided` event about nothing; `changes` go to the record, `decision` to the decision in it."""
-    decision = Decision(action, "otherwise", ("a test",), (), **changes.pop("decision", {}))
+    decision = Decision(action, Rule.OTHERWISE, ("a test",), (), **changes.pop("decision", {}))
     nothing: dict[str, Any] = dict.fromkeys(
         ("window", "window_rows", "blocked", "labelled", "losses", "comparisons", "checks"), ()
     )
@@ -56,7 +47,9 @@ def decide(workspace: Workspace, record: Decided) -> Event:
 
 RELOADED = Decided(
     outcome=Outcome.RELOADED,
-    decision=Decision(Action.RELOAD, "otherwise", ("v2 stays",), (Finding("otherwise", True, "v2 stays | as it was"),)),
+    decision=Decision(
+        Action.RELOAD, Rule.OTHERWISE, ("v2 stays",), (Finding(Rule.OTHERWISE, True, "v2 stays | as it was"),)
+    ),
     window=(Batch("007", "data/007.parquet", "a" * 64),),
     window_rows=(10,),
     blocked=(),

@@ -18,11 +18,10 @@ from tasks.core.audit.report import Loads, Report
 from tasks.core.audit.signatures import signatures
 from tasks.core.errors import InvalidRequest, RorError
 from tasks.core.ledger.events import named_manifests
-from tasks.core.spec import MODEL_NAME, models, no_models
 from tasks.core.store import ObjectInfo, Store
 from tasks.core.types import Served
 from tasks.core.versions.registry import Registry
-from tasks.core.workspace import Workspace
+from tasks.core.workspace import Project, Workspace
 
 LEFTOVER = re.compile(r"#\d+$")
 """How names end of what a killed write leaves on a local folder; obstore does not list them."""
@@ -90,21 +89,20 @@ def workspaces(root: str | Path | None, model: str | None) -> list[Workspace]:
     A model's file need not be valid, nor be there: what the store keeps of it can be checked all the same. Raises
     InvalidRequest where there is none.
     """
-    here = Workspace.open(root, model or "store")
-    stored = [name for name in Store(here.store_location).folders("") if MODEL_NAME.fullmatch(name)]
-    known = sorted({*models(here.root), *stored})
-    if model is not None and model not in known:
+    project = Project.open(root)
+    known = project.known
+    if model is None:
+        return [project.workspace(name) for name in known or project.require_models()]
+    if model not in known:
         raise InvalidRequest(
             "model", [f"neither a file nor the store knows {model!r}. Models: {', '.join(known) or 'none'}"]
         )
-    if not known:
-        raise no_models(here.root)
-    return [Workspace.open(root, name) for name in (known if model is None else [model])]
+    return [project.workspace(model)]
 
 
 def registry_of(workspace: Workspace, *, load: bool) -> Registry:
     """The model's registry. Only to load from it the model's own file is needed, which says what may be loaded."""
-    return workspace.registry if load else Registry(Store(workspace.store_location))
+    return workspace.registry if load else workspace.project.registry
 
 
 def expectation(text: str) -> Expected:

@@ -29,6 +29,7 @@ from tasks.core.training import gate
 from tasks.core.types import (
     Action,
     Attempt,
+    AttemptOutcome,
     BatchRecord,
     Blocked,
     Comparison,
@@ -93,7 +94,8 @@ class Replay:
             part.batch.id: BatchRecord(part.batch.sha256, part.total, part.labels, len(part.rows))
             for part in self.history.parts[:start]
         }
-        self.state = State(served=(Served(1, "", start),), batches=records, attempt=Attempt(start, "registered", 1))
+        attempt = Attempt(start, AttemptOutcome.REGISTERED, 1)
+        self.state = State(served=(Served(1, "", start),), batches=records, attempt=attempt)
 
     def _plan(self, train: tuple[int, ...]) -> Plan:
         return Plan(train, gated=True, forgetting=self.spec.policy.forgetting)
@@ -178,12 +180,13 @@ class Replay:
         plan = self._plan(tuple(self.history.position[batch] for batch in usable))
         challenger = self.fits(replace(plan, first=self.state.current is None))
         if challenger.failed:
-            return Attempt(len(usable), "failed", reason=challenger.failed)
+            return Attempt(len(usable), AttemptOutcome.FAILED, reason=challenger.failed)
         verdict = self._gate(challenger)
         number = self.state.newest + 1
         self.versions[number] = challenger
         passed = verdict.verdict is Verdict.PASS or (verdict.verdict is Verdict.SKIPPED and not self.state.current)
-        return Attempt(len(usable), "registered" if passed else "refused", number, "", gate=verdict)
+        outcome = AttemptOutcome.REGISTERED if passed else AttemptOutcome.REFUSED
+        return Attempt(len(usable), outcome, number, "", gate=verdict)
 
     def _gate(self, challenger: Fit) -> Gate:
         if not challenger.held_out:

@@ -14,6 +14,7 @@ from tasks.core.errors import SpecError
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.records import from_dict
 from tasks.core.spec import PolicySpec, problems_of
+from tasks.core.types import Action, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,10 @@ class Answer:
     seq: int
     at: str
     batches: tuple[str, ...]
-    action: str
-    rule: str
-    other_action: str
-    other_rule: str
+    action: Action
+    rule: Rule
+    other_action: Action
+    other_rule: Rule
     other_reasons: tuple[str, ...]
 
     @property
@@ -66,9 +67,9 @@ def ask(events: Sequence[Event], policy: PolicySpec) -> list[Answer]:
                 seq=event.seq,
                 at=event.at,
                 batches=tuple(batch.id for batch in decided.window),
-                action=decided.decision.action.value,
+                action=decided.decision.action,
                 rule=decided.decision.rule,
-                other_action=other.action.value,
+                other_action=other.action,
                 other_rule=other.rule,
                 other_reasons=other.reasons,
             )

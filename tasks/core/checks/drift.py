@@ -17,7 +17,7 @@ from tasks.core.checks.evidently_adapter import Samples, drift_page, evidently_d
 from tasks.core.checks.histograms import Picture, picture
 from tasks.core.decision.evidence import DriftEvidence
 from tasks.core.schema.contract import UNIMPORTANT
-from tasks.core.types import Check, Verdict
+from tasks.core.types import Check, CheckKind, Verdict
 
 USUAL = 0.05
 """Chance of a distance without drift below which a column has stirred."""
@@ -183,7 +183,8 @@ def _unmeasurable(then: np.ndarray, now: np.ndarray, column: ColumnCalibration) 
 
 def _skipped(name: str, reason: str, column: ColumnCalibration) -> Check:
     title = title_of(name)
-    return Check(f"drift:{title}", Verdict.SKIPPED, f"{title} was not compared: {reason}", weight=column.weight)
+    summary = f"{title} was not compared: {reason}"
+    return Check.of(CheckKind.DRIFT, title, Verdict.SKIPPED, summary, weight=column.weight)
 
 
 def _judged(measured: Mapping[str, _Measured]) -> dict[str, Check]:
@@ -211,7 +212,7 @@ def _verdict(name: str, item: _Measured, limit: float) -> Check:
         verdict, summary = Verdict.WARN, f"{summary}, but {item.excuse}"
     elif moved and name not in (SCORE, TARGET) and column.weight < UNIMPORTANT:
         verdict, summary = Verdict.WARN, f"{summary}, but the model hardly uses it"
-    return Check(f"drift:{title}", verdict, summary, value, limit, column.weight)
+    return Check.of(CheckKind.DRIFT, title, verdict, summary, value, limit, column.weight)
 
 
 # --- Evidently -----------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from pathlib import Path
 from tasks.core.checks.calibration import SCORE, TARGET
 from tasks.core.data.dates import Days, dates_at_a_glance, dates_of
 from tasks.core.spec import PREDICTION, Expected, ModelSpec
-from tasks.core.types import Batch, Check, Snooze, Verdict
+from tasks.core.types import Batch, Check, CheckKind, Snooze, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def _unknown(period: Expected, name: str, features: Sequence[str]) -> Check:
     text = (
         f"the period {period.name!r} of [[expected]] lists {name!r}, which the version in service does not have{hint}"
     )
-    return Check("expected", Verdict.WARN, text)
+    return Check.of(CheckKind.EXPECTED, None, Verdict.WARN, text)
 
 
 def _undated(names: Sequence[str], spec: ModelSpec) -> Check:
@@ -152,7 +152,7 @@ def _undated(names: Sequence[str], spec: ModelSpec) -> Check:
         f"the dates of {shown} are not known ({column}), so no [[expected]] period was looked for there: set `time` to "
         "a column of dates, or name batches by date, 2026-12-24 or 2026-12"
     )
-    return Check("expected", Verdict.WARN, text)
+    return Check.of(CheckKind.EXPECTED, None, Verdict.WARN, text)
 
 
 # --- the days of a batch -------------------------------------------------------------------------------------

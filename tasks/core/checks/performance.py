@@ -14,7 +14,7 @@ from sklearn.utils.metaestimators import available_if
 
 from tasks.core.checks.evidently_adapter import evidently_metrics
 from tasks.core.errors import DataError, SpecError, in_short
-from tasks.core.types import Check, Comparison, LossPoint, Metric, Served, Verdict
+from tasks.core.types import Check, CheckKind, Comparison, LossPoint, Metric, Served, Verdict
 from tasks.core.versions import persistence
 from tasks.core.versions.persistence import Predictions
 
@@ -185,21 +185,23 @@ def performance_checks(
     late = f", {lag} {'batch' if lag == 1 else 'batches'} later" if lag else ""
     loss = float(row_losses(predictions, target, task).mean())
     checks = [
-        Check(
-            name="performance:loss",
-            verdict=Verdict.PASS,
-            summary=f"loss {loss:.4g} on {len(target):,} labelled rows of {batch} ({coverage:.0%} of its rows{late})",
-            value=loss,
+        Check.of(
+            CheckKind.PERFORMANCE,
+            "loss",
+            Verdict.PASS,
+            f"loss {loss:.4g} on {len(target):,} labelled rows of {batch} ({coverage:.0%} of its rows{late})",
+            loss,
         )
     ]
     try:
         values, snapshot = evidently_metrics(predictions, target, task)
     except Exception as error:  # noqa: BLE001 - a measuring library must never stop a decision
         reason = f"Evidently could not measure performance on {batch}: {in_short(error, withheld=private)}"
-        return (*checks, Check("performance:evidently", Verdict.SKIPPED, reason)), None
+        return (*checks, Check.of(CheckKind.PERFORMANCE, "evidently", Verdict.SKIPPED, reason)), None
     checks += [
-        Check(
-            f"performance:{name}",
+        Check.of(
+            CheckKind.PERFORMANCE,
+            name,
             Verdict.PASS,
             f"{name} {value:.4g} on {len(target):,} labelled rows of {batch}",
             value,

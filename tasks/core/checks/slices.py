@@ -18,7 +18,7 @@ from tasks.core.data.source import Source
 from tasks.core.errors import DataError
 from tasks.core.predictions import predictions_path, read_predictions, written_version
 from tasks.core.spec import ModelSpec
-from tasks.core.types import Batch, Check, LossPoint, Verdict
+from tasks.core.types import Batch, Check, CheckKind, LossPoint, Verdict
 from tasks.core.workspace import Workspace
 
 LARGEST = 20
@@ -87,14 +87,14 @@ def check_slices(spec: ModelSpec, newest: Lost, before: Sequence[Lost]) -> tuple
         return ()
     if not before:
         text = "slices are not compared yet: no earlier labelled batch has answers of a version that it did not train"
-        return (Check("slices", Verdict.SKIPPED, text),)
+        return (Check.of(CheckKind.SLICES, None, Verdict.SKIPPED, text),)
     found: list[_Slice] = []
     checks: list[Check] = []
     few = smaller = 0
     for column in spec.slices:
         now, why = _sides(spec, column, [newest])
         if why:
-            checks.append(Check(f"slice:{column}", Verdict.SKIPPED, why))
+            checks.append(Check.of(CheckKind.SLICE, column, Verdict.SKIPPED, why))
             continue
         then, _ = _sides(spec, column, before)
         largest = sorted(now, key=lambda value: (-now[value].rows, value))[:LARGEST]
@@ -206,8 +206,8 @@ def _check(item: _Slice, beyond_chance: bool) -> Check:
         f"loss {item.now.mean:.3g} where {item.column} is {value} ({item.now.rows:,} rows), {item.then.mean:.3g} on "
         f"the batches before; {others}"
     )
-    name = f"slice:{item.column}={value}"
-    return Check(name, Verdict.FAIL if worse else Verdict.PASS, text, item.now.mean, limit)
+    verdict = Verdict.FAIL if worse else Verdict.PASS
+    return Check.of(CheckKind.SLICE, f"{item.column}={value}", verdict, text, item.now.mean, limit)
 
 
 def _uncounted(few: int, smaller: int, rows: int) -> Check:
@@ -218,4 +218,4 @@ def _uncounted(few: int, smaller: int, rows: int) -> Check:
         parts.append(f"{few} {what} fewer than {rows} labelled rows, now or on the batches before (checks.slice_rows)")
     if smaller:
         parts.append(f"{smaller:,} smaller ones are beyond the {LARGEST} largest of a column")
-    return Check("slices", Verdict.SKIPPED, "not compared: " + "; ".join(parts))
+    return Check.of(CheckKind.SLICES, None, Verdict.SKIPPED, "not compared: " + "; ".join(parts))

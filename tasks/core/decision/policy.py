@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from tasks.core.decision.evidence import Evidence
 from tasks.core.decision.interval import Interval, interval
 from tasks.core.spec import PolicySpec
-from tasks.core.types import Action, Decision, Finding
+from tasks.core.types import Action, Decision, Finding, Rule
 
 POLICY_VERSION = 3
 """Part of the run key: a changed rule is a new question."""
@@ -34,12 +34,12 @@ def decide(evidence: Evidence, policy: PolicySpec) -> Decision:
     """What to do, why, and what every rule that looked has seen. Total: every evidence has a decision."""
     context = _Context(evidence, policy, interval(evidence, policy))
     findings: list[Finding] = []
-    for name, rule in RULES:
-        seen = rule(context)
-        finding = Finding(name, seen.action is not None, seen.reason, seen.numbers)
+    for rule, look in RULES:
+        seen = look(context)
+        finding = Finding(rule, seen.action is not None, seen.reason, seen.numbers)
         findings.append(finding)
         if seen.action is not None:
-            return _conclude(context, name, seen, findings)
+            return _conclude(context, rule, seen, findings)
     raise AssertionError("the last rule always applies")  # pragma: no cover
 
 
@@ -317,31 +317,31 @@ def _otherwise(c: _Context) -> _Seen:
     return _Seen(f"v{e.current} stays: data and performance are as expected", Action.RELOAD)
 
 
-RULES: Sequence[tuple[str, Callable[[_Context], _Seen]]] = (
-    ("broken data", _broken),
-    ("asked by hand", _by_hand),
-    ("first version", _first),
-    ("suspect labels", _suspect),
-    ("rollback", _rollback),
-    ("performance drop", _shock),
-    ("assumptions changed", _changed),
-    ("stale", _stale),
-    ("drift", _drifted),
-    ("otherwise", _otherwise),
+RULES: Sequence[tuple[Rule, Callable[[_Context], _Seen]]] = (
+    (Rule.BROKEN_DATA, _broken),
+    (Rule.BY_HAND, _by_hand),
+    (Rule.FIRST_VERSION, _first),
+    (Rule.SUSPECT_LABELS, _suspect),
+    (Rule.ROLLBACK, _rollback),
+    (Rule.PERFORMANCE_DROP, _shock),
+    (Rule.ASSUMPTIONS_CHANGED, _changed),
+    (Rule.STALE, _stale),
+    (Rule.DRIFT, _drifted),
+    (Rule.OTHERWISE, _otherwise),
 )
 
 
-def _conclude(c: _Context, name: str, seen: _Seen, findings: list[Finding]) -> Decision:
+def _conclude(c: _Context, rule: Rule, seen: _Seen, findings: list[Finding]) -> Decision:
     e, action, reasons = c.evidence, seen.action, [seen.reason]
     assert action is not None
-    if seen.proposes and action is Action.RETRAIN and (missing := _nothing_to_learn(c) or _awaits_approval(c, name)):
+    if seen.proposes and action is Action.RETRAIN and (missing := _nothing_to_learn(c) or _awaits_approval(c, rule)):
         action = Action.HOLD
         reasons.append(f"but {missing}")
     judged = e.suspect is not None and e.newest is not None and e.newest != e.suspect
-    confirmed = judged and name == "suspect labels" and seen.action is Action.RETRAIN
+    confirmed = judged and rule is Rule.SUSPECT_LABELS and seen.action is Action.RETRAIN
     return Decision(
         action=action,
-        rule=name,
+        rule=rule,
         reasons=tuple(reasons),
         findings=tuple(findings),
         interval=_interval_after(c, action).batches,
@@ -372,14 +372,14 @@ def _nothing_to_learn(c: _Context) -> str | None:
     return None
 
 
-def _awaits_approval(c: _Context, name: str) -> str | None:
+def _awaits_approval(c: _Context, rule: Rule) -> str | None:
     """Why another challenger would only lengthen the queue, or None.
 
     The champion's troubles go on until the one that waits is approved. Another is made once that one has grown old,
     too, or when a person or a confirmed shift gave new cause.
     """
     e = c.evidence
-    new_cause = name == "suspect labels" or (name == "assumptions changed" and e.accepted)
+    new_cause = rule is Rule.SUSPECT_LABELS or (rule is Rule.ASSUMPTIONS_CHANGED and e.accepted)
     if e.waiting is None or c.due or new_cause:
         return None
     return f"v{e.waiting}, trained since, waits for approval"

@@ -21,23 +21,21 @@ from tasks.core.errors import InvalidRequest, SpecError
 from tasks.core.ledger.lease import is_alive
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.signing import Trust
-from tasks.core.spec import ModelSpec, load_spec, models
+from tasks.core.spec import ModelSpec, load_spec
 from tasks.core.store import Store
+from tasks.core.workspace import Project
 
 NEWEST = 20
 """Data files that are opened, of the newest."""
 
 
-def checks(root: Path, location: str) -> dict[str, Check]:
-    """The checks of every model below `root`, by name: those of its file and data, and that of its history."""
-    names = models(root)
-    if not names:
-        return {"models": partial(_none, root)}
+def checks(project: Project) -> dict[str, Check]:
+    """The checks of every model, by name: those of its file and data, and that of its history."""
     made: dict[str, Check] = {}
-    for name in names:
-        made[name] = partial(model, root, name)
-        made[f"{name}: history"] = partial(history, location, name)
-    return made
+    for name in project.models:
+        made[name] = partial(model, project.root, name)
+        made[f"{name}: history"] = partial(history, project.store_location, name)
+    return made or {"models": partial(_none, project.root)}
 
 
 def _none(root: Path) -> Iterator[Finding]:

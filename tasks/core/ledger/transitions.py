@@ -9,7 +9,18 @@ from tasks.core.errors import CorruptObject
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.ledger.state import LastDecision, LeaseRecord, Replacement, State
 from tasks.core.records import from_dict, to_dict
-from tasks.core.types import Action, Attempt, BatchRecord, Comparison, Decision, Labelled, LossPoint, Served, Snooze
+from tasks.core.types import (
+    Action,
+    Attempt,
+    AttemptOutcome,
+    BatchRecord,
+    Comparison,
+    Decision,
+    Labelled,
+    LossPoint,
+    Served,
+    Snooze,
+)
 
 KEEP_LOSSES, KEEP_COMPARISONS, KEEP_SERVED = 32, 16, 8
 
@@ -217,14 +228,14 @@ def after_decision(state: State, decided: Decided, mark: LastDecision, at: str) 
             new = decided.in_service
             newer = tuple(w for w in state.waiting if w.version > new.version)
             after = replace(after, served=(*state.served, new)[-KEEP_SERVED:], waiting=newer)
-    if (attempt := decided.attempt) and attempt.outcome != "failed":
+    if (attempt := decided.attempt) and attempt.outcome is not AttemptOutcome.FAILED:
         unlearned = {*after.accepted, *after.novel} - set(after.usable)
         after = replace(
             after,
             accepted=tuple(b for b in after.accepted if b in unlearned),
             novel=tuple(b for b in after.novel if b in unlearned),
         )
-    if attempt and attempt.outcome == "waiting":
+    if attempt and attempt.outcome is AttemptOutcome.WAITING:
         assert attempt.version is not None and attempt.manifest is not None
         after = replace(after, waiting=(*state.waiting, Served(attempt.version, attempt.manifest, attempt.labelled)))
     return _uncounted(after)

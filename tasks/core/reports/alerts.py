@@ -9,7 +9,7 @@ from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
 from tasks.core.records import digest, from_dict
 from tasks.core.reports import wording
-from tasks.core.types import Action, Outcome
+from tasks.core.types import Action, AttemptOutcome, Outcome
 from tasks.core.workspace import Workspace
 
 
@@ -66,7 +66,7 @@ def _unsettled(decided: Decided) -> list[tuple[Outcome, str, str]]:
     matters = []
     if broken := [problem for item in decided.blocked if not item.sha256 for problem in item.problems]:
         matters.append((Outcome.BLOCKED, f"The labels cannot be used: {'; '.join(broken)}", " ".join(broken)))
-    if decided.attempt and decided.attempt.outcome == "failed":
+    if decided.attempt and decided.attempt.outcome is AttemptOutcome.FAILED:
         reason = decided.attempt.reason or "training failed"
         matters.append((Outcome.RETRAIN_FAILED, reason, reason))
     overdue = decided.evidence.labels_overdue if decided.evidence else ()

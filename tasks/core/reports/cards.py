@@ -16,7 +16,7 @@ from tasks.core.records import digest
 from tasks.core.reports import loss_chart, wording
 from tasks.core.reports.service_history import Tenure
 from tasks.core.text import cell, interval_text, named
-from tasks.core.types import Check, Finding, Gate, Metric, Verdict
+from tasks.core.types import AttemptOutcome, Check, Finding, Gate, Metric, Verdict
 from tasks.core.versions.manifest import Manifest
 
 NARROW = "\N{NO-BREAK SPACE}"
@@ -249,12 +249,15 @@ def _remedies(decided: Decided, model: str) -> list[tuple[str, str]]:
     return found
 
 
-def _ended(outcome: str, decided: Decided) -> str:
-    if outcome == "registered":
-        return "in service" if decided.in_service else "registered"
-    return {"waiting": "kept until somebody approves it", "refused": "kept, and not put in service"}.get(
-        outcome, outcome
-    )
+def _ended(outcome: AttemptOutcome, decided: Decided) -> str:
+    match outcome:
+        case AttemptOutcome.REGISTERED if decided.in_service:
+            return "in service"
+        case AttemptOutcome.WAITING:
+            return "kept until somebody approves it"
+        case AttemptOutcome.REFUSED:
+            return "kept, and not put in service"
+    return outcome.value
 
 
 def _gate(version: int, gate: Gate, why: str | None) -> str:
@@ -322,7 +325,7 @@ def _share(check: Check) -> str:
 
 def _check_name(check: Check) -> str:
     """`drift · temp`: its kind, and what was checked."""
-    return check.name.replace(":", " · ", 1)
+    return f"{check.kind} · {check.subject}" if check.subject else check.kind.value
 
 
 def _number(value: float | int | str | None) -> str:

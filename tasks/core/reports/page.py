@@ -14,7 +14,7 @@ from tasks.core.checks.histograms import Picture
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.reports import wording
 from tasks.core.run.assess import Findings
-from tasks.core.types import Check, Outcome, Verdict
+from tasks.core.types import Check, CheckKind, Outcome, Verdict
 from tasks.core.versions.manifest import Manifest
 
 TEMPLATE = "page.html.j2"
@@ -23,8 +23,14 @@ _TONES = {
     Outcome.RELOADED: "calm", Outcome.RETRAINED: "calm", Outcome.PROMOTED: "calm",
     Outcome.BLOCKED: "alarm", Outcome.RETRAIN_FAILED: "alarm", Outcome.LABELS_OVERDUE: "alarm",
 }  # fmt: skip
-PERFORMANCE = ("performance", "slice", "slices", "labels", "predictions")
-COLUMNS = ("drift", "content")
+PERFORMANCE = (
+    CheckKind.PERFORMANCE,
+    CheckKind.SLICE,
+    CheckKind.SLICES,
+    CheckKind.LABELS,
+    CheckKind.PREDICTIONS,
+)
+COLUMNS = (CheckKind.DRIFT, CheckKind.CONTENT)
 _VERDICTS = {Verdict.FAIL: 0, Verdict.WARN: 1, Verdict.SKIPPED: 2, Verdict.PASS: 3}
 
 
@@ -75,16 +81,12 @@ def render(
         still=[_drawn(item) for item in pictures if item.check.verdict is Verdict.PASS][:4],
         complete=measured is not None,
         rows=_rows(checks),
-        performance=[check for check in checks if _group(check) in PERFORMANCE],
-        others=[check for check in checks if _group(check) not in (*PERFORMANCE, *COLUMNS)],
+        performance=[check for check in checks if check.kind in PERFORMANCE],
+        others=[check for check in checks if check.kind not in (*PERFORMANCE, *COLUMNS)],
         manifest=manifest,
         interval_text=text.interval_text,
         links=links,
     )
-
-
-def _group(check: Check) -> str:
-    return check.name.partition(":")[0]
 
 
 def _pictures(measured: Findings) -> list[Picture]:
@@ -102,11 +104,11 @@ def _checks(decided: Decided, measured: Findings | None) -> tuple[Check, ...]:
 
 def _rows(checks: Sequence[Check]) -> list[Row]:
     """Every column that was looked at, what is loudest first, then by importance."""
-    drift = {check.name.removeprefix("drift:"): check for check in checks if check.name.startswith("drift:")}
+    drift = {check.subject: check for check in checks if check.kind is CheckKind.DRIFT}
     content: dict[str, Check] = {}
     for check in checks:
-        if check.name.startswith("content:"):
-            title = check.name.removeprefix("content:")
+        if check.kind is CheckKind.CONTENT:
+            title = check.subject
             if title not in content or _VERDICTS[check.verdict] < _VERDICTS[content[title].verdict]:
                 content[title] = check  # of several batches the loudest
     rows = [

@@ -17,12 +17,9 @@ from tasks.core.errors import InvalidRequest, NotFound, VerificationError
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.records import from_dict
-from tasks.core.types import Gate, Metric, Served
+from tasks.core.types import Gate, Metric, Rule, Served
 from tasks.core.versions.manifest import training_digest
 from tasks.core.versions.registry import Registry
-
-ASKED = "asked by hand"
-"""The rule by which a run does what a person asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ class Tenure:
     """Kind of that entry: `decided` by a run, `promoted` by a person."""
     outcome: str | None
     """How that run ended, None for a person's deed."""
-    rule: str | None
+    rule: Rule | None
     """The rule that decided, None for a person's deed."""
     was: str | None
     """What a person's deed was: `approved`, `rolled back`, `gate overridden`, `cleared` or `chosen`."""
@@ -84,7 +81,7 @@ class Tenure:
         """Who put it there, in words."""
         if self.event != "decided":
             return f"{self.actor} ({self.was})" if self.was else self.actor
-        if self.rule == ASKED:
+        if self.rule is Rule.BY_HAND:
             return f"{self.actor}, who asked for it"
         return f"the rules ({self.rule}), in a run of {self.actor}"
 

@@ -2,91 +2,205 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from tasks.core.data.files import arriving
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.state import State
-from tasks.core.records import from_dict, to_dict
+from tasks.core.records import from_dict
 from tasks.core.reports.wording import deed
 from tasks.core.run.work import pending_names
-from tasks.core.types import LossPoint
+from tasks.core.types import Action, LossPoint, Metric, Outcome, Rule, Snooze
 from tasks.core.versions.manifest import training_digest
 from tasks.core.workspace import Workspace
 
 REPORT = "report.html"
 """The page of a run, among its files in the store."""
+LEASE = ("started", "renewed")
+"""Events of the lease: nothing was decided or done."""
 
 
-def status(workspace: Workspace) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """By whom, and why, a version was put in service by hand."""
+
+    seq: int
+    """The history entry that says so."""
+    actor: str
+    reason: str
+    was: str | None
+    """What it was: `approved`, `rolled back`, `gate overridden`, `cleared` or `chosen`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedOn:
+    """The data of a version."""
+
+    rows: int
+    batches: tuple[str, ...]
+    sha256: str
+    """One digest for all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedBatch:
+    """What users saw of one batch."""
+
+    batch: str
+    version: int
+    """Which served it."""
+    loss: float
+    """Mean over its labelled rows; lower is better."""
+    rows: int
+    """Labelled rows."""
+    coverage: float
+    """Those rows as a share of the batch's rows, 0 to 1."""
+    lag: int | None
+    """Batches that had arrived after it when its labels counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class InService:
+    """The loss on each recent batch of the version that served it."""
+
+    loss: float
+    """Mean over all rows."""
+    rows: int
+    batches: tuple[str, ...]
+    each: tuple[ServedBatch, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What is in service, why, and what waits; its fields are the keys of `ror status --json`, in their order."""
+
+    model: str
+    version: int | None
+    since: str | None
+    """When it was put in service, UTC."""
+    promoted: Promotion | None
+    """None where the rules put it there."""
+    decision: Action | None
+    """Of the newest decision, as are `reasons`, `outcome` and `next_retrain`."""
+    reasons: tuple[str, ...]
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    """Of the version in service, on rows that it never saw, before it was put in service."""
+    trained_on: TrainedOn | None = None
+    pending_batches: tuple[str, ...]
+    waiting: tuple[int, ...]
+    """Versions that wait for approval."""
+    outcome: Outcome | None
+    made_because: tuple[str, ...] = ()
+    """Why the version in service was trained."""
+    next_retrain: str | None
+    """What the rule of the economic interval said; None where an earlier rule decided before it looked."""
+    prequential: InService | None = None
+    blocked: tuple[str, ...]
+    """Batches that are set aside."""
+    changed: tuple[str, ...]
+    """Those of them that a person may accept."""
+    suspect: str | None
+    quarantined: tuple[str, ...]
+    accepted: tuple[str, ...]
+    """Batches whose changed content was accepted, and that no version has learned from yet."""
+    barred: tuple[int, ...]
+    """Versions that were rolled back."""
+    snoozed: tuple[Snooze, ...]
+    arriving: tuple[str, ...]
+    """Files that may still be written, relative to the root."""
+    unlabelled: tuple[str, ...]
+    """Batches that were decided on and whose labels do not count yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event of the history; its fields are the keys of `ror history --json`, in their order."""
+
+    seq: int
+    at: str
+    """When, UTC."""
+    event: str
+    action: Action | None
+    """What was decided, None for any other event; so is `outcome`."""
+    version: int | None
+    """In service from then on."""
+    reasons: tuple[str, ...]
+    window: tuple[str, ...]
+    """Batches that were decided on."""
+    run: str
+    actor: str
+    outcome: Outcome | None
+    blocked: tuple[str, ...]
+    batch: str | None
+    """The one that a person's deed is about."""
+    deed: str | None
+    """What a person did, in words."""
+
+
+def status(workspace: Workspace) -> Status:
     """Which version is in service, since when, why, trained on which data, justified by which metrics."""
     head = workspace.ledger.head()
     state = head.state
     decided = _last_decision(workspace.ledger, state)
     pending = pending_names(workspace, state)
-    answer: dict[str, Any] = {
-        "model": workspace.model,
-        "version": state.current.version if state.current else None,
-        "since": state.since,
-        "promoted": _promotion(workspace.ledger, state),
-        "decision": decided.decision.action.value if decided else None,
-        "reasons": list(decided.decision.reasons) if decided else [],
-        "metrics": {},
-        "trained_on": None,
-        "pending_batches": pending,
-        "waiting": [served.version for served in state.waiting],
-        "outcome": decided.outcome.value if decided else None,
-        "made_because": [],
-        "next_retrain": _next_retrain(decided),
-        "prequential": None,
-        "blocked": sorted(set(state.blocked) & {*pending, *state.batches}),
-        "changed": sorted(set(state.changed) & set(pending)),
-        "suspect": state.suspect,
-        "quarantined": list(state.quarantined),
-        "accepted": list(state.accepted),
-        "barred": list(state.barred),
-        "snoozed": _snoozed(state),
-        "arriving": arriving(workspace.root, workspace.spec, state.batches),
-        "unlabelled": sorted(b for b, r in state.batches.items() if not r.labels and b not in state.quarantined),
-    }
+    answer = Status(
+        model=workspace.model,
+        version=state.current.version if state.current else None,
+        since=state.since,
+        promoted=_promotion(workspace.ledger, state),
+        decision=decided.decision.action if decided else None,
+        reasons=decided.decision.reasons if decided else (),
+        pending_batches=tuple(pending),
+        waiting=tuple(served.version for served in state.waiting),
+        outcome=decided.outcome if decided else None,
+        next_retrain=_next_retrain(decided),
+        blocked=tuple(sorted(set(state.blocked) & {*pending, *state.batches})),
+        changed=tuple(sorted(set(state.changed) & set(pending))),
+        suspect=state.suspect,
+        quarantined=state.quarantined,
+        accepted=state.accepted,
+        barred=state.barred,
+        snoozed=_snoozed(state),
+        arriving=tuple(arriving(workspace.root, workspace.spec, state.batches)),
+        unlabelled=tuple(sorted(b for b, r in state.batches.items() if not r.labels and b not in state.quarantined)),
+    )
     if state.current is None:
         return answer
     manifest, _ = workspace.registry.manifest(workspace.model, state.current.version, state.current.manifest)
-    answer["metrics"] = to_dict(dict(manifest.metrics))
-    answer["made_because"] = list(manifest.reasons)
-    answer["trained_on"] = {
-        "rows": manifest.rows,
-        "batches": [file.batch for file in manifest.training],
-        "sha256": training_digest(manifest),
-    }
-    answer["prequential"] = _in_service(state)
-    return answer
+    batches = tuple(file.batch for file in manifest.training)
+    return replace(
+        answer,
+        metrics=manifest.metrics,
+        trained_on=TrainedOn(manifest.rows, batches, training_digest(manifest)),
+        made_because=manifest.reasons,
+        prequential=_in_service(state),
+    )
 
 
-def _snoozed(state: State) -> list[dict[str, Any]]:
+def _snoozed(state: State) -> tuple[Snooze, ...]:
     """What has not run out."""
     today = datetime.now(UTC).date().isoformat()
-    return [to_dict(snooze) for snooze in state.snoozed if snooze.until >= today]
+    return tuple(snooze for snooze in state.snoozed if snooze.until >= today)
 
 
 def _next_retrain(decided: Decided | None) -> str | None:
     """What the rule of the economic interval saw last; None where an earlier rule had decided before it looked."""
-    found = (finding.reason for finding in decided.decision.findings if finding.rule == "stale") if decided else ()
+    found = (finding.reason for finding in decided.decision.findings if finding.rule is Rule.STALE) if decided else ()
     return next(iter(found), None)
 
 
-def _promotion(ledger: Ledger, state: State) -> dict[str, Any] | None:
+def _promotion(ledger: Ledger, state: State) -> Promotion | None:
     """By whom, and why, the version in service was put there by hand; None when the rules did."""
     if state.promoted is None:
         return None
     event = ledger.event(state.promoted)
-    return {"seq": event.seq, "actor": event.actor, "reason": event.reason, "was": event.body.get("was")}
+    return Promotion(event.seq, event.actor, event.reason, event.body.get("was"))
 
 
-def _in_service(state: State) -> dict[str, Any] | None:
+def _in_service(state: State) -> InService | None:
     """What users saw: the loss on each recent batch of the version that served it, with lag and coverage of its labels.
 
     A batch is left out when that version had been trained on its labels, or when it was served by none.
@@ -94,20 +208,20 @@ def _in_service(state: State) -> dict[str, Any] | None:
     points = sorted((p for p in state.losses if _served(state, p)), key=lambda point: point.batch)
     if not points:
         return None
-    rows = sum(point.rows for point in points)
-    each = [
-        {
-            "batch": point.batch,
-            "version": point.version,
-            "loss": point.mean,
-            "rows": point.rows,
-            "coverage": state.batches[point.batch].coverage,
-            "lag": state.batches[point.batch].lag,
-        }
+    each = tuple(
+        ServedBatch(
+            batch=point.batch,
+            version=point.version,
+            loss=point.mean,
+            rows=point.rows,
+            coverage=state.batches[point.batch].coverage,
+            lag=state.batches[point.batch].lag,
+        )
         for point in points
-    ]
-    loss = sum(point.mean * point.rows for point in points) / rows
-    return {"loss": loss, "rows": rows, "batches": [point.batch for point in points], "each": each}
+    )
+    rows = sum(item.rows for item in each)
+    loss = sum(item.loss * item.rows for item in each) / rows
+    return InService(loss, rows, tuple(item.batch for item in each), each)
 
 
 def _served(state: State, point: LossPoint) -> bool:
@@ -115,44 +229,41 @@ def _served(state: State, point: LossPoint) -> bool:
     return record is not None and record.version == point.version
 
 
-def history(ledger: Ledger, events: Sequence[Event] | None = None) -> list[dict[str, Any]]:
+def history(ledger: Ledger, events: Sequence[Event] | None = None) -> list[Entry]:
     """Every event, oldest first; `started` and `renewed` are the lease's and left out."""
-    rows = []
-    for event in events if events is not None else ledger.events():
-        if event.event in ("started", "renewed"):
-            continue
-        row: dict[str, Any] = {
-            "seq": event.seq,
-            "at": event.at,
-            "event": event.event,
-            "action": None,
-            "version": event.current.version if event.current else None,
-            "reasons": [event.reason] if event.reason else [],
-            "window": [],
-            "run": event.run,
-            "actor": event.actor,
-            "outcome": None,
-            "blocked": [],
-            "batch": event.body.get("batch"),
-            "deed": deed(event),
-        }
-        if event.event == "decided":
-            decided = from_dict(Decided, event.body)
-            row |= {
-                "action": decided.decision.action.value,
-                "reasons": list(decided.decision.reasons),
-                "window": [batch.id for batch in decided.window],
-                "outcome": decided.outcome.value,
-                "blocked": [item.batch for item in decided.blocked],
-            }
-        elif event.event == "failed":
-            row["reasons"] = [str(event.body.get("error", ""))]
-        rows.append(row)
-    return rows
+    return [_entry(event) for event in (ledger.events() if events is None else events) if event.event not in LEASE]
+
+
+def _entry(event: Event) -> Entry:
+    entry = Entry(
+        seq=event.seq,
+        at=event.at,
+        event=event.event,
+        action=None,
+        version=event.current.version if event.current else None,
+        reasons=(event.reason,) if event.reason else (),
+        window=(),
+        run=event.run,
+        actor=event.actor,
+        outcome=None,
+        blocked=(),
+        batch=event.body.get("batch"),
+        deed=deed(event),
+    )
+    if event.event == "decided":
+        decided = from_dict(Decided, event.body)
+        return replace(
+            entry,
+            action=decided.decision.action,
+            reasons=decided.decision.reasons,
+            window=tuple(batch.id for batch in decided.window),
+            outcome=decided.outcome,
+            blocked=tuple(item.batch for item in decided.blocked),
+        )
+    if event.event == "failed":
+        return replace(entry, reasons=(str(event.body.get("error", "")),))
+    return entry
 
 
 def _last_decision(ledger: Ledger, state: State) -> Decided | None:
     return from_dict(Decided, ledger.event(state.decided.seq).body) if state.decided else None
-
-
-# --- one decision --------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tasks.core.ledger.events import Decided, Event
-from tasks.core.types import Outcome
+from tasks.core.types import AttemptOutcome, Outcome
 
 MUST_ACT = {
     Outcome.RELOADED: "no",
@@ -82,7 +82,7 @@ def ready_to_promote(decided: Decided) -> int | None:
     attempt, service = decided.attempt, decided.in_service
     if attempt is None:
         return decided.evidence.waiting if decided.evidence else None
-    passed = attempt.outcome in ("registered", "waiting")
+    passed = attempt.outcome in (AttemptOutcome.REGISTERED, AttemptOutcome.WAITING)
     return attempt.version if passed and (service is None or service.version != attempt.version) else None
 
 
@@ -102,7 +102,7 @@ def _cause(decided: Decided) -> str:
     facts = _facts(decided)
     if decided.blocked:
         return facts[0]
-    if decided.attempt and decided.attempt.outcome in ("refused", "failed"):
+    if decided.attempt and decided.attempt.outcome in (AttemptOutcome.REFUSED, AttemptOutcome.FAILED):
         return facts[-1]
     if decided.outcome is Outcome.LABELS_OVERDUE:
         return f"{decided.decision.reasons[-1]}."
@@ -118,7 +118,7 @@ def _facts(decided: Decided) -> list[str]:
     attempt, service = decided.attempt, decided.in_service
     if attempt and attempt.gate:
         lines.append(f"v{attempt.version} {attempt.outcome}: {attempt.gate.reason}.")
-        if attempt.outcome == "registered" and (service is None or service.version != attempt.version):
+        if attempt.outcome is AttemptOutcome.REGISTERED and (service is None or service.version != attempt.version):
             lines.append("Somebody acted by hand during this run, so it is not put in service: their choice stands.")
     elif attempt:
         lines.append(f"{attempt.reason.rstrip('.')}.")

@@ -26,7 +26,7 @@ from tasks.core.run.work import Work
 from tasks.core.schema.frames import frame
 from tasks.core.schema.validation import Validation, validate
 from tasks.core.training.gate import Champion, Recorded
-from tasks.core.types import Batch, Blocked, Check, Request, Verdict
+from tasks.core.types import Batch, Blocked, Check, CheckKind, Request, Verdict
 from tasks.core.versions import persistence
 from tasks.core.versions.registry import LoadedVersion
 from tasks.core.workspace import Workspace
@@ -119,7 +119,7 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
             novel.append(batch.id)
         valid.append(batch)
         rows.append(found.rows)
-        checks += [Check(f"coercion:{batch.id}", Verdict.WARN, note) for note in found.coercions]
+        checks += [Check.of(CheckKind.COERCION, batch.id, Verdict.WARN, note) for note in found.coercions]
         if versions.predecessor:
             ready &= not _validated(workspace, state, batch, versions.predecessor).problems
     for batch in work.altered:
@@ -164,7 +164,7 @@ def _arrivals(work: Work) -> list[Check]:
         f"{batch} comes before batches that were decided on already: it is decided on now, and nothing is decided anew"
         for batch in work.latecomers
     ]
-    return [Check("arrivals", Verdict.WARN, text) for text in found]
+    return [Check.of(CheckKind.ARRIVALS, None, Verdict.WARN, text) for text in found]
 
 
 # --- drift ---------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import with_labels
 from tasks.core.run.assess import DataFindings, Findings
 from tasks.core.spec import ModelSpec
-from tasks.core.types import Action, Attempt, Check, Decision, Outcome, Served, Verdict
+from tasks.core.types import Action, Attempt, AttemptOutcome, Check, CheckKind, Decision, Outcome, Served, Verdict
 
 
 def conclude(
@@ -32,8 +32,8 @@ def conclude(
     Where the version in service does not load here and no other takes its place, batches are left for a later run: it
     could not predict them, and the version that can may be another one.
     """
-    if attempt and attempt.outcome == "registered" and spec.policy.promotion == "approve":
-        attempt = replace(attempt, outcome="waiting")
+    if attempt and attempt.outcome is AttemptOutcome.REGISTERED and spec.policy.promotion == "approve":
+        attempt = replace(attempt, outcome=AttemptOutcome.WAITING)
     overtaken = now.by_hand != found.by_hand
     in_service, outcome = _effect(now, decision, attempt, overtaken)
     data, labels = measured.data, measured.labels
@@ -86,11 +86,11 @@ def _effect(now: State, decision: Decision, attempt: Attempt | None, overtaken: 
         case Action.ROLLBACK:
             return (current, Outcome.KEPT) if overtaken else (now.predecessor, Outcome.ROLLED_BACK)
     assert attempt is not None
-    if attempt.outcome == "failed":
+    if attempt.outcome is AttemptOutcome.FAILED:
         return current, Outcome.RETRAIN_FAILED
-    if attempt.outcome == "refused":
+    if attempt.outcome is AttemptOutcome.REFUSED:
         return current, Outcome.KEPT if current else Outcome.HELD
-    if attempt.outcome == "waiting":
+    if attempt.outcome is AttemptOutcome.WAITING:
         return current, Outcome.AWAITING_APPROVAL
     if overtaken:
         return current, Outcome.KEPT
@@ -100,4 +100,4 @@ def _effect(now: State, decision: Decision, attempt: Attempt | None, overtaken: 
 
 def _shown(check: Check) -> bool:
     """Passed checks of content are many and say nothing; the others are the run's measurements."""
-    return not check.name.startswith("content:")
+    return check.kind is not CheckKind.CONTENT

@@ -28,7 +28,7 @@ from tasks.core.ledger.transitions import known_lags, with_labels
 from tasks.core.run.scores import Scores
 from tasks.core.run.work import Work
 from tasks.core.spec import DataSpec
-from tasks.core.types import Batch, Blocked, Check, Comparison, Labelled, LossPoint, Verdict
+from tasks.core.types import Batch, Blocked, Check, CheckKind, Comparison, Labelled, LossPoint, Verdict
 from tasks.core.versions import persistence
 from tasks.core.versions.registry import LoadedVersion
 from tasks.core.workspace import Workspace
@@ -227,21 +227,21 @@ def _seen(state: State, work: Work) -> int | None:
 
 def _changed(now: LabelledRows, before: LabelledRows | None) -> Check:
     """What happened to the labels of one batch."""
-    name, batch = f"labels:{now.batch.id}", now.batch.id
+    batch = now.batch.id
     consequence = "Versions that were trained on it used the earlier labels; its losses are measured anew"
     if before is None:
         said = f"{batch}: its labels changed, {len(now.rows):,} of its {now.total:,} rows have one. {consequence}"
-        return Check(name, Verdict.WARN, said)
+        return Check.of(CheckKind.LABELS, batch, Verdict.WARN, said)
     _, ours, theirs = np.intersect1d(now.rows, before.rows, assume_unique=True, return_indices=True)
     other = int((now.target[ours].astype(object) != before.target[theirs].astype(object)).sum())
     gone, more = len(before.rows) - len(theirs), len(now.rows) - len(ours)
     if not other and not gone:
         said = f"{batch}: its labels were completed, {more:,} more rows have one ({now.coverage:.0%} of its rows)"
-        return Check(name, Verdict.PASS, said, float(more))
+        return Check.of(CheckKind.LABELS, batch, Verdict.PASS, said, float(more))
     parts = ((other, "corrected"), (gone, "withdrawn"), (more, "added"))
     counted = ", ".join(f"{count:,} {what}" for count, what in parts if count)
     said = f"{batch}: of its {len(before.rows):,} labels {counted}. {consequence}"
-    return Check(name, Verdict.WARN, said, float(other + gone))
+    return Check.of(CheckKind.LABELS, batch, Verdict.WARN, said, float(other + gone))
 
 
 # --- overdue -------------------------------------------------------------------------------------------------

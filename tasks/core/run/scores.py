@@ -14,7 +14,7 @@ from tasks.core.ledger.state import State
 from tasks.core.predictions import predictions_path, read_predictions, written_version
 from tasks.core.schema.frames import frame
 from tasks.core.schema.validation import validate
-from tasks.core.types import Batch, Check, Comparison, LossPoint, Verdict
+from tasks.core.types import Batch, Check, CheckKind, Comparison, LossPoint, Verdict
 from tasks.core.versions import persistence
 from tasks.core.versions.registry import LoadedVersion
 from tasks.core.workspace import Workspace
@@ -111,7 +111,7 @@ class Scores:
             return None
 
     def _note(self, batch: Batch, text: str) -> None:
-        note = Check(f"predictions:{batch.id}", Verdict.WARN, text)
+        note = Check.of(CheckKind.PREDICTIONS, batch.id, Verdict.WARN, text)
         if note not in self.checks:
             self.checks.append(note)
 

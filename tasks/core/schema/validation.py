@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tasks.core.schema.cells import Examined, examine
 from tasks.core.schema.contract import UNIMPORTANT, Column, Contract, broken_names
-from tasks.core.types import Check, Verdict
+from tasks.core.types import Check, CheckKind, Verdict
 
 if TYPE_CHECKING:
     from tasks.core.data.source import Source
@@ -140,7 +140,7 @@ class Tally:
         if verdict is Verdict.FAIL and weight is not None and weight < UNIMPORTANT:
             verdict, summary = Verdict.WARN, f"{summary}, but the model hardly uses it"
         nearest = max(aspects, key=lambda aspect: aspect.share / aspect.limit)
-        return Check(f"content:{self.column.name}", verdict, summary, nearest.share, nearest.limit)
+        return Check.of(CheckKind.CONTENT, self.column.name, verdict, summary, nearest.share, nearest.limit)
 
     def _unchanged(self, aspect: Aspect) -> str:
         chance = f" of {aspect.of:,}, which may be chance" if aspect.share > aspect.limit else ""
@@ -236,7 +236,7 @@ def validate(
         problems += broken
     there = {one.column.name for one in found.tallies}
     changes += [
-        Check(f"content:{name}", Verdict.FAIL, f"column {name!r} is missing")
+        Check.of(CheckKind.CONTENT, name, Verdict.FAIL, f"column {name!r} is missing")
         for name in contract.names
         if name not in there
     ]

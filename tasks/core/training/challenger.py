@@ -23,7 +23,7 @@ from tasks.core.types import Gate
 from tasks.core.versions import persistence
 from tasks.core.versions.environment import environment_of
 from tasks.core.versions.manifest import Candidate, TrainingFile
-from tasks.core.versions.own_code import texts_of
+from tasks.core.versions.own_code import make_importable, texts_of
 
 UNSEEN = "a category that no training data had"
 
@@ -49,6 +49,7 @@ def train(
     Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract.
     """
     started = time.monotonic()
+    make_importable(spec.folders(root))
     fitted = fit(root, spec, history, first=champion is None)
     training, truth = fitted.training, target_of(fitted.training.gate)
     rival = rival_of(spec, training, fitted.target, champion)

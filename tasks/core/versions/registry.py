@@ -10,7 +10,7 @@ import gc
 import json
 import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -123,9 +123,10 @@ class Registry:
     """The versions of every model in one store.
 
     `trust` says which signatures count, by default as the environment does. `forms` are the forms of pipelines that are
-    loaded: ("skops",) refuses to unpickle. `types` are the classes, beside scikit-learn's own, that skops may make. All
-    of it says what this deployment trusts; the store has no say in it. Raises SpecError for keys that cannot be used,
-    or that lie in the store, and for forms that there are not.
+    loaded: ("skops",) refuses to unpickle. `types` are the classes, beside scikit-learn's own, that skops may make.
+    `code` are folders with modules of the pipelines' own: from the first load on they can be imported. All of it says
+    what this deployment trusts; the store has no say in it. Raises SpecError for keys that cannot be used, or that lie
+    in the store, and for forms that there are not.
     """
 
     def __init__(
@@ -135,11 +136,12 @@ class Registry:
         *,
         forms: Sequence[str] = FORMS,
         types: Sequence[str] = (),
+        code: Iterable[Path] = (),
     ):
         self.store = store if isinstance(store, Store) else Store(store)
         self.trust = Trust.from_environment() if trust is None else trust
         self.trust.check_outside(self.store.folder)
-        self._forms, self._types = tuple(forms), tuple(types)
+        self._forms, self._types, self._code = tuple(forms), tuple(types), tuple(code)
         if isinstance(forms, str) or not {*forms} <= {*FORMS}:
             raise SpecError("forms", [f"{forms!r} is not a list of {' and '.join(FORMS)}; write forms=('skops',)"])
 
@@ -277,7 +279,7 @@ class Registry:
         manifest, sha256 = self.manifest(model, number, known.manifest if known else None)
         # All that a load may be refused for is part of the key: what was loaded before gets round nothing.
         trusted = (tuple(self.trust.keys), self.trust.required)
-        key = (self.store.location, model, sha256, accepted, self._forms, self._types, trusted)
+        key = (self.store.location, model, sha256, accepted, self._forms, self._types, self._code, trusted)
         cached = None if fresh else _LOADED.get(key)
         if cached is None:
             with _uncollected():
@@ -312,7 +314,7 @@ class Registry:
             raise
 
     def _load(self, manifest: Manifest, sha256: str, accepted: Sequence[str]) -> LoadedVersion:
-        from tasks.core.versions import environment, loading
+        from tasks.core.versions import environment, loading, own_code
 
         what = f"{manifest.model} v{manifest.version}"
         if not manifest.form or not {"contract.json", PROBE} <= {*manifest.files}:
@@ -323,6 +325,7 @@ class Registry:
                 f"format). `ror run {manifest.model} --action retrain --reason '...'` makes a version that is."
             )
         recorded = environment.recorded_in(manifest.environment, f"{manifest.folder}/{MANIFEST}")
+        own_code.make_importable(self._code)
         notes = environment.check_environment(recorded, what, accepted=accepted, texts=lambda: self.sources(manifest))
         files = {name: self.file(manifest, name) for name in manifest.files if predicts(name)}
         # With rows erased from the known answers, a batch of another size may give another last digit.

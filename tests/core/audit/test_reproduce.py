@@ -63,7 +63,7 @@ def workspace(trained: Trained, tmp_path: Path) -> Workspace:
 
 def register(root: Path, candidate: Candidate) -> Workspace:
     Model(root).write_spec()
-    workspace = Workspace(root, "loans", str(root / "artifacts"))
+    workspace = Workspace.open(root, "loans")
     workspace.registry.register("loans", "key", candidate)
     return workspace
 
@@ -81,7 +81,7 @@ def in_a_new_process(workspace: Workspace, *, threads: int = 1, version: int = 1
     script = (
         "import sys\nfrom pathlib import Path\nfrom tasks.core.audit.reproduce import reproduce\n"
         "from tasks.core.workspace import Workspace\nroot = Path(sys.argv[1])\n"
-        "print(reproduce(Workspace(root, 'loans', str(root / 'artifacts')), int(sys.argv[2]))[1])"
+        "print(reproduce(Workspace.open(root, 'loans'), int(sys.argv[2]))[1])"
     )
     paths = os.pathsep.join([str(workspace.root), os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[3])])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads)}

@@ -24,7 +24,7 @@ from tasks.core.ledger.lease import Lease
 from tasks.core.ledger.signing import Trust
 from tasks.core.records import digest, from_json, to_dict, to_json
 from tasks.core.store import Store
-from tasks.core.types import Action, Attempt, Served
+from tasks.core.types import Action, Attempt, AttemptOutcome, Served
 from tasks.core.versions.registry import Registry
 from tasks.core.workspace import Workspace
 from tests.helpers.events import arrived, decided
@@ -38,11 +38,11 @@ PAYLOAD = ("pipeline.joblib", "contract.json", "reference.parquet", "probe.parqu
 def fill(root: Path, trained: Trained, trust: Trust | None = None) -> Workspace:
     """Two versions, decided on one after the other as runs do it, then the first put back by hand: five entries."""
     Model(root).write_spec()
-    workspace = Workspace(root, "loans", str(root / "artifacts"))
+    workspace = Workspace.open(root, "loans")
     registry = Registry(workspace.store_location, trust)
     for number in (1, 2):
         version, sha256 = registry.register("loans", f"run {number}", trained.challenger.candidate)
-        attempt = Attempt(number, "registered", version, sha256, gate=trained.challenger.gate)
+        attempt = Attempt(number, AttemptOutcome.REGISTERED, version, sha256, gate=trained.challenger.gate)
         record = decided(
             Action.RETRAIN, in_service=Served(version, sha256, number), attempt=attempt, **arrived(f"00{number}")
         )
@@ -63,7 +63,7 @@ def filled(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def workspace(filled: Path, tmp_path: Path) -> Workspace:
     """A copy of that store, to be damaged."""
     shutil.copytree(filled, tmp_path, dirs_exist_ok=True)
-    return Workspace(tmp_path, "loans", str(tmp_path / "artifacts"))
+    return Workspace.open(tmp_path, "loans")
 
 
 def look(workspace: Workspace, **options: Any) -> Report:

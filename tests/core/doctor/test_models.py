@@ -15,6 +15,7 @@ import pytest
 from tasks.core.doctor import models
 from tasks.core.doctor.deployment import SKEW_MAX, Finding, Level, gather
 from tasks.core.ledger.lease import Lease
+from tasks.core.workspace import Project
 from tests.helpers.model import Model
 
 
@@ -56,10 +57,10 @@ def test_one_broken_model_does_not_hide_another(model: Model) -> None:
     """All models of a root are looked at; where there is none, that is said."""
     model.deliver("001")
     (model.root / "deployments/broken.toml").write_text("task = ")
-    found = gather(models.checks(model.root, model.workspace.store_location), 5)
+    found = gather(models.checks(model.workspace.project), 5)
     assert {item.name for item in found if item.level is Level.FAIL} == {"broken"}
     assert "loans: predictions" in {item.name for item in found if item.level is Level.OK}
-    (none,) = gather(models.checks(model.root / "elsewhere", "memory://"), 5)
+    (none,) = gather(models.checks(Project(model.root / "elsewhere", "memory://")), 5)
     assert none.level is Level.FAIL and "--root" in none.remedy
 
 
@@ -130,6 +131,7 @@ def test_code_is_found_without_importing_it(model: Model) -> None:
 TAKE = """
 import os, sys
 from tasks.core.ledger.lease import Lease
+from tasks.core.workspace import Project
 from tasks.core.workspace import Workspace
 Lease(Workspace.open(sys.argv[1], "loans").ledger, run="doomed", key="k", actor="t", reason="").__enter__()
 os._exit(9)
@@ -173,6 +175,6 @@ def test_a_damaged_history(model: Model, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delenv("ROR_TRUSTED_KEYS")
     path = Path(location) / "loans/ledger/00000002.json"
     path.write_bytes(path.read_bytes()[:40])
-    failed = {item.name: item for item in gather(models.checks(model.root, location), 5)}["loans: history"]
+    failed = {item.name: item for item in gather(models.checks(model.workspace.project), 5)}["loans: history"]
     assert failed.level is Level.FAIL
     assert "ror verify loans --repair" in failed.text

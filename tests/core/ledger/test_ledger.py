@@ -23,7 +23,7 @@ from tasks.core.ledger.state import LeaseRecord, State
 from tasks.core.ledger.transitions import fold
 from tasks.core.records import digest, installed_release, to_dict
 from tasks.core.store import Store
-from tasks.core.types import Action, Attempt, Blocked, LossPoint, Served
+from tasks.core.types import Action, Attempt, AttemptOutcome, Blocked, LossPoint, Served
 from tests.helpers.events import arrived, decided
 
 WHO: dict[str, Any] = {"run": "run-1", "key": "key-1", "actor": "ann", "reason": "because"}
@@ -201,8 +201,8 @@ def test_time_never_goes_backwards(ledger: Ledger) -> None:
 
 def test_replaying_the_events_gives_their_states(ledger: Ledger) -> None:
     """Folding the events one after another gives the state that each of them carries, for every kind of event."""
-    trained = Attempt(1, "registered", 1, V1.manifest)
-    again = Attempt(3, "registered", 2, V2.manifest)
+    trained = Attempt(1, AttemptOutcome.REGISTERED, 1, V1.manifest)
+    again = Attempt(3, AttemptOutcome.REGISTERED, 2, V2.manifest)
     losses = (LossPoint("b", 1, 90, 0.1 + 0.2, 1 / 3),)
     story: list[tuple[str, Any]] = [
         ("decided", decided(Action.RETRAIN, attempt=trained, **arrived("a"))),

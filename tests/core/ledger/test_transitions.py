@@ -15,6 +15,7 @@ from tasks.core.records import from_dict, to_dict
 from tasks.core.types import (
     Action,
     Attempt,
+    AttemptOutcome,
     Batch,
     BatchRecord,
     Blocked,
@@ -50,7 +51,9 @@ def test_a_retrain_puts_its_version_in_service() -> None:
     """After a retrain the new version is current, the old one its predecessor, and the age starts again."""
     state = after_decision(State(served=(V1,)), decided(**arrived("a")))
     assert (state.age, state.since) == (1, None)
-    state = after_decision(state, decided(Action.RETRAIN, in_service=V2, attempt=Attempt(2, "registered", 2, "m")))
+    state = after_decision(
+        state, decided(Action.RETRAIN, in_service=V2, attempt=Attempt(2, AttemptOutcome.REGISTERED, 2, "m"))
+    )
     assert (state.current, state.predecessor, state.since) == (V2, V1, "2026-01-01")
     state = after_decision(state, decided(in_service=V2, **arrived("b")))
     state = after_decision(state, decided(in_service=V2, **arrived("c")))
@@ -80,7 +83,7 @@ def test_a_promotion_by_hand_clears_the_version() -> None:
 
 def test_a_version_that_awaits_approval_is_not_in_service() -> None:
     """With promotion by approval the challenger is kept as waiting and the current version stays."""
-    attempt = Attempt(4, "waiting", 2, V2.manifest)
+    attempt = Attempt(4, AttemptOutcome.WAITING, 2, V2.manifest)
     record = decided(Action.RETRAIN, attempt=attempt, outcome=Outcome.AWAITING_APPROVAL)
     state = after_decision(State(served=(V1,)), record)
     assert state.current == V1
@@ -103,11 +106,13 @@ def test_a_suspect_batch_is_held_out_until_judged() -> None:
 def test_an_accepted_change_waits_for_a_version_that_learned_it() -> None:
     """An acceptance stays open until an attempt to train that worked has learned from that very batch."""
     state = after(State(served=(V1,)), "accepted", {"batch": "a"})
-    attempt = Attempt(2, "refused", 2, "m")
+    attempt = Attempt(2, AttemptOutcome.REFUSED, 2, "m")
     state = after_decision(state, decided(Action.RETRAIN, attempt=attempt, **arrived("a", labels=False)))
     assert state.accepted == ("a",)
     labelled = {"labelled": arrived("a")["labelled"]}
-    state = after_decision(state, decided(Action.RETRAIN, attempt=Attempt(2, "failed", reason="no"), **labelled))
+    state = after_decision(
+        state, decided(Action.RETRAIN, attempt=Attempt(2, AttemptOutcome.FAILED, reason="no"), **labelled)
+    )
     assert state.accepted == ("a",)
     state = after_decision(state, decided(Action.RETRAIN, attempt=attempt))
     assert state.accepted == ()
@@ -119,7 +124,7 @@ def test_changed_content_is_remembered_until_a_version_learned_it() -> None:
     seen = decided(**arrived("a", labels=False), novel=("a",))
     state = after_decision(State(served=(V1,)), seen)
     assert state.novel == ("a",)
-    attempt = Attempt(2, "refused", 2, "m")
+    attempt = Attempt(2, AttemptOutcome.REFUSED, 2, "m")
     state = after_decision(state, decided(Action.RETRAIN, attempt=attempt, novel=("a",)))
     assert state.novel == ("a",)
     state = after_decision(state, decided(labelled=arrived("a")["labelled"], novel=("a",)))

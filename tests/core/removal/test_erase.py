@@ -35,7 +35,7 @@ from tasks.core.run import assess
 from tasks.core.run.labels import check_performance
 from tasks.core.run.work import find_work
 from tasks.core.training.holdout import fold_rows
-from tasks.core.types import Action, Attempt, Labelled, Request, Served
+from tasks.core.types import Action, Attempt, AttemptOutcome, Labelled, Request, Served
 from tasks.core.versions.manifest import read_parquet
 from tasks.core.versions.registry import Registry
 from tasks.core.workspace import Workspace
@@ -83,7 +83,7 @@ def kept_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         record = decided(
             Action.RETRAIN,
             in_service=served,
-            attempt=Attempt(number, "registered", version, sha256, gate=found.gate),
+            attempt=Attempt(number, AttemptOutcome.REGISTERED, version, sha256, gate=found.gate),
             window=work.batches if number == 1 else (),
             window_rows=(ROWS,) * 3 if number == 1 else (),
             labelled=[Labelled(part.batch.id, part.labels, len(part.rows), part.coverage, 0) for part in history],
@@ -227,7 +227,7 @@ def test_one_event_and_no_key(workspace: Workspace, key: str) -> None:
     assert event.body["versions"] == [1, 2]
     assert event.state_after.by_hand == before.state.by_hand
     assert event.state_after.served == before.state.served
-    assert "a key erased" in status.history(workspace.ledger)[-1]["deed"]
+    assert "a key erased" in status.history(workspace.ledger)[-1].deed
     now = State()
     for each in workspace.ledger.events():
         now = fold(now, each)

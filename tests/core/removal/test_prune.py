@@ -18,7 +18,7 @@ from tasks.core.removal import prune
 from tasks.core.reports import status
 from tasks.core.run.work import find_work
 from tasks.core.store import Store
-from tasks.core.types import Action, Attempt, Request, Served
+from tasks.core.types import Action, Attempt, AttemptOutcome, Request, Served
 from tasks.core.workspace import Workspace
 from tests.helpers.events import arrived, decide, decided
 from tests.helpers.model import Model
@@ -36,7 +36,7 @@ def workspace(model: Model, trained: Trained) -> Workspace:
     for number in range(1, 8):
         version, sha256 = workspace.registry.register("loans", f"run {number}", candidate)
         before = workspace.ledger.head().state.current
-        outcome = {5: "waiting", 6: "refused"}.get(number, "registered")
+        outcome = {5: AttemptOutcome.WAITING, 6: AttemptOutcome.REFUSED}.get(number, AttemptOutcome.REGISTERED)
         attempt = Attempt(1, outcome, version, sha256, gate=trained.challenger.gate)
         served = before if number > 4 else Served(version, sha256, 1)
         if number < 7:
@@ -101,7 +101,7 @@ def test_one_event_says_it(workspace: Workspace) -> None:
     assert {path.rsplit("/", 1)[1] for path in event.body["files"]} == PAYLOAD
     assert event.body["bytes"] == done.size > 10_000
     assert event.state_after == replace(before.state, pruned={1: event.seq})
-    assert status.history(workspace.ledger)[-1]["deed"] == "payload of v1 removed"
+    assert status.history(workspace.ledger)[-1].deed == "payload of v1 removed"
 
 
 def test_the_question_of_a_run_stays_the_same(workspace: Workspace, model: Model) -> None:

@@ -17,6 +17,7 @@ from tasks.core.reports.service_history import Tenure
 from tasks.core.types import (
     Action,
     Attempt,
+    AttemptOutcome,
     BatchRecord,
     Blocked,
     Check,
@@ -26,6 +27,7 @@ from tasks.core.types import (
     LossPoint,
     Metric,
     Outcome,
+    Rule,
     Served,
     Verdict,
 )
@@ -97,7 +99,7 @@ def test_a_decision_card_answers_what_people_ask() -> None:
 def test_every_rule_shows_its_numbers() -> None:
     """What a rule rests on stands beside its sentence, in words and as many digits as one reads."""
     numbers = {"standard_error": 0.00254812, "rows": 2411, "batch": "007", "limit": None}
-    found = (Finding("rollback", False, "no reason to go back", numbers), Finding("otherwise", True, "v2 stays"))
+    found = (Finding(Rule.ROLLBACK, False, "no reason to go back", numbers), Finding(Rule.OTHERWISE, True, "v2 stays"))
     decided = replace(RELOADED, decision=replace(RELOADED.decision, findings=found))
     text = cards.decision_card(decided, SCENE)
     assert "| rollback | no | no reason to go back | standard error 0.002548, rows 2,411, batch 007, limit  |" in text
@@ -107,12 +109,12 @@ def test_every_rule_shows_its_numbers() -> None:
 @pytest.mark.parametrize(
     ("outcome", "attempt", "then"),
     [
-        (Outcome.RETRAINED, "registered", "It is in service"),
-        (Outcome.KEPT, "refused", "It is kept, and not put in service"),
-        (Outcome.AWAITING_APPROVAL, "waiting", "It is kept until somebody approves it"),
+        (Outcome.RETRAINED, AttemptOutcome.REGISTERED, "It is in service"),
+        (Outcome.KEPT, AttemptOutcome.REFUSED, "It is kept, and not put in service"),
+        (Outcome.AWAITING_APPROVAL, AttemptOutcome.WAITING, "It is kept until somebody approves it"),
     ],
 )
-def test_the_gate_is_shown_once(outcome: Outcome, attempt: str, then: str) -> None:
+def test_the_gate_is_shown_once(outcome: Outcome, attempt: AttemptOutcome, then: str) -> None:
     """With its interval's sentence, what got worse, and what became of the version."""
     made = Attempt(7, attempt, 3, "d", gate=GATE)
     text = cards.decision_card(replace(RELOADED, outcome=outcome, attempt=made), SCENE)

@@ -16,15 +16,15 @@ from tasks.core.ledger.state import State
 from tasks.core.reports import page
 from tasks.core.run.assess import DataFindings, Findings
 from tasks.core.run.labels import LabelFindings
-from tasks.core.types import Action, Batch, Check, Decision, Finding, Outcome, Verdict
+from tasks.core.types import Action, Batch, Check, Decision, Finding, Outcome, Rule, Verdict
 from tests.helpers.windows import CALIBRATION, REFERENCE, window
 
 ODD = "<script>alert(1)</script>"
 
 
 def decided(**changes: Any) -> Decided:
-    found = Finding("drift", True, f"the data drifted: {ODD} moved")
-    decision = Decision(Action.RELOAD, "drift", (found.reason,), (found,))
+    found = Finding(Rule.DRIFT, True, f"the data drifted: {ODD} moved")
+    decision = Decision(Action.RELOAD, Rule.DRIFT, (found.reason,), (found,))
     plain = Decided(
         Outcome.RELOADED, decision, (Batch("2013-04", "b", "s"),), (400,), (), (), (), (), (), None, None, "spec", 2
     )

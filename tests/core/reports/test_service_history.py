@@ -19,7 +19,7 @@ from tasks.core.records import digest, to_dict, to_json
 from tasks.core.reports import service_history
 from tasks.core.reports.service_history import Past, look_back, parse_when
 from tasks.core.store import Store
-from tasks.core.types import Action, Outcome, Served
+from tasks.core.types import Action, Outcome, Rule, Served
 from tasks.core.versions.manifest import training_digest
 from tasks.core.versions.registry import Registry
 from tests.helpers.events import decided
@@ -147,7 +147,7 @@ def test_a_person_is_named(loans: Past2013) -> None:
 def test_who_asked_is_named(loans: Past2013) -> None:
     """A retrain that a person asked for is not called the rules'."""
     record = decided(Action.RETRAIN, in_service=loans.served[1], outcome=Outcome.RETRAINED)
-    record = replace(record, decision=replace(record.decision, rule=service_history.ASKED))
+    record = replace(record, decision=replace(record.decision, rule=Rule.BY_HAND))
     loans.write(june(9), "decided", to_dict(record), actor="eve")
     assert loans.ask("2013-06-10").tenures[0].by == "eve, who asked for it"
 

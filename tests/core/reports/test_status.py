@@ -8,19 +8,10 @@ import pytest
 
 from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
-from tasks.core.reports.status import _in_service, _snoozed
+from tasks.core.reports.status import ServedBatch, _in_service, _snoozed
 from tasks.core.reports.wording import headline, sentences, summary
 from tasks.core.text import cell, named
-from tasks.core.types import (
-    Attempt,
-    BatchRecord,
-    Blocked,
-    Gate,
-    LossPoint,
-    Outcome,
-    Snooze,
-    Verdict,
-)
+from tasks.core.types import Attempt, AttemptOutcome, BatchRecord, Blocked, Gate, LossPoint, Outcome, Snooze, Verdict
 from tests.helpers.events import BROKEN, RELOADED
 
 GATE = Gate(Verdict.FAIL, "worse than v2", 200, 0.1, 0.01, "v2")
@@ -41,7 +32,7 @@ GATE = Gate(Verdict.FAIL, "worse than v2", 200, 0.1, 0.01, "v2")
             ["v2 stays."],
         ),
         (
-            replace(RELOADED, outcome=Outcome.KEPT, attempt=Attempt(7, "refused", 3, "d", gate=GATE)),
+            replace(RELOADED, outcome=Outcome.KEPT, attempt=Attempt(7, AttemptOutcome.REFUSED, 3, "d", gate=GATE)),
             "v3 refused: worse than v2.",
             ["v2 stays."],
         ),
@@ -55,7 +46,11 @@ GATE = Gate(Verdict.FAIL, "worse than v2", 200, 0.1, 0.01, "v2")
             ["v2 stays."],
         ),
         (
-            replace(RELOADED, outcome=Outcome.RETRAIN_FAILED, attempt=Attempt(7, "failed", reason="Fitting failed.")),
+            replace(
+                RELOADED,
+                outcome=Outcome.RETRAIN_FAILED,
+                attempt=Attempt(7, AttemptOutcome.FAILED, reason="Fitting failed."),
+            ),
             "Fitting failed.",
             ["v2 stays."],
         ),
@@ -75,7 +70,7 @@ def test_a_broken_batch_alone_is_named() -> None:
 
 def test_the_summary_has_the_cause_first() -> None:
     """What a card shows: the end in a few words, then every reason once."""
-    refused = replace(RELOADED, outcome=Outcome.KEPT, attempt=Attempt(7, "refused", 3, "d", gate=GATE))
+    refused = replace(RELOADED, outcome=Outcome.KEPT, attempt=Attempt(7, AttemptOutcome.REFUSED, 3, "d", gate=GATE))
     assert summary(refused) == ("Kept — v2 in service", ["v3 refused: worse than v2.", "v2 stays."])
 
 
@@ -106,13 +101,13 @@ def test_loss_in_service_is_what_users_saw() -> None:
     )
     seen = _in_service(state)
     assert seen is not None
-    assert (seen["batches"], seen["rows"]) == (["002", "003"], 140)
-    assert seen["loss"] == pytest.approx((0.2 * 90 + 0.5 * 50) / 140)
-    assert seen["each"][-1] == {"batch": "003", "version": 2, "loss": 0.5, "rows": 50, "coverage": 0.5, "lag": 2}
+    assert (seen.batches, seen.rows) == (("002", "003"), 140)
+    assert seen.loss == pytest.approx((0.2 * 90 + 0.5 * 50) / 140)
+    assert seen.each[-1] == ServedBatch(batch="003", version=2, loss=0.5, rows=50, coverage=0.5, lag=2)
     assert _in_service(State()) is None
 
 
 def test_a_snooze_that_ran_out_is_not_shown() -> None:
     """Status lists what still holds; what ran out needs nobody."""
     over, holds = (Snooze(("age",), until, "why", "ann", "2020-01-01") for until in ("2020-02-01", "2999-12-31"))
-    assert [snooze["until"] for snooze in _snoozed(State(snoozed=(over, holds)))] == ["2999-12-31"]
+    assert [snooze.until for snooze in _snoozed(State(snoozed=(over, holds)))] == ["2999-12-31"]

@@ -15,6 +15,7 @@ from tasks.core.run.labels import LabelFindings, Overdue
 from tasks.core.types import (
     Action,
     Attempt,
+    AttemptOutcome,
     Batch,
     BatchRecord,
     Blocked,
@@ -23,13 +24,14 @@ from tasks.core.types import (
     Labelled,
     LossPoint,
     Outcome,
+    Rule,
     Served,
 )
 from tests.helpers.training import make_spec
 
 V1, V2, V3 = (Served(number, f"digest of v{number}", number) for number in (1, 2, 3))
 TWO = State(served=(V1, V2))
-NEW = Attempt(3, "registered", 3, V3.manifest)
+NEW = Attempt(3, AttemptOutcome.REGISTERED, 3, V3.manifest)
 
 
 def concluded(
@@ -42,7 +44,7 @@ def concluded(
         make_spec(policy={"promotion": promotion}),
         Findings(DataFindings(blocked=blocked)),
         Evidence(current=2),
-        Decision(action, "a rule", ("a reason",), ()),
+        Decision(action, Rule.OTHERWISE, ("a reason",), ()),
         attempt,
     )
 
@@ -55,8 +57,8 @@ def concluded(
         (Action.BLOCK, None, Outcome.BLOCKED, V2),
         (Action.ROLLBACK, None, Outcome.ROLLED_BACK, V1),
         (Action.RETRAIN, NEW, Outcome.RETRAINED, V3),
-        (Action.RETRAIN, replace(NEW, outcome="refused"), Outcome.KEPT, V2),
-        (Action.RETRAIN, Attempt(3, "failed", reason="no"), Outcome.RETRAIN_FAILED, V2),
+        (Action.RETRAIN, replace(NEW, outcome=AttemptOutcome.REFUSED), Outcome.KEPT, V2),
+        (Action.RETRAIN, Attempt(3, AttemptOutcome.FAILED, reason="no"), Outcome.RETRAIN_FAILED, V2),
     ],
 )
 def test_outcome_and_version_in_service(
@@ -100,7 +102,7 @@ def test_labels_of_a_batch_that_waits_do_not_count_yet() -> None:
     ))  # fmt: skip
     now = replace(TWO, served=(V2, V1), by_hand=7, batches={"001": BatchRecord("a", 9)})
     decided = conclude(
-        TWO, now, make_spec(), measured, Evidence(current=2), Decision(Action.RELOAD, "r", ("r",), ()), None
+        TWO, now, make_spec(), measured, Evidence(current=2), Decision(Action.RELOAD, Rule.OTHERWISE, ("r",), ()), None
     )
     kept = (decided.labelled, decided.losses, decided.comparisons)
     assert [[item.batch for item in items] for items in kept] == [["001"], ["001"], ["001"]]
@@ -117,7 +119,11 @@ def test_a_quarantine_meanwhile_moves_the_data_end() -> None:
 
 @pytest.mark.parametrize(
     ("attempt", "window"),
-    [(NEW, ("009",)), (replace(NEW, outcome="refused"), ()), (Attempt(3, "failed", reason="no"), ())],
+    [
+        (NEW, ("009",)),
+        (replace(NEW, outcome=AttemptOutcome.REFUSED), ()),
+        (Attempt(3, AttemptOutcome.FAILED, reason="no"), ()),
+    ],
 )
 def test_what_no_version_here_could_predict_is_left(attempt: Attempt, window: tuple[str, ...]) -> None:
     """Where the version in service does not load here, a retrain by hand decides on batches only if the new version
@@ -125,7 +131,7 @@ def test_what_no_version_here_could_predict_is_left(attempt: Attempt, window: tu
     batch = Batch("009", "data/009.parquet", "f" * 64)
     found = replace(TWO, novel=("007",))
     measured = Findings(DataFindings(valid=(batch,), rows=(9,)))
-    decision = Decision(Action.RETRAIN, "r", ("r",), ())
+    decision = Decision(Action.RETRAIN, Rule.OTHERWISE, ("r",), ())
     decided = conclude(found, found, make_spec(), measured, Evidence(current=None), decision, attempt)
     assert tuple(item.id for item in decided.window) == window
     assert decided.novel == (() if window else ("007",))
@@ -148,7 +154,7 @@ def test_overdue_labels_end_a_run_that_changes_nothing(
         DataFindings(blocked=(Blocked("009", "f" * 64, ("no rows",)),) if broken else ()),
         LabelFindings(overdue=Overdue(("001",), "labels are overdue for 001")),
     )
-    decision = Decision(action, "a rule", ("a reason",), ())
+    decision = Decision(action, Rule.OTHERWISE, ("a reason",), ())
     decided = conclude(TWO, TWO, make_spec(), found, Evidence(current=2), decision, attempt)
     assert (decided.outcome, decided.outcome.failed) == (outcome, outcome is not Outcome.RETRAINED)
     told = "labels are overdue for 001" in decided.decision.reasons

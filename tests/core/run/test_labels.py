@@ -23,7 +23,7 @@ from tasks.core.run.assess import DataFindings, Findings, collect, history
 from tasks.core.run.conclude import conclude
 from tasks.core.run.labels import LabelFindings
 from tasks.core.run.work import find_work
-from tasks.core.types import Action, Decision, Outcome, Request, Served, Verdict
+from tasks.core.types import Action, Decision, Outcome, Request, Rule, Served, Verdict
 from tasks.core.versions.registry import LoadedVersion
 from tasks.core.workspace import Workspace
 from tests.helpers.model import Model, make_rows
@@ -79,7 +79,7 @@ class Play:
         data = DataFindings(work.pending, (ROWS,) * len(work.pending))
         measured = Findings(data, found)
         self.evidence = collect(Request(), self.state, measured)
-        decision = Decision(Action.RELOAD, "otherwise", ("a test",), ())
+        decision = Decision(Action.RELOAD, Rule.OTHERWISE, ("a test",), ())
         self.decided = conclude(self.state, self.state, self.workspace.spec, measured, self.evidence, decision, None)
         event = Event(1, 7, None, "now", "decided", "run", work.key, "ann", "", None, to_dict(self.decided), self.state)
         self.state, self.findings = fold(self.state, event), found

@@ -13,7 +13,7 @@ from tasks.core.ledger.state import LastDecision, State
 from tasks.core.run.assess import Versions, check_data
 from tasks.core.run.work import Work, arrived_since, find_work, fresh_names, pending_names
 from tasks.core.training.holdout import fold_rows, split
-from tasks.core.types import BatchRecord, Request, Verdict
+from tasks.core.types import AttemptOutcome, BatchRecord, Request, Verdict
 from tests.helpers.model import Model, make_rows
 from tests.helpers.training import make_history, make_spec
 
@@ -109,7 +109,7 @@ def test_age_counts_batches_that_came_out_of_order() -> None:
     from tasks.core.types import Attempt
 
     labelled = {name: BatchRecord("d", 10, "l", 10) for name in ("001", "003")}
-    state = State(batches=labelled, attempt=Attempt(2, "registered", 1, "m"))
+    state = State(batches=labelled, attempt=Attempt(2, AttemptOutcome.REGISTERED, 1, "m"))
     assert state.age == 0
     state = State(batches={**labelled, "002": BatchRecord("d", 10, "l", 10)}, attempt=state.attempt)
     assert (state.age, state.usable) == (1, ("001", "002", "003"))
