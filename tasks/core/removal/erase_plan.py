@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tasks.core import layout
 from tasks.core.data.files import find, find_batches, fingerprint, label_digest, label_files, parts
 from tasks.core.data.labels import BatchLabels, Labels
 from tasks.core.errors import AlreadyExists, DataError, UnreadableData
@@ -32,7 +33,7 @@ from tasks.core.removal.erase_files import (
     whole_word,
     write_without,
 )
-from tasks.core.removal.erase_store import KeyBatch, Remains, in_words, replacement_path, search
+from tasks.core.removal.erase_store import KeyBatch, Remains, in_words, search
 from tasks.core.run.work import question_key
 from tasks.core.spec import CsvSpec
 from tasks.core.types import Batch, BatchRecord, Request
@@ -155,7 +156,7 @@ class Plan:
             self.prepared[path].write_bytes(self.words.erased(path.read_bytes()))
         for name, data in self.remains.replaced.items():
             with contextlib.suppress(AlreadyExists):  # named by its content: prepared by a run that was killed
-                store.create(replacement_path(name, data), data, durable=True)
+                store.create(layout.replacement_path(name, data), data, durable=True)
 
     def _rewrite(self, table: _Table) -> None:
         about = {change.batch.sha256: change.sha256 for change in self.changed.values()}
@@ -218,7 +219,7 @@ class Plan:
             "label_files": after if now.label_files == before else None,
             "key": question_key(workspace, Request(), now, fresh, after) if decided else None,
             "replaced": {
-                path: {"path": replacement_path(path, data), "sha256": digest(data), "size": len(data)}
+                path: {"path": layout.replacement_path(path, data), "sha256": digest(data), "size": len(data)}
                 for path, data in self.remains.replaced.items()
             },
             "removed": [*(self.unnamed(path) for path, _ in self.leftovers), *sorted(self.remains.removed)],

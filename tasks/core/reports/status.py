@@ -17,9 +17,6 @@ from tasks.core.types import LossPoint
 from tasks.core.versions.manifest import training_digest
 from tasks.core.workspace import Workspace
 
-REPORT = "report.html"
-"""The page of a run, among its files in the store."""
-
 
 def status(workspace: Workspace) -> dict[str, Any]:
     """Which version is in service, since when, why, trained on which data, justified by which metrics."""
