@@ -11,7 +11,7 @@ from rich.text import Text
 from flows.cli import terminal
 from flows.cli.options import Debug, Json, Model, Root, manifest_of, open_workspace
 from tasks.core import layout, text
-from tasks.core.data.files import appearing
+from tasks.core.data.files import atomic_write
 from tasks.core.errors import NotFound, SpecError
 from tasks.core.ledger.ledger import pruned
 from tasks.core.records import to_dict
@@ -164,5 +164,5 @@ def _copy(workspace: Workspace, paths: dict[str, str], folder: Path) -> None:
         )
     for name, data in contents.items():
         if not (folder / name).exists():
-            with appearing(folder / name) as temporary:
+            with atomic_write(folder / name) as temporary:
                 temporary.write_bytes(data)

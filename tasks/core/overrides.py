@@ -12,9 +12,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
-from tasks.core.data.files import find, fingerprint
+from tasks.core.data.files import delivered, fingerprint, in_order
 from tasks.core.errors import EnvironmentMismatch, LedgerConflict, SpecError, VerificationError
 from tasks.core.ledger.events import Event
 from tasks.core.ledger.ledger import pruned
@@ -95,10 +96,10 @@ def accept(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Even
     A batch that was set aside for its content is decided on by the next run. Raises SpecError for a batch that is not
     known, is broken, is kept out of training, was accepted already, or that the version in service was trained on.
     """
-    delivered, trained = _delivered(workspace), _trained_on(workspace, batch)
+    here, trained = delivered(workspace.root, workspace.spec), _trained_on(workspace, batch)
 
     def body(state: State) -> dict[str, Any]:
-        sha256 = _known(workspace, state, delivered, batch)
+        sha256 = _known(workspace, state, here, batch)
         if batch in state.accepted:
             raise SpecError(batch, ["it is accepted already; the next version that is trained on it learns it"])
         if batch in state.quarantined:
@@ -120,10 +121,10 @@ def quarantine(workspace: Workspace, batch: str, *, reason: str, actor: str) -> 
     Versions that were trained on it stay as they are; the event names them under `trained`. Raises SpecError for a
     batch that is not known or is in quarantine already.
     """
-    delivered, trained = _delivered(workspace), _trained_on(workspace, batch)
+    here, trained = delivered(workspace.root, workspace.spec), _trained_on(workspace, batch)
 
     def body(state: State) -> dict[str, Any]:
-        _known(workspace, state, delivered, batch)
+        _known(workspace, state, here, batch)
         if batch in state.quarantined:
             raise SpecError(batch, [f"it is in quarantine already: {_command('release', workspace, batch)} ends it"])
         return {"batch": batch, "trained": trained, "learned": _learned(state, batch, trained)}
@@ -247,18 +248,13 @@ def _chosen(words: Sequence[str], known: Sequence[str], wrong: str, others: str)
     return list(dict.fromkeys(names))
 
 
-def _delivered(workspace: Workspace) -> dict[str, Any]:
-    """Where the batches on disk are."""
-    return {path.stem: path for path in find(workspace.root, workspace.spec.data.batches)}
-
-
-def _known(workspace: Workspace, state: State, delivered: Mapping[str, Any], batch: str) -> str:
+def _known(workspace: Workspace, state: State, here: Mapping[str, Path], batch: str) -> str:
     """Digest of a batch that was decided on or delivered. Raises SpecError naming the newest ones."""
     if batch in state.batches:
         return state.batches[batch].sha256
-    if batch in delivered:
-        return fingerprint(delivered[batch])
-    newest = sorted({*state.batches, *delivered})[-5:]
+    if batch in here:
+        return fingerprint(here[batch])
+    newest = in_order({*state.batches, *here})[-5:]
     raise SpecError(batch, [f"{workspace.model} has no such batch. The newest: {_list(newest)}"])
 
 

@@ -22,7 +22,7 @@ from tasks.core.audit import removals
 from tasks.core.audit.removals import Removal
 from tasks.core.audit.training_record import cannot, recorded_fold, recorded_history, recorded_manifest
 from tasks.core.checks import performance
-from tasks.core.data.files import appearing
+from tasks.core.data.files import atomic_write
 from tasks.core.data.rows import target_of
 from tasks.core.errors import DataError, NotFound, RorError, SpecError, TrainingError, VerificationError
 from tasks.core.ledger.events import Event
@@ -366,6 +366,6 @@ def _schema(learned: Learned, stored: LoadedVersion | None) -> Iterator[str]:
 
 def _write(workspace: Workspace, receipt: Receipt, at: datetime) -> Path:
     path = workspace.data / "receipts" / f"v{receipt.version}-{at:%Y%m%dT%H%M%S%fZ}.json"
-    with appearing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(to_json(receipt))
     return path

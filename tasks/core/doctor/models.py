@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 import sys
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from tasks.core.data.files import arriving, find, parts
+from tasks.core.data.files import arriving, doubled, find, parts
 from tasks.core.doctor.deployment import SKEW, Check, Finding, Level, clocks, guarded, nearest, when
 from tasks.core.errors import SpecError
 from tasks.core.ledger.lease import is_alive
@@ -84,8 +83,7 @@ def code(name: str, root: Path, spec: ModelSpec) -> Iterator[Finding]:
 def batches(name: str, root: Path, spec: ModelSpec) -> Iterator[Finding]:
     """Whether there are batches, each of a name of its own, that can be read."""
     paths = find(root, spec.data.batches)
-    twice = sorted(stem for stem, count in Counter(path.stem for path in paths).items() if count > 1)
-    if twice:
+    if twice := doubled(paths):
         yield Finding(name, Level.FAIL, f"two files are both batch {', '.join(twice)}", "Remove one of each.")
     waiting = arriving(root, spec)
     more = f"; {len(waiting)} still arriving" if waiting else ""

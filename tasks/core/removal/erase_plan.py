@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import os
 import re
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,17 @@ from typing import Any
 import numpy as np
 
 from tasks.core import layout
-from tasks.core.data.files import find, find_batches, fingerprint, label_digest, label_files, parts
+from tasks.core.data.files import (
+    batch_at,
+    batch_name,
+    find,
+    find_batches,
+    fingerprint,
+    hidden_beside,
+    label_digest,
+    label_files,
+    parts,
+)
 from tasks.core.data.labels import BatchLabels, Labels
 from tasks.core.errors import AlreadyExists, DataError, UnreadableData
 from tasks.core.ledger.state import State
@@ -152,7 +161,7 @@ class Plan:
             if not table.what.startswith("batch "):
                 self._rewrite(table)
         for path, _ in self.texts:
-            self.prepared[path] = _beside(path)
+            self.prepared[path] = hidden_beside(path)
             self.prepared[path].write_bytes(self.words.erased(path.read_bytes()))
         for name, data in self.remains.replaced.items():
             with contextlib.suppress(AlreadyExists):  # named by its content: prepared by a run that was killed
@@ -160,7 +169,7 @@ class Plan:
 
     def _rewrite(self, table: _Table) -> None:
         about = {change.batch.sha256: change.sha256 for change in self.changed.values()}
-        new = self.prepared[table.path] = _beside(table.path)
+        new = self.prepared[table.path] = hidden_beside(table.path)
         write_without(table.path, new, table.found.rows, table.written, about)
         if table.columns:
             left = table.found.total - len(table.found.rows)
@@ -253,11 +262,6 @@ class Plan:
         return fields
 
 
-def _beside(path: Path) -> Path:
-    """A hidden name in the same folder, that no batch or label file has."""
-    return path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
-
-
 # --- searching -----------------------------------------------------------------------------------------------
 
 
@@ -268,7 +272,7 @@ def plan_of(workspace: Workspace, key: str) -> Plan:
     columns, seen = (str(spec.key),), set[Path]()
     for path in find(workspace.root, spec.data.batches):
         files = parts(path) if path.is_dir() else [path]
-        found = [_table(plan, file.resolve(), f"batch {path.stem}", columns, spec.data.csv) for file in files]
+        found = [_table(plan, file.resolve(), f"batch {batch_name(path)}", columns, spec.data.csv) for file in files]
         seen |= {file.resolve() for file in files}
         _batch(plan, path, found)
     for path in find(workspace.root, spec.data.labels) if spec.data.labels else []:
@@ -279,7 +283,7 @@ def plan_of(workspace: Workspace, key: str) -> Plan:
         if path.is_file() and path.resolve() not in seen:
             seen.add(path.resolve())
             _other(plan, path.resolve())
-    batches = [KeyBatch(c.batch.id, c.batch.path, c.rows) for c in plan.changed.values()]
+    batches = [KeyBatch(c.batch, c.rows) for c in plan.changed.values()]
     plan.remains = search(workspace, state, plan.words, batches)
     plan.stays += plan.remains.stays
     plan.unknown += plan.remains.unknown
@@ -316,7 +320,7 @@ def _batch(plan: Plan, path: Path, found: list[KeyRows | None]) -> None:
             rows.append(part.rows + start)
             start += part.total
     root, spec = plan.workspace.root, plan.workspace.spec
-    batch = Batch(path.stem, path.relative_to(root).as_posix(), fingerprint(path))
+    batch = batch_at(root, path)
     try:
         labels = Labels(root, spec).of(batch)
     except DataError:

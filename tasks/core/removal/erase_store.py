@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from tasks.core import layout
 from tasks.core.checks.calibration import ColumnCalibration, scaled
-from tasks.core.data.source import Source
+from tasks.core.data.files import in_order
 from tasks.core.errors import CorruptObject, DataError
 from tasks.core.ledger.state import State
 from tasks.core.records import from_dict, from_json
@@ -28,6 +28,7 @@ from tasks.core.removal.erase_files import Words
 from tasks.core.schema.contract import Contract
 from tasks.core.schema.frames import frame
 from tasks.core.training.challenger import UNSEEN
+from tasks.core.types import Batch
 from tasks.core.versions.manifest import ERASABLE, MANIFEST, Manifest
 from tasks.core.workspace import Workspace
 
@@ -38,8 +39,7 @@ KNOWN_BY_WORD = (".html", ".json")
 class KeyBatch:
     """A batch that holds rows of the key."""
 
-    batch: str
-    path: str
+    batch: Batch
     rows: np.ndarray
     """Row numbers, sorted."""
 
@@ -140,17 +140,16 @@ def _version(
 def _trained(workspace: Workspace, found: Remains, manifest: Manifest, batches: Sequence[KeyBatch]) -> list[KeyBatch]:
     """Those of the batches that a version was trained on; what is not here any more is noted."""
     names = {file.batch for file in manifest.training}
-    if gone := sorted(file.batch for file in manifest.training if not (workspace.root / file.path).exists()):
+    if gone := in_order(file.batch for file in manifest.training if not (workspace.root / file.path).exists()):
         found.unknown.append(
             f"v{manifest.version} was trained on {', '.join(gone)}, not here any more: whether its samples hold rows "
             "of the key cannot be told"
         )
-    return [batch for batch in batches if batch.batch in names]
+    return [batch for batch in batches if batch.batch.id in names]
 
 
 def _rows(workspace: Workspace, contract: Contract, batches: Sequence[KeyBatch]) -> pd.DataFrame:
-    csv = workspace.spec.data.csv
-    parts = [frame(contract, Source(workspace.root, batch.path, csv), batch.rows) for batch in batches]
+    parts = [frame(contract, workspace.source(batch.batch), batch.rows) for batch in batches]
     return pd.concat(parts, ignore_index=True)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from tasks.core.data.files import arriving
+from tasks.core.data.files import arriving, batch_order, in_order
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.state import State
@@ -39,15 +39,15 @@ def status(workspace: Workspace) -> dict[str, Any]:
         "made_because": [],
         "next_retrain": _next_retrain(decided),
         "prequential": None,
-        "blocked": sorted(set(state.blocked) & {*pending, *state.batches}),
-        "changed": sorted(set(state.changed) & set(pending)),
+        "blocked": in_order(set(state.blocked) & {*pending, *state.batches}),
+        "changed": in_order(set(state.changed) & set(pending)),
         "suspect": state.suspect,
         "quarantined": list(state.quarantined),
         "accepted": list(state.accepted),
         "barred": list(state.barred),
         "snoozed": _snoozed(state),
         "arriving": arriving(workspace.root, workspace.spec, state.batches),
-        "unlabelled": sorted(b for b, r in state.batches.items() if not r.labels and b not in state.quarantined),
+        "unlabelled": in_order(b for b, r in state.batches.items() if not r.labels and b not in state.quarantined),
     }
     if state.current is None:
         return answer
@@ -88,7 +88,7 @@ def _in_service(state: State) -> dict[str, Any] | None:
 
     A batch is left out when that version had been trained on its labels, or when it was served by none.
     """
-    points = sorted((p for p in state.losses if _served(state, p)), key=lambda point: point.batch)
+    points = sorted((p for p in state.losses if _served(state, p)), key=lambda point: batch_order(point.batch))
     if not points:
         return None
     rows = sum(point.rows for point in points)

@@ -19,7 +19,7 @@ from tasks.core.checks.expected import excused
 from tasks.core.checks.histograms import Picture
 from tasks.core.checks.performance import dummy
 from tasks.core.checks.slices import Lost, check_slices, earlier
-from tasks.core.data.files import label_digest
+from tasks.core.data.files import batch_order, label_digest
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError
@@ -100,9 +100,10 @@ def _check(workspace: Workspace, state: State, work: Work, pending: Sequence[Bat
     arrived = {batch.id for batch in work.batches} | set(state.batches)
     fresh: list[Labelled] = []
     waiting: list[Labelled] = []
-    for batch in sorted([*unlabelled, *pending], key=lambda batch: batch.id):
+    for batch in sorted([*unlabelled, *pending], key=lambda batch: batch_order(batch.id)):
         part = labelled_rows(workspace.root, batch, labels, spec.task)
-        item = Labelled(batch.id, part.labels, len(part.rows), part.coverage, lag=sum(b > batch.id for b in arrived))
+        lag = sum(batch_order(other) > batch_order(batch.id) for other in arrived)
+        item = Labelled(batch.id, part.labels, len(part.rows), part.coverage, lag=lag)
         if not counts(spec.data, item):
             waiting.append(item)
             continue
