@@ -25,6 +25,7 @@ from tasks.core.records import from_dict, to_json
 from tasks.core.reports import cards, page, service_history, wording
 from tasks.core.reports.cards import Scene, key
 from tasks.core.run.assess import Findings
+from tasks.core.text import minute
 from tasks.core.types import Action, Outcome
 from tasks.core.workspace import Workspace
 
@@ -138,7 +139,7 @@ def show_approval(workspace: Workspace, scene: Scene, *, remind: bool) -> None:
             create_markdown_artifact(cards.settled_card(scene), key=name, description="Nothing waits for approval")
         return
     made = scene.waiting[-1]
-    text = f"v{made.version} waits for approval since {made.created[:16].replace('T', ' ')} UTC"
+    text = f"v{made.version} waits for approval since {minute(made.created)} UTC"
     form = form_address(PROMOTE, workspace.root, cards.approval_form(scene))
     create_markdown_artifact(cards.approval_card(scene, form), key=name, description=text)
     attempt = scene.event.body.get("attempt")

@@ -94,9 +94,9 @@ def _violations(workspace: Workspace, output: Path | None, batch: str | None, as
     for problem in found.problems:
         terminal.out.print(Text(problem))
     if found.rows:
-        terminal.out.print(Text(f"{output}: {found.rows:,} offending cells of {terminal.span(list(found.batches))}."))
+        terminal.out.print(Text(f"{output}: {found.rows:,} offending cells of {text.span(found.batches)}."))
     elif found.batches:
-        terminal.out.print(Text(f"No offending cells in {terminal.span(list(found.batches))}: nothing was written."))
+        terminal.out.print(Text(f"No offending cells in {text.span(found.batches)}: nothing was written."))
     else:
         terminal.out.print(Text("No batch is set aside or pending: nothing was written. --batch looks at any other."))
 

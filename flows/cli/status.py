@@ -20,7 +20,7 @@ from tasks.core.records import from_dict, to_dict
 from tasks.core.reports import service_history, wording
 from tasks.core.reports import status as core_status
 from tasks.core.spec import models
-from tasks.core.text import interval_text
+from tasks.core.text import interval_text, second, span
 from tasks.core.workspace import Workspace
 
 
@@ -80,7 +80,7 @@ def status(
             ["made because", "; ".join(answer["made_because"])],
             [
                 "trained on",
-                f"{trained['rows']:,} rows of {terminal.span(trained['batches'])} (sha256 {trained['sha256'][:12]})",
+                f"{trained['rows']:,} rows of {span(trained['batches'])} (sha256 {trained['sha256'][:12]})",
             ],
         ]
     for name, metric in answer["metrics"].items():
@@ -95,7 +95,7 @@ def status(
         rows.append(
             [
                 "loss, in service",
-                f"{seen['loss']:.4g} on {seen['rows']:,} rows of {terminal.span(seen['batches'])}",
+                f"{seen['loss']:.4g} on {seen['rows']:,} rows of {span(seen['batches'])}",
             ]
         )
         rows.append(["newest with labels", _labelled(seen["each"][-1])])
@@ -133,7 +133,7 @@ def history(
             terminal.when(entry["at"]),
             entry["outcome"] or entry["event"],
             terminal.version(entry["version"]),
-            entry["batch"] or terminal.span(entry["window"] or entry["blocked"]),
+            entry["batch"] or span(entry["window"] or entry["blocked"]),
             entry["actor"],
             _why(entry),
         ]
@@ -212,12 +212,12 @@ def _nothing(found: service_history.Past) -> str:
     none = f"No version of {found.model} was in service {found.when}"
     if found.first is None or found.first_since is None:
         return f"{none}, and none has been since."
-    return f"{none}. The first was v{found.first.version}, from {terminal.second(found.first_since)} UTC."
+    return f"{none}. The first was v{found.first.version}, from {second(found.first_since)} UTC."
 
 
 def _rows(tenure: service_history.Tenure) -> list[list[str]]:
-    since, until = terminal.second(tenure.since), tenure.until
-    ended = f"from {since} until {terminal.second(until)} UTC, then v{tenure.replaced_by}" if until else ""
+    since, until = second(tenure.since), tenure.until
+    ended = f"from {since} until {second(until)} UTC, then v{tenure.replaced_by}" if until else ""
     because, made = "; ".join(tenure.reasons), "; ".join(tenure.made_because)
     kind = f"run: {tenure.outcome}" if tenure.outcome else tenure.event
     return [
@@ -228,7 +228,7 @@ def _rows(tenure: service_history.Tenure) -> list[list[str]]:
         *([["made because", made]] if made != because else []),
         [
             "trained on",
-            f"{tenure.rows:,} rows of {terminal.span(list(tenure.batches))} (sha256 {tenure.training_sha256[:12]})",
+            f"{tenure.rows:,} rows of {span(tenure.batches)} (sha256 {tenure.training_sha256[:12]})",
         ],
         *(
             [f"{name}, before service", f"{metric.value:.4g} ({interval_text(metric)}) on {metric.rows:,} rows"]

@@ -22,6 +22,7 @@ from tasks.core.ledger.ledger import pruned
 from tasks.core.ledger.state import State
 from tasks.core.records import to_dict
 from tasks.core.spec import PREDICTION
+from tasks.core.text import second
 from tasks.core.types import Served, Verdict
 from tasks.core.versions.manifest import Manifest
 from tasks.core.workspace import Workspace
@@ -75,7 +76,7 @@ def promote(
                 f"`ror history {workspace.model}` says who put it there; decide again."
             )
         if current == version and (not served.accepts or state.current == served):
-            raise SpecError(f"v{version}", [f"it is in service already, since {_second(state.since)} UTC"])
+            raise SpecError(f"v{version}", [f"it is in service already, since {second(state.since or '')} UTC"])
         if gone := pruned(ledger, state, version):
             raise SpecError(f"v{version}", [gone])
         return {"served": to_dict(served), "was": _kind(state, manifest), "replaced": current or None}
@@ -275,10 +276,6 @@ def _learned(state: State, batch: str, trained: list[int]) -> bool:
 
 def _named(version: int) -> str:
     return f"v{version}" if version else "no version"
-
-
-def _second(at: str | None) -> str:
-    return (at or "")[:19].replace("T", " ")
 
 
 def _list(names: list[str]) -> str:

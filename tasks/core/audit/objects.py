@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from tasks.core import layout
@@ -15,6 +15,7 @@ from tasks.core.ledger import events
 from tasks.core.ledger.events import Decided
 from tasks.core.records import digest, from_dict, from_json, to_dict
 from tasks.core.store import ObjectInfo, Store
+from tasks.core.text import ago
 from tasks.core.versions.manifest import CLAIM, MANIFEST, SIGNATURE, FileRecord, Manifest
 
 
@@ -145,11 +146,7 @@ class Stored:
         """A number without a manifest: its run was killed, or is at work."""
         path = self._path(version, CLAIM)
         claimed = self._claimed(path) if CLAIM in files else None
-        who = (
-            f"claimed {_age(claimed[1])} ago by run key {claimed[0][:12]}"
-            if claimed
-            else "claimed by whom cannot be read"
-        )
+        who = f"claimed {ago(claimed[1])} by run key {claimed[0][:12]}" if claimed else "claimed by whom cannot be read"
         rest = f", with {len(files) - 1:,} files beside it" if len(files) > 1 else ""
         yield Remark(
             path if CLAIM in files else self._path(version, files[0]),
@@ -227,12 +224,3 @@ def _check_columns(data: bytes, needed: Sequence[str]) -> None:
     missing = [name for name in needed if name not in names]
     if missing:
         raise ValueError(f"it has no column {', '.join(map(repr, missing))}")
-
-
-def _age(since: datetime) -> str:
-    """How long ago, in words."""
-    passed = max(datetime.now(UTC) - since, timedelta())
-    for unit, seconds in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
-        if count := int(passed.total_seconds() // seconds):
-            return f"{count:,} {unit}{'s' if count > 1 else ''}"
-    return "less than a minute"

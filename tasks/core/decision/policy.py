@@ -15,6 +15,7 @@ from tasks.core.data.files import in_order
 from tasks.core.decision.evidence import Evidence
 from tasks.core.decision.interval import Interval, interval
 from tasks.core.spec import PolicySpec
+from tasks.core.text import named
 from tasks.core.types import Action, Decision, Finding
 
 POLICY_VERSION = 3
@@ -240,8 +241,7 @@ def _changed(c: _Context) -> _Seen:
     if learnable := [batch for batch in news if batch not in e.unlearnable]:
         reason = f"assumptions changed: the content of {_names(learnable)} {said}, and can be learned now"
         return _Seen(reason, Action.RETRAIN, numbers, proposes=True)
-    more = f" and {len(e.changes) - 3} more" if len(e.changes) > 3 else ""
-    reason = f"assumptions changed: {'; '.join(e.changes[:3])}{more}"
+    reason = f"assumptions changed: {named(e.changes, 3, '; ')}"
     if e.changes and c.policy.on_change == "block":
         return _Seen(f"{reason}. Repair the batch, or accept it as it is (`ror accept`)", Action.BLOCK, numbers)
     if not news:

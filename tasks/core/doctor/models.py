@@ -15,13 +15,14 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from tasks.core.data.files import arriving, doubled, find, parts
-from tasks.core.doctor.deployment import SKEW, Check, Finding, Level, clocks, guarded, nearest, when
+from tasks.core.doctor.deployment import SKEW, Check, Finding, Level, clocks, guarded, nearest
 from tasks.core.errors import SpecError
 from tasks.core.ledger.lease import is_alive
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.signing import Trust
 from tasks.core.spec import ModelSpec, load_spec, models
 from tasks.core.store import Store
+from tasks.core.text import second
 
 NEWEST = 20
 """Data files that are opened, of the newest."""
@@ -176,14 +177,14 @@ def history(location: str, model: str) -> Iterator[Finding]:
         return
     version = head.state.current
     served = f"v{version.version} in service" if version else "no version in service"
-    yield Finding(name, Level.OK, f"{head.seq} entries, newest {when(head.at)}; {served}{unchecked}")
+    yield Finding(name, Level.OK, f"{head.seq} entries, newest {second(head.at)} UTC; {served}{unchecked}")
     ahead = (datetime.fromisoformat(head.at) - datetime.now(UTC)).total_seconds()
     if ahead > SKEW:
         yield clocks(f"{model}: clock", -ahead, "the newest entry of the history")
     if lease := head.state.lease:
         who = f"run {lease.run} (process {lease.pid} on {lease.host})"
         if is_alive(lease):
-            text = f"{who} is at work; others are skipped until it ends, or {when(lease.expires)}"
+            text = f"{who} is at work; others are skipped until it ends, or {second(lease.expires)} UTC"
         else:
             text = f"{who} ended without giving back its lease; the next run takes over"
         yield Finding(f"{model}: lease", Level.OK, text)

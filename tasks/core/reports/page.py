@@ -25,7 +25,6 @@ _TONES = {
 }  # fmt: skip
 PERFORMANCE = ("performance", "slice", "slices", "labels", "predictions")
 COLUMNS = ("drift", "content")
-_VERDICTS = {Verdict.FAIL: 0, Verdict.WARN: 1, Verdict.SKIPPED: 2, Verdict.PASS: 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Row:
 
     @property
     def verdict(self) -> Verdict:
-        return min((c.verdict for c in (self.drift, self.content) if c), key=_VERDICTS.__getitem__)
+        return min((c.verdict for c in (self.drift, self.content) if c), key=lambda verdict: verdict.rank)
 
 
 def render(
@@ -107,13 +106,13 @@ def _rows(checks: Sequence[Check]) -> list[Row]:
     for check in checks:
         if check.name.startswith("content:"):
             title = check.name.removeprefix("content:")
-            if title not in content or _VERDICTS[check.verdict] < _VERDICTS[content[title].verdict]:
+            if title not in content or check.verdict.rank < content[title].verdict.rank:
                 content[title] = check  # of several batches the loudest
     rows = [
         Row(title, drift[title].weight if title in drift else None, drift.get(title), content.get(title))
         for title in {**drift, **content}
     ]
-    return sorted(rows, key=lambda row: (_VERDICTS[row.verdict], -(row.weight or 0.0)))
+    return sorted(rows, key=lambda row: (row.verdict.rank, -(row.weight or 0.0)))
 
 
 # --- pictures as coordinates ---------------------------------------------------------------------------------

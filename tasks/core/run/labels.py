@@ -28,6 +28,7 @@ from tasks.core.ledger.transitions import known_lags, with_labels
 from tasks.core.run.scores import Scores
 from tasks.core.run.work import Work
 from tasks.core.spec import DataSpec
+from tasks.core.text import named
 from tasks.core.types import Batch, Blocked, Check, Comparison, Labelled, LossPoint, Verdict
 from tasks.core.versions import persistence
 from tasks.core.versions.registry import LoadedVersion
@@ -256,7 +257,7 @@ def _overdue(workspace: Workspace, state: State, waiting: Sequence[Labelled], de
     if not late:
         return None
     oldest = late[0]
-    names = ", ".join(item.batch for item in late[:3]) + (f" and {len(late) - 3} more" if len(late) > 3 else "")
+    names = named([item.batch for item in late], 3)
     source = "as data.label_delay says" if data.label_delay is not None else "the longest seen so far"
     where = f"Deliver them to {data.labels}" if data.labels else "They should be in the batch itself"
     reason = (
