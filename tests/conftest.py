@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-# Prefect reads its environment once, when it is imported; a test run must not touch the user's own home or server.
-os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="ror-tests-")
-for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "ROR_STORE", "ROR_ROOT"):
-    os.environ.pop(name, None)
-for name in ("ROR_SIGNING_KEY", "ROR_TRUSTED_KEYS", "ROR_REQUIRE_SIGNATURE"):
-    os.environ.pop(name, None)
+from tests import isolation
+
+isolation.enter()  # Prefect reads its environment once, when it is imported
 # As a server is to be started that others rely on: see `ror doctor`.
 os.environ["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] = "prefect.server.concurrency.lease_storage.filesystem"
 from flows.server import environment
@@ -25,6 +21,17 @@ import pytest
 from flows.cli import demo
 from tasks.core.training import proof
 from tests.helpers.model import STREAMS, Model
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """A test or file by its name, or `-k`, is run in this process: soon there, and a debugger can stop in it."""
+    alone = all("::" in argument or Path(argument).is_file() for argument in config.args)
+    return 0 if alone or config.option.keyword else None
+
+
+def pytest_xdist_setupnodes() -> None:
+    """Workers have a core each: teams of threads would wait for one another."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pickle
 import re
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -30,6 +31,7 @@ from threadpoolctl import threadpool_limits
 
 from flows import retrain_or_reload as story
 from flows.server import environment
+from tasks import alert
 from tasks import predict as prediction
 from tasks import publish as publication
 from tasks.core import overrides
@@ -86,6 +88,7 @@ def _flow(root: Path, **asked: str) -> str:
             setattr(story, name, task.fn)
     for name in ("create_link_artifact", "create_markdown_artifact", "create_table_artifact", "emit_event"):
         setattr(publication, name, lambda *_, **__: None)
+    alert.emit_event = lambda *_, **__: None
     with disable_run_logger(), threadpool_limits(1):
         state = story.retrain_or_reload.fn(model=MODEL, root=str(root), actor=environment.actor(), **asked)
     return str(state.name)
@@ -238,6 +241,7 @@ def _child(pipe: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> N
 
 def perform(deed: str, root: Path, kill_at: int | None = None, after: bool = False) -> tuple[str, list[str]]:
     """Carry out a deed; what came of it, and the calls it took."""
+    tempfile.tempdir = str(root)  # what a killed process cannot tidy goes with its root
     calls = Calls(kill_at, after)
     calls.watch()
     return DEEDS[deed](root), calls.made

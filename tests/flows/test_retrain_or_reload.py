@@ -285,7 +285,9 @@ KILLED = """
 def test_killed_after_registering_is_adopted(model: Model) -> None:
     """Killed between register and decide, the same question adopts the registered version instead of fitting again."""
     model.deliver("001")
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(KILLED), str(model.root)], start_new_session=True)
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(model.root)]
+    environment = {**os.environ, "TMPDIR": str(model.root)}  # which a killed process cannot tidy
+    process = subprocess.Popen(command, start_new_session=True, env=environment)
     assert process.wait(120) == -signal.SIGKILL
     os.killpg(process.pid, signal.SIGKILL)  # the embedded server that it left behind
     manifest = model.root / "artifacts/loans/versions/00000001/manifest.json"

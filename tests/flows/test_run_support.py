@@ -74,7 +74,8 @@ def test_compiled_code_that_heeds_no_signal_ends_with_its_process(model: Model, 
     command = [sys.executable, "-m", "flows.cli", "run", model.name, "--root", str(model.root)]
     said = tmp_path / "said.txt"
     with said.open("w") as file:
-        process = subprocess.Popen(command, stderr=file, start_new_session=True)
+        environment = {**os.environ, "TMPDIR": str(tmp_path)}  # which a process that is ended cannot tidy
+        process = subprocess.Popen(command, stderr=file, start_new_session=True, env=environment)
         assert process.wait(120) == 1
     os.killpg(process.pid, signal.SIGKILL)  # the embedded server that it left behind
     assert "Timeout (0:00:18" in said.read_text() and "svm/_base.py" in said.read_text()

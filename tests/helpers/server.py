@@ -107,7 +107,8 @@ def running_server(folder: Path, password: str | None = None, *, ui: bool = Fals
     """A server with a database of its own below `folder`, until the block ends, with Prefect's UI or without. With a
     password (`user:secret`) only who knows it is let in; `settings` go to its environment."""
     port = free_port()
-    environment = {**os.environ, "PREFECT_HOME": str(folder / "prefect"), **settings}
+    # A worker that is killed leaves its temporary files where they go with the folder.
+    environment = {**os.environ, "PREFECT_HOME": str(folder / "prefect"), "TMPDIR": str(folder), **settings}
     start = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}/api"
     if ui:  # which looks for the API at port 4200, unless told

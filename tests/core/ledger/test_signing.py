@@ -352,6 +352,7 @@ def test_a_signature_of_rubbish_is_wrong(value: str) -> None:
         (LENIENT, SIGNER.sign_manifest(b"date"), "v1 has a wrong signature of the key"),
         (LENIENT, b"", "v1 has a wrong signature: it was altered"),
     ],
+    ids=["none", "a stranger's", "untrusted", "of other bytes", "of other bytes, lenient", "empty"],
 )
 def test_a_refusal_says_what_is_wrong(trust: Trust, signature: bytes | None, message: str) -> None:
     """Not signed, signed by somebody else and signed wrongly are told apart, and each names the next step."""

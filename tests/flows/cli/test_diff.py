@@ -65,7 +65,7 @@ def test_another_specification(grown: Model, ror: Ror) -> None:
     assert "Identical: data" in ror.out
 
 
-OWN = """from tasks.core.training.factory import tabular
+OWN = """from tasks.core.training import tabular
 
 STEPS = 5  # {remark}
 
