@@ -10,6 +10,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from tasks.core.data.files import batch_name
 from tasks.core.errors import DataError
 from tasks.core.predictions import predict_file
 from tasks.core.types import Outcome
@@ -43,9 +44,8 @@ def predict(
     """
     workspace = Workspace.open(root, model)
     source = workspace.root / file
-    target = (
-        workspace.root / output if output else workspace.data / "predictions" / "by-hand" / f"{source.stem}.parquet"
-    )
+    by_hand = workspace.data / "predictions" / "by-hand" / f"{batch_name(source)}.parquet"
+    target = workspace.root / output if output else by_hand
     try:
         version, there = predict_file(workspace, source, target, str(flow_run.id))
     except DataError as error:

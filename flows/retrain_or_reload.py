@@ -93,7 +93,8 @@ def check_and_act(workspace: Workspace, request: Request) -> Any:
         pages, measured = Path(folder), None
         if work.decided is not None:
             event = workspace.ledger.event(work.decided)
-            get_run_logger().info("This very question was decided on %s; nothing new has arrived since.", event.at[:16])
+            when = text.minute(event.at)
+            get_run_logger().info("This very question was decided on %s; nothing new has arrived since.", when)
             load_current(workspace, state, request)  # what is said to be in service is ready to be served
         else:
             try:

@@ -18,12 +18,14 @@ from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 
+from tasks.core import layout
 from tasks.core.errors import AlreadyExists, NotFound, VerificationError
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.records import from_dict, to_json
-from tasks.core.reports import cards, page, service_history, status, wording
+from tasks.core.reports import cards, page, service_history, wording
 from tasks.core.reports.cards import Scene, key
 from tasks.core.run.assess import Findings
+from tasks.core.text import minute
 from tasks.core.types import Action, Outcome
 from tasks.core.workspace import Workspace
 
@@ -43,13 +45,14 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
     if pages and (decided.decision.action is Action.RETRAIN or decided.outcome is Outcome.BLOCKED):
         objects |= {file.name: file.read_bytes() for file in sorted(pages.glob("*.html"))}
     links = [name for name in objects if name.endswith(".html")]
-    objects[status.REPORT] = page.render(event, decided, model, measured, scene.made, links).encode()
+    objects[layout.REPORT] = page.render(event, decided, model, measured, scene.made, links).encode()
     replaced = workspace.ledger.head().state.replaced
     for name, data in objects.items():
-        if f"{folder(workspace, event)}/{name}" in replaced:
+        path = layout.run_path(model, event.seq, name)
+        if path in replaced:
             continue  # it is there, without what was erased from it
         with contextlib.suppress(AlreadyExists):
-            store.create(f"{folder(workspace, event)}/{name}", data)
+            store.create(path, data)
     fresh = not is_published(workspace, event)
 
     # Lists have what is newest first: what people look for first is made last.
@@ -88,7 +91,7 @@ def is_published(workspace: Workspace, event: Event) -> bool:
 
 
 def _record(workspace: Workspace, event: Event) -> str:
-    return f"{folder(workspace, event)}/decision.json"
+    return layout.run_path(workspace.model, event.seq, layout.DECISION)
 
 
 def scene_of(workspace: Workspace, event: Event) -> Scene:
@@ -136,7 +139,7 @@ def show_approval(workspace: Workspace, scene: Scene, *, remind: bool) -> None:
             create_markdown_artifact(cards.settled_card(scene), key=name, description="Nothing waits for approval")
         return
     made = scene.waiting[-1]
-    text = f"v{made.version} waits for approval since {made.created[:16].replace('T', ' ')} UTC"
+    text = f"v{made.version} waits for approval since {minute(made.created)} UTC"
     form = form_address(PROMOTE, workspace.root, cards.approval_form(scene))
     create_markdown_artifact(cards.approval_card(scene, form), key=name, description=text)
     attempt = scene.event.body.get("attempt")
@@ -181,8 +184,4 @@ def tell(model: str, word: str, **what: Any) -> None:
 
 def page_path(workspace: Workspace, event: Event) -> str:
     """Where the page of a decision is, or would be, in the store."""
-    return f"{folder(workspace, event)}/{status.REPORT}"
-
-
-def folder(workspace: Workspace, event: Event) -> str:
-    return f"{workspace.model}/runs/{event.seq:08d}"
+    return layout.run_path(workspace.model, event.seq, layout.REPORT)

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from flows.cli import terminal
 from flows.server import client, environment, launch
+from tasks.core.data.files import atomic_write
 from tasks.core.errors import SpecError
 from tasks.core.ledger.events import Decided
 from tasks.core.records import from_dict
@@ -195,10 +196,9 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.spines[side].set_visible(False)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=9)
     axes.set_title("Late flights, New York 2013: which version served, and how well", loc="left", pad=22, fontsize=11)
-    temporary = path.with_suffix(".tmp.png")
-    figure.savefig(temporary)
+    with atomic_write(path, replace=True) as temporary:
+        figure.savefig(temporary)
     plt.close(figure)
-    temporary.replace(path)
 
 
 def _keep_to_ourselves(root: Path) -> None:
@@ -251,7 +251,5 @@ def _write(frame: pd.DataFrame, path: Path) -> None:
     """A file appears whole or not at all; one that is there is left alone."""
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    frame.to_parquet(temporary, index=False)
-    temporary.replace(path)
+    with atomic_write(path) as temporary:
+        frame.to_parquet(temporary, index=False)

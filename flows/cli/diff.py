@@ -14,7 +14,7 @@ from rich.text import Text
 from flows.cli import terminal
 from flows.cli.options import Debug, Json, Model, Root, manifest_of, open_workspace
 from tasks.core.records import to_dict
-from tasks.core.text import interval_text
+from tasks.core.text import interval_text, named, second
 from tasks.core.types import Gate, Metric
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _made(found: diff_types.Differences) -> Rows:
                 pairs = ((found.a, change.a), (found.b, change.b))
                 rows += [[f"v{version} because", "; ".join(reasons)] for version, reasons in pairs]
             case "created":
-                rows.append(["created", f"{terminal.second(change.a)} → {terminal.second(change.b)} UTC"])
+                rows.append(["created", f"{second(change.a)} → {second(change.b)} UTC"])
             case "parent":
                 rows.append(["parent", f"{terminal.version(change.a)} → {terminal.version(change.b)}"])
             case name:
@@ -98,7 +98,8 @@ def _data(data: diff_types.DataDifference) -> Rows:
     rows = [["rows", f"{data.rows[0]:,} → {data.rows[1]:,} ({data.rows[1] - data.rows[0]:+,})"]]
     for name, batches in (("batches added", data.added), ("batches removed", data.removed)):
         if batches:
-            rows.append([name, f"{_names([item.batch for item in batches])}: {sum(i.rows for i in batches):,} rows"])
+            names = named([item.batch for item in batches], SHOWN)
+            rows.append([name, f"{names}: {sum(item.rows for item in batches):,} rows"])
     rows += [[f"{item.batch} changed", _batch(item)] for item in data.changed]
     if data.same:
         rows.append(["batches alike", str(data.same)])
@@ -130,10 +131,10 @@ def _schema(schema: diff_types.SchemaDifference) -> Rows:
         else:
             small.append(column.name)
     if small:
-        rows.append(["hardly changed", _names(small)])
+        rows.append(["hardly changed", named(small, SHOWN)])
     for name, names in (("now ignored", schema.now_ignored), ("not ignored now", schema.no_longer_ignored)):
         if names:
-            rows.append([name, _names(names)])
+            rows.append([name, named(names, SHOWN)])
     if rows and schema.same:
         rows.append(["columns alike", str(schema.same)])
     return rows
@@ -158,7 +159,7 @@ def _column_changes(column: diff_types.ColumnDifference) -> str:
             told.append(f"{label} {rates[0]} → {rates[1]}")
     for label, count, names in (("new", column.new, column.added), ("gone", column.gone, column.removed)):
         if count:
-            listed = f": {_names(names)}" if names else " (private)"
+            listed = f": {named(names, SHOWN)}" if names else " (private)"
             told.append(f"{count} {'category' if count == 1 else 'categories'} {label}{listed}")
     if column.capped and (column.new or column.gone):
         told.append("the list is full: some entered or left it by rank alone")
@@ -237,8 +238,3 @@ def _value(value: Any) -> str:
     if isinstance(value, str):
         return value[:12] if re.fullmatch(r"[0-9a-f]{64}", value) else value
     return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _names(names: Sequence[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

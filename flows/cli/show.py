@@ -10,12 +10,11 @@ from rich.text import Text
 
 from flows.cli import terminal
 from flows.cli.options import Debug, Json, Model, Root, manifest_of, open_workspace
-from tasks.core import text
-from tasks.core.data.files import appearing
+from tasks.core import layout, text
+from tasks.core.data.files import atomic_write
 from tasks.core.errors import InvalidRequest, NotFound
 from tasks.core.ledger.ledger import pruned
 from tasks.core.records import to_dict
-from tasks.core.reports.status import REPORT
 from tasks.core.versions.manifest import Manifest
 from tasks.core.workspace import Workspace
 
@@ -98,9 +97,9 @@ def _violations(workspace: Workspace, output: Path | None, batch: str | None, as
     for problem in found.problems:
         terminal.out.print(Text(problem))
     if found.rows:
-        terminal.out.print(Text(f"{output}: {found.rows:,} offending cells of {terminal.span(list(found.batches))}."))
+        terminal.out.print(Text(f"{output}: {found.rows:,} offending cells of {text.span(found.batches)}."))
     elif found.batches:
-        terminal.out.print(Text(f"No offending cells in {terminal.span(list(found.batches))}: nothing was written."))
+        terminal.out.print(Text(f"No offending cells in {text.span(found.batches)}: nothing was written."))
     else:
         terminal.out.print(
             Text("No batch is set aside or pending: nothing was written. --batch examines any other batch.")
@@ -122,19 +121,20 @@ def report(
     """Where the page of a decision is: the verdict in words, what moved, how far everything was from its alarm."""
     workspace = open_workspace(root, model)
     seq = _newest(workspace) if entry is None else entry
-    store, prefix = workspace.registry.store, f"{model}/runs/{seq:08d}"
+    store, prefix = workspace.registry.store, layout.run_folder(model, seq)
     paths = _paths(workspace, prefix)
     names = list(paths)
-    if REPORT not in names:
+    if layout.REPORT not in names:
         replaced = workspace.ledger.head().state.replaced
-        pages = {name: f"{model}/runs/{name}/{REPORT}" for name in store.folders(f"{model}/runs")}
-        folders = [name for name, page in pages.items() if page in replaced or store.exists(page)]
-        known = ", ".join(str(int(name)) for name in folders[-8:]) or "none"
+        runs = layout.numbers(store.folders(layout.folder(model, layout.RUNS)))
+        pages = {run: layout.run_path(model, run, layout.REPORT) for run in runs}
+        shown = [run for run, page in pages.items() if page in replaced or store.exists(page)]
+        known = ", ".join(map(str, shown[-8:])) or "none"
         raise InvalidRequest("entry", [f"{seq} has no page. The newest entries that have one: {known}"])
     if output is None and store.folder is not None:
-        page = store.folder / paths[REPORT]
+        page = store.folder / paths[layout.REPORT]
     else:
-        page = (output or workspace.data / "reports" / f"{seq:08d}") / REPORT
+        page = (output or workspace.data / "reports" / f"{seq:08d}") / layout.REPORT
         _copy(workspace, paths, page.parent)
     if as_json:
         terminal.print_json({"model": model, "entry": seq, "page": str(page), "files": names})
@@ -172,5 +172,5 @@ def _copy(workspace: Workspace, paths: dict[str, str], folder: Path) -> None:
         )
     for name, data in contents.items():
         if not (folder / name).exists():
-            with appearing(folder / name) as temporary:
+            with atomic_write(folder / name) as temporary:
                 temporary.write_bytes(data)

@@ -18,7 +18,7 @@ from tasks.core.ledger.state import State
 from tasks.core.records import from_dict, to_dict
 from tasks.core.reports import service_history, wording
 from tasks.core.reports import status as core_status
-from tasks.core.text import interval_text
+from tasks.core.text import interval_text, second, span
 from tasks.core.workspace import Project, Workspace
 
 
@@ -72,14 +72,14 @@ def status(
     if answer.next_retrain:
         rows.append(["next retrain", answer.next_retrain])
     if trained := answer.trained_on:
-        on = f"{trained.rows:,} rows of {terminal.span(trained.batches)} (sha256 {trained.sha256[:12]})"
+        on = f"{trained.rows:,} rows of {span(trained.batches)} (sha256 {trained.sha256[:12]})"
         rows += [["made because", "; ".join(answer.made_because)], ["trained on", on]]
     for name, metric in answer.metrics.items():
         interval = f" ({metric.low:.4g} to {metric.high:.4g})" if metric.low is not None else ""
         measured = f"{metric.value:.4g}{interval} on {metric.rows:,} rows it never saw"
         rows.append([f"{name}, before service", measured])
     if seen := answer.prequential:
-        lost = f"{seen.loss:.4g} on {seen.rows:,} rows of {terminal.span(seen.batches)}"
+        lost = f"{seen.loss:.4g} on {seen.rows:,} rows of {span(seen.batches)}"
         rows += [["loss, in service", lost], ["newest with labels", _labelled(seen.each[-1])]]
     rows.append(["pending batches", ", ".join(answer.pending_batches) or "none"])
     rows += _asks(answer)
@@ -115,7 +115,7 @@ def history(
             terminal.when(entry.at),
             entry.outcome or entry.event,
             terminal.version(entry.version),
-            entry.batch or terminal.span(entry.window or entry.blocked),
+            entry.batch or span(entry.window or entry.blocked),
             entry.actor,
             _why(entry),
         ]
@@ -194,12 +194,12 @@ def _nothing(found: service_history.Past) -> str:
     none = f"No version of {found.model} was in service {found.when}"
     if found.first is None or found.first_since is None:
         return f"{none}, and none has been since."
-    return f"{none}. The first was v{found.first.version}, from {terminal.second(found.first_since)} UTC."
+    return f"{none}. The first was v{found.first.version}, from {second(found.first_since)} UTC."
 
 
 def _rows(tenure: service_history.Tenure) -> list[list[str]]:
-    since, until = terminal.second(tenure.since), tenure.until
-    ended = f"from {since} until {terminal.second(until)} UTC, then v{tenure.replaced_by}" if until else ""
+    since, until = second(tenure.since), tenure.until
+    ended = f"from {since} until {second(until)} UTC, then v{tenure.replaced_by}" if until else ""
     because, made = "; ".join(tenure.reasons), "; ".join(tenure.made_because)
     kind = f"run: {tenure.outcome}" if tenure.outcome else tenure.event
     return [
@@ -210,7 +210,7 @@ def _rows(tenure: service_history.Tenure) -> list[list[str]]:
         *([["made because", made]] if made != because else []),
         [
             "trained on",
-            f"{tenure.rows:,} rows of {terminal.span(tenure.batches)} (sha256 {tenure.training_sha256[:12]})",
+            f"{tenure.rows:,} rows of {span(tenure.batches)} (sha256 {tenure.training_sha256[:12]})",
         ],
         *(
             [f"{name}, before service", f"{metric.value:.4g} ({interval_text(metric)}) on {metric.rows:,} rows"]

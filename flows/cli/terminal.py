@@ -14,6 +14,7 @@ from rich.text import Text
 
 from tasks.core.ledger.events import Decided
 from tasks.core.reports.wording import headline, sentences
+from tasks.core.text import minute
 from tasks.core.types import Outcome
 
 out = Console(highlight=False, soft_wrap=True)
@@ -73,13 +74,4 @@ def version(number: int | None) -> str:
 
 
 def when(at: str | None) -> str:
-    return at[:16].replace("T", " ") if at else "-"
-
-
-def second(at: str) -> str:
-    """A time to the second."""
-    return at[:19].replace("T", " ")
-
-
-def span(window: Sequence[str]) -> str:
-    return window[0] if len(window) == 1 else f"{window[0]} to {window[-1]}" if window else "-"
+    return minute(at) if at else "-"

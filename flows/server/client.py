@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count, islice
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,11 +43,14 @@ def read_deployment(client: Any, full_name: str) -> Any:
         return None
 
 
-def all_pages(read: Callable[[int], list[Any]]) -> list[Any]:
-    """What the server gives a page at a time."""
+def all_pages(read: Callable[..., list[Any]], most: int | None = None, **wanted: Any) -> list[Any]:
+    """What a method of the client gives a page at a time, of at most so many pages; `wanted` are its filters."""
     found: list[Any] = []
-    while page := read(len(found)):
+    for number in islice(count(), most):
+        page = read(**wanted, limit=PAGE, offset=number * PAGE)
         found += page
+        if len(page) < PAGE:
+            break
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.server import environment
-from flows.server.client import PAGE, all_pages, answered, connected, read_deployment, require_server
+from flows.server.client import all_pages, answered, connected, read_deployment, require_server
 from flows.server.declarations import OURS, POOL, Declared, automation, deployment, read_declared
 from tasks.core.errors import SpecError
 
@@ -209,7 +209,7 @@ def _left_over(client: Any, declared: set[str]) -> list[Applied]:
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 
     wanted = DeploymentFilter(tags=DeploymentFilterTags(all_=["ror"]))
-    ours = all_pages(lambda start: client.read_deployments(deployment_filter=wanted, limit=PAGE, offset=start))
+    ours = all_pages(client.read_deployments, deployment_filter=wanted)
     flows = {item.flow_id: client.read_flow(item.flow_id).name for item in ours}
     names = sorted(f"{flows[item.flow_id]}/{item.name}" for item in ours)
     return [
@@ -232,4 +232,4 @@ def _forgotten(client: Any, declared: set[str]) -> list[Applied]:
 
 def _automations(client: Any) -> list[Any]:
     """Every one: a filter by name that a newer client sends is refused by an older server of the same minor release."""
-    return all_pages(lambda start: client.read_automations(limit=PAGE, offset=start))
+    return all_pages(client.read_automations)

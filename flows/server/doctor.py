@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from flows.server.client import public, refusal, server_url
+from flows.server.client import all_pages, public, refusal, server_url
 from flows.server.environment import configure
 from tasks.core.doctor import deployment
 from tasks.core.doctor import models as model_checks
 from tasks.core.doctor.deployment import Check, Finding, Level, guarded, one_line
 from tasks.core.spec import models
+from tasks.core.text import ago
 from tasks.core.workspace import Project
 
 SECONDS = 7.0
@@ -26,8 +27,8 @@ SECONDS = 7.0
 TIMEOUT = (1.0, 3.0, 3.0, 3.0)
 """Seconds to connect, read, write and wait for a connection. Prefect's client tries to connect four times."""
 
-PAGE, PAGES = 200, 10
-"""Deployments that are asked for at once, and how often."""
+PAGES = 10
+"""How often the server is asked for more deployments, at most."""
 
 
 def examine(root: Path, environment: Mapping[str, str]) -> tuple[Finding, ...]:
@@ -178,7 +179,7 @@ def _deployments(client: Any, root: Path) -> Iterator[Finding]:
 
     declared = read_declared(root).deployments
     entrypoints = {item.get("entrypoint") for item in declared}
-    known = [item for item in _registered(client) if item.entrypoint in entrypoints]
+    known = [item for item in all_pages(client.read_deployments, PAGES) if item.entrypoint in entrypoints]
     ours = [item for item in known if _root_of(item) in (None, root)]  # a server may serve several roots
     yield from _elsewhere(root, declared, ours, known)
     yield from _missing(declared, ours)
@@ -214,16 +215,6 @@ def _elsewhere(
 
 def _pool_of(declared: Mapping[str, Any]) -> str | None:
     return (declared.get("work_pool") or {}).get("name")
-
-
-def _registered(client: Any) -> list[Any]:
-    found: list[Any] = []
-    for number in range(PAGES):
-        page = client.read_deployments(limit=PAGE, offset=number * PAGE)
-        found += page
-        if len(page) < PAGE:
-            break
-    return found
 
 
 def _missing(declared: Sequence[Mapping[str, Any]], ours: Sequence[Any]) -> Iterator[Finding]:
@@ -274,9 +265,9 @@ def _served(served: Sequence[Any]) -> Iterator[Finding]:
     heard = max((item.last_polled for item in served if item.last_polled), default=None)
     if dead:
         names = ", ".join(sorted(item.name for item in dead))
-        yield Finding("serving", Level.FAIL, f"nobody runs {names}; last heard of {_ago(heard)}", "Start `ror serve`.")
+        yield Finding("serving", Level.FAIL, f"nobody runs {names}; last heard of {ago(heard)}", "Start `ror serve`.")
     else:
-        yield Finding("serving", Level.OK, f"`ror serve` runs {len(served)} deployments, heard of {_ago(heard)}")
+        yield Finding("serving", Level.OK, f"`ror serve` runs {len(served)} deployments, heard of {ago(heard)}")
 
 
 def _work_pool(client: Any, pool: str) -> Iterator[Finding]:
@@ -303,7 +294,7 @@ def _work_pool(client: Any, pool: str) -> Iterator[Finding]:
         return
     workers = client.read_workers_for_work_pool(pool)
     alive = [worker for worker in workers if worker.status is WorkerStatus.ONLINE and _missed(worker) < 3]
-    shown = "; ".join(f"{worker.name}, heard of {_ago(worker.last_heartbeat_time)}" for worker in alive or workers)
+    shown = "; ".join(f"{worker.name}, heard of {ago(worker.last_heartbeat_time)}" for worker in alive or workers)
     if alive and all(_missed(worker) > 1.5 for worker in alive):
         text = f"{shown}: longer ago than it should be, so it may have died"
         yield Finding(f"{name}: worker", Level.WARN, text, f"Look at it, and ask again in a minute; else `{start}`")
@@ -336,14 +327,3 @@ def _late(client: Any, ours: Sequence[Any]) -> Iterator[Finding]:
         yield Finding("late runs", Level.WARN, f"{late} should have started, and nobody has picked them up", remedy)
     else:
         yield Finding("late runs", Level.OK, "none")
-
-
-def _ago(at: datetime | None) -> str:
-    """How long ago, by our clock; the clocks are compared elsewhere."""
-    if at is None:
-        return "never"
-    seconds = max(0, round((datetime.now(UTC) - at).total_seconds()))
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit} ago"
-    return f"{seconds} s ago"

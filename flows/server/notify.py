@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flows.server import environment
 from flows.server.client import answered, connected, require_server
-from tasks.core.data.files import find, fingerprint
+from tasks.core.data.files import batch_name, find, fingerprint
 from tasks.core.errors import UnreadableData
 from tasks.core.workspace import Workspace
 
@@ -34,7 +34,7 @@ def notify(workspace: Workspace, file: Path) -> tuple[str, bool]:
         },
         payload={
             "model": workspace.model,
-            "batch": path.stem,
+            "batch": batch_name(path),
             "file": (path.relative_to(workspace.root) if inside else path).as_posix(),
             "sha256": sha256,
             "actor": environment.actor(),

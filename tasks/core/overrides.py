@@ -12,15 +12,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
-from tasks.core.data.files import find, fingerprint
+from tasks.core.data.files import delivered, fingerprint, in_order
 from tasks.core.errors import EnvironmentMismatch, InvalidRequest, LedgerConflict, VerificationError
 from tasks.core.ledger.events import Event
 from tasks.core.ledger.ledger import pruned
 from tasks.core.ledger.state import State
 from tasks.core.records import to_dict
 from tasks.core.spec import PREDICTION
+from tasks.core.text import second
 from tasks.core.types import Served, Verdict
 from tasks.core.versions.manifest import Manifest
 from tasks.core.workspace import Workspace
@@ -74,7 +76,8 @@ def promote(
                 f"`ror history {workspace.model}` says who put it in service; then decide again."
             )
         if current == version and (not served.accepts or state.current == served):
-            raise InvalidRequest("version", [f"v{version} is in service already, since {_second(state.since)} UTC"])
+            since = second(state.since or "")
+            raise InvalidRequest("version", [f"v{version} is in service already, since {since} UTC"])
         if gone := pruned(ledger, state, version):
             raise InvalidRequest("version", [gone])
         return {"served": to_dict(served), "was": _kind(state, manifest), "replaced": current or None}
@@ -95,10 +98,10 @@ def accept(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Even
     A batch that was set aside for its content is decided on by the next run. Raises InvalidRequest for a batch that is
     not known, is broken, is kept out of training, was accepted already, or that the version in service was trained on.
     """
-    delivered, trained = _delivered(workspace), _trained_on(workspace, batch)
+    here, trained = delivered(workspace.root, workspace.spec), _trained_on(workspace, batch)
 
     def body(state: State) -> dict[str, Any]:
-        sha256 = _known(workspace, state, delivered, batch)
+        sha256 = _known(workspace, state, here, batch)
         if batch in state.accepted:
             raise InvalidRequest(
                 "batch", [f"{batch} is accepted already; the next version that is trained on it learns it"]
@@ -126,10 +129,10 @@ def quarantine(workspace: Workspace, batch: str, *, reason: str, actor: str) -> 
     Versions that were trained on it stay as they are; the event names them under `trained`. Raises InvalidRequest for a
     batch that is not known or is in quarantine already.
     """
-    delivered, trained = _delivered(workspace), _trained_on(workspace, batch)
+    here, trained = delivered(workspace.root, workspace.spec), _trained_on(workspace, batch)
 
     def body(state: State) -> dict[str, Any]:
-        _known(workspace, state, delivered, batch)
+        _known(workspace, state, here, batch)
         if batch in state.quarantined:
             raise InvalidRequest(
                 "batch", [f"{batch} is in quarantine already: {_command('release', workspace, batch)} ends it"]
@@ -262,18 +265,13 @@ def _chosen(words: Sequence[str], known: Sequence[str], wrong: str, others: str)
     return list(dict.fromkeys(names))
 
 
-def _delivered(workspace: Workspace) -> dict[str, Any]:
-    """Where the batches on disk are."""
-    return {path.stem: path for path in find(workspace.root, workspace.spec.data.batches)}
-
-
-def _known(workspace: Workspace, state: State, delivered: Mapping[str, Any], batch: str) -> str:
+def _known(workspace: Workspace, state: State, here: Mapping[str, Path], batch: str) -> str:
     """Digest of a batch that was decided on or delivered. Raises InvalidRequest naming the newest ones."""
     if batch in state.batches:
         return state.batches[batch].sha256
-    if batch in delivered:
-        return fingerprint(delivered[batch])
-    newest = sorted({*state.batches, *delivered})[-5:]
+    if batch in here:
+        return fingerprint(here[batch])
+    newest = in_order({*state.batches, *here})[-5:]
     raise InvalidRequest("batch", [f"{workspace.model} has no batch {batch!r}. The newest: {_list(newest)}"])
 
 
@@ -294,10 +292,6 @@ def _learned(state: State, batch: str, trained: list[int]) -> bool:
 
 def _named(version: int) -> str:
     return f"v{version}" if version else "no version"
-
-
-def _second(at: str | None) -> str:
-    return (at or "")[:19].replace("T", " ")
 
 
 def _list(names: list[str]) -> str:

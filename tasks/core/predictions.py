@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.data.files import appearing, fingerprint
+from tasks.core.data.files import atomic_write, fingerprint
 from tasks.core.data.source import Source
 from tasks.core.errors import AlreadyExists, DataError, UnreadableData
 from tasks.core.schema.frames import frames
@@ -48,7 +48,7 @@ def write_predictions(root: Path, data: str, output: Path, version: LoadedVersio
     if found.problems:
         raise DataError("\n".join(f"{data}: {problem}" for problem in found.problems))
     try:
-        with appearing(output) as temporary:
+        with atomic_write(output) as temporary:
             _write(source, temporary, version, spec, run, sha256)
     except AlreadyExists:
         if made_from(output) != sha256:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from tasks.core.types import Metric
 
@@ -11,10 +12,50 @@ def interval_text(metric: Metric) -> str:
     return f"{metric.low:.4g} to {metric.high:.4g}" if metric.low is not None and metric.high is not None else "unknown"
 
 
-def named(names: Sequence[str], few: int = 5) -> str:
-    """Names in a line of a log: the first few, and how many more."""
+def named(names: Sequence[str], few: int = 5, separator: str = ", ") -> str:
+    """Names in one line: the first few, and how many more."""
     rest = f" and {len(names) - few} more" if len(names) > few else ""
-    return f"{', '.join(names[:few])}{rest}"
+    return f"{separator.join(names[:few])}{rest}"
+
+
+def span(names: Sequence[str], none: str = "-") -> str:
+    """Batches that follow one another, by the first and the last; `none` where there is none."""
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}" if names else none
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """`1 entry`, `2 entries`; without `many`, an s is added."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+# --- times ---------------------------------------------------------------------------------------------------
+
+
+def minute(at: str) -> str:
+    """A time that was written as ISO 8601, to the minute: `2026-11-24 08:07`, in the zone it was written in (UTC)."""
+    return at[:16].replace("T", " ")
+
+
+def second(at: str) -> str:
+    """The same to the second."""
+    return at[:19].replace("T", " ")
+
+
+def ago(at: datetime | None) -> str:
+    """How long ago a time was by this machine's clock, in the largest unit of which it was two or more: `36 hours ago`.
+
+    A time yet to come was 0 seconds ago, and None is `never`. `at` has a zone.
+    """
+    if at is None:
+        return "never"
+    passed = max(0, round((datetime.now(UTC) - at).total_seconds()))
+    for unit, seconds in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if passed >= 2 * seconds:
+            return f"{counted(passed // seconds, unit)} ago"
+    return f"{counted(passed, 'second')} ago"
+
+
+# --- markdown ------------------------------------------------------------------------------------------------
 
 
 _MEANINGFUL = str.maketrans({"|": "\\|", "[": "\\[", "<": "&lt;", "\n": " ", "\r": " "})

@@ -25,6 +25,11 @@ class Verdict(StrEnum):
     FAIL = "fail"
     SKIPPED = "skipped"
 
+    @property
+    def rank(self) -> int:
+        """Its place where what is loudest comes first: 0 is a failure, then a warning, what was skipped, and a pass."""
+        return (Verdict.FAIL, Verdict.WARN, Verdict.SKIPPED, Verdict.PASS).index(self)
+
 
 class Outcome(StrEnum):
     """How a run ended: the name of its final state in Prefect. The last three need a person."""

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.core.errors import InvalidRequest
 from tasks.core.ledger.ledger import Ledger
@@ -14,6 +15,10 @@ from tasks.core.spec import MODEL_NAME, ModelSpec, load_spec, models
 from tasks.core.store import Store
 from tasks.core.versions.manifest import FORMS
 from tasks.core.versions.registry import Registry
+
+if TYPE_CHECKING:
+    from tasks.core.data.source import Source
+    from tasks.core.types import Batch
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,12 @@ class Workspace:
     @property
     def ledger(self) -> Ledger:
         return self.registry.ledger(self.model)
+
+    def source(self, batch: Batch) -> Source:
+        """A batch's rows, read as the model's file says. Raises UnreadableData and UnavailableData."""
+        from tasks.core.data.source import Source
+
+        return Source.of(self.root, self.spec, batch)
 
     @property
     def data(self) -> Path:

@@ -36,7 +36,7 @@ from tasks.core.types import (
 )
 from tasks.core.versions.manifest import FileRecord
 from tasks.core.workspace import Workspace
-from tests.helpers.events import arrived, decide, decided
+from tests.helpers.events import arrived, before_append, decide, decided
 from tests.helpers.model import Model
 from tests.helpers.training import Trained
 from tests.helpers.versions import Payload
@@ -146,14 +146,7 @@ def test_a_lost_race_is_run_again(ready: Workspace, kind: str, monkeypatch: pyte
 
 def test_preconditions_are_checked_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """When somebody else puts a version in service between the look and the append, the expectation fails."""
-    append = Ledger.append
-
-    def late(ledger: Ledger, *arguments: Any, **words: Any) -> Event:
-        monkeypatch.setattr(Ledger, "append", append)
-        overrides.promote(workspace, 2, reason="first", actor="eve")
-        return append(ledger, *arguments, **words)
-
-    monkeypatch.setattr(Ledger, "append", late)
+    before_append(monkeypatch, lambda: overrides.promote(workspace, 2, reason="first", actor="eve"))
     with pytest.raises(LedgerConflict, match="v2 of loans is in service, not v1"):
         overrides.promote(workspace, 3, expected=1, **WHO)
     assert numbers(workspace) == [1, 2]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.ledger.lease import Lease
+from tasks.core.ledger.ledger import Ledger
 from tasks.core.types import Action, Batch, Blocked, Decision, Finding, Labelled, Outcome, Rule, Served
 from tasks.core.workspace import Workspace
 
@@ -65,3 +69,15 @@ RELOADED = Decided(
 
 
 BROKEN = Blocked("008", "b" * 64, ("column 'age' is missing", "column 'city' is missing"))
+
+
+def before_append(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Somebody else does this just before the next event is appended, once: the append loses the race."""
+    append = Ledger.append
+
+    def late(ledger: Ledger, *arguments: Any, **words: Any) -> Event:
+        monkeypatch.setattr(Ledger, "append", append)
+        act()
+        return append(ledger, *arguments, **words)
+
+    monkeypatch.setattr(Ledger, "append", late)

@@ -7,10 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from tests.helpers.http import Quiet, listening
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Bucket:
 def bucket() -> Iterator[Bucket]:
     made, lock = Bucket(), threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         protocol_version = "HTTP/1.1"
 
         def answer(self, status: int, body: bytes = b"", size: int | None = None, **headers: str) -> None:
@@ -83,14 +83,9 @@ def bucket() -> Iterator[Bucket]:
             moment = "Tue, 01 Jan 2030 00:00:00 GMT"
             return self.answer(200, size=len(data), ETag=tag(data), Last_Modified=moment)
 
-        def log_message(self, *words: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        made.address = f"http://127.0.0.1:{listening.server_port}"
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
+    with listening(Handler) as address:
+        made.address = address
         yield made
-        listening.shutdown()
 
 
 def tag(data: bytes) -> str:

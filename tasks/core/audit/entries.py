@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tasks.core import layout
 from tasks.core.errors import CorruptObject, RorError, StoreError, VerificationError
 from tasks.core.ledger.events import Event
 from tasks.core.ledger.lease import is_alive
@@ -18,10 +18,6 @@ from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import fold
 from tasks.core.records import digest, from_json, to_dict
 from tasks.core.store import Store
-
-ENTRY = re.compile(r"\d{8}\.json")
-ASIDE = "torn-"
-"""How names of entries begin that `--repair` moved aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +58,16 @@ class Trail:
         return self.events[max(self.events)].state_after if self.events else State()
 
 
-def read(store: Store, model: str, names: Sequence[str]) -> Trail:
-    """Read every entry among these names of objects below `<model>/ledger/`. Raises nothing for what is damaged."""
-    numbers = sorted(int(name[:8]) for name in names if ENTRY.fullmatch(name))
+def read(store: Store, model: str, paths: Iterable[str]) -> Trail:
+    """Read every entry among these paths of a model's objects. Raises nothing for what is damaged."""
+    numbers = _numbers(paths)
     last = numbers[-1] if numbers else 0
     events: dict[int, Event] = {}
     digests: dict[int, str] = {}
     remarks: list[Remark] = []
     total, torn = 0, False
     for seq in range(1, last + 1):
-        path = _path(model, seq)
+        path = layout.event_path(model, seq)
         if seq not in numbers:
             remarks.append(Remark(path, "missing: whoever reads the history may stop before it. Restore it"))
             continue
@@ -168,17 +164,16 @@ def repair(store: Store, model: str) -> Remark | None:
     Only one that is no JSON at all, has the highest number, and follows a readable entry by which no run is at work.
     Raises VerificationError where the history needs a backup instead, StoreError.
     """
-    names = [item.path.rsplit("/", 1)[-1] for item in store.objects(f"{model}/ledger")]
-    numbers = sorted(int(name[:8]) for name in names if ENTRY.fullmatch(name))
+    numbers = _numbers(item.path for item in store.objects(layout.folder(model, layout.LEDGER)))
     if not numbers:
         return None
     seq = numbers[-1]
-    path = _path(model, seq)
+    path = layout.event_path(model, seq)
     data = store.read(path)
     if not is_torn(data):
         return None
     if seq > 1:
-        previous = _path(model, seq - 1)
+        previous = layout.event_path(model, seq - 1)
         try:
             lease = from_json(Event, store.read(previous), previous).state_after.lease
         except RorError as error:
@@ -190,10 +185,12 @@ def repair(store: Store, model: str) -> Remark | None:
                 f"Run {lease.run} (process {lease.pid} on {lease.host}) may be at work on {model}: nothing was moved. "
                 f"Wait until it has ended, or until {lease.expires}."
             )
-    aside = f"{model}/ledger/{ASIDE}{seq:08d}-{digest(data)[:12]}.json"
+    aside = layout.aside_path(model, seq, data)
     store.move_aside(path, aside)
     return Remark(path, f"was cut off ({len(data):,} bytes) and is moved aside, to {aside}", damage=False)
 
 
-def _path(model: str, seq: int) -> str:
-    return f"{model}/ledger/{seq:08d}.json"
+def _numbers(paths: Iterable[str]) -> list[int]:
+    """Of the events among these objects, sorted."""
+    parsed = map(layout.parse, paths)
+    return sorted(path.number for path in parsed if path.kind == layout.LEDGER and path.number is not None)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from tasks.core import layout
 from tasks.core.audit.entries import Remark, Trail
 from tasks.core.audit.removals import Removal, now_at
 from tasks.core.errors import CorruptObject, StoreError
@@ -15,10 +15,8 @@ from tasks.core.ledger import events
 from tasks.core.ledger.events import Decided
 from tasks.core.records import digest, from_dict, from_json, to_dict
 from tasks.core.store import ObjectInfo, Store
-from tasks.core.versions.manifest import MANIFEST, SIGNATURE, FileRecord, Manifest
-
-CLAIM = "claim.json"
-FOREIGN = "is nothing that this program writes: it is never read"
+from tasks.core.text import ago
+from tasks.core.versions.manifest import CLAIM, MANIFEST, SIGNATURE, FileRecord, Manifest
 
 
 @dataclass
@@ -37,20 +35,18 @@ class Stored:
     complete: list[int] = field(default_factory=list)
     """Versions whose manifest is there and can be read."""
 
-    def versions(self, names: Sequence[str]) -> Iterator[Remark]:
+    def versions(self) -> Iterator[Remark]:
         """Every version, and those that the history names and that are not there."""
         named = events.named_manifests(self.history.events)
-        folders: dict[str, list[str]] = {}
-        for name in names:
-            folder, _, rest = name.partition("/")
-            folders.setdefault(folder, []).append(rest)
-        for folder, files in sorted(folders.items()):
-            if not re.fullmatch(r"\d{8}", folder):
-                yield from (self._foreign(f"versions/{folder}/{file}".rstrip("/")) for file in files)
-            elif MANIFEST in files:
-                yield from self._version(int(folder), files, named.get(int(folder), {}))
-            elif int(folder) not in named:
-                yield from self._abandoned(int(folder), files)
+        folders: dict[int, list[str]] = {}
+        for path in map(layout.parse, self.listed):
+            if path.kind == layout.VERSIONS and path.number is not None:
+                folders.setdefault(path.number, []).append(path.name)
+        for version, files in sorted(folders.items()):
+            if MANIFEST in files:
+                yield from self._version(version, files, named.get(version, {}))
+            elif version not in named:
+                yield from self._abandoned(version, files)
         for version, digests in sorted(named.items()):
             if self._path(version, MANIFEST) not in self.listed:
                 seq = min(digests.values())
@@ -150,11 +146,7 @@ class Stored:
         """A number without a manifest: its run was killed, or is at work."""
         path = self._path(version, CLAIM)
         claimed = self._claimed(path) if CLAIM in files else None
-        who = (
-            f"claimed {_age(claimed[1])} ago by run key {claimed[0][:12]}"
-            if claimed
-            else "claimed by whom cannot be read"
-        )
+        who = f"claimed {ago(claimed[1])} by run key {claimed[0][:12]}" if claimed else "claimed by whom cannot be read"
         rest = f", with {len(files) - 1:,} files beside it" if len(files) > 1 else ""
         yield Remark(
             path if CLAIM in files else self._path(version, files[0]),
@@ -169,24 +161,24 @@ class Stored:
         except (CorruptObject, StoreError, KeyError, ValueError):
             return None
 
-    def runs(self, names: Sequence[str]) -> Iterator[Remark]:
+    def runs(self) -> Iterator[Remark]:
         """What runs wrote beside the history: `decision.json` repeats what an entry says."""
         seen = set()
-        for name in names:
-            folder, _, file = name.partition("/")
-            if not re.fullmatch(r"\d{8}", folder) or not file:
-                yield self._foreign(f"runs/{name}")
+        for path in self.listed:
+            parsed = layout.parse(path)
+            seq = parsed.number
+            if parsed.kind != layout.RUNS or seq is None:
                 continue
-            event = self.history.events.get(int(folder))
-            if int(folder) > self.history.last or (event is not None and event.event != "decided"):
-                if folder not in seen:
-                    text = f"the history has no decision {int(folder)}: it was cut off, or this run is not of it"
-                    yield Remark(f"{self.model}/runs/{folder}", text)
-            elif file != "decision.json":
+            event = self.history.events.get(seq)
+            if seq > self.history.last or (event is not None and event.event != "decided"):
+                if seq not in seen:
+                    text = f"the history has no decision {seq}: it was cut off, or this run is not of it"
+                    yield Remark(layout.run_folder(self.model, seq), text)
+            elif parsed.name != layout.DECISION:
                 self.pages += 1
             elif event is not None:
-                yield from self._decision(f"{self.model}/runs/{name}", event.body)
-            seen.add(folder)
+                yield from self._decision(path, event.body)
+            seen.add(seq)
 
     def _decision(self, path: str, body: Mapping[str, Any]) -> Iterator[Remark]:
         try:
@@ -213,16 +205,13 @@ class Stored:
             else:
                 yield Remark(path, removal.words, damage=False)
 
-    def _foreign(self, name: str) -> Remark:
-        return Remark(f"{self.model}/{name}", FOREIGN, damage=False)
-
     def _read(self, path: str) -> bytes:
         data = self.store.read(path)
         self.compared += len(data)
         return data
 
     def _path(self, version: int, name: str) -> str:
-        return f"{self.model}/versions/{version:08d}/{name}"
+        return layout.version_path(self.model, version, name)
 
 
 def _check_columns(data: bytes, needed: Sequence[str]) -> None:
@@ -235,12 +224,3 @@ def _check_columns(data: bytes, needed: Sequence[str]) -> None:
     missing = [name for name in needed if name not in names]
     if missing:
         raise ValueError(f"it has no column {', '.join(map(repr, missing))}")
-
-
-def _age(since: datetime) -> str:
-    """How long ago, in words."""
-    passed = max(datetime.now(UTC) - since, timedelta())
-    for unit, seconds in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
-        if count := int(passed.total_seconds() // seconds):
-            return f"{count:,} {unit}{'s' if count > 1 else ''}"
-    return "less than a minute"

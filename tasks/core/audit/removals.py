@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.core import layout
 from tasks.core.ledger.events import Event
 from tasks.core.versions.manifest import PAYLOAD, FileRecord
 
@@ -42,11 +43,11 @@ def removals(events: Mapping[int, Event], model: str) -> dict[str, Removal]:
         common = (event.event, seq, event.actor, event.at, event.reason)
         body = event.body
         if event.event == "pruned":
-            files = [path for path in _list(body.get("files")) if PAYLOAD.fullmatch(_name(path, model, "versions"))]
-            found |= {path: Removal(*common) for path in files}
+            gone = [path for path in _list(body.get("files")) if _prunable(path, model)]
+            found |= {path: Removal(*common) for path in gone}
         elif event.event == "erased":
-            gone = [path for path in _list(body.get("removed")) if _name(path, model, "versions", "runs")]
-            found |= {path: Removal(*common) for path in gone if _erasable(path, model)}
+            gone = [path for path in _list(body.get("removed")) if _erasable(path, model)]
+            found |= {path: Removal(*common) for path in gone}
             replaced = body.get("replaced")
             for path, record in (replaced if isinstance(replaced, dict) else {}).items():
                 if isinstance(record, dict) and _erasable(path, model):
@@ -57,14 +58,19 @@ def removals(events: Mapping[int, Event], model: str) -> dict[str, Removal]:
 _ERASED = re.compile(r"(reference|probe)(-\w+)?\.parquet")
 
 
+def _prunable(path: str, model: str) -> bool:
+    return bool(PAYLOAD.fullmatch(_name(path, model, layout.VERSIONS)))
+
+
 def _erasable(path: str, model: str) -> bool:
-    return bool(_ERASED.fullmatch(_name(path, model, "versions")) or _name(path, model, "runs"))
+    return bool(_ERASED.fullmatch(_name(path, model, layout.VERSIONS)) or _name(path, model, layout.RUNS))
 
 
-def _name(path: str, model: str, *kinds: str) -> str:
-    """The file's name; empty for what is not below these folders of the model."""
-    parts = path.split("/")
-    return parts[-1] if len(parts) == 4 and parts[0] == model and parts[1] in kinds else ""
+def _name(path: str, model: str, kind: str) -> str:
+    """The name of a file of a version or run of the model; empty for any other path."""
+    found = layout.parse(path)
+    ours = (found.model, found.kind) == (model, kind) and found.number is not None and "/" not in found.name
+    return found.name if ours else ""
 
 
 def _list(value: Any) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tasks.core.audit.entries import Remark
 from tasks.core.audit.signatures import Signed
-from tasks.core.text import cell
+from tasks.core.text import cell, counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,12 @@ class Report:
 
 def verdict(report: Report) -> str:
     """One line: what was looked at, and whether all is well."""
-    pages = f"; of {_count(report.pages, 'page')} no digest is recorded" if report.pages else ""
+    pages = f"; of {counted(report.pages, 'page')} no digest is recorded" if report.pages else ""
     looked = (
-        f"{_count(report.objects, 'object')} ({report.bytes / 1e6:,.1f} MB compared{pages}), "
-        f"{_count(report.versions, 'version')}, {_count(report.events, 'entry', 'entries')} of history"
+        f"{counted(report.objects, 'object')} ({report.bytes / 1e6:,.1f} MB compared{pages}), "
+        f"{counted(report.versions, 'version')}, {counted(report.events, 'entry', 'entries')} of history"
     )
-    notes = f" ({_count(len(report.notes), 'note')})" if report.notes else ""
+    notes = f" ({counted(len(report.notes), 'note')})" if report.notes else ""
     said = "all is well" if report.ok else f"{len(report.damage):,} damaged or missing"
     return f"{report.model}: {looked}: {said}{notes}."
 
@@ -102,7 +102,3 @@ def markdown(report: Report) -> str:
             f"| v{item.version} | {'yes' if item.loads else '**no**'} | {cell(item.why_not)} |" for item in report.loads
         ]
     return "\n".join(lines) + "\n"
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else many or f'{one}s'}"

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tasks.core import layout
 from tasks.core.audit import removals
 from tasks.core.audit.removals import Removal
 from tasks.core.audit.training_record import cannot, recorded_fold, recorded_history, recorded_manifest
 from tasks.core.checks import performance
-from tasks.core.data.files import appearing
+from tasks.core.data.files import atomic_write
 from tasks.core.data.rows import target_of
 from tasks.core.errors import DataError, NotFound, RorError, SpecError, TrainingError, VerificationError
 from tasks.core.ledger.events import Event
@@ -35,7 +36,7 @@ from tasks.core.training.holdout import TrainingSet, features_of
 from tasks.core.types import Served
 from tasks.core.versions import persistence
 from tasks.core.versions.environment import Environment, environment_of, recorded_in
-from tasks.core.versions.manifest import Manifest, training_digest
+from tasks.core.versions.manifest import MANIFEST, PROBE, Manifest, training_digest
 from tasks.core.versions.own_code import make_importable, texts_of
 from tasks.core.versions.persistence import PREDICTION, PROBABILITY, Predictions
 from tasks.core.versions.registry import LoadedVersion
@@ -127,10 +128,11 @@ def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
     if why_not:
         notes.append(f"the stored pipeline is not asked, for it does not load here: {why_not}")
     if not compared:
-        gone = [f"{path} was {item.words}" for path, item in removed.items() if f"/versions/{version:08d}/" in path]
+        folder = layout.version_folder(workspace.model, version)
+        gone = [f"{path} was {item.words}" for path, item in removed.items() if path.startswith(f"{folder}/")]
         problems = [f"nothing is left to compare with: {why_not or 'there are no rows'}", *gone]
         raise VerificationError(cannot(workspace, version, problems))
-    then = recorded_in(manifest.environment, f"{manifest.folder}/manifest.json")
+    then = recorded_in(manifest.environment, f"{manifest.folder}/{MANIFEST}")
     here = environment_of(modules, workspace.root)
     verdict = max((item.verdict for item in compared), key=[IDENTICAL, CLOSE, DIFFERENT].index)
     receipt = Receipt(
@@ -222,8 +224,7 @@ def _compare(
 
 def _probe(workspace: Workspace, manifest: Manifest, removed: Mapping[str, Removal]) -> pd.DataFrame | None:
     """The version's known answers, verified; None where they are damaged or were removed."""
-    path, record = f"{workspace.model}/versions/{manifest.version:08d}/probe.parquet", manifest.files["probe.parquet"]
-    path, record = removals.now_at(path, record, removed)
+    path, record = removals.now_at(f"{manifest.folder}/{PROBE}", manifest.files[PROBE], removed)
     try:
         data = workspace.registry.store.read(path)
     except NotFound:
@@ -365,6 +366,6 @@ def _schema(learned: Learned, stored: LoadedVersion | None) -> Iterator[str]:
 
 def _write(workspace: Workspace, receipt: Receipt, at: datetime) -> Path:
     path = workspace.data / "receipts" / f"v{receipt.version}-{at:%Y%m%dT%H%M%S%fZ}.json"
-    with appearing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(to_json(receipt))
     return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tasks.core import layout
 from tasks.core.audit.entries import Remark, Trail
 from tasks.core.errors import RorError, SignatureError
 from tasks.core.ledger.signing import Mark
@@ -32,7 +33,7 @@ def signatures(
     marks: list[Mark] = []
     remarks: list[Remark] = []
     for version in versions:
-        path = f"{model}/versions/{version:08d}/{MANIFEST}"
+        path = layout.version_path(model, version, MANIFEST)
         try:
             standing = registry.standing(model, version)
             marks.append(standing.mark)
@@ -42,7 +43,7 @@ def signatures(
             remarks.append(Remark(path, str(error).removeprefix(f"{path} ")))
     ledger = registry.ledger(model)
     for seq in history.events:
-        path = f"{model}/ledger/{seq:08d}.json"
+        path = layout.event_path(model, seq)
         try:
             _, standing = ledger.standing(seq)
         except RorError:
@@ -56,7 +57,7 @@ def signatures(
             ledger.head()
     except SignatureError as error:
         if not any(str(error).startswith(remark.path) for remark in remarks):
-            remarks.append(Remark(f"{model}/ledger/{history.last:08d}.json", f"is refused here: {error}"))
+            remarks.append(Remark(layout.event_path(model, history.last), f"is refused here: {error}"))
     except RorError:
         pass  # said where the history was read
     signed = sum(mark is Mark.SIGNED for mark in marks)

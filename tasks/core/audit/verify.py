@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.core import layout
 from tasks.core.audit import entries, removals
 from tasks.core.audit.entries import Remark, Trail
-from tasks.core.audit.objects import FOREIGN, Stored
+from tasks.core.audit.objects import Stored
 from tasks.core.audit.report import Loads, Report
 from tasks.core.audit.signatures import signatures
 from tasks.core.errors import InvalidRequest, RorError
@@ -25,6 +26,7 @@ from tasks.core.workspace import Project, Workspace
 
 LEFTOVER = re.compile(r"#\d+$")
 """How names end of what a killed write leaves on a local folder; obstore does not list them."""
+FOREIGN = "is nothing that this program writes: it is never read"
 LEAST_DIGITS = 12
 
 
@@ -44,14 +46,13 @@ def audit(registry: Registry, model: str, *, expected: Expected | None = None, l
     """
     store = registry.store
     listed = {item.path: item for item in store.objects(model)}
-    inside = _by_folder(model, listed)
-    history = entries.read(store, model, inside["ledger"])
+    history = entries.read(store, model, listed)
     check = Stored(store, model, listed, history, removals.removals(history.events, model))
     remarks = [
         *history.remarks,
         *_expectation(model, history, expected),
-        *check.versions(inside["versions"]),
-        *check.runs(inside["runs"]),
+        *check.versions(),
+        *check.runs(),
         *check.removed(),
         *_strays(store, model, listed),
     ]
@@ -119,7 +120,7 @@ def expectation(text: str) -> Expected:
 def _expectation(model: str, history: Trail, expected: Expected | None) -> Iterator[Remark]:
     if expected is None:
         return
-    path = f"{model}/ledger/{expected.seq:08d}.json"
+    path = layout.event_path(model, expected.seq)
     found = history.digests.get(expected.seq)
     if found is None:
         ends = f"the history ends at entry {history.last}" if expected.seq > history.last else "it is missing"
@@ -132,25 +133,13 @@ def _expectation(model: str, history: Trail, expected: Expected | None) -> Itera
 # --- strays --------------------------------------------------------------------------------------------------
 
 
-def _by_folder(model: str, listed: Mapping[str, ObjectInfo]) -> dict[str, list[str]]:
-    """Names below versions/, ledger/ and runs/."""
-    found: dict[str, list[str]] = {"versions": [], "ledger": [], "runs": []}
-    for path in listed:
-        _, kind, name = (*path.split("/", 2), "", "")[:3]
-        if kind in found:
-            found[kind].append(name)
-    return found
-
-
 def _strays(store: Store, model: str, listed: Mapping[str, ObjectInfo]) -> Iterator[Remark]:
     """What lies about: foreign objects, entries moved aside, and leftovers that only a look at the folder shows."""
     for path in listed:
-        _, kind, name = (*path.split("/", 2), "", "")[:3]
-        if kind not in ("versions", "ledger", "runs"):
-            yield Remark(path, FOREIGN, damage=False)
-        elif kind == "ledger" and name.startswith(entries.ASIDE):
+        parsed = layout.parse(path)
+        if parsed.is_aside:
             yield Remark(path, "a torn entry that `ror verify --repair` moved aside", damage=False)
-        elif kind == "ledger" and not entries.ENTRY.fullmatch(name):
+        elif parsed.number is None:
             yield Remark(path, FOREIGN, damage=False)
     if store.folder is None:
         return
@@ -185,6 +174,6 @@ def _load_all(
         except Exception as error:  # noqa: BLE001 - a record that was altered can fail anywhere
             found.append(Loads(version, False, f"{type(error).__name__}: {error}"))
         if current is not None and current.version == version:
-            path = f"{model}/versions/{version:08d}"
-            remarks.append(Remark(path, f"v{version} is in service and does not load here: {found[-1].why_not}"))
+            text = f"v{version} is in service and does not load here: {found[-1].why_not}"
+            remarks.append(Remark(layout.version_folder(model, version), text))
     return tuple(found), remarks

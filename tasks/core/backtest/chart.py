@@ -9,6 +9,7 @@ import numpy as np
 
 from tasks.core.backtest.report import FIXED, title
 from tasks.core.backtest.run import CONFIGURED, OPTIMUM, Backtest
+from tasks.core.data.files import atomic_write
 
 COSTS = np.geomspace(0.01, 0.5, 40)
 SHOWN = {
@@ -45,11 +46,9 @@ def draw_backtest(found: Backtest, path: Path) -> None:
         axes.set_xlim(-0.5, len(steps) - 0.5)
         axes.set_xticks(marked, [steps[place].batch for place in marked], fontsize=8)
     figure.suptitle(title(found), x=0.01, ha="left")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.png")
-    figure.savefig(temporary)
+    with atomic_write(path, replace=True) as temporary:
+        figure.savefig(temporary)
     plt.close(figure)
-    temporary.replace(path)
 
 
 def _losses(found: Backtest, name: str) -> np.ndarray:

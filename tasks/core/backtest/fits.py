@@ -12,7 +12,6 @@ import hashlib
 import importlib.metadata
 import json
 import sys
-import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from joblib import Parallel, delayed
 from tasks.core.backtest import compute
 from tasks.core.backtest.compute import Alarms, Plan, Sight
 from tasks.core.backtest.history import History, history_of
+from tasks.core.data.files import atomic_write
 from tasks.core.errors import SpecError
 from tasks.core.records import ITSELF, from_dict, to_dict
 from tasks.core.spec import ModelSpec
@@ -116,7 +116,6 @@ class Fits:
         missing = [job for job in dict.fromkeys(jobs) if not self.path(job).exists()]
         if not missing:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         spec = self.spec.model_dump_json()
         batches = self.history.batches
         work = (delayed(_compute)(self.history.root, spec, batches, job, self.path(job)) for job in missing)
@@ -128,9 +127,8 @@ def _compute(root: Path, spec_json: str, batches: tuple[Batch, ...], job: Plan |
     """In a worker process."""
     history = history_of(root, spec_json, batches)
     own_code.make_importable(history.spec.folders(root))
-    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")  # appears whole or not at all
-    compute.compute(root, history.spec, history.parts, job, temporary)
-    temporary.replace(path)
+    with atomic_write(path, replace=True) as temporary:
+        compute.compute(root, history.spec, history.parts, job, temporary)
 
 
 def _depends(spec: ModelSpec) -> dict[str, Any]:

@@ -105,13 +105,13 @@ def drift_evidence(
 
 def ranked(checks: Mapping[str, Check]) -> list[str]:
     """Columns by how much they matter: alarms and warnings first, each by importance, then the nearest to an alarm."""
-    order = {Verdict.FAIL: 0, Verdict.WARN: 1}
 
     def place(name: str) -> tuple[float, ...]:
         check = checks[name]
         nearness = check.value / check.threshold if check.value is not None and check.threshold else 0.0
-        moved = order.get(check.verdict, 2)
-        return (moved, -(check.weight or 0.0) if moved < 2 else 0.0, -nearness)
+        moved = check.verdict in (Verdict.FAIL, Verdict.WARN)
+        rank = check.verdict.rank if moved else Verdict.SKIPPED.rank
+        return (rank, -(check.weight or 0.0) if moved else 0.0, -nearness)
 
     return sorted(checks, key=place)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from tasks.core.checks.calibration import SCORE, TARGET
 from tasks.core.data.dates import Days, dates_at_a_glance, dates_of
 from tasks.core.spec import PREDICTION, Expected, ModelSpec
+from tasks.core.text import named
 from tasks.core.types import Batch, Check, CheckKind, Snooze, Verdict
 
 
@@ -146,7 +147,7 @@ def _unknown(period: Expected, name: str, features: Sequence[str]) -> Check:
 
 
 def _undated(names: Sequence[str], spec: ModelSpec) -> Check:
-    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    shown = named(names, 3)
     column = f"the column {spec.time!r} (`time`) holds none" if spec.time else "`time` is not set"
     text = (
         f"the dates of {shown} are not known ({column}), so no [[expected]] period was looked for there: set `time` to "

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from tasks.core.checks import performance
 from tasks.core.data.arrow import as_names, count_true, decoded, is_number, is_text, is_usable, reads_as_number
+from tasks.core.data.files import batch_order
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.data.source import Source
@@ -121,9 +122,10 @@ def earlier(
     """
     measured = {(point.batch, point.version) for point in points}
     found: list[Lost] = []
-    for batch in sorted(batches, key=lambda batch: batch.id, reverse=True):
+    before = [batch for batch in batches if batch_order(batch.id) < batch_order(newest)]
+    for batch in sorted(before, key=lambda batch: batch_order(batch.id), reverse=True):
         path = predictions_path(workspace, batch)
-        if batch.id >= newest or len(found) == EARLIER or (batch.id, written_version(path)) not in measured:
+        if len(found) == EARLIER or (batch.id, written_version(path)) not in measured:
             continue
         try:
             part = labelled_rows(workspace.root, batch, labels, workspace.spec.task)

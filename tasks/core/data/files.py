@@ -7,26 +7,56 @@ import hashlib
 import os
 import time
 import uuid
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.core.errors import AlreadyExists, SpecError, StoreError, UnavailableData, is_unavailable
-from tasks.core.spec import ModelSpec
 from tasks.core.types import Batch
+
+if TYPE_CHECKING:
+    from tasks.core.spec import ModelSpec
 
 SUFFIXES = (".parquet", ".pq", ".csv")
 
 
+# --- what a batch is called, and which one is earlier: everything else asks these functions -------------------
+
+
+def batch_name(path: Path) -> str:
+    """What the batch in a file or folder is called: the file's name without its ending."""
+    return path.stem
+
+
+def batch_order(name: str) -> str:
+    """The key that sorts names of batches in time order: of two, the one with the larger key came later."""
+    return name
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """These names of batches, in time order."""
+    return sorted(names, key=batch_order)
+
+
+def doubled(paths: Iterable[Path]) -> list[str]:
+    """Names that more than one of these batches has, in time order."""
+    return in_order(name for name, count in Counter(map(batch_name, paths)).items() if count > 1)
+
+
+# --- finding files -------------------------------------------------------------------------------------------
+
+
 def find(root: Path, pattern: str) -> list[Path]:
-    """Data files or folders that match a glob below `root`, by name; hidden files and other endings are none."""
+    """Data files or folders that match a glob below `root`, in time order; hidden files and other endings are none."""
     return sorted(
         (
             path
             for path in root.glob(pattern)
             if not path.name.startswith((".", "_")) and (path.is_dir() or path.suffix in SUFFIXES)
         ),
-        key=lambda path: (path.stem, path.name),
+        key=lambda path: (batch_order(batch_name(path)), path.name),
     )
 
 
@@ -54,16 +84,25 @@ def is_settled(path: Path, settle: float | str) -> bool:
 def batch_files(root: Path, spec: ModelSpec, known: Container[str] = ()) -> list[Path]:
     """Batches that count, in time order: those that have settled, and those `known` by name, as decided on earlier."""
     paths = find(root, spec.data.batches)
-    return [path for path in paths if path.stem in known or is_settled(path, spec.data.settle)]
+    return [path for path in paths if batch_name(path) in known or is_settled(path, spec.data.settle)]
 
 
 def find_batches(root: Path, spec: ModelSpec, known: Container[str] = ()) -> list[Batch]:
     """The batches that count, fingerprinted. Raises SpecError when two would have one name."""
     paths = batch_files(root, spec, known)
-    twice = sorted({path.stem for path in paths if sum(path.stem == other.stem for other in paths) > 1})
-    if twice:
+    if twice := doubled(paths):
         raise SpecError(spec.data.batches, [f"two files are both batch {name!r}: remove one" for name in twice])
-    return [Batch(path.stem, path.relative_to(root).as_posix(), fingerprint(path)) for path in paths]
+    return [batch_at(root, path) for path in paths]
+
+
+def batch_at(root: Path, path: Path) -> Batch:
+    """The batch in a file or folder below the root, fingerprinted. Raises UnavailableData."""
+    return Batch(batch_name(path), path.relative_to(root).as_posix(), fingerprint(path))
+
+
+def delivered(root: Path, spec: ModelSpec) -> dict[str, Path]:
+    """Where each batch on disk is, by name, whether it counts yet or not."""
+    return {batch_name(path): path for path in find(root, spec.data.batches)}
 
 
 def label_files(root: Path, spec: ModelSpec) -> list[Path]:
@@ -75,7 +114,7 @@ def label_files(root: Path, spec: ModelSpec) -> list[Path]:
 def arriving(root: Path, spec: ModelSpec, known: Container[str] = ()) -> list[str]:
     """Batches and label files that do not count yet, because they may still be written; relative to the root."""
     batches, labels = find(root, spec.data.batches), find(root, spec.data.labels) if spec.data.labels else []
-    waiting = [path for path in batches if path.stem not in known] + labels
+    waiting = [path for path in batches if batch_name(path) not in known] + labels
     return [path.relative_to(root).as_posix() for path in waiting if not is_settled(path, spec.data.settle)]
 
 
@@ -117,17 +156,29 @@ def parts(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and not file.name.startswith((".", "_")))
 
 
+# --- writing files -------------------------------------------------------------------------------------------
+
+
+def hidden_beside(path: Path) -> Path:
+    """A new name in the same folder, with the same ending, that no batch or label file has."""
+    return path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
+
+
 @contextlib.contextmanager
-def appearing(output: Path) -> Iterator[Path]:
+def atomic_write(output: Path, *, replace: bool = False) -> Iterator[Path]:
     """A path to write to; what was written appears as `output` when the block ends, whole, or not at all.
 
-    Raises AlreadyExists when something of that name is there by then, StoreError when it cannot be written.
+    `replace` is for what may be made again at any time, such as a picture. Without it, raises AlreadyExists when
+    something of that name is there by then. Raises StoreError when it cannot be written.
     """
-    temporary = output.with_name(f".{output.name}.{uuid.uuid4().hex}")
+    temporary = hidden_beside(output)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        os.link(temporary, output)
+        if replace:
+            temporary.replace(output)
+        else:
+            os.link(temporary, output)
     except FileExistsError:
         if not output.exists():
             raise StoreError(f"Could not write {output}: {output.parent} is not a folder.") from None

@@ -79,7 +79,7 @@ class Labels:
             return self._of(batch)
 
     def _of(self, batch: Batch) -> BatchLabels:
-        source = Source(self._root, batch.path, self.spec.data.csv)
+        source = Source.of(self._root, self.spec, batch)
         if self.spec.data.labels is None:
             _require(source, [self.spec.target])
             values = _joined(_labels(source, source.read([self.spec.target]).column(0), self.spec.target))
@@ -93,7 +93,7 @@ class Labels:
     def touch(self, batch: Batch) -> bool:
         """Whether these files say anything about a row of the batch. Raises DataError as `of` does."""
         with legible(batch.path):
-            where = self._where(self._keys(Source(self._root, batch.path, self.spec.data.csv)))
+            where = self._where(self._keys(Source.of(self._root, self.spec, batch)))
             return bool(where.null_count < len(where))
 
     def _keys(self, source: Source) -> pa.Array:

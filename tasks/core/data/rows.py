@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +13,6 @@ from tasks.core.data.arrow import target_values
 from tasks.core.data.labels import Labels, legible
 from tasks.core.data.source import Source
 from tasks.core.types import Batch
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ def labelled_rows(root: Path, batch: Batch, labels: Labels, task: str) -> Labell
     known = np.flatnonzero(np.asarray(found.values.is_valid()))
     with legible(batch.path):
         target = target_values(found.values.take(pa.array(known)), task, private=spec.target in spec.data.private)
-    return LabelledRows(batch, Source(root, batch.path, spec.data.csv), known, target, found.digest, len(found.values))
+    return LabelledRows(batch, Source.of(root, spec, batch), known, target, found.digest, len(found.values))
 
 
 def target_of(parts: Sequence[LabelledRows]) -> np.ndarray:

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from tasks.core.data.arrow import decoded
 from tasks.core.data.files import parts
 from tasks.core.errors import UnavailableData, UnreadableData, is_unavailable
-from tasks.core.spec import CsvSpec
+from tasks.core.spec import CsvSpec, ModelSpec
+from tasks.core.types import Batch
 
 CHUNK_ROWS = 65_536
 """Rows of one record batch: what is in memory at a time."""
@@ -43,6 +44,11 @@ class Source:
         if any(_is_csv(file) != self.is_text for file in self._files):
             raise UnreadableData(path, "the folder holds both Parquet and CSV files. Deliver all of it in one format.")
         self.names = self._names()
+
+    @classmethod
+    def of(cls, root: Path, spec: ModelSpec, batch: Batch) -> Source:
+        """A batch below `root`, read as the model's file says that its data are written. Raises as a Source does."""
+        return cls(root, batch.path, spec.data.csv)
 
     @property
     def decimal(self) -> str | None:

@@ -11,9 +11,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from tasks.core.data.files import in_order
 from tasks.core.decision.evidence import Evidence
 from tasks.core.decision.interval import Interval, interval
 from tasks.core.spec import PolicySpec
+from tasks.core.text import named
 from tasks.core.types import Action, Decision, Finding, Rule
 
 POLICY_VERSION = 3
@@ -233,14 +235,13 @@ def _shock(c: _Context) -> _Seen:
 def _changed(c: _Context) -> _Seen:
     """7. Assumptions changed: content beyond its tolerance, or accepted by a person; learned once it has labels."""
     e = c.evidence
-    news = sorted({*e.accepted, *e.novel})
+    news = in_order({*e.accepted, *e.novel})
     numbers: Numbers = {"changes": len(e.changes), "batches": len(news)}
     said = "was accepted" if set(news) <= set(e.accepted) else "goes beyond what was trained on"
     if learnable := [batch for batch in news if batch not in e.unlearnable]:
         reason = f"assumptions changed: the content of {_names(learnable)} {said}, and can be learned now"
         return _Seen(reason, Action.RETRAIN, numbers, proposes=True)
-    more = f" and {len(e.changes) - 3} more" if len(e.changes) > 3 else ""
-    reason = f"assumptions changed: {'; '.join(e.changes[:3])}{more}"
+    reason = f"assumptions changed: {named(e.changes, 3, '; ')}"
     if e.changes and c.policy.on_change == "block":
         return _Seen(f"{reason}. Repair the batch, or accept it as it is (`ror accept`)", Action.BLOCK, numbers)
     if not news:
@@ -308,7 +309,7 @@ def _drifted(c: _Context) -> _Seen:
 def _otherwise(c: _Context) -> _Seen:
     """10. Nothing speaks against the current version, or nothing that could be learned yet."""
     e = c.evidence
-    if news := sorted({*e.accepted, *e.novel}):
+    if news := in_order({*e.accepted, *e.novel}):
         return _Seen(f"v{e.current} stays: the changed content of {_names(news)} waits for its labels", Action.HOLD)
     drift = e.drift
     if drift.drifted or drift.prediction:

@@ -323,7 +323,3 @@ def clocks(name: str, ahead: float, what: str) -> Finding:
         return Finding(name, Level.OK, f"agrees with {what}")
     level = Level.WARN if abs(ahead) <= SKEW_MAX else Level.FAIL
     return Finding(name, level, f"this machine's is {way}", "Synchronise the clocks (NTP): leases go by them.")
-
-
-def when(at: str) -> str:
-    return f"{datetime.fromisoformat(at).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -8,21 +8,21 @@ from __future__ import annotations
 import os
 import sys
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from tasks.core.data.files import arriving, find, parts
-from tasks.core.doctor.deployment import SKEW, Check, Finding, Level, clocks, guarded, nearest, when
+from tasks.core.data.files import arriving, doubled, find, parts
+from tasks.core.doctor.deployment import SKEW, Check, Finding, Level, clocks, guarded, nearest
 from tasks.core.errors import InvalidRequest, SpecError
 from tasks.core.ledger.lease import is_alive
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.signing import Trust
 from tasks.core.spec import ModelSpec, load_spec
 from tasks.core.store import Store
+from tasks.core.text import second
 from tasks.core.workspace import Project
 
 NEWEST = 20
@@ -84,8 +84,7 @@ def code(name: str, root: Path, spec: ModelSpec) -> Iterator[Finding]:
 def batches(name: str, root: Path, spec: ModelSpec) -> Iterator[Finding]:
     """Whether there are batches, each of a name of its own, that can be read."""
     paths = find(root, spec.data.batches)
-    twice = sorted(stem for stem, count in Counter(path.stem for path in paths).items() if count > 1)
-    if twice:
+    if twice := doubled(paths):
         yield Finding(name, Level.FAIL, f"two files are both batch {', '.join(twice)}", "Remove one of each.")
     waiting = arriving(root, spec)
     more = f"; {len(waiting)} still arriving" if waiting else ""
@@ -178,14 +177,14 @@ def history(location: str, model: str) -> Iterator[Finding]:
         return
     version = head.state.current
     served = f"v{version.version} in service" if version else "no version in service"
-    yield Finding(name, Level.OK, f"{head.seq} entries, newest {when(head.at)}; {served}{unchecked}")
+    yield Finding(name, Level.OK, f"{head.seq} entries, newest {second(head.at)} UTC; {served}{unchecked}")
     ahead = (datetime.fromisoformat(head.at) - datetime.now(UTC)).total_seconds()
     if ahead > SKEW:
         yield clocks(f"{model}: clock", -ahead, "the newest entry of the history")
     if lease := head.state.lease:
         who = f"run {lease.run} (process {lease.pid} on {lease.host})"
         if is_alive(lease):
-            text = f"{who} is at work; others are skipped until it ends, or {when(lease.expires)}"
+            text = f"{who} is at work; others are skipped until it ends, or {second(lease.expires)} UTC"
         else:
             text = f"{who} ended without giving back its lease; the next run takes over"
         yield Finding(f"{model}: lease", Level.OK, text)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from tasks.core import layout
 from tasks.core.errors import (
     AlreadyExists,
     CorruptObject,
@@ -178,7 +179,7 @@ class Ledger:
         return event, self.trust.of_event(self.model, event, data)
 
     def _path(self, seq: int) -> str:
-        return f"{self.model}/ledger/{seq:08d}.json"
+        return layout.event_path(self.model, seq)
 
     def _read(self, seq: int) -> tuple[Event, bytes]:
         path = self._path(seq)

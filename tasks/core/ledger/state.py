@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tasks.core.data.files import in_order
 from tasks.core.types import (
     Attempt,
     BatchRecord,
@@ -117,7 +118,7 @@ class State:
     def usable(self) -> tuple[str, ...]:
         """Labelled batches that may be trained on, in time order."""
         kept_out = {self.suspect, *self.quarantined}
-        return tuple(sorted(b for b, record in self.batches.items() if record.labels and b not in kept_out))
+        return tuple(in_order(b for b, record in self.batches.items() if record.labels and b not in kept_out))
 
     @property
     def age(self) -> int:

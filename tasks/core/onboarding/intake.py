@@ -9,7 +9,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.data.files import SUFFIXES, appearing, find, fingerprint, parts
+from tasks.core.data.files import SUFFIXES, atomic_write, batch_name, find, fingerprint, parts
 from tasks.core.data.source import Source
 from tasks.core.errors import AlreadyExists, DataError, InvalidRequest, UnreadableData
 from tasks.core.onboarding.proposal import Proposal, as_toml, propose, toml_string
@@ -56,7 +56,7 @@ def begin(root: Path, data: Path, target: str, name: str, *, owner: str, written
     batches = f"{data.relative_to(root).as_posix()}/*" if stays else f"data/{name}/batches/*"
     text = as_toml(proposal, name=name, batches=batches, origin=data.name, owner=owner) + _csv(written)
     parse_spec(tomllib.loads(text), str(path))
-    with appearing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     try:
         for file in [] if stays else parts(data) if data.is_dir() else [data]:
@@ -85,7 +85,7 @@ def deliver(workspace: Workspace, file: Path, *, labels: bool = False) -> Delive
     if there and fingerprint(output) != fingerprint(file):
         raise AlreadyExists(f"{output} exists already, with other data. Choose another name; nothing is overwritten.")
     if not there:
-        with appearing(output) as temporary:
+        with atomic_write(output) as temporary:
             shutil.copyfile(file, temporary)
     if spec.data.settle == "marker":
         output.with_name(f"{output.name}.done").touch()
@@ -105,10 +105,10 @@ def _place(root: Path, pattern: str, file: Path) -> Path:
             "file",
             [f"runs would not find {file}: they look for {pattern}, with names that end in {', '.join(SUFFIXES)}"],
         )
-    output = root / folder / file.name
-    if twin := next((one for one in find(root, pattern) if one.stem == output.stem and one.name != output.name), None):
+    output, name = root / folder / file.name, batch_name(file)
+    if twin := next((one for one in find(root, pattern) if batch_name(one) == name and one.name != output.name), None):
         raise InvalidRequest(
-            "file", [f"{file}: {twin.name} is batch {twin.stem!r} already. Choose another name for the file"]
+            "file", [f"{file}: {twin.name} is batch {name!r} already. Choose another name for the file"]
         )
     return output
 

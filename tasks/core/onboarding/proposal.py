@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from tasks.core.data.arrow import as_numbers, count_true, decoded, is_number, is_text, reads_as_number
 from tasks.core.data.source import Source
 from tasks.core.errors import InvalidRequest
+from tasks.core.text import named
 
 ROWS = 100_000
 """The largest number of rows that are read."""
@@ -93,7 +94,8 @@ def propose(source: Source, target: str) -> Proposal:
     if target not in source.names:
         close = difflib.get_close_matches(target, source.names, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise InvalidRequest("target", [f"{source.path} has no column {target!r}.{hint} It has {_few(source.names)}"])
+        there = named(source.names, 20)
+        raise InvalidRequest("target", [f"{source.path} has no column {target!r}.{hint} It has {there}"])
     columns = list(_columns(source))
     (answer,) = (column for column in columns if column.name == target)
     others = [column for column in columns if column.name != target]
@@ -230,10 +232,6 @@ def _columns(source: Source) -> Iterator[_Column]:
 
 def _all(values: pa.ChunkedArray) -> bool:
     return count_true(values) == len(values)
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def toml_string(value: str) -> str:

@@ -9,14 +9,24 @@ import contextlib
 import hashlib
 import os
 import re
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tasks.core.data.files import find, find_batches, fingerprint, label_digest, label_files, parts
+from tasks.core import layout
+from tasks.core.data.files import (
+    batch_at,
+    batch_name,
+    find,
+    find_batches,
+    fingerprint,
+    hidden_beside,
+    label_digest,
+    label_files,
+    parts,
+)
 from tasks.core.data.labels import BatchLabels, Labels
 from tasks.core.errors import AlreadyExists, DataError, UnreadableData
 from tasks.core.ledger.state import State
@@ -32,7 +42,7 @@ from tasks.core.removal.erase_files import (
     whole_word,
     write_without,
 )
-from tasks.core.removal.erase_store import KeyBatch, Remains, in_words, replacement_path, search
+from tasks.core.removal.erase_store import KeyBatch, Remains, in_words, search
 from tasks.core.run.work import question_key
 from tasks.core.spec import CsvSpec
 from tasks.core.types import Batch, BatchRecord, Request
@@ -151,15 +161,15 @@ class Plan:
             if not table.what.startswith("batch "):
                 self._rewrite(table)
         for path, _ in self.texts:
-            self.prepared[path] = _beside(path)
+            self.prepared[path] = hidden_beside(path)
             self.prepared[path].write_bytes(self.words.erased(path.read_bytes()))
         for name, data in self.remains.replaced.items():
             with contextlib.suppress(AlreadyExists):  # named by its content: prepared by a run that was killed
-                store.create(replacement_path(name, data), data, durable=True)
+                store.create(layout.replacement_path(name, data), data, durable=True)
 
     def _rewrite(self, table: _Table) -> None:
         about = {change.batch.sha256: change.sha256 for change in self.changed.values()}
-        new = self.prepared[table.path] = _beside(table.path)
+        new = self.prepared[table.path] = hidden_beside(table.path)
         write_without(table.path, new, table.found.rows, table.written, about)
         if table.columns:
             left = table.found.total - len(table.found.rows)
@@ -218,7 +228,7 @@ class Plan:
             "label_files": after if now.label_files == before else None,
             "key": question_key(workspace, Request(), now, fresh, after) if decided else None,
             "replaced": {
-                path: {"path": replacement_path(path, data), "sha256": digest(data), "size": len(data)}
+                path: {"path": layout.replacement_path(path, data), "sha256": digest(data), "size": len(data)}
                 for path, data in self.remains.replaced.items()
             },
             "removed": [*(self.unnamed(path) for path, _ in self.leftovers), *sorted(self.remains.removed)],
@@ -252,11 +262,6 @@ class Plan:
         return fields
 
 
-def _beside(path: Path) -> Path:
-    """A hidden name in the same folder, that no batch or label file has."""
-    return path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
-
-
 # --- searching -----------------------------------------------------------------------------------------------
 
 
@@ -267,7 +272,7 @@ def plan_of(workspace: Workspace, key: str) -> Plan:
     columns, seen = (str(spec.key),), set[Path]()
     for path in find(workspace.root, spec.data.batches):
         files = parts(path) if path.is_dir() else [path]
-        found = [_table(plan, file.resolve(), f"batch {path.stem}", columns, spec.data.csv) for file in files]
+        found = [_table(plan, file.resolve(), f"batch {batch_name(path)}", columns, spec.data.csv) for file in files]
         seen |= {file.resolve() for file in files}
         _batch(plan, path, found)
     for path in find(workspace.root, spec.data.labels) if spec.data.labels else []:
@@ -278,7 +283,7 @@ def plan_of(workspace: Workspace, key: str) -> Plan:
         if path.is_file() and path.resolve() not in seen:
             seen.add(path.resolve())
             _other(plan, path.resolve())
-    batches = [KeyBatch(c.batch.id, c.batch.path, c.rows) for c in plan.changed.values()]
+    batches = [KeyBatch(c.batch, c.rows) for c in plan.changed.values()]
     plan.remains = search(workspace, state, plan.words, batches)
     plan.stays += plan.remains.stays
     plan.unknown += plan.remains.unknown
@@ -315,7 +320,7 @@ def _batch(plan: Plan, path: Path, found: list[KeyRows | None]) -> None:
             rows.append(part.rows + start)
             start += part.total
     root, spec = plan.workspace.root, plan.workspace.spec
-    batch = Batch(path.stem, path.relative_to(root).as_posix(), fingerprint(path))
+    batch = batch_at(root, path)
     try:
         labels = Labels(root, spec).of(batch)
     except DataError:

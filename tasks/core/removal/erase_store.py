@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,20 +18,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.core import layout
 from tasks.core.checks.calibration import ColumnCalibration, scaled
-from tasks.core.data.source import Source
+from tasks.core.data.files import in_order
 from tasks.core.errors import CorruptObject, DataError
 from tasks.core.ledger.state import State
-from tasks.core.records import digest, from_dict, from_json
+from tasks.core.records import from_dict, from_json
 from tasks.core.removal.erase_files import Words
 from tasks.core.schema.contract import Contract
 from tasks.core.schema.frames import frame
 from tasks.core.training.challenger import UNSEEN
+from tasks.core.types import Batch
 from tasks.core.versions.manifest import ERASABLE, MANIFEST, Manifest
 from tasks.core.workspace import Workspace
-
-REPLACEMENT = re.compile(r".+-[0-9a-f]{12}\.(parquet|html|json)")
-"""Names that an erasure gives to what stands for an object: the original's, and the beginning of its own digest."""
 
 KNOWN_BY_WORD = (".html", ".json")
 
@@ -41,8 +39,7 @@ KNOWN_BY_WORD = (".html", ".json")
 class KeyBatch:
     """A batch that holds rows of the key."""
 
-    batch: str
-    path: str
+    batch: Batch
     rows: np.ndarray
     """Row numbers, sorted."""
 
@@ -65,37 +62,31 @@ class Remains:
     """Versions whose pipeline was trained on batches that hold rows of the key."""
 
 
-def replacement_path(path: str, data: bytes) -> str:
-    """Beside the original, named by its content: whoever prepares the same twice meets his own."""
-    stem, _, ending = path.rpartition(".")
-    return f"{stem}-{digest(data)[:12]}.{ending}"
-
-
 def search(workspace: Workspace, state: State, words: Words, batches: Sequence[KeyBatch]) -> Remains:
     """Look through the versions, the runs and the history of a model. Nothing is written. Raises StoreError."""
     found = Remains()
     store, model = workspace.registry.store, workspace.model
     folders: dict[int, set[str]] = {}
-    for item in store.objects(f"{model}/versions"):
-        *_, folder, name = item.path.split("/")
-        if folder.isdigit():
-            folders.setdefault(int(folder), set()).add(name)
+    for item in store.objects(layout.folder(model, layout.VERSIONS)):
+        path = layout.parse(item.path)
+        if path.number is not None:
+            folders.setdefault(path.number, set()).add(path.name)
     for version, names in folders.items():
         _version(workspace, state, found, version, names, batches)
         for name in sorted(names):
             if name.endswith(".json"):
-                _fixed(workspace, found, words, f"{model}/versions/{version:08d}/{name}")
+                _fixed(workspace, found, words, layout.version_path(model, version, name))
     standing = {new.path: path for path, new in state.replaced.items()}
-    for item in store.objects(f"{model}/runs"):
+    for item in store.objects(layout.folder(model, layout.RUNS)):
         if item.path not in state.replaced and item.path.endswith(KNOWN_BY_WORD):
             _shown(workspace, found, words, item.path, standing.get(item.path, item.path))
-    for item in store.objects(f"{model}/ledger"):
+    for item in store.objects(layout.folder(model, layout.LEDGER)):
         _fixed(workspace, found, words, item.path)
     effective = {new.path for path, new in state.replaced.items() if path not in found.replaced}
-    effective |= {replacement_path(path, data) for path, data in found.replaced.items()}
+    effective |= {layout.replacement_path(path, data) for path, data in found.replaced.items()}
     for item in store.objects(model):
         replaced_before = item.path in state.replaced
-        if replaced_before or (REPLACEMENT.fullmatch(item.path.split("/")[-1]) and item.path not in effective):
+        if replaced_before or (layout.parse(item.path).is_replacement and item.path not in effective):
             found.removed.add(item.path)
     return found
 
@@ -107,7 +98,7 @@ def _version(
     workspace: Workspace, state: State, found: Remains, version: int, names: set[str], batches: Sequence[KeyBatch]
 ) -> None:
     """The reference and the known answers of one version; of a folder that never became one, they are removed."""
-    store, folder = workspace.registry.store, f"{workspace.model}/versions/{version:08d}"
+    store, folder = workspace.registry.store, layout.version_folder(workspace.model, version)
     if version in state.pruned:
         return
     manifest = None
@@ -149,17 +140,16 @@ def _version(
 def _trained(workspace: Workspace, found: Remains, manifest: Manifest, batches: Sequence[KeyBatch]) -> list[KeyBatch]:
     """Those of the batches that a version was trained on; what is not here any more is noted."""
     names = {file.batch for file in manifest.training}
-    if gone := sorted(file.batch for file in manifest.training if not (workspace.root / file.path).exists()):
+    if gone := in_order(file.batch for file in manifest.training if not (workspace.root / file.path).exists()):
         found.unknown.append(
             f"v{manifest.version} was trained on {', '.join(gone)}, not here any more: whether its samples hold rows "
             "of the key cannot be told"
         )
-    return [batch for batch in batches if batch.batch in names]
+    return [batch for batch in batches if batch.batch.id in names]
 
 
 def _rows(workspace: Workspace, contract: Contract, batches: Sequence[KeyBatch]) -> pd.DataFrame:
-    csv = workspace.spec.data.csv
-    parts = [frame(contract, Source(workspace.root, batch.path, csv), batch.rows) for batch in batches]
+    parts = [frame(contract, workspace.source(batch.batch), batch.rows) for batch in batches]
     return pd.concat(parts, ignore_index=True)
 
 

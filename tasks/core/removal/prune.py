@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+from tasks.core import layout
 from tasks.core.errors import InvalidRequest, LedgerConflict
 from tasks.core.ledger.state import State
 from tasks.core.overrides import BY_HAND, check_words
@@ -162,8 +163,8 @@ def _plan(
 def _files(workspace: Workspace) -> dict[int, tuple[ObjectInfo, ...]]:
     """What of each version a prune would remove."""
     found: dict[int, tuple[ObjectInfo, ...]] = {}
-    for item in workspace.registry.store.objects(f"{workspace.model}/versions"):
-        *_, folder, name = item.path.split("/")
-        if folder.isdigit() and PAYLOAD.fullmatch(name):
-            found[int(folder)] = (*found.get(int(folder), ()), item)
+    for item in workspace.registry.store.objects(layout.folder(workspace.model, layout.VERSIONS)):
+        path = layout.parse(item.path)
+        if path.number is not None and PAYLOAD.fullmatch(path.name):
+            found[path.number] = (*found.get(path.number, ()), item)
     return found

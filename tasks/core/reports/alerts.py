@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks.core.data.files import find, fingerprint
+from tasks.core.data.files import batch_order, delivered, fingerprint, in_order
 from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
 from tasks.core.records import digest, from_dict
@@ -51,9 +51,10 @@ def alerts(workspace: Workspace) -> list[Alert]:
 
 def _blocked(workspace: Workspace, state: State) -> list[tuple[Outcome, str, str]]:
     """Batches that are set aside and still lie there as they were."""
-    here = {path.stem: path for path in find(workspace.root, workspace.spec.data.batches)}
+    here = delivered(workspace.root, workspace.spec)
     matters = []
-    for batch, sha256 in sorted(state.blocked.items()):
+    for batch in in_order(state.blocked):
+        sha256 = state.blocked[batch]
         if batch in here and fingerprint(here[batch]) == sha256:
             text = f"{batch} is set aside; `ror report {workspace.model}` says why."
             matters.append((Outcome.BLOCKED, text, f"{batch} {sha256}"))
@@ -71,7 +72,7 @@ def _unsettled(decided: Decided) -> list[tuple[Outcome, str, str]]:
         matters.append((Outcome.RETRAIN_FAILED, reason, reason))
     overdue = decided.evidence.labels_overdue if decided.evidence else ()
     if overdue and decided.decision.action in (Action.RELOAD, Action.HOLD):
-        matters.append((Outcome.LABELS_OVERDUE, f"{decided.decision.reasons[-1]}.", min(overdue)))
+        matters.append((Outcome.LABELS_OVERDUE, f"{decided.decision.reasons[-1]}.", min(overdue, key=batch_order)))
     return matters
 
 

@@ -15,7 +15,7 @@ from tasks.core.ledger.state import State
 from tasks.core.records import digest
 from tasks.core.reports import loss_chart, wording
 from tasks.core.reports.service_history import Tenure
-from tasks.core.text import cell, interval_text, named
+from tasks.core.text import cell, interval_text, minute, named, span
 from tasks.core.types import AttemptOutcome, Check, Finding, Gate, Metric, Verdict
 from tasks.core.versions.manifest import Manifest
 
@@ -119,7 +119,7 @@ def approval_card(scene: Scene, form: str | None = None) -> str:
         ("Must I act?", f"**yes: decide whether v{made.version} is put in service; until then {stays}**"),
         ("Waits since", _when(made.created)),
         ("Made because", cell("; ".join(made.reasons))),
-        ("Trained on", f"{made.rows:,} rows of {cell(_span([file.batch for file in made.training]))}"),
+        ("Trained on", f"{made.rows:,} rows of {cell(span([file.batch for file in made.training], 'no batch'))}"),
         ("Gate", _gate(made.version, made.gate, made.gate.reason)),
         *_service(scene),
     ]
@@ -173,7 +173,6 @@ def check_rows(checks: Sequence[Check]) -> list[dict[str, Any]]:
 
     Every column has a name and every cell a text: Prefect's page fails on a column without one.
     """
-    order = {Verdict.FAIL: 0, Verdict.WARN: 1, Verdict.SKIPPED: 2, Verdict.PASS: 3}
     return [
         {
             "check": _check_name(check),
@@ -183,7 +182,7 @@ def check_rows(checks: Sequence[Check]) -> list[dict[str, Any]]:
             "value": _number(check.value),
             "alarm at": _number(check.threshold),
         }
-        for check in sorted(checks, key=lambda check: order[check.verdict])
+        for check in sorted(checks, key=lambda check: check.verdict.rank)
     ]
 
 
@@ -215,7 +214,7 @@ def _service(scene: Scene, *, told: bool = False) -> list[tuple[str, str]]:
     rows = [
         ("In service", f"**v{now.version}** since {_when(now.since)}, put there by {by}"),
         *([] if told else [("– because", cell("; ".join(now.reasons)))]),
-        ("– trained on", f"{now.rows:,} rows of {cell(_span(now.batches))}"),
+        ("– trained on", f"{now.rows:,} rows of {cell(span(now.batches, 'no batch'))}"),
     ]
     if was:
         rows.append(
@@ -336,12 +335,8 @@ def _number(value: float | int | str | None) -> str:
     return f"{value:,}" if isinstance(value, int) else value
 
 
-def _span(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}" if names else "no batch"
-
-
 def _when(at: str | None) -> str:
-    return f"{at[:16].replace('T', ' ')} UTC" if at else "–"
+    return f"{minute(at)} UTC" if at else "–"
 
 
 def _code(text: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from tasks.core.data.files import in_order
 from tasks.core.ledger.state import State
 from tasks.core.types import LossPoint
 
@@ -46,7 +47,7 @@ def steps(state: State) -> list[Step]:
     for point in state.losses:
         earlier.setdefault(point.batch, []).append(point.version)
     found = []
-    for batch in sorted({*state.batches, *state.blocked})[-NEWEST:]:
+    for batch in in_order({*state.batches, *state.blocked})[-NEWEST:]:
         record = state.batches.get(batch)
         version = record.version if record else None
         others = [number for number in earlier.get(batch, ()) if number != version]

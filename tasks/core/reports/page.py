@@ -31,7 +31,6 @@ PERFORMANCE = (
     CheckKind.PREDICTIONS,
 )
 COLUMNS = (CheckKind.DRIFT, CheckKind.CONTENT)
-_VERDICTS = {Verdict.FAIL: 0, Verdict.WARN: 1, Verdict.SKIPPED: 2, Verdict.PASS: 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Row:
 
     @property
     def verdict(self) -> Verdict:
-        return min((c.verdict for c in (self.drift, self.content) if c), key=_VERDICTS.__getitem__)
+        return min((c.verdict for c in (self.drift, self.content) if c), key=lambda verdict: verdict.rank)
 
 
 def render(
@@ -109,13 +108,13 @@ def _rows(checks: Sequence[Check]) -> list[Row]:
     for check in checks:
         if check.kind is CheckKind.CONTENT:
             title = check.subject
-            if title not in content or _VERDICTS[check.verdict] < _VERDICTS[content[title].verdict]:
+            if title not in content or check.verdict.rank < content[title].verdict.rank:
                 content[title] = check  # of several batches the loudest
     rows = [
         Row(title, drift[title].weight if title in drift else None, drift.get(title), content.get(title))
         for title in {**drift, **content}
     ]
-    return sorted(rows, key=lambda row: (_VERDICTS[row.verdict], -(row.weight or 0.0)))
+    return sorted(rows, key=lambda row: (row.verdict.rank, -(row.weight or 0.0)))
 
 
 # --- pictures as coordinates ---------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from tasks.core.data.files import arriving
+from tasks.core.data.files import arriving, batch_order, in_order
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.state import State
@@ -17,8 +17,6 @@ from tasks.core.types import Action, LossPoint, Metric, Outcome, Rule, Snooze
 from tasks.core.versions.manifest import training_digest
 from tasks.core.workspace import Workspace
 
-REPORT = "report.html"
-"""The page of a run, among its files in the store."""
 LEASE = ("started", "renewed")
 """Events of the lease: nothing was decided or done."""
 
@@ -157,15 +155,15 @@ def status(workspace: Workspace) -> Status:
         waiting=tuple(served.version for served in state.waiting),
         outcome=decided.outcome if decided else None,
         next_retrain=_next_retrain(decided),
-        blocked=tuple(sorted(set(state.blocked) & {*pending, *state.batches})),
-        changed=tuple(sorted(set(state.changed) & set(pending))),
+        blocked=tuple(in_order(set(state.blocked) & {*pending, *state.batches})),
+        changed=tuple(in_order(set(state.changed) & set(pending))),
         suspect=state.suspect,
         quarantined=state.quarantined,
         accepted=state.accepted,
         barred=state.barred,
         snoozed=_snoozed(state),
         arriving=tuple(arriving(workspace.root, workspace.spec, state.batches)),
-        unlabelled=tuple(sorted(b for b, r in state.batches.items() if not r.labels and b not in state.quarantined)),
+        unlabelled=tuple(in_order(b for b, r in state.batches.items() if not r.labels and b not in state.quarantined)),
     )
     if state.current is None:
         return answer
@@ -205,7 +203,7 @@ def _in_service(state: State) -> InService | None:
 
     A batch is left out when that version had been trained on its labels, or when it was served by none.
     """
-    points = sorted((p for p in state.losses if _served(state, p)), key=lambda point: point.batch)
+    points = sorted((p for p in state.losses if _served(state, p)), key=lambda point: batch_order(point.batch))
     if not points:
         return None
     each = tuple(

@@ -13,7 +13,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from tasks.core.data.arrow import decoded, is_usable
-from tasks.core.data.files import appearing, find_batches
+from tasks.core.data.files import atomic_write, find_batches
 from tasks.core.data.source import Source
 from tasks.core.errors import AlreadyExists, InvalidRequest, NotFound, UnreadableData
 from tasks.core.schema.cells import Examined, examine
@@ -75,7 +75,7 @@ def export(workspace: Workspace, output: Path, batch: str | None = None) -> Expo
     found = Exported(tuple(item.id for item in chosen))
     looked = [_look(workspace, item, contract, found) for item in chosen]
     if any(item.columns for item in looked):
-        with appearing(output) as temporary:
+        with atomic_write(output) as temporary:
             _write(looked, workspace.spec, temporary, output.suffix, found)
     return found
 
@@ -93,7 +93,7 @@ def _look(workspace: Workspace, batch: Batch, contract: Contract, found: Exporte
     """What a batch has to export; what is wrong with the whole of it is noted."""
     spec, chance, columns = workspace.spec, CHANCE / len(contract.features), []
     try:
-        source = Source(workspace.root, batch.path, spec.data.csv)
+        source = workspace.source(batch)
         counted = tallied(contract, source, spec)
     except UnreadableData as error:
         found.problems += (f"{batch.id}: {error}",)

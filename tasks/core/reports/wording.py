@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.core.ledger.events import Decided, Event
+from tasks.core.text import span
 from tasks.core.types import AttemptOutcome, Outcome
 
 MUST_ACT = {
@@ -63,7 +64,7 @@ def headline(decided: Decided, model: str) -> str:
 def about(decided: Decided, model: str) -> str:
     """What was decided on: the model and the batches."""
     names = [batch.id for batch in decided.window] or [item.batch for item in decided.blocked]
-    return f"{model} · {names[0] if len(names) == 1 else f'{names[0]} to {names[-1]}' if names else 'no new batch'}"
+    return f"{model} · {span(names, 'no new batch')}"
 
 
 def short(decided: Decided) -> str:

@@ -14,9 +14,9 @@ from tasks.core.checks import drift
 from tasks.core.checks.calibration import SCORE, calibration_of
 from tasks.core.checks.expected import excused, last_year
 from tasks.core.data.arrow import sample_rows
+from tasks.core.data.files import batch_order
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
-from tasks.core.data.source import Source
 from tasks.core.decision.evidence import DriftEvidence, Evidence
 from tasks.core.errors import DataError, EnvironmentMismatch, NotFound, UntrustedTypes, VerificationError
 from tasks.core.ledger.state import State
@@ -149,7 +149,7 @@ def _still_novel(workspace: Workspace, state: State, work: Work, current: Loaded
 def _validated(workspace: Workspace, state: State, batch: Batch, version: LoadedVersion | None) -> Validation:
     """A batch beside what a version accepts; what is expected of it, or hardly used, only warns."""
     spec = workspace.spec
-    source = Source(workspace.root, batch.path, spec.data.csv)
+    source = workspace.source(batch)
     if version is None:
         return validate(None, source, spec)
     excuses = excused(workspace.root, spec, state.snoozed, [batch], version.contract.names).columns
@@ -201,7 +201,7 @@ def _sampled(
     spec = workspace.spec
     limit = max(1, spec.checks.sample_rows // len(batches))
     parts = [
-        frame(version.contract, Source(workspace.root, batch.path, spec.data.csv), sample_rows(each, limit, spec.seed))
+        frame(version.contract, workspace.source(batch), sample_rows(each, limit, spec.seed))
         for batch, each in zip(batches, rows, strict=True)
     ]
     return pd.concat(parts, ignore_index=True)
@@ -281,9 +281,11 @@ def recheck(workspace: Workspace, work: Work, found: State, now: State, measured
 
 def _newest(state: State, labels: LabelFindings) -> str | None:
     """The newest labelled batch, if its labels count from this run on: labels may come out of order."""
-    before = max((batch for batch, record in state.batches.items() if record.labels), default="")
-    newest = max((item.batch for item in labels.fresh), default="")
-    return newest if newest > before else None
+    before = [batch for batch, record in state.batches.items() if record.labels]
+    newest = max((item.batch for item in labels.fresh), key=batch_order, default=None)
+    if newest is None or any(batch_order(batch) >= batch_order(newest) for batch in before):
+        return None
+    return newest
 
 
 def history(workspace: Workspace, work: Work, usable: Sequence[str]) -> list[LabelledRows]:

@@ -19,7 +19,7 @@ from tasks.core.checks.expected import excused
 from tasks.core.checks.histograms import Picture
 from tasks.core.checks.performance import dummy
 from tasks.core.checks.slices import Lost, check_slices, earlier
-from tasks.core.data.files import label_digest
+from tasks.core.data.files import batch_order, label_digest
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError
@@ -28,6 +28,7 @@ from tasks.core.ledger.transitions import known_lags, with_labels
 from tasks.core.run.scores import Scores
 from tasks.core.run.work import Work
 from tasks.core.spec import DataSpec
+from tasks.core.text import named
 from tasks.core.types import Batch, Blocked, Check, CheckKind, Comparison, Labelled, LossPoint, Verdict
 from tasks.core.versions import persistence
 from tasks.core.versions.registry import LoadedVersion
@@ -100,9 +101,10 @@ def _check(workspace: Workspace, state: State, work: Work, pending: Sequence[Bat
     arrived = {batch.id for batch in work.batches} | set(state.batches)
     fresh: list[Labelled] = []
     waiting: list[Labelled] = []
-    for batch in sorted([*unlabelled, *pending], key=lambda batch: batch.id):
+    for batch in sorted([*unlabelled, *pending], key=lambda batch: batch_order(batch.id)):
         part = labelled_rows(workspace.root, batch, labels, spec.task)
-        item = Labelled(batch.id, part.labels, len(part.rows), part.coverage, lag=sum(b > batch.id for b in arrived))
+        lag = sum(batch_order(other) > batch_order(batch.id) for other in arrived)
+        item = Labelled(batch.id, part.labels, len(part.rows), part.coverage, lag=lag)
         if not counts(spec.data, item):
             waiting.append(item)
             continue
@@ -255,7 +257,7 @@ def _overdue(workspace: Workspace, state: State, waiting: Sequence[Labelled], de
     if not late:
         return None
     oldest = late[0]
-    names = ", ".join(item.batch for item in late[:3]) + (f" and {len(late) - 3} more" if len(late) > 3 else "")
+    names = named([item.batch for item in late], 3)
     source = "as data.label_delay says" if data.label_delay is not None else "the longest seen so far"
     where = f"Deliver them to {data.labels}" if data.labels else "They should be in the batch itself"
     reason = (

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tasks.core.data.files import arriving, batch_files, find_batches, fingerprint, label_digest, label_files
+from tasks.core.data.files import (
+    arriving,
+    batch_files,
+    batch_name,
+    batch_order,
+    find_batches,
+    fingerprint,
+    label_digest,
+    label_files,
+)
 from tasks.core.decision.policy import POLICY_VERSION
 from tasks.core.errors import InvalidRequest
 from tasks.core.ledger.state import State
@@ -61,7 +70,7 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
     chosen = [batch for batch in batches if request.batch in (None, batch.id)]
     key = question_key(workspace, request, state, [batch.sha256 for batch in batches], labels_now)
     pending = tuple(b for b in chosen if b.id not in state.batches and state.blocked.get(b.id) != b.sha256)
-    newest = max(state.batches, default="")
+    newest = max(map(batch_order, state.batches), default=batch_order(""))
     return Work(
         key=key,
         batches=tuple(batches),
@@ -71,7 +80,7 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
         labels=tuple(labels),
         label_digest=labels_now,
         arriving=tuple(unsettled),
-        latecomers=tuple(batch.id for batch in pending if batch.id < newest),
+        latecomers=tuple(batch.id for batch in pending if batch_order(batch.id) < newest),
     )
 
 
@@ -126,15 +135,11 @@ def question_key(
 def fresh_names(workspace: Workspace, state: State) -> list[str]:
     """Those among the pending ones that the next run decides on: not those that are set aside, as they were then."""
     paths = batch_files(workspace.root, workspace.spec, state.batches)
-    return [
-        path.stem
-        for path in paths
-        if path.stem not in state.batches
-        and not (path.stem in state.blocked and fingerprint(path) == state.blocked[path.stem])
-    ]
+    pending = [(name, path) for path in paths if (name := batch_name(path)) not in state.batches]
+    return [name for name, path in pending if name not in state.blocked or fingerprint(path) != state.blocked[name]]
 
 
 def pending_names(workspace: Workspace, state: State) -> list[str]:
     """Names of the batches that no run has decided on, without reading a file: for `ror status`."""
     paths = batch_files(workspace.root, workspace.spec, state.batches)
-    return [path.stem for path in paths if path.stem not in state.batches]
+    return [name for path in paths if (name := batch_name(path)) not in state.batches]

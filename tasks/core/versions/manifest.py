@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tasks.core import layout
 from tasks.core.errors import CorruptObject
 from tasks.core.records import from_json, to_json
 from tasks.core.types import Gate, Metric
@@ -24,7 +25,7 @@ FORMAT_VERSION = 1
 a default that is true of every older version needs no new number. Otherwise as with the history's: see
 `tasks.core.ledger.ledger.FORMAT_VERSION`, which says how to make the next format."""
 
-MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+CLAIM, MANIFEST, SIGNATURE = "claim.json", "manifest.json", "manifest.sig"
 SOURCES = "sources.json"
 PROBE = "probe.parquet"
 ERASABLE = ("reference.parquet", PROBE)
@@ -100,7 +101,7 @@ class Manifest:
     @property
     def folder(self) -> str:
         """Where the version is in the store."""
-        return folder(self.model, self.version)
+        return layout.version_folder(self.model, self.version)
 
     @property
     def form(self) -> str:
@@ -138,11 +139,6 @@ class Candidate:
             "evaluation.json": to_json(dict(self.evaluation)),
         }
         return files | ({SOURCES: to_json(dict(self.sources))} if self.sources else {})
-
-
-def folder(model: str, version: int) -> str:
-    """Where a version is in the store."""
-    return f"{model}/versions/{version:08d}"
 
 
 def parse_manifest(data: bytes, path: str, model: str, version: int) -> Manifest:

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.core import layout
 from tasks.core.errors import (
     AlreadyExists,
     CorruptObject,
@@ -36,6 +37,7 @@ from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
 from tasks.core.store import Store
 from tasks.core.types import Served
 from tasks.core.versions.manifest import (
+    CLAIM,
     ERASABLE,
     FORMAT_VERSION,
     FORMS,
@@ -46,7 +48,6 @@ from tasks.core.versions.manifest import (
     Candidate,
     FileRecord,
     Manifest,
-    folder,
     parse_manifest,
     predicts,
     read_parquet,
@@ -157,7 +158,7 @@ class Registry:
         claim = to_json({"run_key": run_key, "at": at, "by": by})
         while True:
             try:
-                self.store.create(f"{folder(model, number)}/claim.json", claim)
+                self.store.create(layout.version_path(model, number, CLAIM), claim)
                 return number
             except AlreadyExists:
                 number += 1
@@ -172,7 +173,7 @@ class Registry:
         number = self.claim(model, run_key)
         files = candidate.files()
         for name, data in files.items():
-            self.store.create(f"{folder(model, number)}/{name}", data, durable=True)
+            self.store.create(layout.version_path(model, number, name), data, durable=True)
         manifest = from_dict(
             Manifest,
             {
@@ -188,8 +189,8 @@ class Registry:
         )
         data = to_json(manifest)
         if signature := self.trust.sign_manifest(data):
-            self.store.create(f"{folder(model, number)}/{SIGNATURE}", signature, durable=True)
-        self.store.create(f"{folder(model, number)}/{MANIFEST}", data, durable=True)
+            self.store.create(layout.version_path(model, number, SIGNATURE), signature, durable=True)
+        self.store.create(layout.version_path(model, number, MANIFEST), data, durable=True)
         return number, digest(data)
 
     def adopt(self, model: str, run_key: str, newer_than: int) -> tuple[int, str] | None:
@@ -212,7 +213,7 @@ class Registry:
         """
         from tasks.core.ledger import events
 
-        path = f"{folder(model, version)}/{MANIFEST}"
+        path = layout.version_path(model, version, MANIFEST)
         data = self.store.read(path)
         named = events.named_manifests({event.seq: event for event in self.ledger(model).events()}).get(version)
         if named and digest(data) not in named:
@@ -226,19 +227,19 @@ class Registry:
         signature = self.trust.sign_manifest(data)
         if signature is None or self.trust.signing is None:
             raise VerificationError(f"There is no key to sign with here: set {SIGNING_KEY}.")
-        self.store.create(f"{folder(model, version)}/{SIGNATURE}", signature, durable=True)
+        self.store.create(layout.version_path(model, version, SIGNATURE), signature, durable=True)
         return self.trust.signing
 
     # --- reading ---
 
     def versions(self, model: str) -> list[int]:
         """Numbers of the complete versions, oldest first."""
-        return [n for n in self._numbers(model) if self.store.exists(f"{folder(model, n)}/{MANIFEST}")]
+        return [n for n in self._numbers(model) if self.store.exists(layout.version_path(model, n, MANIFEST))]
 
     def manifest(self, model: str, version: int, expected: str | None = None) -> tuple[Manifest, str]:
         """A version's record and its digest. Raises NotFound, CorruptObject when it is not the expected one, and
         SignatureError when it is not signed as it must be here."""
-        path = f"{folder(model, version)}/{MANIFEST}"
+        path = layout.version_path(model, version, MANIFEST)
         data = self.store.read(path)
         sha256 = digest(data)
         if expected and sha256 != expected:
@@ -259,7 +260,7 @@ class Registry:
 
     def standing(self, model: str, version: int) -> Standing:
         """What the signature of a version is worth here; nothing is refused for it. Raises NotFound or StoreError."""
-        data = self.store.read(f"{folder(model, version)}/{MANIFEST}")
+        data = self.store.read(layout.version_path(model, version, MANIFEST))
         return self.trust.of_manifest(data, self._signature(model, version))
 
     def load(self, model: str, served: Served | int, *, fresh: bool = False, whole: bool = True) -> LoadedVersion:
@@ -383,12 +384,12 @@ class Registry:
 
     def _signature(self, model: str, version: int) -> bytes | None:
         try:
-            return self.store.read(f"{folder(model, version)}/{SIGNATURE}")
+            return self.store.read(layout.version_path(model, version, SIGNATURE))
         except NotFound:
             return None
 
     def _numbers(self, model: str) -> list[int]:
-        return sorted(int(name) for name in self.store.folders(f"{model}/versions") if name.isdigit())
+        return layout.numbers(self.store.folders(layout.folder(model, layout.VERSIONS)))
 
 
 _LOADED: dict[tuple[Any, ...], LoadedVersion] = {}

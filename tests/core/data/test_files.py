@@ -9,8 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.data.files import arriving, find_batches, fingerprint, label_digest, label_files
-from tasks.core.errors import SpecError
+from tasks.core.data.files import (
+    arriving,
+    atomic_write,
+    batch_at,
+    batch_name,
+    batch_order,
+    delivered,
+    doubled,
+    find_batches,
+    fingerprint,
+    in_order,
+    label_digest,
+    label_files,
+)
+from tasks.core.errors import AlreadyExists, SpecError
 from tasks.core.spec import ModelSpec
 from tests.helpers.training import make_spec
 
@@ -144,3 +157,45 @@ def test_a_batch_that_was_decided_on_has_settled(tmp_path: Path) -> None:
     write(tmp_path / "batches/2.parquet")
     for how in (5, "marker"):
         assert seen(tmp_path, settle(how), "1") == (["1"], [], ["batches/2.parquet"])
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Also below a folder that is not there yet; a write that fails leaves nothing behind."""
+    path = tmp_path / "new" / "picture.png"
+    with pytest.raises(ValueError, match="half"), atomic_write(path) as temporary:
+        temporary.write_text("half")
+        raise ValueError("half of it")
+    assert list(path.parent.iterdir()) == []
+    with atomic_write(path) as temporary:
+        assert temporary.suffix == ".png"  # writers go by the ending
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert [file.name for file in path.parent.iterdir()] == ["picture.png"]
+    assert path.read_text() == "whole"
+
+
+def test_a_file_is_replaced_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    """By default what is there stays, also when it came while the new one was written."""
+    path = tmp_path / "picture.png"
+    with pytest.raises(AlreadyExists, match="nothing is overwritten"), atomic_write(path) as temporary:
+        temporary.write_text("mine")
+        path.write_text("theirs")
+    assert path.read_text() == "theirs"
+    with atomic_write(path, replace=True) as temporary:
+        temporary.write_text("mine")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"]
+
+
+def test_names_of_batches_are_put_in_time_order() -> None:
+    """The order that runs decide in, by name; of names that two files have, each is said once."""
+    paths = [Path("b/2013-02.csv"), Path("b/2013-01.parquet"), Path("b/2013-02")]
+    assert in_order(batch_name(path) for path in paths[:2]) == ["2013-01", "2013-02"]
+    assert batch_order("2013-01") < batch_order("2013-02")
+    assert doubled(paths) == ["2013-02"]
+
+
+def test_a_file_and_a_list_of_files_give_the_same_batch(tmp_path: Path) -> None:
+    """Whoever looks at one batch on disk sees what a run sees among all."""
+    write(tmp_path / "batches" / "001.csv")
+    path = delivered(tmp_path, LATE)["001"]
+    assert [batch_at(tmp_path, path)] == find_batches(tmp_path, LATE)

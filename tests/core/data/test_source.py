@@ -14,7 +14,9 @@ from tasks.core.data import source as sources
 from tasks.core.data.source import Source
 from tasks.core.errors import UnreadableData
 from tasks.core.spec import CsvSpec
-from tests.helpers.training import put
+from tasks.core.types import Batch
+from tasks.core.workspace import Workspace
+from tests.helpers.training import make_spec, put
 
 KEYS = pd.DataFrame({"id": [1, 2, 3, 4], "x": [0.1, 0.2, 0.3, 0.4]})
 
@@ -163,3 +165,14 @@ def test_memory_does_not_follow_the_row_group(tmp_path: Path) -> None:
         held = max(held, pa.total_allocated_bytes() - before)
     assert rows == 1_500_000
     assert held < 49e6
+
+
+def test_a_batch_is_read_as_the_model_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workspace and whoever has its parts only open the same source, with the model's way to write CSV files."""
+    written = {"separator": ";", "decimal": ","}
+    spec = make_spec(data={"batches": "*.csv", "csv": written})
+    monkeypatch.setattr(Workspace, "spec", spec)
+    (tmp_path / "1.csv").write_text("a;b\n1,5;2\n")
+    batch = Batch("1", "1.csv", "digest")
+    for source in (Source.of(tmp_path, spec, batch), Workspace(tmp_path, "loans", "memory://").source(batch)):
+        assert (source.path, source.names, source.decimal) == ("1.csv", ["a", "b"], ",")

@@ -7,7 +7,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
 from uuid import uuid4
@@ -18,6 +17,7 @@ from tasks.core.doctor import deployment
 from tasks.core.doctor.deployment import SKEW, SKEW_MAX, Finding, Level, clocks, gather, guarded
 from tasks.core.errors import SpecError, StoreError
 from tasks.core.ledger.keys import new_pair
+from tests.helpers.http import Quiet, listening
 
 
 def levels(findings: Iterator[Finding]) -> dict[str, Level]:
@@ -133,7 +133,7 @@ def test_a_store_is_tried_out_and_left_as_it_was(tmp_path: Path) -> None:
 def imitation(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A store that speaks S3 and ignores its conditions: it overwrites."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_PUT(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.answer(200)
@@ -147,22 +147,16 @@ def imitation(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "a",
-        "AWS_SECRET_ACCESS_KEY": "b",
-        "AWS_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    yield "s3://bucket/prefix"
-    server.shutdown()
-    server.server_close()
+    with listening(Handler) as address:
+        for name, value in {
+            "AWS_ENDPOINT_URL": address,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": "a",
+            "AWS_SECRET_ACCESS_KEY": "b",
+            "AWS_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        yield "s3://bucket/prefix"
 
 
 def test_a_store_that_overwrites_fails(imitation: str) -> None:

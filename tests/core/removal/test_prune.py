@@ -10,8 +10,6 @@ import pytest
 
 from tasks.core import overrides
 from tasks.core.errors import InvalidRequest, NotFound, StoreError
-from tasks.core.ledger.events import Event
-from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import fold
 from tasks.core.removal import prune
@@ -20,7 +18,7 @@ from tasks.core.run.work import find_work
 from tasks.core.store import Store
 from tasks.core.types import Action, Attempt, AttemptOutcome, Request, Served
 from tasks.core.workspace import Workspace
-from tests.helpers.events import arrived, decide, decided
+from tests.helpers.events import arrived, before_append, decide, decided
 from tests.helpers.model import Model
 from tests.helpers.training import Trained
 
@@ -203,14 +201,7 @@ def test_it_is_not_recommended(workspace: Workspace) -> None:
 
 def test_a_promotion_that_comes_first_is_respected(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """When somebody puts a version in service between the look and the event, that version is not pruned."""
-    append = Ledger.append
-
-    def late(ledger: Ledger, *arguments: Any, **words: Any) -> Event:
-        monkeypatch.setattr(Ledger, "append", append)
-        overrides.promote(workspace, 1, reason="first", actor="eve")
-        return append(ledger, *arguments, **words)
-
-    monkeypatch.setattr(Ledger, "append", late)
+    before_append(monkeypatch, lambda: overrides.promote(workspace, 1, reason="first", actor="eve"))
     done = prune.prune(workspace, keep=0, **WHO)
     assert [payload.version for payload in done.versions] == [2, 6]
     assert workspace.registry.load_in_service("loans", state(workspace)).version == 1

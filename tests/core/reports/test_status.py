@@ -10,7 +10,6 @@ from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
 from tasks.core.reports.status import ServedBatch, _in_service, _snoozed
 from tasks.core.reports.wording import headline, sentences, summary
-from tasks.core.text import cell, named
 from tasks.core.types import Attempt, AttemptOutcome, BatchRecord, Blocked, Gate, LossPoint, Outcome, Snooze, Verdict
 from tests.helpers.events import BROKEN, RELOADED
 
@@ -72,17 +71,6 @@ def test_the_summary_has_the_cause_first() -> None:
     """What a card shows: the end in a few words, then every reason once."""
     refused = replace(RELOADED, outcome=Outcome.KEPT, attempt=Attempt(7, AttemptOutcome.REFUSED, 3, "d", gate=GATE))
     assert summary(refused) == ("Kept — v2 in service", ["v3 refused: worse than v2.", "v2 stays."])
-
-
-def test_many_names_are_cut() -> None:
-    """A line of a log names a few and counts the rest."""
-    assert named(["a", "b"]) == "a, b"
-    assert named([f"{number}" for number in range(9)]) == "0, 1, 2, 3, 4 and 4 more"
-
-
-def test_text_of_anybody_means_only_itself() -> None:
-    """Names from data end no cell, make no tag, and ask no other host for a picture."""
-    assert cell("a|b\n<script>![x](http://example.com)") == "a\\|b &lt;script>!\\[x](http://example.com)"
 
 
 def test_loss_in_service_is_what_users_saw() -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.helpers.database import postgresql
+from tests.helpers.http import Quiet, listening
 from tests.helpers.model import Model, make_rows
 from tests.helpers.server import (
     ENDED,
@@ -63,20 +62,15 @@ class Mailbox:
 def mailbox() -> Iterator[Mailbox]:
     box = Mailbox("")
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_POST(self) -> None:
             box.messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, *words: Any) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as listening:
-        box.url = f"http://127.0.0.1:{listening.server_port}/"
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
+    with listening(Handler) as address:
+        box.url = f"{address}/"
         yield box
-        listening.shutdown()
 
 
 def make_block(server: Server, url: str) -> None:
