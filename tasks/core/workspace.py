@@ -8,9 +8,11 @@ from functools import cached_property
 from pathlib import Path
 
 from tasks.core.ledger.ledger import Ledger
+from tasks.core.ledger.state import State
 from tasks.core.spec import ModelSpec, load_spec
 from tasks.core.store import Store
-from tasks.core.versions.manifest import FORMS
+from tasks.core.types import Served
+from tasks.core.versions.manifest import FORMS, Manifest
 from tasks.core.versions.own_code import make_importable
 from tasks.core.versions.registry import Registry
 
@@ -47,6 +49,14 @@ class Workspace:
     @property
     def ledger(self) -> Ledger:
         return self.registry.ledger(self.model)
+
+    def state(self) -> State:
+        """What the history says now. Raises CorruptObject and SignatureError as `Ledger.head` does."""
+        return self.ledger.head().state
+
+    def manifest_of(self, served: Served) -> Manifest:
+        """The record of a version that the history names. Raises NotFound, CorruptObject and SignatureError."""
+        return self.registry.manifest_of(self.model, served)
 
     @property
     def data(self) -> Path:

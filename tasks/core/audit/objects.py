@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tasks.core.audit.entries import Remark, Trail
+from tasks.core.audit.entries import Remark, Trail, content
 from tasks.core.audit.removals import Removal, now_at
 from tasks.core.errors import CorruptObject, StoreError
 from tasks.core.ledger import events
-from tasks.core.ledger.events import Decided
-from tasks.core.records import digest, from_dict, from_json, to_dict
+from tasks.core.ledger.events import Event, EventKind
+from tasks.core.records import digest, from_json, to_dict
 from tasks.core.store import ObjectInfo, Store
 from tasks.core.versions.manifest import MANIFEST, SIGNATURE, FileRecord, Manifest
 
@@ -178,26 +178,26 @@ class Stored:
                 yield self._foreign(f"runs/{name}")
                 continue
             event = self.history.events.get(int(folder))
-            if int(folder) > self.history.last or (event is not None and event.event != "decided"):
+            if int(folder) > self.history.last or (event is not None and event.event != EventKind.DECIDED):
                 if folder not in seen:
                     text = f"the history has no decision {int(folder)}: it was cut off, or this run is not of it"
                     yield Remark(f"{self.model}/runs/{folder}", text)
             elif file != "decision.json":
                 self.pages += 1
             elif event is not None:
-                yield from self._decision(f"{self.model}/runs/{name}", event.body)
+                yield from self._decision(f"{self.model}/runs/{name}", event)
             seen.add(folder)
 
-    def _decision(self, path: str, body: Mapping[str, Any]) -> Iterator[Remark]:
+    def _decision(self, path: str, event: Event) -> Iterator[Remark]:
         try:
             found = from_json(dict[str, Any], self._read(path), path)
-            # As it was written with the entry, or by a later release that completed what a killed run left undone.
-            if found not in (body, to_dict(from_dict(Decided, dict(body)))):
-                yield Remark(path, "is not what the history says was decided: it was altered; the history counts")
         except (CorruptObject, StoreError) as error:
             yield Remark(path, str(error).removeprefix(f"{path} "))
-        except ValueError:
-            return  # the entry's own content is no decision: said where the history was looked at
+            return
+        # As it was written with the entry, or by a later release that completed what a killed run left undone.
+        decided = content(event)
+        if decided is not None and found not in (event.body, to_dict(decided)):
+            yield Remark(path, "is not what the history says was decided: it was altered; the history counts")
 
     def removed(self) -> Iterator[Remark]:
         """What a person removed, and what of it is still there. No prune removes what the version in service needs."""

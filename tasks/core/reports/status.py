@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks.core.data.files import arriving
-from tasks.core.ledger.events import Decided, Event
+from tasks.core.ledger.events import Accepted, Cleared, Decided, Event, EventKind, Failed, Promoted, Quarantined
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.state import State
-from tasks.core.records import from_dict, to_dict
+from tasks.core.records import to_dict
 from tasks.core.reports.wording import deed
 from tasks.core.run.work import pending_names
 from tasks.core.types import LossPoint
@@ -25,7 +25,7 @@ def status(workspace: Workspace) -> dict[str, Any]:
     """Which version is in service, since when, why, trained on which data, justified by which metrics."""
     head = workspace.ledger.head()
     state = head.state
-    decided = _last_decision(workspace.ledger, state)
+    decided = workspace.ledger.decision(state.decided.seq) if state.decided else None
     pending = pending_names(workspace, state)
     answer: dict[str, Any] = {
         "model": workspace.model,
@@ -54,7 +54,7 @@ def status(workspace: Workspace) -> dict[str, Any]:
     }
     if state.current is None:
         return answer
-    manifest, _ = workspace.registry.manifest(workspace.model, state.current.version, state.current.manifest)
+    manifest = workspace.manifest_of(state.current)
     answer["metrics"] = to_dict(dict(manifest.metrics))
     answer["made_because"] = list(manifest.reasons)
     answer["trained_on"] = {
@@ -83,7 +83,7 @@ def _promotion(ledger: Ledger, state: State) -> dict[str, Any] | None:
     if state.promoted is None:
         return None
     event = ledger.event(state.promoted)
-    return {"seq": event.seq, "actor": event.actor, "reason": event.reason, "was": event.body.get("was")}
+    return {"seq": event.seq, "actor": event.actor, "reason": event.reason, "was": event.content_as(Promoted).was}
 
 
 def _in_service(state: State) -> dict[str, Any] | None:
@@ -119,7 +119,7 @@ def history(ledger: Ledger, events: Sequence[Event] | None = None) -> list[dict[
     """Every event, oldest first; `started` and `renewed` are the lease's and left out."""
     rows = []
     for event in events if events is not None else ledger.events():
-        if event.event in ("started", "renewed"):
+        if event.event in (EventKind.STARTED, EventKind.RENEWED):
             continue
         row: dict[str, Any] = {
             "seq": event.seq,
@@ -133,26 +133,21 @@ def history(ledger: Ledger, events: Sequence[Event] | None = None) -> list[dict[
             "actor": event.actor,
             "outcome": None,
             "blocked": [],
-            "batch": event.body.get("batch"),
+            "batch": body.batch if isinstance(body := event.content, Accepted | Quarantined | Cleared) else None,
             "deed": deed(event),
         }
-        if event.event == "decided":
-            decided = from_dict(Decided, event.body)
+        if isinstance(body, Decided):
             row |= {
-                "action": decided.decision.action.value,
-                "reasons": list(decided.decision.reasons),
-                "window": [batch.id for batch in decided.window],
-                "outcome": decided.outcome.value,
-                "blocked": [item.batch for item in decided.blocked],
+                "action": body.decision.action.value,
+                "reasons": list(body.decision.reasons),
+                "window": [batch.id for batch in body.window],
+                "outcome": body.outcome.value,
+                "blocked": [item.batch for item in body.blocked],
             }
-        elif event.event == "failed":
-            row["reasons"] = [str(event.body.get("error", ""))]
+        elif isinstance(body, Failed):
+            row["reasons"] = [body.error]
         rows.append(row)
     return rows
-
-
-def _last_decision(ledger: Ledger, state: State) -> Decided | None:
-    return from_dict(Decided, ledger.event(state.decided.seq).body) if state.decided else None
 
 
 # --- one decision --------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from tasks.core.errors import NotFound, SpecError, StoreError
 from tasks.core.ledger.events import Event
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.state import State
-from tasks.core.ledger.transitions import fold
+from tasks.core.ledger.transitions import transition
 from tasks.core.removal import prune
 from tasks.core.reports import status
 from tasks.core.run.work import find_work
@@ -273,6 +273,6 @@ def test_the_history_folds(workspace: Workspace) -> None:
     prune.prune(workspace, keep=0, **WHO)
     now = State()
     for event in workspace.ledger.events():
-        now = fold(now, event)
+        now = transition(now, event)
         assert now == event.state_after
     assert sorted(now.pruned) == [1, 6]
