@@ -207,7 +207,7 @@ class Stored:
             yield Remark(self._path(state.current.version, MANIFEST), f"{text}: the history was altered. Restore both")
         for path, removal in self.removals.items():
             if path in self.listed:
-                again = "prune" if removal.kind == "pruned" else "erase"
+                again = "prune" if removal.kind == EventKind.PRUNED else "erase"
                 text = f"is still there, although entry {removal.seq} says that it was {removal.words}. "
                 yield Remark(path, f"{text}The removal was interrupted; run `ror store {again}` again")
             else:

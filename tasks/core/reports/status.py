@@ -148,6 +148,3 @@ def history(ledger: Ledger, events: Sequence[Event] | None = None) -> list[dict[
             row["reasons"] = [body.error]
         rows.append(row)
     return rows
-
-
-# --- one decision --------------------------------------------------------------------------------------------
