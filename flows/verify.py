@@ -11,7 +11,7 @@ from prefect.states import Completed, Failed
 
 from tasks.core.audit import verify as core_verify
 from tasks.core.audit.report import markdown, summary, verdict
-from tasks.core.errors import SpecError
+from tasks.core.errors import InvalidRequest
 from tasks.core.reports.cards import key
 from tasks.publish import tag_run
 
@@ -40,7 +40,7 @@ def verify(
     """
     expected = core_verify.expectation(expect_head) if expect_head else None
     if expected and model is None:
-        raise SpecError("expect_head", ["name the model: it is about one history"])
+        raise InvalidRequest("model", ["name one: the entry that is expected is of one history"])
     log, reports = get_run_logger(), []
     for workspace in core_verify.workspaces(root, model):
         registry = core_verify.registry_of(workspace, load=load)

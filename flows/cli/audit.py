@@ -10,22 +10,25 @@ from rich.text import Text
 
 from flows.cli import terminal
 from flows.cli.options import Debug, Json, Model, Root, open_workspace, version_number
-from tasks.core.errors import SpecError, VerificationError
+from tasks.core.errors import InvalidRequest, VerificationError
 from tasks.core.records import to_dict
 
 
 def verify(
-    model: Annotated[str | None, typer.Argument(help="Name of the model; none: all of them.")] = None,
+    model: Annotated[str | None, typer.Argument(help="Name of the model; default: all models.")] = None,
     load: Annotated[
-        bool, typer.Option("--load", help="Also load every version here, as before an upgrade: which do, which do not.")
+        bool,
+        typer.Option(
+            "--load", help="Also try to load every version in this environment, for instance before an upgrade."
+        ),
     ] = False,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Move the newest entry of the history aside when a power cut tore it."),
+        typer.Option("--repair", help="Move the newest entry of the history aside if a power cut left it incomplete."),
     ] = False,
     expect_head: Annotated[
         str | None,
-        typer.Option(help="NUMBER:SHA256 as an earlier verify ended with: the history must still hold that entry."),
+        typer.Option(help="NUMBER:SHA256 as printed by an earlier verify: the history must still have that entry."),
     ] = None,
     root: Root = Path(),
     as_json: Json = False,
@@ -33,7 +36,7 @@ def verify(
 ) -> None:
     """Check every object in the store, and the history, against what was recorded. Exit code 4: something is damaged.
 
-    Nothing is changed, but for --repair. Notes (abandoned numbers, leftovers, removals on record) are harmless.
+    Nothing is changed, except by --repair. Notes (abandoned numbers, leftovers, removals on record) are harmless.
     """
     from tasks.core.audit import entries
     from tasks.core.audit import verify as core_verify
@@ -41,10 +44,10 @@ def verify(
     expected = core_verify.expectation(expect_head) if expect_head else None
     workspaces = core_verify.workspaces(root, model)
     if (repair or expected) and model is None:
-        raise SpecError("verify", ["name the model: --repair and --expect-head are about one history"])
+        raise InvalidRequest("model", ["name one: --repair and --expect-head are about one history"])
     reports, repaired = [], None
     for workspace in workspaces:
-        with terminal.working(f"{workspace.model}: checking ..."):
+        with terminal.spinner(f"{workspace.model}: checking ..."):
             registry = core_verify.registry_of(workspace, load=load)
             if repair:
                 repaired = entries.repair(registry.store, workspace.model)
@@ -55,7 +58,9 @@ def verify(
         terminal.print_json(answers if model is None else {**answers[0], **done})
     else:
         if repair:
-            text = f"{repaired.path} {repaired.text}." if repaired else "The newest entry is whole: nothing to repair."
+            text = (
+                f"{repaired.path} {repaired.text}." if repaired else "The newest entry is complete: nothing to repair."
+            )
             terminal.out.print(Text(text))
         for report in reports:
             _show(report)
@@ -93,7 +98,7 @@ def reproduce(
     workspace = open_workspace(root, model)
     from tasks.core.audit import reproduce as core_reproduce
 
-    with terminal.working(f"{model}: training v{number} again ..."):
+    with terminal.spinner(f"{model}: training v{number} again ..."):
         receipt, path = core_reproduce.reproduce(workspace, number)
     if as_json:
         terminal.print_json({**to_dict(receipt), "file": str(path)})

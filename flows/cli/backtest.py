@@ -14,7 +14,7 @@ from rich.text import Text
 
 from flows.cli import terminal
 from flows.cli.options import Debug, Json, Model, Root, open_workspace
-from tasks.core.errors import SpecError
+from tasks.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from tasks.core.backtest.run import Progress
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OtherPolicies = Annotated[
     list[Path] | None,
-    typer.Option("--policy", help="TOML file whose policy section is replayed beside the configured one; repeatable."),
+    typer.Option("--policy", help="TOML file whose policy section is compared with the configured one; repeatable."),
 ]
 SECONDS = 5.0
 """Between two lines of progress where there is no terminal."""
@@ -36,11 +36,15 @@ class Measure(StrEnum):
 def backtest(
     model: Model,
     delay: Annotated[
-        int | None, typer.Option(min=1, help="Batches after which labels are known; none: as declared.")
+        int | None,
+        typer.Option(min=1, help="Batches after which labels are known; default: as the model's file declares."),
     ] = None,
     starts: Annotated[int, typer.Option(min=1, max=10, help="Starting points, two batches apart.")] = 3,
     cost: Annotated[
-        float | None, typer.Option(min=0, help="Of one fit, as a share of one batch's loss; none: retrain_cost.")
+        float | None,
+        typer.Option(
+            min=0, help="Cost of one fit, as a share of one batch's loss; default: the policy's retrain_cost."
+        ),
     ] = None,
     policy: OtherPolicies = None,
     measure: Annotated[
@@ -50,7 +54,7 @@ def backtest(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Replay the model's own history under several policies, before one is trusted. The store is not touched."""
+    """Replay the model's own history under several policies and compare their costs. The store is not changed."""
     from tasks.core.backtest import report, run
     from tasks.core.backtest.chart import draw_backtest
 
@@ -79,7 +83,7 @@ def what_if(model: str, files: list[Path], root: Path, as_json: bool) -> None:
     from tasks.core.records import to_dict
 
     if not files:
-        raise SpecError("ror history --replay", ["which policy? Name a TOML file that has one: --policy other.toml"])
+        raise InvalidRequest("policy", ["name a TOML file with a policy section, to replay it"])
     workspace = open_workspace(root, model)
     events = workspace.ledger.events()
     answers = {name: ask(events, policy) for name, policy in _named(files).items()}
@@ -98,7 +102,7 @@ def what_if(model: str, files: list[Path], root: Path, as_json: bool) -> None:
             for answer in found
         ]
         other = sum(not answer.same for answer in found)
-        title = f"{name}: {other} of {len(found)} decisions would have been others, on the evidence as it was"
+        title = f"{name}: {other} of {len(found)} decisions would have been different, on the recorded evidence"
         terminal.show(terminal.table(["#", "batch", "decided", name, "why"], rows, title=title))
 
 
@@ -108,7 +112,7 @@ def _named(files: list[Path] | None) -> dict[str, PolicySpec]:
 
     named = {path.stem: read_policy(path) for path in files or []}
     if len(named) < len(files or []):
-        raise SpecError("--policy", ["two files have one name: rename one"])
+        raise InvalidRequest("policy", ["two files have the same name: rename one"])
     return named
 
 

@@ -75,7 +75,7 @@ def run_demo(root: Path) -> None:
     _keep_to_ourselves(root)
     workspace = Workspace.open(root, MODEL)
     terminal.out.print(Text("New York, 2013: which flights will arrive more than 15 minutes late?", style="bold"))
-    with terminal.working("reading a year of flights ..."):
+    with terminal.spinner("reading a year of flights ..."):
         months = load_months()
     known = workspace.state().batches
     todo = [month for month in months if month.name not in known]
@@ -83,7 +83,7 @@ def run_demo(root: Path) -> None:
         terminal.out.print(f"All {len(months)} months are decided on; nothing was run again. This is what happened:")
     else:
         _say_where(root, len(months) - len(todo))
-        with terminal.working("starting Prefect ..."), launch.prefect_ready():
+        with terminal.spinner("starting Prefect ..."), launch.prefect_ready():
             for line in run_months(workspace, months, todo):
                 terminal.out.print(line)
     rows = timeline(workspace, months)
@@ -238,7 +238,7 @@ def _home() -> Path:
 
 
 def _lay_out_model(root: Path) -> None:
-    """The model's file stands in the repository; elsewhere it is laid out from the installed package."""
+    """The model's file is in the repository; elsewhere it is copied from the installed package."""
     path = root / "deployments" / f"{MODEL}.toml"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ Rows = list[list[str]]
 def diff(
     model: Model,
     a: Annotated[str, typer.Argument(metavar="VA", help="v2 or 2.")],
-    b: Annotated[str | None, typer.Argument(metavar="[VB]", help="v7 or 7; none: the version in service.")] = None,
+    b: Annotated[str | None, typer.Argument(metavar="VB", help="v7 or 7; default: the version in service.")] = None,
     root: Root = Path(),
     as_json: Json = False,
     debug: Debug = False,
@@ -42,7 +42,8 @@ def diff(
     from tasks.core.audit import diff as core_diff
 
     workspace = open_workspace(root, model)
-    first, second = (core_diff.recorded(workspace.registry, manifest_of(workspace, version)) for version in (a, b))
+    manifests = (manifest_of(workspace, a, "a"), manifest_of(workspace, b, "b"))
+    first, second = (core_diff.recorded(workspace.registry, manifest) for manifest in manifests)
     found = core_diff.differences(first, second, workspace.spec.data.private)
     if as_json:
         terminal.print_json(to_dict(found))
@@ -115,7 +116,7 @@ def _batch(item: diff_types.ChangedBatch) -> str:
             case "rows":
                 told.append(f"rows {change.a:,} → {change.b:,}")
             case _:
-                told.append("rows kept for the gate" if change.b else "no rows kept for the gate any more")
+                told.append("rows kept for the gate" if change.b else "rows no longer kept for the gate")
     return "; ".join(told)
 
 
@@ -160,7 +161,7 @@ def _column_changes(column: diff_types.ColumnDifference) -> str:
             listed = f": {_names(names)}" if names else " (private)"
             told.append(f"{count} {'category' if count == 1 else 'categories'} {label}{listed}")
     if column.capped and (column.new or column.gone):
-        told.append("the list is full, so that rank alone moves some")
+        told.append("the list is full: some entered or left it by rank alone")
     return "; ".join(told)
 
 

@@ -23,7 +23,7 @@ def doctor(root: Root = Path(), as_json: Json = False, debug: Debug = False) -> 
 
     One line each: ok, or what to do. Exit code 0 unless a line says fail (warnings are fine), 1 otherwise.
     """
-    with terminal.working("Looking ..."):
+    with terminal.spinner("Looking ..."):
         findings = examine(root.resolve(), dict(os.environ))
     failed = [finding for finding in findings if finding.level is Level.FAIL]
     if as_json:
@@ -44,6 +44,9 @@ def _show(findings: Sequence[Finding]) -> None:
         terminal.out.print(line)
     failed, warned = (sum(f.level is level for f in findings) for level in (Level.FAIL, Level.WARN))
     if failed:
-        terminal.out.print(f"\n{failed} to repair, {warned} to know of.", style="red")
+        terminal.out.print(f"\n{failed} failed; warnings: {warned}.", style="red")
     else:
-        terminal.out.print(f"\nAll is well{f', with {warned} to know of' if warned else ''}.", style="green")
+        terminal.out.print(
+            f"\nAll is well{f'; warnings: {warned}' if warned else ''}.",
+            style="green",
+        )

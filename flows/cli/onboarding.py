@@ -18,24 +18,25 @@ from tasks.core.records import to_dict
 def init(
     data: Annotated[Path, typer.Argument(help="A batch, Parquet or CSV, or a folder of batches.")],
     target: Annotated[str, typer.Option(help="The column to predict.")],
-    name: Annotated[str | None, typer.Option(help="Name of the model; by default that of the file.")] = None,
-    separator: Annotated[str, typer.Option(help="Between the values of a CSV file.")] = ",",
-    decimal: Annotated[str, typer.Option(help="The mark in the numbers of a CSV file.")] = ".",
-    encoding: Annotated[str, typer.Option(help="Of a CSV file, such as latin-1.")] = "utf-8",
+    name: Annotated[str | None, typer.Option(help="Name of the model; default: the name of the file.")] = None,
+    separator: Annotated[str, typer.Option(help="Character between the values of a CSV file.")] = ",",
+    decimal: Annotated[str, typer.Option(help="Decimal mark of the numbers in a CSV file.")] = ".",
+    encoding: Annotated[str, typer.Option(help="Encoding of a CSV file, for example latin-1.")] = "utf-8",
     root: Root = Path(),
     debug: Debug = False,
 ) -> None:
-    """Write a model's file, read off its data: task, key, time, and what no pipeline could use. Look it through."""
+    """Write a model's file from its data: task, key, time, and columns that no pipeline can use. Check the result."""
     from pydantic import ValidationError
 
-    from tasks.core.errors import SpecError
+    from tasks.core.errors import InvalidRequest
     from tasks.core.onboarding.intake import begin, model_name
     from tasks.core.spec import CsvSpec, problems_of
 
     try:
         written = CsvSpec(separator=separator.replace("\\t", "\t"), decimal=decimal, encoding=encoding)
     except ValidationError as error:
-        raise SpecError("ror init", problems_of(error, ("data", "csv"))) from None
+        wrong = [str(item["loc"][0]) for item in error.errors() if item["loc"]]
+        raise InvalidRequest(wrong or ("separator", "decimal"), problems_of(error)) from None
     model = name or model_name(data)
     path, proposal = begin(root.resolve(), data, target, model, owner=getpass.getuser(), written=written)
     rows = [
@@ -49,13 +50,13 @@ def init(
     terminal.out.print(Text(f"{path} is written, after {proposal.rows:,} rows.", style="bold"))
     terminal.show(terminal.table([model, ""], rows))
     where = "" if root == Path() else f" --root {shlex.quote(str(root))}"
-    terminal.out.print(Text(f"Look it through, say who owns it and what for, then: ror run {model}{where}"))
+    terminal.out.print(Text(f"Check it, fill in owner and purpose, then: ror run {model}{where}"))
 
 
 def add(
     model: Model,
-    files: Annotated[list[Path], typer.Argument(help="Batches, Parquet or CSV.")],
-    labels: Annotated[bool, typer.Option("--labels", help="They are labels that arrive later.")] = False,
+    file: Annotated[list[Path], typer.Argument(metavar="files", help="Batches, Parquet or CSV.")],
+    labels: Annotated[bool, typer.Option("--labels", help="The files are labels that arrive later.")] = False,
     root: Root = Path(),
     as_json: Json = False,
     debug: Debug = False,
@@ -66,8 +67,8 @@ def add(
 
     workspace = open_workspace(root, model)
     done = []
-    for file in files:
-        done.append(deliver(workspace, file, labels=labels))
+    for path in file:
+        done.append(deliver(workspace, path, labels=labels))
         if not as_json:
             one = done[-1]
             verb = "was there already" if one.was_there else "arrived"

@@ -24,25 +24,29 @@ def promote(
     version: Annotated[str, typer.Argument(help="v7 or 7.")],
     reason: Reason,
     expected: Annotated[
-        str | None, typer.Option(help="Only if this version is in service now (v6; none: no version yet).")
+        str | None,
+        typer.Option(help="Promote only if this version is in service now: v6, or `none` for no version yet."),
     ] = None,
     accept_environment: Annotated[
-        bool, typer.Option("--accept-environment", help="Although it was made with other libraries than are here.")
+        bool,
+        typer.Option(
+            "--accept-environment", help="Allow a version that was made with other libraries than those installed here."
+        ),
     ] = False,
     root: Root = Path(),
     as_json: Json = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Put a version in service by hand: approve it, go back to it, or overrule the gate. It is verified first."""
+    """Put a version in service by hand: approve it, go back to it, or override the gate. It is verified first."""
     from flows.server import environment, launch
 
     number = version_number(version)
-    now = None if expected is None else 0 if expected == "none" else version_number(expected)
+    now = None if expected is None else 0 if expected == "none" else version_number(expected, "expected")
     overrides.check_words(reason, environment.actor())
     workspace = open_workspace(root, model)
     manifest_of(workspace, version)  # Prefect needs seconds to start; a version that is not there needs none
-    with terminal.working(f"{model}: checking v{number} ..."), launch.prefect_ready(verbose=verbose):
+    with terminal.spinner(f"{model}: checking v{number} ..."), launch.prefect_ready(verbose=verbose):
         result = launch.promote(
             workspace.root,
             model,
@@ -60,7 +64,7 @@ def promote(
 def accept(
     model: Model, batch: Batch, reason: Reason, root: Root = Path(), as_json: Json = False, debug: Debug = False
 ) -> None:
-    """Say that a batch's changed content is how the world is now: the next run decides on it, and trains on it."""
+    """Accept a batch's changed content as the new normal: the next run decides on it, and trains on it."""
     _do(
         overrides.accept,
         model,
@@ -75,7 +79,7 @@ def accept(
 def quarantine(
     model: Model, batch: Batch, reason: Reason, root: Root = Path(), as_json: Json = False, debug: Debug = False
 ) -> None:
-    """Never train on the labels of a batch, nor count them in what is usual, until it is released."""
+    """Exclude the labels of a batch from training, and from what counts as usual, until it is released."""
     again = f"`ror run {model} --action retrain --reason '...'` trains one without them."
     _do(overrides.quarantine, model, batch, reason, root, as_json, f"Versions stay as they are; {again}")
 
@@ -91,21 +95,19 @@ def snooze(
     model: Model,
     columns: Annotated[
         list[str],
-        typer.Option(help="Features, `prediction` or the target: separated by commas, or the option repeated."),
+        typer.Option(help="Features, `prediction` or the target: separated by commas, or repeat the option."),
     ],
-    until: Annotated[str, typer.Option(help="Last day of the data that are meant, 2026-12-31; now: end their snooze.")],
+    until: Annotated[
+        str, typer.Option(help="Last day of data to which this applies, YYYY-MM-DD; `now` ends a snooze.")
+    ],
     reason: Reason,
     root: Root = Path(),
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Expect drift of some columns for a while: it is shown as a warning and retrains nothing; then it runs out."""
+    """Expect drift of some columns for a while: it is shown as a warning and causes no retrain. It ends by itself."""
     end = f"`ror snooze {model} --columns ... --until {overrides.NOW} --reason '...'` ends it sooner."
-    then = (
-        "Their drift counts again from the next batch on."
-        if until == overrides.NOW
-        else f"It runs out by itself; {end}"
-    )
+    then = "Their drift counts again from the next batch on." if until == overrides.NOW else f"It ends by itself; {end}"
     _do(partial(overrides.snooze, until=until), model, columns, reason, root, as_json, then)
 
 

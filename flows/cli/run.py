@@ -36,7 +36,9 @@ def run(
     model: Model,
     action: Annotated[ActionChoice, typer.Option(help="auto: the rules decide.")] = ActionChoice.auto,
     batch: Annotated[str | None, typer.Option(help="Decide on this batch only.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Why, for the history; needed unless the action is auto.")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Why; recorded in the history. Required unless the action is auto.")
+    ] = None,
     root: Root = Path(),
     as_json: Json = False,
     verbose: Verbose = False,
@@ -48,7 +50,7 @@ def run(
     check_request(Request(action=action.value, reason=reason))
     workspace = open_workspace(root, model)
     before = workspace.state()
-    with terminal.working(f"{model}: checking and deciding ..."), launch.prefect_ready(verbose=verbose):
+    with terminal.spinner(f"{model}: checking and deciding ..."), launch.prefect_ready(verbose=verbose):
         result = launch.run(workspace.root, model, action=action.value, batch=batch, reason=reason)
     state = workspace.state()
     decided = last_decision(workspace, state)
@@ -60,7 +62,9 @@ def run(
     else:
         terminal.decision(decided, model, rules=verbose)
         if not fresh:
-            terminal.out.print("  Nothing new has arrived since that decision; it stands, and nothing was done again.")
+            terminal.out.print(
+                "  Nothing new has arrived since that decision: it is still valid, and nothing was repeated."
+            )
     raise typer.Exit(result.exit_code)
 
 
@@ -97,5 +101,5 @@ def predict(
     from tasks.core.predictions import predict_file
 
     version, there = predict_file(open_workspace(root, model), file, output, "by hand")
-    kept = " It was there already, and was left as it is." if there else ""
+    kept = " The file existed already and was not changed." if there else ""
     terminal.out.print(f"{output}: predicted by {model} v{version}.{kept}", markup=False)

@@ -13,16 +13,16 @@ from flows.cli.options import Debug, Json, Model, Root, open_workspace
 
 
 def serve(root: Root = Path(), debug: Debug = False) -> None:
-    """Run the schedules of deployments/prefect.yaml and whatever the UI asks for, in this process, until Ctrl-C."""
+    """Run the schedules of deployments/prefect.yaml and the runs that the UI starts, in this process, until Ctrl-C."""
     from flows.server.serve import serve_all
 
     serve_all(root.resolve())
 
 
 def deploy(
-    model: Annotated[str | None, typer.Argument(help="Name of the model; none: all of them.")] = None,
+    model: Annotated[str | None, typer.Argument(help="Name of the model; default: all models.")] = None,
     worker_root: Annotated[
-        str | None, typer.Option(help="The root as the worker sees it, where that is another folder: in a container.")
+        str | None, typer.Option(help="The root as the worker sees it, if that is a different path, as in a container.")
     ] = None,
     root: Root = Path(),
     as_json: Json = False,
@@ -32,7 +32,7 @@ def deploy(
     service by `ror promote`. Doing it again changes nothing; do it after adding a model's file or changing one."""
     from flows.server.deploy import deploy_all
 
-    with terminal.working("telling the server ..."):
+    with terminal.spinner("telling the server ..."):
         done = deploy_all(root.resolve(), model, worker_root=worker_root)
     if as_json:
         terminal.print_json(

@@ -12,7 +12,7 @@ from flows.cli import terminal
 from flows.cli.options import Debug, Json, Model, Root, manifest_of, open_workspace
 from tasks.core import text
 from tasks.core.data.files import appearing
-from tasks.core.errors import NotFound, SpecError
+from tasks.core.errors import InvalidRequest, NotFound
 from tasks.core.ledger.ledger import pruned
 from tasks.core.records import to_dict
 from tasks.core.reports.status import REPORT
@@ -22,27 +22,30 @@ from tasks.core.workspace import Workspace
 
 def show(
     model: Model,
-    version: Annotated[str | None, typer.Argument(help="v7 or 7; none: the version in service.")] = None,
+    version: Annotated[str | None, typer.Argument(help="v7 or 7; default: the version in service.")] = None,
     violations: Annotated[
-        bool, typer.Option("--violations", help="Instead: write the offending cells of batches to a file, -o.")
+        bool,
+        typer.Option("--violations", help="Instead: write the offending cells of batches to the file given by -o."),
     ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Parquet or CSV file of --violations; never overwritten.")
     ] = None,
     batch: Annotated[
-        str | None, typer.Option(help="Violations of this batch; none: of all set aside or pending.")
+        str | None, typer.Option(help="Violations of this batch; default: of all that are set aside or pending.")
     ] = None,
     requirements: Annotated[
-        bool, typer.Option("--requirements", help="Instead: the packages it was made with, for `pip install -r`.")
+        bool, typer.Option("--requirements", help="Instead: print the packages it was made with, for `pip install -r`.")
     ] = False,
     root: Root = Path(),
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """The record of a version: data, metrics, environment, files. Or with --violations what is wrong with data."""
+    """The record of a version: data, metrics, environment, files. With --violations: what is wrong with data."""
     workspace = open_workspace(root, model)
     if requirements and (violations or output or batch):
-        raise SpecError("--requirements", ["it goes alone, to the standard output: `... --requirements > FILE`"])
+        raise InvalidRequest(
+            "requirements", ["use it alone; it writes to the standard output: `... --requirements > FILE`"]
+        )
     if violations or output or batch:
         _violations(workspace, output, batch, as_json)
         return
@@ -87,7 +90,7 @@ def _violations(workspace: Workspace, output: Path | None, batch: str | None, as
     from tasks.core.reports.violations import export
 
     if output is None:
-        raise SpecError("--violations", ["it needs a file to write: -o violations.parquet, or .csv"])
+        raise InvalidRequest("output", ["name the file to write: violations.parquet, or .csv"])
     found = export(workspace, output.resolve(), batch)
     if as_json:
         terminal.print_json({**to_dict(found), "file": str(output) if found.rows else None})
@@ -99,14 +102,18 @@ def _violations(workspace: Workspace, output: Path | None, batch: str | None, as
     elif found.batches:
         terminal.out.print(Text(f"No offending cells in {terminal.span(list(found.batches))}: nothing was written."))
     else:
-        terminal.out.print(Text("No batch is set aside or pending: nothing was written. --batch looks at any other."))
+        terminal.out.print(
+            Text("No batch is set aside or pending: nothing was written. --batch examines any other batch.")
+        )
 
 
 def report(
     model: Model,
-    entry: Annotated[int | None, typer.Argument(help="Its number in `ror history`; none: the newest decision.")] = None,
+    entry: Annotated[
+        int | None, typer.Argument(help="Its number in `ror history`; default: the newest decision.")
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Copy the page, and Evidently's beside it, to this folder.")
+        Path | None, typer.Option("--output", "-o", help="Copy the page, and Evidently's pages, to this folder.")
     ] = None,
     root: Root = Path(),
     as_json: Json = False,
@@ -123,7 +130,7 @@ def report(
         pages = {name: f"{model}/runs/{name}/{REPORT}" for name in store.folders(f"{model}/runs")}
         folders = [name for name, page in pages.items() if page in replaced or store.exists(page)]
         known = ", ".join(str(int(name)) for name in folders[-8:]) or "none"
-        raise SpecError(f"entry {seq}", [f"it has no page. The newest that have one: {known}"])
+        raise InvalidRequest("entry", [f"{seq} has no page. The newest entries that have one: {known}"])
     if output is None and store.folder is not None:
         page = store.folder / paths[REPORT]
     else:
@@ -151,14 +158,15 @@ def _paths(workspace: Workspace, prefix: str) -> dict[str, str]:
 
 
 def _copy(workspace: Workspace, paths: dict[str, str], folder: Path) -> None:
-    """Raises SpecError when other files of these names are there: nothing is overwritten; and StoreError."""
+    """Raises InvalidRequest when other files of these names are there: nothing is overwritten; and StoreError."""
     contents = {name: workspace.registry.store.read(path) for name, path in paths.items()}
     taken = [
         name for name, data in contents.items() if (folder / name).exists() and (folder / name).read_bytes() != data
     ]
     if taken:
-        raise SpecError(
-            str(folder), [f"{name} is there already and is another one; choose another folder" for name in taken]
+        raise InvalidRequest(
+            "output",
+            [f"{folder / name} exists already, with other content; choose another folder" for name in taken],
         )
     for name, data in contents.items():
         if not (folder / name).exists():

@@ -13,23 +13,22 @@ from rich.text import Text
 
 from flows.cli import backtest, terminal
 from flows.cli.options import Debug, Json, Model, Root, open_workspace
-from tasks.core.errors import SpecError
 from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
 from tasks.core.records import to_dict
 from tasks.core.reports import service_history, wording
 from tasks.core.reports import status as core_status
-from tasks.core.spec import models
+from tasks.core.spec import models, no_models
 from tasks.core.text import interval_text
 from tasks.core.workspace import Workspace
 
 
 def status(
-    model: Annotated[str | None, typer.Argument(help="Name of the model; none: all of them.")] = None,
+    model: Annotated[str | None, typer.Argument(help="Name of the model; default: all models.")] = None,
     at: Annotated[
         str | None,
         typer.Option(
-            help="Instead: what was in service then. A day (2013-06-01: every version of that day, in order) or a time "
+            help="Instead: what was in service at that time. A day (2013-06-01: every version of that day) or a time "
             "(2013-06-01T12:00, '2013-06-01 12:00+02:00'); without a zone it is UTC."
         ),
     ] = None,
@@ -40,7 +39,7 @@ def status(
     """Which version is in service, since when, why, trained on which data, justified by which metrics."""
     names = [model] if model is not None else models(root)
     if not names:
-        raise SpecError(str(root / "deployments"), ["no models here; is --root right? `ror demo` makes one"])
+        raise no_models(root)
     if at is not None:
         from flows.cli.status import show_past
 
@@ -114,12 +113,12 @@ def history(
     limit: Annotated[int, typer.Option("--limit", "-n", help="Newest entries to show on the terminal.")] = 30,
     replay: Annotated[
         bool,
-        typer.Option("--replay", help="What the policies of --policy would have decided, without a fit."),
+        typer.Option("--replay", help="Show what the policies given by --policy would have decided, without training."),
     ] = False,
     policy: backtest.OtherPolicies = None,
     debug: Debug = False,
 ) -> None:
-    """Everything that was ever decided about a model, with its reasons; the chain is checked on the way."""
+    """All decisions about a model, with their reasons; the chain of the history is checked as well."""
     if replay or policy:
         backtest.what_if(model, policy or [], root, as_json)
         return
@@ -149,11 +148,11 @@ def _asks(answer: dict[str, Any]) -> list[list[str]]:
     for batch in answer["blocked"]:
         ways = "repair it and deliver it again"
         if batch in answer["changed"]:
-            ways += f", or let it stand: `ror accept {model} {batch} --reason '...'`"
+            ways += f", or accept it: `ror accept {model} {batch} --reason '...'`"
         rows.append(["set aside", f"{batch}: {ways}"])
     held = [("suspect", answer["suspect"])] if answer["suspect"] else []
     for name, batch in held + [("quarantined", batch) for batch in answer["quarantined"]]:
-        rows.append([name, f"labels of {batch}: `ror release {model} {batch} --reason '...'` lets them count"])
+        rows.append([name, f"labels of {batch}: `ror release {model} {batch} --reason '...'` allows training on them"])
     if answer["accepted"]:
         rows.append(["accepted, not learned", ", ".join(answer["accepted"])])
     for item in answer["snoozed"]:
@@ -178,7 +177,7 @@ def _why(entry: dict[str, Any]) -> str:
 
 
 def _labelled(batch: dict[str, Any]) -> str:
-    """The loss of what users saw of one batch, with coverage and lag of its labels beside it."""
+    """The loss of what users saw of one batch, with coverage and lag of its labels."""
     late = f", {batch['lag']} {'batch' if batch['lag'] == 1 else 'batches'} later" if batch["lag"] else ""
     return f"{batch['batch']}: {batch['loss']:.4g} by v{batch['version']} ({batch['coverage']:.0%} of its rows{late})"
 
@@ -221,7 +220,7 @@ def _rows(tenure: service_history.Tenure) -> list[list[str]]:
     because, made = "; ".join(tenure.reasons), "; ".join(tenure.made_because)
     kind = f"run: {tenure.outcome}" if tenure.outcome else tenure.event
     return [
-        ["in service", ended or f"since {since} UTC, to this day"],
+        ["in service", ended or f"since {since} UTC, until now"],
         ["put there by", tenure.by],
         ["because", because],
         ["history entry", f"{tenure.seq} ({kind})"],

@@ -12,21 +12,23 @@ from rich.text import Text
 
 from flows.cli import terminal
 from flows.cli.options import Debug, Json, Model, Reason, Root, open_workspace, version_number
-from tasks.core.errors import NotFound, RorError, SpecError
+from tasks.core.errors import InvalidRequest, NotFound, RorError
 from tasks.core.ledger.keys import SIGNING_KEY, TRUSTED_KEYS, new_pair
 from tasks.core.ledger.signing import Mark, Standing, Trust
 from tasks.core.records import to_dict
 from tasks.core.workspace import Workspace
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and write nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be removed; write nothing.")]
 
 
 def prune(
     model: Model,
     reason: Reason,
-    keep: Annotated[int | None, typer.Option(min=0, help="Keep the payloads of this many newest versions.")] = None,
+    keep: Annotated[
+        int | None, typer.Option(min=0, help="Keep the payloads of this number of newest versions.")
+    ] = None,
     older_than: Annotated[
-        str | None, typer.Option(help="Or of those younger than 90d, 12w, 2y, or made from a day on: 2026-01-31 (UTC).")
+        str | None, typer.Option(help="Keep those newer than this: 90d, 12w, 2y, or a date (YYYY-MM-DD, UTC).")
     ] = None,
     dry_run: DryRun = False,
     root: Root = Path(),
@@ -40,13 +42,16 @@ def prune(
     from flows.server.environment import actor
     from tasks.core.removal import prune as core_prune
 
-    before = None if older_than is None else core_prune.oldest_kept(older_than)
+    oldest = None if older_than is None else core_prune.oldest_kept(older_than)
     workspace = open_workspace(root, model)
-    done = core_prune.prune(workspace, keep=keep, before=before, reason=reason, actor=actor(), dry_run=dry_run)
+    done = core_prune.prune(workspace, keep=keep, older_than=oldest, reason=reason, actor=actor(), dry_run=dry_run)
     if as_json:
         terminal.print_json(_pruned_json(model, done, dry_run))
         return
-    payloads = [*((p, "") for p in done.versions), *((p, "left over by an earlier prune") for p in done.unfinished)]
+    payloads = [
+        *((p, "") for p in done.versions),
+        *((p, "remaining from an interrupted prune") for p in done.unfinished),
+    ]
     if payloads:
         rows = [
             [
@@ -87,7 +92,7 @@ def erase(
     from tasks.core.removal import erase as core_erase
 
     workspace = open_workspace(root, model)
-    with terminal.working(f"{model}: searching ..."):
+    with terminal.spinner(f"{model}: searching ..."):
         done = core_erase.erase(workspace, key, reason=reason, actor=actor(), dry_run=dry_run)
     if as_json:
         terminal.print_json({"model": model, "dry_run": dry_run, **to_dict(done)})
@@ -105,7 +110,7 @@ def erase(
         names = ", ".join(f"v{version}" for version in done.learned)
         terminal.out.print(
             Text(
-                f"{names} learned from batches with these rows; a pipeline may remember them. To be rid of that: "
+                f"{names} learned from batches with these rows; a pipeline may remember them. To remove that: "
                 f"`ror run {model} --action retrain --reason '...'`, and `ror store prune` once it has left service."
             )
         )
@@ -142,27 +147,29 @@ NEWEST = 10
 
 def keys(
     model: Annotated[
-        str | None, typer.Argument(help="Also which of its versions and newest entries are signed.")
+        str | None, typer.Argument(help="Also show which of its versions and newest entries are signed.")
     ] = None,
     new: Annotated[
         Path | None, typer.Option("--new", help="Instead: make a pair of keys in this folder; nothing is overwritten.")
     ] = None,
     sign: Annotated[
         list[str] | None,
-        typer.Option("--sign", help="Sign this version, made before there was a key: v7, repeatable; all: every one."),
+        typer.Option(
+            "--sign", help="Sign this version, made before there was a key: v7, repeatable; `all` signs every version."
+        ),
     ] = None,
     root: Root = Path(),
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Keys: what this machine signs with, whom it trusts, and what of a model is signed. Or make a pair with --new."""
+    """Keys: which key this machine signs with, which it trusts, and what of a model is signed. --new makes a pair."""
     if new is not None:
         if model or sign:
-            raise SpecError("--new", ["it makes a pair of keys and does nothing else; call it by itself"])
+            raise InvalidRequest("new", ["use it alone: it makes a pair of keys and does nothing else"])
         _new(new, as_json)
         return
     if sign and not model:
-        raise SpecError("--sign", ["of which model? `ror store keys MODEL --sign v7`"])
+        raise InvalidRequest("model", ["name the model whose versions to sign: `ror store keys MODEL --sign v7`"])
     workspace = open_workspace(root, model) if model else None
     if sign and workspace:
         for version in _to_sign(workspace, sign):
@@ -179,7 +186,7 @@ def keys(
         return
     rows = [
         ["signs with", trust.signing or f"nothing: {SIGNING_KEY} is not set"],
-        ["trusts", ", ".join(trust.keys) or f"nobody in particular: {TRUSTED_KEYS} is not set"],
+        ["trusts", ", ".join(trust.keys) or f"no specific key: {TRUSTED_KEYS} is not set"],
         ["what is not signed", _unsigned(trust)],
     ]
     terminal.show(terminal.table(["signatures", ""], rows))
@@ -210,7 +217,11 @@ def _new(folder: Path, as_json: bool) -> None:
 
 
 def _to_sign(workspace: Workspace, versions: Sequence[str]) -> list[int]:
-    return workspace.registry.versions(workspace.model) if "all" in versions else [version_number(v) for v in versions]
+    return (
+        workspace.registry.versions(workspace.model)
+        if "all" in versions
+        else [version_number(v, "sign") for v in versions]
+    )
 
 
 def _sign(workspace: Workspace, version: int) -> None:
@@ -220,7 +231,7 @@ def _sign(workspace: Workspace, version: int) -> None:
             return
         workspace.registry.sign(workspace.model, version)
     except NotFound:
-        raise workspace.registry.unknown(workspace.model, version) from None
+        raise workspace.registry.unknown(workspace.model, version, "sign") from None
 
 
 def _signed(workspace: Workspace) -> dict[str, Any]:

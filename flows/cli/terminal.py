@@ -33,8 +33,8 @@ STYLES = {
 }
 
 
-def working(message: str) -> AbstractContextManager[object]:
-    """A sign of life on a terminal, nothing elsewhere."""
+def spinner(message: str) -> AbstractContextManager[object]:
+    """A message with a spinner on a terminal, nothing elsewhere."""
     return err.status(message) if err.is_terminal else nullcontext()
 
 

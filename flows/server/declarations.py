@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from tasks.core.errors import SpecError
-from tasks.core.spec import ModelSpec, ScheduleSpec, load_spec, models
+from tasks.core.spec import ModelSpec, ScheduleSpec, load_spec, models, no_models
 
 UNSCHEDULED_HOURS = 24.0 * 31
 """Without a schedule a check is expected once a month."""
@@ -45,11 +45,11 @@ def read_declared(root: Path, only: str | None = None) -> Declared:
     """What is declared for all models. With `only`, for that one: the other models' deployments and what alerts about
     all of them are left out; what runs by hand is not, for its forms offer the models there are.
 
-    Raises SpecError when a file is missing or wrong.
+    Raises InvalidRequest for a model without a file and a root without models, SpecError when a file is wrong.
     """
     names = models(root)
     if not names:
-        raise SpecError(str(root / "deployments"), ["no models here; is --root right? `ror demo` makes one"])
+        raise no_models(root)
     declared = _read_yaml(root)
     found = Declared([*declared["deployments"]], [], declared.get("notify"), names)
     each, automations = declared.get("each_model"), declared.get("automations") or []

@@ -1,7 +1,8 @@
 """What can go wrong, drawn once.
 
     RorError                     1   anything else
-    ├── SpecError                2   the model's file or the command is wrong
+    ├── SpecError                2   a model's file, or a setting of this machine, is wrong
+    ├── InvalidRequest           2   what was asked for cannot be done: a parameter's value is wrong
     ├── DataError                3   data that no pipeline may see
     │   ├── UnreadableData
     │   └── UnpredictableData
@@ -16,10 +17,10 @@
     ├── StoreError               1   the store could not be read or written
     │   ├── AlreadyExists
     │   └── NotFound
-    ├── UnavailableData          1   data that cannot be read at the moment; nothing is said about what is in them
+    ├── UnavailableData          1   data that cannot be read at the moment; whether they are good is not known
     ├── RunTimedOut              1   a run took longer than it may
-    ├── LedgerConflict           1   somebody else appended first
-    └── LeaseHeld                0   another run of this model is at work
+    ├── LedgerConflict           1   another writer appended first
+    └── LeaseHeld                0   another run of this model is in progress
 
 The number is the exit code of `ror`. Every message says what, which value, and the next step.
 """
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 import errno
 import traceback
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
@@ -49,13 +51,37 @@ def _rebuild(cls: type[RorError], args: tuple[object, ...], attributes: dict[str
 
 
 class SpecError(RorError):
-    """The model's file, or what was asked for, cannot be used; `problems` holds all of it, one line each."""
+    """A model's file, or a setting of this machine, cannot be used; `problems` holds all of it, one line each."""
 
     exit_code = 2
 
     def __init__(self, where: str, problems: list[str]):
         self.where, self.problems = where, problems
-        super().__init__("\n".join([f"{where}:", *(f"  - {problem}" for problem in problems)]))
+        super().__init__(_listed(where, problems))
+
+
+class InvalidRequest(RorError):
+    """What was asked for cannot be done; `problems` holds all that is wrong with it, one line each.
+
+    `parameters` are the names that the functions of the core, the flows and the commands share: `until`, `older_than`;
+    more than one where the values do not go together. A flow's form shows them as they are. The command line shows its
+    own spelling of them, see `spelled`.
+    """
+
+    exit_code = 2
+
+    def __init__(self, parameter: str | Iterable[str], problems: Iterable[str]):
+        self.parameters = (parameter,) if isinstance(parameter, str) else tuple(parameter)
+        self.problems = list(problems)
+        super().__init__(_listed(", ".join(self.parameters), self.problems))
+
+    def spelled(self, names: Mapping[str, str]) -> InvalidRequest:
+        """The same error with the names that users know, such as `--until`, for those parameters that have one."""
+        return InvalidRequest([names.get(name, name) for name in self.parameters], self.problems)
+
+
+def _listed(what: str, problems: Iterable[str]) -> str:
+    return "\n".join([f"{what}:", *(f"  - {problem}" for problem in problems)])
 
 
 class DataError(RorError):
@@ -73,23 +99,23 @@ class UnreadableData(DataError):
 
 
 class UnpredictableData(DataError):
-    """Data that satisfy the input schema, and on which a pipeline fails all the same."""
+    """Data that satisfy the input schema, but on which a pipeline fails."""
 
 
 class UnavailableData(RorError):
     """A file that the file system does not give at the moment: a network share that is gone, rights that are missing.
-    It may be as good as any other, so that its batch is not set aside."""
+    The file itself may be good, so that its batch is not set aside."""
 
     def __init__(self, file: str, reason: str):
         self.file, self.reason = file, reason
         super().__init__(
-            f"{file} cannot be read at the moment: {reason}. Nothing was decided on it. Is the share there, and "
-            "may this user read the file? Then run it again."
+            f"{file} cannot be read at the moment: {reason}. Nothing was decided on it. Check that the share is "
+            "mounted and that this user may read the file, then run it again."
         )
 
 
 class RunTimedOut(RorError, TimeoutError):
-    """A run took longer than `[schedule] timeout_minutes`; what it was about to do is left undone."""
+    """A run took longer than `[schedule] timeout_minutes`; its remaining steps are not done."""
 
 
 class VerificationError(RorError):
@@ -138,7 +164,7 @@ class StoreError(RorError):
 
 
 class AlreadyExists(StoreError):
-    """Somebody created this object first. Nothing was written."""
+    """The object exists already. Nothing was written."""
 
 
 class NotFound(StoreError):

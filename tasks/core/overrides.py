@@ -1,8 +1,8 @@
 """What a person does to a model: put a version in service, accept a change, take labels out of training or back in,
 expect drift for a while.
 
-Each is one ledger event, appended by compare-and-swap: whoever loses the race looks at everything again. None needs
-the lease: a run that is at work notices, and what the person did stands.
+Each is one ledger event, appended by compare-and-swap: the loser of a race checks everything again. None needs the
+lease: a run in progress notices, and what the person did is kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from tasks.core.data.files import find, fingerprint
-from tasks.core.errors import EnvironmentMismatch, LedgerConflict, SpecError, VerificationError
+from tasks.core.errors import EnvironmentMismatch, InvalidRequest, LedgerConflict, VerificationError
 from tasks.core.ledger.events import Accepted, Body, Cleared, Event, Promoted, Quarantined, Snoozed
 from tasks.core.ledger.ledger import pruned
 from tasks.core.ledger.state import State
@@ -50,7 +50,7 @@ def promote(
     `expected` is the version believed to be in service, 0 for none. The one it replaces becomes its predecessor: kept,
     not barred, and compared with it on the labels to come. `accept_environment` lets it be served from now on in spite
     of exactly the differences between where it was made and here, if it gives its known answers; for the version in
-    service too. Raises SpecError for a version that does not exist, was pruned or is in service
+    service too. Raises InvalidRequest for a version that does not exist, was pruned or is in service
     already, LedgerConflict when another than the expected one is, VerificationError when it does not load here.
     """
     check_words(reason, actor)
@@ -59,8 +59,8 @@ def promote(
         raise registry.unknown(workspace.model, version)
     if (named := ledger.named(version)) is None:
         raise VerificationError(
-            f"The history of {workspace.model} does not know v{version}: no run decided on it, and it is not loaded. "
-            f"If a run was killed, `ror run {workspace.model}` takes up what it made."
+            f"The history of {workspace.model} has no entry about v{version}: no run decided on it, so it is not "
+            f"loaded. If a run was killed, `ror run {workspace.model}` completes it."
         )
     manifest, sha256 = registry.manifest(workspace.model, version, named.manifest)
     served = Served(version, sha256, manifest.data_end)
@@ -70,12 +70,12 @@ def promote(
         if expected is not None and current != expected:
             raise LedgerConflict(
                 f"{_named(current)} of {workspace.model} is in service, not {_named(expected)}: nothing was changed. "
-                f"`ror history {workspace.model}` says who put it there; decide again."
+                f"`ror history {workspace.model}` says who put it in service; then decide again."
             )
         if current == version and (not served.accepts or state.current == served):
-            raise SpecError(f"v{version}", [f"it is in service already, since {_second(state.since)} UTC"])
+            raise InvalidRequest("version", [f"v{version} is in service already, since {_second(state.since)} UTC"])
         if gone := pruned(ledger, state, version):
-            raise SpecError(f"v{version}", [gone])
+            raise InvalidRequest("version", [gone])
         return Promoted(served, _kind(state, manifest), current or None)
 
     if accept_environment:
@@ -89,25 +89,31 @@ def promote(
 
 
 def accept(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Event:
-    """Say that the changed content of a batch is how the world is now; the next version learns it.
+    """Accept the changed content of a batch as the new normal; the next version learns it.
 
-    A batch that was set aside for its content is decided on by the next run. Raises SpecError for a batch that is not
-    known, is broken, is kept out of training, was accepted already, or that the version in service was trained on.
+    A batch that was set aside for its content is decided on by the next run. Raises InvalidRequest for a batch that is
+    not known, is broken, is kept out of training, was accepted already, or that the version in service was trained on.
     """
     delivered, trained = _delivered(workspace), _trained_on(workspace, batch)
 
     def body(state: State) -> Accepted:
         sha256 = _known(workspace, state, delivered, batch)
         if batch in state.accepted:
-            raise SpecError(batch, ["it is accepted already; the next version that is trained on it learns it"])
+            raise InvalidRequest(
+                "batch", [f"{batch} is accepted already; the next version that is trained on it learns it"]
+            )
         if batch in state.quarantined:
-            raise SpecError(
-                batch, [f"its labels are kept out of training: first {_command('release', workspace, batch)}"]
+            raise InvalidRequest(
+                "batch", [f"labels of {batch} are kept out of training: first {_command('release', workspace, batch)}"]
             )
         if state.blocked.get(batch) == sha256 and batch not in state.changed:
-            raise SpecError(batch, ["it is broken: no version can predict on it. Repair it and deliver it again"])
+            raise InvalidRequest(
+                "batch", [f"{batch} is broken: no version can predict on it. Repair it and deliver it again"]
+            )
         if state.current and state.current.version in trained:
-            raise SpecError(batch, [f"v{state.current.version}, in service, was trained on it: nothing to accept"])
+            raise InvalidRequest(
+                "batch", [f"v{state.current.version}, in service, was trained on {batch}: nothing to accept"]
+            )
         return Accepted(batch, sha256)
 
     return _append(workspace, body, reason=reason, actor=actor)
@@ -116,7 +122,7 @@ def accept(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Even
 def quarantine(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Event:
     """Keep the labels of a batch out of training, and out of what counts as usual, until it is released.
 
-    Versions that were trained on it stay as they are; the event names them under `trained`. Raises SpecError for a
+    Versions that were trained on it stay as they are; the event names them under `trained`. Raises InvalidRequest for a
     batch that is not known or is in quarantine already.
     """
     delivered, trained = _delivered(workspace), _trained_on(workspace, batch)
@@ -124,7 +130,9 @@ def quarantine(workspace: Workspace, batch: str, *, reason: str, actor: str) -> 
     def body(state: State) -> Quarantined:
         _known(workspace, state, delivered, batch)
         if batch in state.quarantined:
-            raise SpecError(batch, [f"it is in quarantine already: {_command('release', workspace, batch)} ends it"])
+            raise InvalidRequest(
+                "batch", [f"{batch} is in quarantine already: {_command('release', workspace, batch)} ends it"]
+            )
         return Quarantined(batch, tuple(trained), _learned(state, batch, trained))
 
     return _append(workspace, body, reason=reason, actor=actor)
@@ -133,14 +141,16 @@ def quarantine(workspace: Workspace, batch: str, *, reason: str, actor: str) -> 
 def release(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Event:
     """Take back a quarantine or a suspicion: the labels of this batch may be trained on again.
 
-    What was measured on them before stays forgotten. Raises SpecError when the batch is neither.
+    What was measured on them before stays forgotten. Raises InvalidRequest when the batch is neither.
     """
     trained = _trained_on(workspace, batch)
 
     def body(state: State) -> Cleared:
         held = [*state.quarantined, *([state.suspect] if state.suspect else [])]
         if batch not in held:
-            raise SpecError(batch, [f"it is neither in quarantine nor suspect. Those that are: {_list(held)}"])
+            raise InvalidRequest(
+                "batch", [f"{batch} is neither in quarantine nor suspect. Those that are: {_list(held)}"]
+            )
         return Cleared(batch, batch in state.quarantined and _learned(state, batch, trained))
 
     return _append(workspace, body, reason=reason, actor=actor)
@@ -150,8 +160,8 @@ def snooze(workspace: Workspace, columns: Sequence[str], until: str, *, reason: 
     """Expect drift of these columns in data up to a day, `2026-12-31`; what was said of them before is replaced.
 
     Columns are features of the version in service, `prediction` or the target's name; one text may hold several,
-    separated by commas. `now` instead of a day ends their snooze. Raises SpecError for columns that are not known (or
-    not snoozed, when it is to end), and for a day that is none or is past.
+    separated by commas. `now` instead of a day ends their snooze. Raises InvalidRequest for columns that are not known
+    (or not snoozed, when it is to end), and for an invalid or past date.
     """
     last = _last_day(until)
 
@@ -160,20 +170,25 @@ def snooze(workspace: Workspace, columns: Sequence[str], until: str, *, reason: 
             known = [name for snooze in state.snoozed for name in snooze.columns]
             return Snoozed(_chosen(columns, known, "is not snoozed", "those that are"), None)
         if state.current is None:
-            raise SpecError("--columns", ["no version is in service yet: nothing is compared with it, nothing drifts"])
+            raise InvalidRequest(
+                "columns", ["no version is in service yet: there is nothing that data could drift from"]
+            )
         features = workspace.registry.contract(workspace.model, state.current).names
         known = [*features, PREDICTION, workspace.spec.target]
-        chosen = _chosen(columns, known, f"is no column of {_named(state.current.version)}", "there are")
+        chosen = _chosen(columns, known, f"is not a column of {_named(state.current.version)}", "there are")
         return Snoozed(chosen, last.isoformat())
 
     return _append(workspace, body, reason=reason, actor=actor)
 
 
 def check_words(reason: str, actor: str) -> None:
-    """Raises SpecError when either is empty."""
-    for name, value in (("reason", reason), ("actor", actor)):
+    """Raises InvalidRequest when either is empty."""
+    for name, value, kept in (
+        ("reason", reason, "the history keeps why"),
+        ("actor", actor, "the history keeps who"),
+    ):
         if not value.strip():
-            raise SpecError(name, ["it must not be empty: the history says who, and why (--reason '...')"])
+            raise InvalidRequest(name, [f"must not be empty: {kept}"])
 
 
 # --- parts ---------------------------------------------------------------------------------------------------
@@ -207,36 +222,36 @@ def _kind(state: State, manifest: Manifest) -> str:
 
 
 def _last_day(until: str) -> date | None:
-    """None for `now`. Raises SpecError for what is no day, or a past one."""
+    """None for `now`. Raises InvalidRequest for an invalid date, or a past one."""
     if until == NOW:
         return None
-    example = f"write a day, 2026-12-31, or `{NOW}` to end a snooze"
+    example = f"use YYYY-MM-DD, or `{NOW}` to end a snooze"
     try:
         last = date.fromisoformat(until) if re.fullmatch(r"\d{4}-\d{2}-\d{2}", until) else None
     except ValueError:
         last = None
     if last is None:
-        raise SpecError("--until", [f"{until!r} is no day: {example}"])
+        raise InvalidRequest("until", [f"invalid date {until!r}: {example}"])
     today = datetime.now(UTC).date()
     if last < today:
-        raise SpecError("--until", [f"{until} is past (today is {today}, UTC): {example}"])
+        raise InvalidRequest("until", [f"{until} is in the past (today is {today}, UTC): {example}"])
     return last
 
 
 def _chosen(words: Sequence[str], known: Sequence[str], wrong: str, others: str) -> tuple[str, ...]:
-    """The columns that were asked for, each once. Raises SpecError naming every one that is not known."""
+    """The columns that were asked for, each once. Raises InvalidRequest naming every one that is not known."""
     names: list[str] = []
     for word in words:
         names += [word] if word in known else [part.strip() for part in word.split(",") if part.strip()]
     if not names:
-        raise SpecError("--columns", ["name the columns that may drift: there is no snooze of all of them"])
+        raise InvalidRequest("columns", ["name at least one column; snoozing all columns is not supported"])
     problems = []
     for name in dict.fromkeys(name for name in names if name not in known):
         close = difflib.get_close_matches(name, known, n=3)
         shown = f"close: {_list(close)}" if close else f"{others}: {_list(list(dict.fromkeys(known)))}"
         problems.append(f"{name!r} {wrong}; {shown}")
     if problems:
-        raise SpecError("--columns", problems)
+        raise InvalidRequest("columns", problems)
     return tuple(dict.fromkeys(names))
 
 
@@ -246,13 +261,13 @@ def _delivered(workspace: Workspace) -> dict[str, Any]:
 
 
 def _known(workspace: Workspace, state: State, delivered: Mapping[str, Any], batch: str) -> str:
-    """Digest of a batch that was decided on or delivered. Raises SpecError naming the newest ones."""
+    """Digest of a batch that was decided on or delivered. Raises InvalidRequest naming the newest ones."""
     if batch in state.batches:
         return state.batches[batch].sha256
     if batch in delivered:
         return fingerprint(delivered[batch])
     newest = sorted({*state.batches, *delivered})[-5:]
-    raise SpecError(batch, [f"{workspace.model} has no such batch. The newest: {_list(newest)}"])
+    raise InvalidRequest("batch", [f"{workspace.model} has no batch {batch!r}. The newest: {_list(newest)}"])
 
 
 def _trained_on(workspace: Workspace, batch: str) -> list[int]:

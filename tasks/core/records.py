@@ -12,6 +12,9 @@ from tasks.core.errors import CorruptObject
 
 T = TypeVar("T")
 
+ITSELF = "retrain-or-reload"
+"""The distribution that this program is installed as."""
+
 
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
@@ -58,3 +61,13 @@ def first_problem(error: ValidationError) -> str:
 
 def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def installed_release(distribution: str = ITSELF) -> str | None:
+    """The release of a distribution, this program's by default: records name it. None where it is not installed."""
+    import importlib.metadata  # takes a while: only those who write or load need it
+
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -24,12 +24,13 @@ from pydantic import (
     model_validator,
 )
 
-from tasks.core.errors import SpecError
+from tasks.core.errors import InvalidRequest, SpecError
 
 PREDICTION = "prediction"
 """What people call the distribution of the answers, where they name columns that are expected to drift."""
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+MODEL_NAME_RULE = "use lower-case letters, digits, '-' and '_', at most 64, with a letter or digit first"
 
 
 def _relative(pattern: str) -> str:
@@ -45,9 +46,9 @@ def _day(value: Any) -> str:
         try:
             date.fromisoformat(text if len(text) > len("12-20") else f"2000-{text}")  # a leap year: 02-29 is a day
         except ValueError as error:
-            raise ValueError(f"there is no such day ({error})") from None
+            raise ValueError(f"invalid date ({error})") from None
         return text
-    raise ValueError("must be a date, 2026-12-20, or a day of every year as text, '12-20'")
+    raise ValueError("must be a date, 2026-12-20, or a day of every year in quotes, '12-20'")
 
 
 Glob = Annotated[str, AfterValidator(_relative)]
@@ -62,7 +63,7 @@ def _known_encoding(name: str) -> str:
     try:
         codecs.lookup(name)
     except LookupError:
-        raise ValueError("is no encoding that Python knows; common ones: utf-8, latin-1, cp1252, utf-16") from None
+        raise ValueError("unknown encoding; use e.g. utf-8, latin-1, cp1252 or utf-16") from None
     return name
 
 
@@ -78,7 +79,7 @@ class CsvSpec(Section):
     @model_validator(mode="after")
     def _distinct(self) -> CsvSpec:
         if self.separator == self.decimal == ".":
-            raise ValueError("separator and decimal are both '.': nobody could tell them apart")
+            raise ValueError("separator and decimal are both '.': use two different characters")
         return self
 
 
@@ -91,7 +92,7 @@ class DataSpec(Section):
     label_delay: int | None = Field(
         None, ge=0, description="Later batches that arrive before the labels of one are complete; none: as seen so far."
     )
-    overdue: int = Field(4, ge=0, description="Batches beyond that delay after which missing labels are an alarm.")
+    overdue: int = Field(4, ge=0, description="Batches beyond that delay after which missing labels raise an alarm.")
     settle: Annotated[float, Field(ge=0, le=3600)] | Literal["marker"] = Field(
         5.0, description="Seconds a file must have been left alone to count, or 'marker': _SUCCESS, <name>.done."
     )
@@ -111,7 +112,9 @@ class PipelineSpec(Section):
     format: Literal["joblib", "skops"] = Field(
         "joblib", description="How versions are saved; with skops no version that is a pickle is loaded."
     )
-    types: tuple[str, ...] = Field((), description="Classes beside scikit-learn's that skops may make: 'module.Class'.")
+    types: tuple[str, ...] = Field(
+        (), description="Classes other than scikit-learn's that skops may load: 'module.Class'."
+    )
 
 
 class ChecksSpec(Section):
@@ -137,7 +140,7 @@ class Expected(Section):
     # `from` is a Python keyword; stored specifications use the field's own name, so both are read.
     model_config = ConfigDict(populate_by_name=True)
 
-    name: str = Field(min_length=1, description="What it is, in people's words: 'Christmas'.")
+    name: str = Field(min_length=1, description="A name that people understand: 'Christmas'.")
     start: Day = Field(alias="from", description="First day: 2026-12-20, or '12-20' for every year.")
     until: Day = Field(description="Last day, written like `from`; a yearly period may wrap around New Year.")
     columns: tuple[str, ...] = Field(
@@ -168,7 +171,7 @@ class Forgetting(Section):
     @model_validator(mode="after")
     def _one(self) -> Forgetting:
         if self.window and self.half_life:
-            raise ValueError("window and half_life exclude each other: choose one")
+            raise ValueError("set window or half_life, not both")
         return self
 
 
@@ -192,7 +195,9 @@ class PolicySpec(Section):
     @model_validator(mode="after")
     def _money(self) -> PolicySpec:
         if (self.retrain is None) != (self.error is None):
-            raise ValueError("retrain and error belong together: the cost of a retrain, and that of one unit of loss")
+            raise ValueError(
+                "set both retrain and error, or neither: the cost of a retrain, and the cost of one unit of loss"
+            )
         return self
 
     def price(self, loss: float, rows: float) -> float:
@@ -206,7 +211,7 @@ def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("is no time zone; write one like 'Europe/Berlin', or 'UTC'") from None
+        raise ValueError("unknown time zone; use e.g. 'Europe/Berlin' or 'UTC'") from None
     return name
 
 
@@ -222,7 +227,7 @@ class ScheduleSpec(Section):
     )
     timezone: Annotated[str, AfterValidator(_zone)] = Field("UTC", description="Such as 'Europe/Berlin'.")
     overdue_hours: float | None = Field(
-        None, gt=0, description="Hours without a completed check that are an alarm; none: as the schedule suggests."
+        None, gt=0, description="Hours without a completed check that raise an alarm; none: derived from the schedule."
     )
     timeout_minutes: float = Field(
         TIMEOUT_MINUTES, gt=0, le=60 * 24 * 7, description="Minutes after which a run that hangs is ended."
@@ -243,7 +248,7 @@ class ModelSpec(Section):
     seed: int = Field(0, ge=0, lt=2**32)
     owner: str
     purpose: str
-    runbook: str | None = Field(None, description="Where it says what to do when this model alarms: a link, a page.")
+    runbook: str | None = Field(None, description="Where to read what to do when this model raises an alarm: a link.")
     slices: tuple[str, ...] = Field((), description="Columns by whose values performance is shown, value by value.")
     expected: tuple[Expected, ...] = Field((), description="Periods in which data are known to differ.")
     code: tuple[Glob, ...] = Field((), description="Folders below the root with modules of your own, 'src'.")
@@ -272,11 +277,13 @@ class ModelSpec(Section):
         if self.features and self.target in self.features:
             raise ValueError(f"features lists the target {self.target!r}: the answer must not be an input")
         if secret := sorted({*self.slices} & {*self.data.private}):
-            raise ValueError(f"slices lists {', '.join(secret)}, which data.private keeps secret: values are named")
+            raise ValueError(
+                f"slices lists {', '.join(secret)}, which data.private keeps secret: slices would show their values"
+            )
         return self
 
     def folders(self, root: Path) -> list[Path]:
-        """Where modules of the model's own lie."""
+        """Folders of the model's own modules."""
         return [root / folder for folder in self.code]
 
     @property
@@ -338,15 +345,18 @@ def _reduced(value: Any, dumped: Any, path: str = "") -> Any:
 
 
 def load_spec(root: Path, model: str) -> ModelSpec:
-    """Read `deployments/<model>.toml` below `root`. Raises SpecError with every problem in it."""
+    """Read `deployments/<model>.toml` below `root`. Raises InvalidRequest when there is none, SpecError with every
+    problem in it."""
     path = root / "deployments" / f"{model}.toml"
     if not MODEL_NAME.fullmatch(model):
-        raise SpecError(model, ["a model's name has lower-case letters, digits, '-' and '_' only"])
+        raise InvalidRequest("model", [f"invalid name {model!r}: {MODEL_NAME_RULE}"])
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = ", ".join(models(root)) or "none"
-        raise SpecError(str(path), [f"there is no such file. Models here: {known}. Is --root right?"]) from None
+        raise InvalidRequest(
+            "model", [f"there is no file {path}. Models here: {known}. Is this the right root?"]
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(str(path), [f"not valid TOML: {error}"]) from None
     spec = parse_spec(values, str(path))
@@ -364,13 +374,18 @@ def parse_spec(values: dict[str, Any], where: str) -> ModelSpec:
 
 
 def problems_of(error: ValidationError, below: tuple[str, ...] = ()) -> list[str]:
-    """Every violation in plain words; `below` says in which section of a model's file the values stand."""
+    """Every violation in plain words; `below` is the section of a model's file that the values are in."""
     return [_problem({**item, "loc": (*below, *item["loc"])}) for item in error.errors(include_url=False)]
 
 
 def models(root: Path) -> list[str]:
     """Names of the models below `root`, sorted."""
     return sorted(path.stem for path in (root / "deployments").glob("*.toml"))
+
+
+def no_models(root: Path) -> InvalidRequest:
+    """The error for a root without models, where something is asked about all of them."""
+    return InvalidRequest("root", [f"there are no models in {(root / 'deployments').resolve()}. `ror demo` makes one"])
 
 
 def _problem(item: Any) -> str:

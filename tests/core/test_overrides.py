@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tasks.core import overrides
-from tasks.core.errors import CorruptObject, LedgerConflict, NotFound, SpecError, VerificationError
+from tasks.core.errors import CorruptObject, InvalidRequest, LedgerConflict, NotFound, VerificationError
 from tasks.core.ledger.events import Accepted, Event
 from tasks.core.ledger.lease import Lease
 from tasks.core.ledger.ledger import Ledger
@@ -102,7 +102,7 @@ def test_one_event_says_who_and_why(ready: Workspace, kind: str) -> None:
 def test_nothing_is_done_without_a_reason(ready: Workspace, kind: str, who: dict[str, str]) -> None:
     """Without a reason, or without a name, nothing is recorded."""
     before = ready.ledger.head()
-    with pytest.raises(SpecError, match="must not be empty"):
+    with pytest.raises(InvalidRequest, match="must not be empty"):
         DEEDS[kind](ready, **who)
     assert ready.ledger.head() == before
 
@@ -188,7 +188,7 @@ def test_a_version_that_the_history_does_not_know_is_not_loaded(workspace: Works
         to_json(replace(planted, files={**planted.files, "pipeline.joblib": record}))
     )
     before = state(workspace)
-    with pytest.raises(VerificationError, match="The history of loans does not know v9"):
+    with pytest.raises(VerificationError, match="The history of loans has no entry about v9"):
         overrides.promote(workspace, 9, **WHO)
     assert state(workspace) == before
     assert not marker.exists()
@@ -236,8 +236,8 @@ def test_challengers_older_than_the_promoted_one_wait_no_more(workspace: Workspa
 @pytest.mark.parametrize(
     ("version", "expected", "error", "said"),
     [
-        (1, None, SpecError, "in service already"),
-        (9, None, SpecError, "no such version. Versions: v1, v2, v3, v4"),
+        (1, None, InvalidRequest, "in service already"),
+        (9, None, InvalidRequest, "no version v9. Versions: v1, v2, v3, v4"),
         (2, 3, LedgerConflict, "v1 of loans is in service, not v3"),
         (2, 0, LedgerConflict, "v1 of loans is in service, not no version"),
     ],
@@ -348,7 +348,7 @@ def test_a_broken_batch_cannot_be_accepted(workspace: Workspace, model: Model) -
     set_aside(workspace, "004", changed=True)
     set_aside(workspace, "004", changed=False)
     assert state(workspace).changed == ()
-    with pytest.raises(SpecError, match="it is broken"):
+    with pytest.raises(InvalidRequest, match="is broken"):
         overrides.accept(workspace, "004", **WHO)
     model.deliver("004", rows=11)
     assert overrides.accept(workspace, "004", **WHO).event == "accepted"
@@ -357,19 +357,19 @@ def test_a_broken_batch_cannot_be_accepted(workspace: Workspace, model: Model) -
 @pytest.mark.parametrize(
     ("act", "batch", "said"),
     [
-        ("accept", "2024", "no such batch. The newest: 001, 002, 003, 004"),
-        ("accept", "002", "v1, in service, was trained on it"),
-        ("quarantine", "2024", "no such batch. The newest: 001, 002, 003, 004"),
+        ("accept", "2024", "no batch '2024'. The newest: 001, 002, 003, 004"),
+        ("accept", "002", "v1, in service, was trained on 002"),
+        ("quarantine", "2024", "no batch '2024'. The newest: 001, 002, 003, 004"),
         ("release", "002", "neither in quarantine nor suspect. Those that are: 003"),
         ("release", "2024", "neither in quarantine nor suspect"),
         ("quarantine", "003", "in quarantine already: `ror release loans 003 --reason '...'`"),
-        ("accept", "003", "its labels are kept out of training: first `ror release loans 003"),
+        ("accept", "003", "labels of 003 are kept out of training: first `ror release loans 003"),
     ],
 )
 def test_refused_batches(ready: Workspace, act: str, batch: str, said: str) -> None:
     """What makes no sense is refused with the batch, the reason and the next step, and nothing is recorded."""
     before = ready.ledger.head()
-    with pytest.raises(SpecError, match=said) as caught:
+    with pytest.raises(InvalidRequest, match=f"^batch:\n.*{said}") as caught:
         getattr(overrides, act)(ready, batch, **WHO)
     assert caught.value.exit_code == 2
     assert ready.ledger.head() == before
@@ -378,7 +378,7 @@ def test_refused_batches(ready: Workspace, act: str, batch: str, said: str) -> N
 def test_accepted_twice(ready: Workspace) -> None:
     """A batch is accepted once."""
     overrides.accept(ready, "004", **WHO)
-    with pytest.raises(SpecError, match="accepted already"):
+    with pytest.raises(InvalidRequest, match="accepted already"):
         overrides.accept(ready, "004", **WHO)
 
 
@@ -462,35 +462,36 @@ def test_a_snooze_ends_now(workspace: Workspace) -> None:
     event = overrides.snooze(workspace, ["age"], "now", **WHO)
     assert event.body == {"columns": ["age"], "until": None}
     assert [snooze.columns for snooze in state(workspace).snoozed] == [("city",)]
-    with pytest.raises(SpecError, match="'age' is not snoozed; those that are: city"):
+    with pytest.raises(InvalidRequest, match="'age' is not snoozed; those that are: city"):
         overrides.snooze(workspace, ["age"], "now", **WHO)
 
 
 @pytest.mark.parametrize(
     ("columns", "until", "said"),
     [
-        (["agge"], day(7), "'agge' is no column of v1; close: age"),
+        (["agge"], day(7), "'agge' is not a column of v1; close: age"),
         (["agge", "town"], day(7), "(?s)agge.*town"),
-        ([" , "], day(7), "there is no snooze of all of them"),
-        ([], day(7), "there is no snooze of all of them"),
-        (["age"], day(-1), "is past"),
-        (["age"], "tomorrow", "'tomorrow' is no day: write a day, 2026-12-31, or `now`"),
-        (["age"], "2026-02-30", "is no day"),
-        (["age"], "20261231", "is no day"),
-        (["id"], day(7), "'id' is no column of v1"),
+        ([" , "], day(7), "name at least one column"),
+        ([], day(7), "name at least one column"),
+        (["age"], day(-1), "is in the past"),
+        (["age"], "tomorrow", "invalid date 'tomorrow': use YYYY-MM-DD, or `now`"),
+        (["age"], "2026-02-30", "invalid date"),
+        (["age"], "20261231", "invalid date"),
+        (["id"], day(7), "'id' is not a column of v1"),
     ],
 )
 def test_refused_snoozes(workspace: Workspace, columns: list[str], until: str, said: str) -> None:
     """Unknown columns, no columns, and days that are none or past are refused together; nothing is recorded."""
     before = workspace.ledger.head()
-    with pytest.raises(SpecError, match=said):
+    with pytest.raises(InvalidRequest, match=said) as caught:
         overrides.snooze(workspace, columns, until, **WHO)
+    assert caught.value.parameters == (("columns",) if until == day(7) else ("until",))
     assert workspace.ledger.head() == before
 
 
 def test_nothing_is_snoozed_before_the_first_version(model: Model) -> None:
     """Without a version nothing drifts."""
-    with pytest.raises(SpecError, match="no version is in service yet"):
+    with pytest.raises(InvalidRequest, match="no version is in service yet"):
         overrides.snooze(model.workspace, ["age"], day(7), **WHO)
 
 

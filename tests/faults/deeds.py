@@ -35,7 +35,7 @@ from tasks import alert
 from tasks import predict as prediction
 from tasks import publish as publication
 from tasks.core import overrides
-from tasks.core.errors import NotFound, SpecError
+from tasks.core.errors import InvalidRequest, NotFound
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.records import to_dict
 from tasks.core.store import Store
@@ -65,7 +65,7 @@ def promote(root: Path) -> str:
     """Put v1 back in service by hand; told that it is there already is as good."""
     try:
         overrides.promote(Model(root).workspace, 1, reason="as before", actor="ann", expected=2)
-    except (SpecError, registry.CorruptObject, overrides.LedgerConflict):
+    except (InvalidRequest, registry.CorruptObject, overrides.LedgerConflict):
         if in_service(root) != 1:
             raise
     return "v1"

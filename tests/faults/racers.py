@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core import overrides
-from tasks.core.errors import LedgerConflict, SpecError
+from tasks.core.errors import InvalidRequest, LedgerConflict
 from tasks.core.ledger.lease import Lease
 from tasks.core.versions.registry import Registry
 from tasks.core.workspace import Workspace
@@ -36,7 +36,7 @@ def promote(root: Path, racer: int, rounds: int, together: Any, say: Any) -> Non
         try:
             overrides.promote(workspace, mine, reason="mine", actor=f"racer {racer}", expected=believed)
             say.put((number, mine))
-        except (LedgerConflict, SpecError) as error:
+        except (LedgerConflict, InvalidRequest) as error:
             say.put((number, str(error)))
 
 

@@ -104,11 +104,11 @@ def test_a_killed_backtest_goes_on(replayed: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("backtest", "nobody"), "there is no such file"),
+        (("backtest", "nobody"), "there is no file"),
         (("backtest", "loans", "--policy", "missing.toml"), "missing.toml"),
-        (("backtest", "loans", "--cost", "0"), "retrain_cost = 0.0"),
-        (("backtest", "loans", "--starts", "9"), "try --starts 1"),
-        (("history", "loans", "--replay"), "--policy other.toml"),
+        (("backtest", "loans", "--cost", "0"), "--cost:\n  - policy.retrain_cost = 0.0"),
+        (("backtest", "loans", "--starts", "9"), "labelled batches are too few for 9 starting points: try 1"),
+        (("history", "loans", "--replay"), "--policy:\n  - name a TOML file"),
     ],
 )
 def test_wrong_words(replayed: Path, ror: Ror, tmp_path: Path, words: tuple[str, ...], said: str) -> None:

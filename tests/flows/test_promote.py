@@ -11,7 +11,7 @@ import pytest
 from flows import retrain_or_reload
 from flows.server import environment, launch
 from tasks.core import overrides
-from tasks.core.errors import CorruptObject, LedgerConflict, SpecError
+from tasks.core.errors import CorruptObject, InvalidRequest, LedgerConflict
 from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
 from tasks.core.types import Outcome
@@ -101,8 +101,8 @@ def test_going_back_and_on(grown: Model) -> None:
 @pytest.mark.parametrize(
     ("version", "parameters", "error", "said"),
     [
-        (2, {}, SpecError, "in service already"),
-        (9, {}, SpecError, "Versions: v1, v2"),
+        (2, {}, InvalidRequest, "^version:\n  - v2 is in service already"),
+        (9, {}, InvalidRequest, "^version:\n.*Versions: v1, v2"),
         (1, {"expected": 1}, LedgerConflict, "v2 of loans is in service, not v1"),
         (1, {"expected": 0}, LedgerConflict, "not no version"),
     ],

@@ -75,7 +75,7 @@ def test_another_model_exits_4(grown: Model, ror: Ror, monkeypatch: pytest.Monke
     ("words", "code", "said"),
     [
         (("reproduce", "loans", "v9"), 2, "Versions: v1, v2"),
-        (("reproduce", "loans", "nine"), 2, "write v7 or 7"),
+        (("reproduce", "loans", "nine"), 2, "use v7 or 7"),
         (("reproduce", "rents", "v1"), 2, "Models here: loans"),
     ],
 )

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.core.errors import CorruptObject, SpecError
+from tasks.core.errors import CorruptObject, InvalidRequest
 from tasks.core.ledger.lease import Lease
 from tasks.core.types import Outcome
 from tests.helpers.model import Model, make_rows
@@ -250,7 +250,7 @@ def test_approval_waits(trained: Model) -> None:
 def test_by_hand_needs_a_reason(trained: Model) -> None:
     """An action asked for by hand without a reason is refused before anything is recorded."""
     head = trained.workspace.ledger.head().seq
-    with pytest.raises(SpecError, match="reason"):
+    with pytest.raises(InvalidRequest, match=r"^reason:\n  - give one"):
         run(trained, action="retrain")
     assert trained.workspace.ledger.head().seq == head
 

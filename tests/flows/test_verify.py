@@ -103,10 +103,10 @@ def test_which_versions_load_here(grown: Model, ror: Ror) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("verify", "rents"), "neither a file nor the store knows it. Models: loans"),
-        (("verify", "loans", "--expect-head", "4"), "NUMBER:SHA256"),
-        (("verify", "--repair"), "name the model"),
-        (("verify", "--expect-head", f"4:{'a' * 64}"), "name the model"),
+        (("verify", "rents"), "neither a file nor the store knows 'rents'. Models: loans"),
+        (("verify", "loans", "--expect-head", "4"), "--expect-head:\n  - '4' is not NUMBER:SHA256"),
+        (("verify", "--repair"), "model:\n  - name one"),
+        (("verify", "--expect-head", f"4:{'a' * 64}"), "model:\n  - name one"),
     ],
 )
 def test_wrong_use(grown: Model, ror: Ror, words: tuple[str, ...], said: str) -> None:

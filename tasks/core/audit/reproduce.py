@@ -107,8 +107,8 @@ class Receipt:
 def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
     """Train a version again; the receipt, and where it was written.
 
-    Raises SpecError for a version that does not exist, VerificationError when its record or its training data are not
-    what they were (all of it is listed) or it cannot be trained here any more, StoreError.
+    Raises InvalidRequest for a version that does not exist, VerificationError when its record or its training data are
+    not what they were (all of it is listed) or it cannot be trained here any more, StoreError.
     """
     started, now = time.monotonic(), datetime.now(UTC)
     events = {event.seq: event for event in workspace.ledger.events()}

@@ -20,7 +20,7 @@ from tasks.core.workspace import Workspace
 
 
 def recorded_manifest(workspace: Workspace, version: int, events: Mapping[int, Event]) -> tuple[Manifest, str]:
-    """The record of a version, as the history names it. Raises SpecError, CorruptObject."""
+    """The record of a version, as the history names it. Raises InvalidRequest, CorruptObject."""
     named = next(iter(named_manifests(events).get(version, {})), None)
     try:
         return workspace.registry.manifest(workspace.model, version, named)

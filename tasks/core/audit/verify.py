@@ -16,9 +16,9 @@ from tasks.core.audit.entries import Remark, Trail
 from tasks.core.audit.objects import FOREIGN, Stored
 from tasks.core.audit.report import Loads, Report
 from tasks.core.audit.signatures import signatures
-from tasks.core.errors import RorError, SpecError
+from tasks.core.errors import InvalidRequest, RorError
 from tasks.core.ledger.events import named_manifests
-from tasks.core.spec import MODEL_NAME, models
+from tasks.core.spec import MODEL_NAME, models, no_models
 from tasks.core.store import ObjectInfo, Store
 from tasks.core.types import Served
 from tasks.core.versions.registry import Registry
@@ -85,17 +85,20 @@ def _merged(remarks: Sequence[Remark]) -> tuple[Remark, ...]:
 
 
 def workspaces(root: str | Path | None, model: str | None) -> list[Workspace]:
-    """This model, or all: those with a file, and those that only the store knows any more. Raises SpecError for none.
+    """This model, or all: those with a file, and those that only the store knows any more.
 
-    A model's file need not be valid, nor be there: what the store keeps of it can be checked all the same.
+    A model's file need not be valid, nor be there: what the store keeps of it can be checked all the same. Raises
+    InvalidRequest where there is none.
     """
     here = Workspace.open(root, model or "store")
     stored = [name for name in Store(here.store_location).folders("") if MODEL_NAME.fullmatch(name)]
     known = sorted({*models(here.root), *stored})
     if model is not None and model not in known:
-        raise SpecError(model, [f"neither a file nor the store knows it. Models: {', '.join(known) or 'none'}"])
+        raise InvalidRequest(
+            "model", [f"neither a file nor the store knows {model!r}. Models: {', '.join(known) or 'none'}"]
+        )
     if not known:
-        raise SpecError(str(here.root / "deployments"), ["no models here; is --root right?"])
+        raise no_models(here.root)
     return [Workspace.open(root, name) for name in (known if model is None else [model])]
 
 
@@ -105,11 +108,11 @@ def registry_of(workspace: Workspace, *, load: bool) -> Registry:
 
 
 def expectation(text: str) -> Expected:
-    """`42:ab12...` as a value. Raises SpecError."""
+    """`42:ab12...` as a value. Raises InvalidRequest."""
     number, _, sha256 = text.lower().partition(":")
     if not number.isdecimal() or int(number) == 0 or not re.fullmatch(rf"[0-9a-f]{{{LEAST_DIGITS},64}}", sha256):
-        raise SpecError(
-            "--expect-head",
+        raise InvalidRequest(
+            "expect_head",
             [f"{text!r} is not NUMBER:SHA256; `ror verify M` ends with it. At least {LEAST_DIGITS} digits of it"],
         )
     return Expected(int(number), sha256)

@@ -24,11 +24,10 @@ from tasks.core.backtest import compute
 from tasks.core.backtest.compute import Alarms, Plan, Sight
 from tasks.core.backtest.history import History, history_of
 from tasks.core.errors import SpecError
-from tasks.core.records import from_dict, to_dict
+from tasks.core.records import ITSELF, from_dict, to_dict
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Batch
 from tasks.core.versions import own_code
-from tasks.core.versions.environment import ITSELF
 
 USED = ("scikit-learn", "numpy", "scipy", "pandas")
 """By every fit."""

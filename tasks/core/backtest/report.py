@@ -86,7 +86,7 @@ def _advice(found: Backtest, ours: Score) -> str:
     if best_fixed.cost < ours.cost - CLOSE:
         sentences.append(
             f"{best_fixed.name} would have cost less ({best_fixed.cost:.3f} against {ours.cost:.3f}), "
-            "as only hindsight tells; look at another retrain_cost with --cost before you change anything."
+            "as only hindsight tells; replay with another cost before you change retrain_cost."
         )
     else:
         sentences.append(f"No fixed interval would have cost clearly less (the best, {best_fixed.name}: "

@@ -14,7 +14,7 @@ from tasks.core.backtest.compute import Alarms, Plan
 from tasks.core.backtest.fits import Fits, Missing
 from tasks.core.backtest.history import History, read_history
 from tasks.core.backtest.replay import Replay, Step
-from tasks.core.errors import SpecError
+from tasks.core.errors import InvalidRequest, SpecError
 from tasks.core.spec import Forgetting, ModelSpec, PolicySpec, parse_spec
 
 CONFIGURED, OPTIMUM, WINDOWS = "configured", "hindsight optimum", (4, 8, 16)
@@ -92,10 +92,13 @@ def backtest(
     """Replay every policy, and `others` by name beside the configured one. Fits are kept in `folder`; an interrupted
     backtest goes on from what is there.
 
-    Raises SpecError when there is too little history for the question.
+    Raises InvalidRequest for a delay below 1 and for more starting points than the history has room for, SpecError when
+    there is too little history for any question.
     """
     if question.delay < 1:
-        raise SpecError("--delay", ["must be at least 1: a batch cannot be scored by a version that knows its labels"])
+        raise InvalidRequest(
+            "delay", ["must be at least 1: a batch cannot be scored by a version that knows its labels"]
+        )
     history = read_history(root, spec)
     starts = starting_points(len(history), question)
     fits = Fits(history, folder)
@@ -125,9 +128,12 @@ def price_of(spec: ModelSpec, history: History) -> rivals.Price:
 
 
 def at_cost(spec: ModelSpec, cost: float) -> ModelSpec:
-    """The specification with another retrain_cost, for its decisions and for the table. Raises SpecError."""
+    """The specification with another retrain_cost, for its decisions and for the table. Raises InvalidRequest."""
     policy = {**spec.policy.model_dump(), "retrain_cost": cost, "retrain": None, "error": None}
-    return parse_spec({**spec.model_dump(), "policy": policy}, "--cost")
+    try:
+        return parse_spec({**spec.model_dump(), "policy": policy}, "cost")
+    except SpecError as error:
+        raise InvalidRequest("cost", error.problems) from None
 
 
 def usual_delay(spec: ModelSpec) -> int:
@@ -140,9 +146,8 @@ def starting_points(batches: int, question: Question) -> list[int]:
     first = max(4, math.ceil(0.15 * batches))
     starts = [first + 2 * number for number in range(question.starts)]
     if starts[-1] > batches - 2:
-        raise SpecError(
-            "ror backtest",
-            [f"{batches} labelled batches are too few for {question.starts} starting points: try --starts 1"],
+        raise InvalidRequest(
+            "starts", [f"{batches} labelled batches are too few for {question.starts} starting points: try 1"]
         )
     return starts
 

@@ -28,8 +28,8 @@ from tasks.core.errors import AlreadyExists, RorError, StoreError
 from tasks.core.ledger.keys import SIGNING_KEY, TRUSTED_KEYS
 from tasks.core.ledger.lease import LEASE_TTL
 from tasks.core.ledger.signing import Trust
+from tasks.core.records import ITSELF
 from tasks.core.store import Store
-from tasks.core.versions.environment import ITSELF
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tasks.core.data.files import arriving, find, parts
 from tasks.core.doctor.deployment import SKEW, Check, Finding, Level, clocks, guarded, nearest, when
-from tasks.core.errors import SpecError
+from tasks.core.errors import InvalidRequest, SpecError
 from tasks.core.ledger.lease import is_alive
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.signing import Trust
@@ -41,7 +41,9 @@ def checks(root: Path, location: str) -> dict[str, Check]:
 
 
 def _none(root: Path) -> Iterator[Finding]:
-    yield Finding("models", Level.FAIL, f"none in {root / 'deployments'}", "Is --root right? `ror demo` makes one.")
+    yield Finding(
+        "models", Level.FAIL, f"none in {root / 'deployments'}", "Is this the right root? `ror demo` makes one."
+    )
 
 
 def model(root: Path, name: str) -> Iterator[Finding]:
@@ -49,7 +51,7 @@ def model(root: Path, name: str) -> Iterator[Finding]:
     path = root / "deployments" / f"{name}.toml"
     try:
         spec = load_spec(root, name)
-    except SpecError as error:
+    except (InvalidRequest, SpecError) as error:
         yield from (Finding(name, Level.FAIL, problem, f"Correct {path}.") for problem in error.problems)
         return
     except OSError as error:

@@ -23,7 +23,7 @@ from tasks.core.ledger.events import Body, Decided, Event
 from tasks.core.ledger.signing import UNSIGNED_KINDS, Mark, Standing, Trust, check_unsigned
 from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import transition
-from tasks.core.records import digest, from_json, to_dict
+from tasks.core.records import digest, from_json, installed_release, to_dict
 from tasks.core.store import Store
 from tasks.core.types import Served
 
@@ -142,8 +142,6 @@ class Ledger:
         """Append one event, signed when there is a key. Raises LedgerConflict when somebody else appended after
         `after`, VerificationError when it would have to be signed and there is none, NewerFormat when `after` has a
         format that this release does not know: what it does not know of the state would be lost."""
-        from tasks.core.versions.environment import release
-
         self.check_may_append(body.kind)
         _refuse_newer(after.format_version, after.release, self._path(after.seq))
         now = datetime.now(UTC).isoformat(timespec="microseconds")
@@ -160,7 +158,7 @@ class Ledger:
             current=None,
             body=to_dict(body),
             state_after=after.state,
-            release=release(),
+            release=installed_release(),
         )
         state = transition(after.state, event)
         event = replace(event, state_after=state, current=state.current)

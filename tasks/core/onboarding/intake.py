@@ -11,10 +11,10 @@ from pathlib import Path
 
 from tasks.core.data.files import SUFFIXES, appearing, find, fingerprint, parts
 from tasks.core.data.source import Source
-from tasks.core.errors import AlreadyExists, DataError, SpecError, UnreadableData
+from tasks.core.errors import AlreadyExists, DataError, InvalidRequest, UnreadableData
 from tasks.core.onboarding.proposal import Proposal, as_toml, propose, toml_string
 from tasks.core.schema.validation import validate
-from tasks.core.spec import MODEL_NAME, CsvSpec, parse_spec
+from tasks.core.spec import MODEL_NAME, MODEL_NAME_RULE, CsvSpec, parse_spec
 from tasks.core.workspace import Workspace
 
 
@@ -30,7 +30,7 @@ class Delivered:
 
 
 def model_name(data: Path) -> str:
-    """A model's name out of that of a file or folder."""
+    """A model's name, derived from the name of a file or folder."""
     name = re.sub(r"[^a-z0-9_-]+", "-", data.resolve().stem.lower()).strip("-_")[:64]
     return name if MODEL_NAME.fullmatch(name) else "model"
 
@@ -38,14 +38,14 @@ def model_name(data: Path) -> str:
 def begin(root: Path, data: Path, target: str, name: str, *, owner: str, written: CsvSpec) -> tuple[Path, Proposal]:
     """Write deployments/<name>.toml for batches like these: a file, or a folder of such files.
 
-    A folder below the root is where its batches stay; other files are copied to data/<name>/batches/. Raises SpecError
-    for a name or target that cannot be, AlreadyExists when the model has a file, UnreadableData.
+    A folder below the root is where its batches stay; other files are copied to data/<name>/batches/. Raises
+    InvalidRequest for an invalid name or target, AlreadyExists when the model has a file, UnreadableData.
     """
     if not MODEL_NAME.fullmatch(name):
-        raise SpecError(f"--name {name}", ["a model's name has lower-case letters, digits, '-' and '_' only"])
+        raise InvalidRequest("name", [f"invalid name {name!r}: {MODEL_NAME_RULE}"])
     path = root / "deployments" / f"{name}.toml"
     if path.exists():
-        raise AlreadyExists(f"{path} is there already, and stays as it is. Choose another name: --name.")
+        raise AlreadyExists(f"{path} exists already and was not changed. Choose another name for the model.")
     data = data.resolve()
     if not data.exists():
         raise UnreadableData(str(data), "there is no such file.")
@@ -70,20 +70,20 @@ def begin(root: Path, data: Path, target: str, name: str, *, owner: str, written
 def deliver(workspace: Workspace, file: Path, *, labels: bool = False) -> Delivered:
     """Copy a batch, or labels, to where runs of the model look for them; it appears whole, and replaces nothing.
 
-    Raises SpecError for a file that could not be found there, UnreadableData or DataError, with all that is wrong with
-    it, for one that breaks the input schema, AlreadyExists when other data have that name.
+    Raises InvalidRequest for a file that could not be found there, UnreadableData or DataError, with all that is wrong
+    with it, for one that breaks the input schema, AlreadyExists when other data have that name.
     """
     spec = workspace.spec
     pattern = spec.data.labels if labels else spec.data.batches
     if pattern is None:
-        raise SpecError(f"model {workspace.model}", ["it has no data.labels: its labels come with the batches"])
+        raise InvalidRequest("labels", [f"{workspace.model} has no data.labels: its labels come with the batches"])
     if not file.exists():
         raise UnreadableData(str(file), "there is no such file.")
     output = _place(workspace.root, pattern, file)
     rows = _look_at(workspace, file.resolve(), labels=labels)
     there = output.exists()
     if there and fingerprint(output) != fingerprint(file):
-        raise AlreadyExists(f"{output} is there already, with other data. Choose another name; nothing is overwritten.")
+        raise AlreadyExists(f"{output} exists already, with other data. Choose another name; nothing is overwritten.")
     if not there:
         with appearing(output) as temporary:
             shutil.copyfile(file, temporary)
@@ -95,17 +95,21 @@ def deliver(workspace: Workspace, file: Path, *, labels: bool = False) -> Delive
 def _place(root: Path, pattern: str, file: Path) -> Path:
     folder, _, names = pattern.rpartition("/")
     if re.search(r"[*?\[]", folder):
-        raise SpecError(str(file), [f"which folder of {pattern} is it for? Put it there by hand"])
+        raise InvalidRequest(
+            "file", [f"{file}: {pattern} matches several folders. Copy the file to the right one by hand"]
+        )
     if file.is_dir():
-        raise SpecError(str(file), [f"it is a folder: copy it to {folder}/ by hand, and `_SUCCESS` into it last"])
+        raise InvalidRequest("file", [f"{file} is a folder: copy it to {folder}/ by hand, and `_SUCCESS` into it last"])
     if not fnmatch.fnmatchcase(file.name, names) or file.suffix not in SUFFIXES or file.name.startswith((".", "_")):
-        raise SpecError(
-            str(file),
-            [f"runs would not find it: they look for {pattern}, with names that end in {', '.join(SUFFIXES)}"],
+        raise InvalidRequest(
+            "file",
+            [f"runs would not find {file}: they look for {pattern}, with names that end in {', '.join(SUFFIXES)}"],
         )
     output = root / folder / file.name
     if twin := next((one for one in find(root, pattern) if one.stem == output.stem and one.name != output.name), None):
-        raise SpecError(str(file), [f"{twin.name} is batch {twin.stem!r} already. Choose another name"])
+        raise InvalidRequest(
+            "file", [f"{file}: {twin.name} is batch {twin.stem!r} already. Choose another name for the file"]
+        )
     return output
 
 

@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 
 from tasks.core.data.arrow import as_numbers, count_true, decoded, is_number, is_text, reads_as_number
 from tasks.core.data.source import Source
-from tasks.core.errors import SpecError
+from tasks.core.errors import InvalidRequest
 
 ROWS = 100_000
-"""At most so many are looked at."""
+"""The largest number of rows that are read."""
 
 FEW = 20
-"""Whole numbers of at most so many values are taken for classes, or for codes; of more, for quantities."""
+"""The largest number of different whole numbers that are taken for classes or codes; more are quantities."""
 
 CLASSES = 100
 """A target of more words than these has no classes that could be learned."""
@@ -31,7 +31,7 @@ DAY = r"^\d{4}-\d{2}(-\d{2})?([T ]\d{2}:\d{2}.*)?$"
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What the data suggest; a person has the last word."""
+    """What the data suggest; a person decides."""
 
     target: str
     task: str
@@ -44,7 +44,7 @@ class Proposal:
     features: tuple[str, ...] | None = None
     """None: every column but target, key and time."""
     unused: tuple[tuple[str, str], ...] = ()
-    """Columns that are no features, and why."""
+    """Columns that are not used as features, and why."""
     codes: tuple[str, ...] = ()
     """Whole numbers that may be names."""
 
@@ -88,12 +88,12 @@ class _Column:
 
 
 def propose(source: Source, target: str) -> Proposal:
-    """Raises SpecError when there is no such column, or nothing can be learned from it; UnreadableData when the file
-    cannot be read."""
+    """Raises InvalidRequest when there is no such column, or nothing can be learned from it; UnreadableData when the
+    file cannot be read."""
     if target not in source.names:
         close = difflib.get_close_matches(target, source.names, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise SpecError(f"--target {target}", [f"{source.path} has no such column.{hint} It has {_few(source.names)}"])
+        raise InvalidRequest("target", [f"{source.path} has no column {target!r}.{hint} It has {_few(source.names)}"])
     columns = list(_columns(source))
     (answer,) = (column for column in columns if column.name == target)
     others = [column for column in columns if column.name != target]
@@ -104,7 +104,9 @@ def propose(source: Source, target: str) -> Proposal:
     unused = [(column.name, reason) for column in inputs if (reason := _no_feature(column))]
     features = [column for column in inputs if column.name not in dict(unused)]
     if not features:
-        raise SpecError(source.path, ["it has no column that a pipeline could learn from, beside the target"])
+        raise InvalidRequest(
+            "data", [f"{source.path} has no column other than the target that a pipeline could learn from"]
+        )
     codes = [column.name for column in features if _may_be_code(column)]
     return Proposal(
         target=target,
@@ -161,16 +163,18 @@ def as_toml(proposal: Proposal, *, name: str, batches: str, origin: str, owner: 
 
 
 def _task(target: _Column) -> tuple[str, str]:
-    count, kind, where = target.distinct, target.kind, f"--target {target.name}"
+    count, kind, name = target.distinct, target.kind, target.name
     if count < 2:
         found = "no values" if not count else f"one value only, in {len(target.values):,} rows"
-        raise SpecError(where, [f"it has {found}: there is nothing to learn"])
+        raise InvalidRequest("target", [f"{name} has {found}: there is nothing to learn"])
     if kind not in ("number", "text"):
-        raise SpecError(where, [f"it is a {kind}: predict a number, or a class"])
+        raise InvalidRequest("target", [f"{name} is of type {kind}: the target must be a number or a class"])
     if count == 2:
         return "binary", "the target has two values"
     if kind == "text" and count > CLASSES:
-        raise SpecError(where, [f"it has {count:,} different words: no classes that could be learned"])
+        raise InvalidRequest(
+            "target", [f"{name} has {count:,} different words, too many to learn as classes (at most {CLASSES})"]
+        )
     if kind == "text" or (target.is_whole and count <= FEW):
         return "multiclass", f'the target has {count} values; if they are amounts, write "regression"'
     return "regression", f"the target is a number with {count:,} values"
@@ -233,7 +237,7 @@ def _few(names: list[str]) -> str:
 
 
 def toml_string(value: str) -> str:
-    """A basic string of TOML; its escapes are those of JSON, DEL beside them."""
+    """A basic string of TOML; its escapes are those of JSON, and DEL."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator
 
 from tasks.core.data.files import is_unchanged
-from tasks.core.errors import LeaseHeld, LedgerConflict, RorError, SpecError, StoreError
+from tasks.core.errors import InvalidRequest, LeaseHeld, LedgerConflict, RorError, SpecError, StoreError
 from tasks.core.ledger.lease import Lease
 from tasks.core.overrides import BY_HAND, check_words
 from tasks.core.predictions import predictions_path
@@ -24,21 +24,23 @@ def erase(workspace: Workspace, key: str, *, reason: str, actor: str, dry_run: b
     """Erase the rows of one key wherever this model holds them.
 
     Under the lease: no run reads what is being replaced, or registers a version that was trained on it. Raises
-    SpecError for a model without a key column, a reason that names the key, and a key that is found nowhere;
-    LedgerConflict while a run is at work, DataError for a file that cannot be rewritten safely, StoreError.
+    SpecError for a model without a key column, InvalidRequest for a reason or an actor that contains the key and for a
+    key that is not found, LedgerConflict while a run is at work, DataError for a file that cannot be rewritten safely,
+    StoreError.
     """
     check_words(reason, actor)
     key = key.strip()
     if workspace.spec.key is None:
         raise SpecError(workspace.model, ["it has no `key`: its rows cannot be told apart, none can be found"])
     if not key:
-        raise SpecError("--key", ["it must not be empty"])
-    if any(whole_word(key).search(text) for text in (reason, actor)):
-        raise SpecError("--reason", ["it names the key, and the history is never changed: write it without"])
+        raise InvalidRequest("key", ["must not be empty"])
+    for name, value in (("reason", reason), ("actor", actor)):
+        if whole_word(key).search(value):
+            raise InvalidRequest(name, ["must not contain the key: the history keeps it, and is never changed"])
     plan = plan_of(workspace, key)
     if not plan.places and not plan.remains.removed:
-        nowhere = f"it was found nowhere among what {workspace.model} keeps: nothing was written"
-        raise SpecError("--key", [nowhere, *plan.stays, *plan.unknown])
+        nowhere = f"not found in anything that {workspace.model} keeps: nothing was written"
+        raise InvalidRequest("key", [nowhere, *plan.stays, *plan.unknown])
     if dry_run:
         return plan.result(None)
     try:

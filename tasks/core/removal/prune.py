@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from tasks.core.errors import LedgerConflict, SpecError
+from tasks.core.errors import InvalidRequest, LedgerConflict
 from tasks.core.ledger import events
 from tasks.core.ledger.state import State
 from tasks.core.overrides import BY_HAND, check_words
@@ -59,27 +59,30 @@ def prune(
     workspace: Workspace,
     *,
     keep: int | None = None,
-    before: datetime | None = None,
+    older_than: datetime | None = None,
     reason: str,
     actor: str,
     dry_run: bool = False,
 ) -> Pruned:
-    """Remove the payloads of all but the newest `keep` versions, or of those made `before` a time.
+    """Remove the payloads of all but the newest `keep` versions, or of those that were made before the time
+    `older_than`.
 
     Never of the version in service, of the one before it, of those that wait, are barred, or are not known to the
-    history yet (their run is at work, or will be repeated and adopt them). The event comes first, computed on the state
-    that it is appended to, and removal after it: a prune that was killed in between is finished by the next one, and a
-    promotion either comes first and is respected, or comes later and is refused. Raises SpecError for words that are
-    missing and unless exactly one rule is given, StoreError when something cannot be removed.
+    history yet (their run is in progress, or will be repeated and adopt them). The event comes first, computed on the
+    state that it is appended to, and removal after it: a prune that was killed in between is finished by the next one,
+    and a promotion either comes first and is respected, or comes later and is refused. Raises InvalidRequest for an
+    empty reason and unless exactly one rule is given, StoreError when something cannot be removed.
     """
     check_words(reason, actor)
-    if (keep is None) == (before is None):
-        raise SpecError("prune", ["give one rule: --keep N, or --older-than 90d"])
+    if (keep is None) == (older_than is None):
+        raise InvalidRequest(
+            ("keep", "older_than"), ["give exactly one of them: a number of versions, or an age such as 90d"]
+        )
     registry, model = workspace.registry, workspace.model
     made = [registry.manifest(model, number)[0] for number in registry.versions(model)]
     while True:
         head = workspace.ledger.head()
-        plan = _plan(workspace, head.state, made, keep, before)
+        plan = _plan(workspace, head.state, made, keep, older_than)
         if dry_run:
             return plan
         if not plan.versions:
@@ -102,49 +105,49 @@ def prune(
 
 
 def protected(state: State) -> dict[int, str]:
-    """Versions that no prune touches, each with the reason. Those that served earlier than the last two are none."""
+    """Versions that no prune touches, each with the reason. Versions that served earlier are not among them."""
     found = {served.version: "it waits for approval" for served in state.waiting}
     found |= dict.fromkeys(state.barred, "it is barred: a person may clear it")
     if state.predecessor:
-        found[state.predecessor.version] = "it is the one before the version in service"
+        found[state.predecessor.version] = "it was in service before the current version"
     if state.current:
         found[state.current.version] = "it is in service"
     return found
 
 
-def oldest_kept(age: str, now: datetime | None = None) -> datetime:
+def oldest_kept(older_than: str, now: datetime | None = None) -> datetime:
     """The time that `90d`, `12w`, `2y` (years of 365 days) ago was, or that a day, `2026-01-31`, begins at; UTC.
 
-    Raises SpecError for anything else, and for a day that is yet to come.
+    Raises InvalidRequest for anything else, and for a date in the future.
     """
-    now, example = now or datetime.now(UTC), "write 90d, 12w, 2y, or a day: 2026-01-31"
-    if found := re.fullmatch(r"(\d{1,5})([dwy])", age):
+    now, example = now or datetime.now(UTC), "use 90d, 12w, 2y or a date (YYYY-MM-DD)"
+    if found := re.fullmatch(r"(\d{1,5})([dwy])", older_than):
         days = int(found[1]) * _DAYS[found[2]]
         if days >= now.toordinal():
-            raise SpecError("--older-than", [f"{age!r} is before all time: {example}"])
+            raise InvalidRequest("older_than", [f"{older_than!r} goes back too far: {example}"])
         return now - timedelta(days=days)
     try:
-        day = date.fromisoformat(age) if re.fullmatch(r"\d{4}-\d{2}-\d{2}", age) else None
+        day = date.fromisoformat(older_than) if re.fullmatch(r"\d{4}-\d{2}-\d{2}", older_than) else None
     except ValueError:
         day = None
     if day is None:
-        raise SpecError("--older-than", [f"{age!r} is no age: {example}"])
+        raise InvalidRequest("older_than", [f"invalid age {older_than!r}: {example}"])
     begins = datetime(day.year, day.month, day.day, tzinfo=UTC)
     if begins > now:
-        raise SpecError("--older-than", [f"{age} is yet to come: {example}"])
+        raise InvalidRequest("older_than", [f"{older_than} is in the future: {example}"])
     return begins
 
 
 def _plan(
-    workspace: Workspace, state: State, made: Sequence[Manifest], keep: int | None, before: datetime | None
+    workspace: Workspace, state: State, made: Sequence[Manifest], keep: int | None, older_than: datetime | None
 ) -> Pruned:
     files = _files(workspace)
     there = [record for record in made if record.version not in state.pruned]
     if keep is not None:
         chosen = there[: max(0, len(there) - keep)]
     else:
-        assert before is not None
-        chosen = [record for record in there if datetime.fromisoformat(record.created) < before]
+        assert older_than is not None
+        chosen = [record for record in there if datetime.fromisoformat(record.created) < older_than]
     safe = protected(state) | {
         record.version: "no decision about it is recorded yet" for record in chosen if record.version > state.newest
     }

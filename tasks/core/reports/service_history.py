@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from tasks.core.errors import NotFound, SpecError, VerificationError
+from tasks.core.errors import InvalidRequest, NotFound, VerificationError
 from tasks.core.ledger.events import Decided, Event, EventKind, Promoted
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.types import Gate, Metric, Served
@@ -104,7 +104,7 @@ class Past:
 def parse_when(text: str) -> When:
     """`2013-06-01` is that whole day; `2013-06-01T12:00` a moment, UTC unless it says its zone (`+02:00`, `Z`).
 
-    Raises SpecError for anything else.
+    Raises InvalidRequest for anything else.
     """
     try:
         try:
@@ -114,21 +114,21 @@ def parse_when(text: str) -> When:
             return When(moment, moment)
         return When(day, day + timedelta(days=1))
     except (ValueError, OverflowError):
-        examples = "write a day, 2013-06-01, or a time, 2013-06-01T12:00 or '2013-06-01 12:00+02:00' (no zone: UTC)"
-        raise SpecError("--at", [f"{text!r} is neither a day nor a time: {examples}"]) from None
+        examples = "use a date, 2013-06-01, or a time, 2013-06-01T12:00 or '2013-06-01 12:00+02:00' (no zone: UTC)"
+        raise InvalidRequest("at", [f"{text!r} is neither a date nor a time: {examples}"]) from None
 
 
 def look_back(registry: Registry, model: str, when: When, now: datetime) -> Past:
     """Every version that was in service then, with who put it there, why, its data and its metrics.
 
-    Raises SpecError for a time that has not come, NotFound or CorruptObject where the record of a version is not what
-    the history names, StoreError.
+    Raises InvalidRequest for a time that has not come, NotFound or CorruptObject where the record of a version is not
+    what the history names, StoreError.
     """
     history = _History(registry.ledger(model))
     latest = max([now, *([_moment(history.event(history.last).at)] if history.last else [])])
     if when.start > latest:
-        raise SpecError(
-            "--at", [f"{when.start:%Y-%m-%d %H:%M} UTC is not known yet: it is {latest:%Y-%m-%d %H:%M} UTC now"]
+        raise InvalidRequest(
+            "at", [f"{when.start:%Y-%m-%d %H:%M} UTC is not known yet: it is {latest:%Y-%m-%d %H:%M} UTC now"]
         )
     newest = history.newest_by(when.start)
     seq = newest if newest and history.event(newest).current else history.change_after(_BEGINNING)

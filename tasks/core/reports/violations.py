@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from tasks.core.data.arrow import decoded, is_usable
 from tasks.core.data.files import appearing, find_batches
 from tasks.core.data.source import Source
-from tasks.core.errors import AlreadyExists, NotFound, SpecError, UnreadableData
+from tasks.core.errors import AlreadyExists, InvalidRequest, NotFound, UnreadableData
 from tasks.core.schema.cells import Examined, examine
 from tasks.core.schema.contract import Contract
 from tasks.core.schema.validation import CHANCE, Tally, tallied
@@ -52,11 +52,11 @@ def export(workspace: Workspace, output: Path, batch: str | None = None) -> Expo
 
     Values that do not fit or are infinite are all written; missing and unseen ones, and those outside the range, where
     there are so many of them that the column's content counts as changed. Memory does not grow with rows. Nothing is
-    written when there is nothing to write. Raises NotFound before the first version, SpecError for a batch or an
+    written when there is nothing to write. Raises NotFound before the first version, InvalidRequest for a batch or an
     ending that is unknown, AlreadyExists, and StoreError.
     """
     if output.suffix not in (".parquet", ".csv"):
-        raise SpecError("-o", [f"{output.name}: give it the ending .parquet or .csv"])
+        raise InvalidRequest("output", [f"{output.name} must end in .parquet or .csv"])
     if output.exists():
         raise AlreadyExists(f"{output} is there already. Choose another name; nothing is overwritten.")
     state = workspace.state()
@@ -69,7 +69,7 @@ def export(workspace: Workspace, output: Path, batch: str | None = None) -> Expo
     batches = find_batches(workspace.root, workspace.spec, state.batches)
     if batch is not None and batch not in {item.id for item in batches}:
         newest = ", ".join(item.id for item in batches[-5:]) or "none"
-        raise SpecError(batch, [f"{workspace.model} has no such batch. The newest here: {newest}"])
+        raise InvalidRequest("batch", [f"{workspace.model} has no batch {batch!r}. The newest here: {newest}"])
     undecided = {item.id for item in batches if item.id not in state.batches or item.id in state.blocked}
     chosen = [item for item in batches if item.id in ({batch} if batch is not None else undecided)]
     found = Exported(tuple(item.id for item in chosen))

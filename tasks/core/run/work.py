@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tasks.core.data.files import arriving, batch_files, find_batches, fingerprint, label_digest, label_files
 from tasks.core.decision.policy import POLICY_VERSION
-from tasks.core.errors import SpecError
+from tasks.core.errors import InvalidRequest
 from tasks.core.ledger.state import State
 from tasks.core.records import digest
 from tasks.core.types import Batch, BatchRecord, Outcome, Request
@@ -40,13 +40,13 @@ class Work:
 
 
 def check_request(request: Request) -> None:
-    """Raises SpecError for an action that is asked for without a reason: the history says why."""
+    """Raises InvalidRequest for an action that is asked for without a reason: the history says why."""
     if request.action != "auto" and not (request.reason or "").strip():
-        raise SpecError(f"action {request.action}", ["it needs a reason, for the history: --reason '...'"])
+        raise InvalidRequest("reason", [f"give one: the history keeps why you asked to {request.action}"])
 
 
 def find_work(workspace: Workspace, request: Request, state: State) -> Work:
-    """Raises SpecError when the requested batch does not exist."""
+    """Raises InvalidRequest when the requested batch does not exist."""
     unsettled = arriving(workspace.root, workspace.spec, state.batches)
     found = find_batches(workspace.root, workspace.spec, state.batches)
     batches = [with_origin(batch, state.batches.get(batch.id)) for batch in found]
@@ -54,7 +54,10 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
     labels_now = label_digest(labels)
     if request.batch is not None and request.batch not in {batch.id for batch in batches}:
         known = ", ".join(batch.id for batch in batches[-5:]) or "none"
-        raise SpecError(workspace.spec.data.batches, [f"there is no batch {request.batch!r}. The newest here: {known}"])
+        raise InvalidRequest(
+            "batch",
+            [f"there is no batch {request.batch!r} in {workspace.spec.data.batches}. The newest here: {known}"],
+        )
     chosen = [batch for batch in batches if request.batch in (None, batch.id)]
     key = question_key(workspace, request, state, [batch.sha256 for batch in batches], labels_now)
     pending = tuple(b for b in chosen if b.id not in state.batches and state.blocked.get(b.id) != b.sha256)

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import EnvironmentMismatch
-from tasks.core.records import from_json, to_json
+from tasks.core.records import ITSELF, from_json, installed_release, to_json
 from tasks.core.versions import own_code
 
 MINOR = ("scikit-learn", "numpy", "scipy")
 """Always recorded, beside those that the pipeline's own classes come from: a pickled estimator is promised to load in
 no other major.minor release."""
-
-ITSELF = "retrain-or-reload"
 
 INFORMATIVE = ("joblib", "pandas", ITSELF)
 """Recorded for people: other releases of these read the same pickles, and the known answers are asked again."""
@@ -65,7 +63,7 @@ def check_environment(
     naming everything else that differs, before anything is unpickled.
     """
     differences, notes = [], []
-    installed: dict[str, str | None] = {name: _installed(name) for name in recorded.distributions}
+    installed: dict[str, str | None] = {name: installed_release(name) for name in recorded.distributions}
     installed["Python"] = platform.python_version()
     for name, then in {"Python": recorded.python, **recorded.distributions}.items():
         now = installed[name]
@@ -85,11 +83,6 @@ def check_environment(
     if refused:
         raise EnvironmentMismatch(_refusal(what, refused, changed, texts), tuple(differences))
     return (*notes, *(f"{difference}, as a person accepted" for difference in differences))
-
-
-def release() -> str | None:
-    """Of this program; None where it is not installed."""
-    return _installed(ITSELF)
 
 
 def is_same(recorded: Environment, notes: Sequence[str]) -> bool:
@@ -116,13 +109,6 @@ def _refusal(
 
 
 @cache
-def _installed(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _minor(version: str) -> list[str]:
     return version.split(".")[:2]
 

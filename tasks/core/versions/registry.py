@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.core.errors import (
     AlreadyExists,
     CorruptObject,
+    InvalidRequest,
     NotFound,
     SignatureError,
     SpecError,
@@ -253,10 +254,10 @@ class Registry:
         """The record of a version that the history names. Raises as `manifest` does."""
         return self.manifest(model, served.version, served.manifest)[0]
 
-    def unknown(self, model: str, version: int) -> SpecError:
-        """The error for a version that was asked for and does not exist: it names those that do."""
+    def unknown(self, model: str, version: int, parameter: str = "version") -> InvalidRequest:
+        """The error for a version that was asked for, as this parameter, and does not exist: it names those that do."""
         known = ", ".join(f"v{number}" for number in self.versions(model)) or "none"
-        return SpecError(f"v{version}", [f"{model} has no such version. Versions: {known}"])
+        return InvalidRequest(parameter, [f"{model} has no version v{version}. Versions: {known}"])
 
     def standing(self, model: str, version: int) -> Standing:
         """What the signature of a version is worth here; nothing is refused for it. Raises NotFound or StoreError."""

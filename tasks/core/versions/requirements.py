@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tasks.core.errors import CorruptObject
-from tasks.core.versions.environment import ITSELF
+from tasks.core.records import ITSELF
 from tasks.core.versions.manifest import Manifest
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)

@@ -17,7 +17,7 @@ import pytest
 
 from tasks.core.audit.reproduce import Receipt, details, reproduce
 from tasks.core.data.rows import LabelledRows
-from tasks.core.errors import CorruptObject, SpecError, VerificationError
+from tasks.core.errors import CorruptObject, InvalidRequest, VerificationError
 from tasks.core.records import from_json
 from tasks.core.spec import ModelSpec
 from tasks.core.versions import persistence
@@ -249,7 +249,7 @@ def test_training_files_are_what_they_were(workspace: Workspace) -> None:
 
 def test_the_record_is_what_it_was(workspace: Workspace) -> None:
     """A version that does not exist is wrong use; one whose record cannot be read is refused."""
-    with pytest.raises(SpecError, match="Versions: v1"):
+    with pytest.raises(InvalidRequest, match=r"^version:\n.*Versions: v1"):
         reproduce(workspace, 9)
     path = workspace.root / "artifacts/loans/versions/00000001/manifest.json"
     path.write_bytes(path.read_bytes()[:-9])

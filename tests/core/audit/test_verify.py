@@ -17,7 +17,7 @@ import pytest
 from tasks.core import overrides
 from tasks.core.audit import entries, verify
 from tasks.core.audit.report import Report, markdown, signed, summary, verdict
-from tasks.core.errors import CorruptObject, SpecError, VerificationError
+from tasks.core.errors import CorruptObject, InvalidRequest, VerificationError
 from tasks.core.ledger.events import Event, Pruned
 from tasks.core.ledger.keys import new_pair, read_private_key, read_public_keys
 from tasks.core.ledger.lease import Lease
@@ -325,7 +325,7 @@ def test_a_cut_off_history_is_noticed(workspace: Workspace) -> None:
 @pytest.mark.parametrize("text", ["", "5", "5:abc", "0:" + "a" * 64, "x:" + "a" * 64, "5:" + "g" * 64, "5:" + "a" * 65])
 def test_what_is_expected_is_a_number_and_a_digest(text: str) -> None:
     """Anything else than NUMBER:SHA256 is wrong use."""
-    with pytest.raises(SpecError, match="NUMBER:SHA256"):
+    with pytest.raises(InvalidRequest, match=r"^expect_head:\n.*NUMBER:SHA256"):
         verify.expectation(text)
 
 
@@ -553,8 +553,8 @@ def test_models_that_only_the_store_knows(workspace: Workspace) -> None:
     (workspace.root / "deployments/rents.toml").write_text("not even TOML")
     assert [item.model for item in verify.workspaces(workspace.root, None)] == ["loans", "rents"]
     assert [item.model for item in verify.workspaces(workspace.root, "loans")] == ["loans"]
-    with pytest.raises(SpecError, match="Models: loans, rents"):
+    with pytest.raises(InvalidRequest, match=r"^model:\n.*Models: loans, rents"):
         verify.workspaces(workspace.root, "lones")
     assert verify.audit(verify.registry_of(Workspace.open(workspace.root, "loans"), load=False), "loans").ok
-    with pytest.raises(SpecError, match="no models here"):
+    with pytest.raises(InvalidRequest, match=r"^root:\n.*no models in"):
         verify.workspaces(workspace.root / "deployments", None)

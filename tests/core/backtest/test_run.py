@@ -14,7 +14,7 @@ from tasks.core.backtest.compute import Plan
 from tasks.core.backtest.fits import Fit, Fits, Missing
 from tasks.core.backtest.history import History, read_history
 from tasks.core.backtest.replay import Replay, Step
-from tasks.core.errors import SpecError
+from tasks.core.errors import InvalidRequest, SpecError
 from tasks.core.spec import PolicySpec
 from tasks.core.types import Action, Outcome
 from tests.core.backtest.conftest import BATCHES
@@ -189,7 +189,7 @@ def test_too_little_history_is_refused(tmp_path: Path) -> None:
 
 def test_what_cannot_be_replayed_is_refused(history: History, tmp_path: Path) -> None:
     """Batches are never scored on labels that were known when they were predicted; a first version must be possible."""
-    with pytest.raises(SpecError, match="must be at least 1"):
+    with pytest.raises(InvalidRequest, match=r"^delay:\n  - must be at least 1"):
         run.backtest("loans", history.root, history.spec, tmp_path, run.Question(delay=0), silent, workers=1)
     for number in range(6):
         put(tmp_path, make_rows(60, seed=number).assign(y=1), f"{number:03d}.parquet")
@@ -200,7 +200,7 @@ def test_what_cannot_be_replayed_is_refused(history: History, tmp_path: Path) ->
 def test_starting_points_need_batches_to_score() -> None:
     """Three starting points two batches apart need ten batches; fewer say what to do."""
     assert run.starting_points(10, run.Question(starts=3)) == [4, 6, 8]
-    with pytest.raises(SpecError, match="try --starts 1"):
+    with pytest.raises(InvalidRequest, match=r"^starts:\n.*try 1$"):
         run.starting_points(9, run.Question(starts=3))
     assert run.starting_points(68, run.Question(starts=1)) == [11]
 

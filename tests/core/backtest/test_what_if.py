@@ -71,7 +71,7 @@ def test_a_policy_is_read_from_any_file_that_has_one(tmp_path: Path, text: str) 
         ("[policy", "not valid TOML"),
         ("drift = 1", "no .policy. section"),
         ("[policy]\ndrift = 'loud'\nmax_agee = 3", r"policy.drift = 'loud'.*\n.*did you mean 'max_age'"),
-        ("[policy]\nretrain = 3.0", "retrain and error belong together"),
+        ("[policy]\nretrain = 3.0", "set both retrain and error, or neither"),
     ],
 )
 def test_a_wrong_file_says_what_is_wrong(tmp_path: Path, text: str | None, says: str) -> None:

@@ -35,10 +35,9 @@ from tasks.core.ledger.lease import Lease, is_alive
 from tasks.core.ledger.ledger import Head, Ledger
 from tasks.core.ledger.state import LeaseRecord, State
 from tasks.core.ledger.transitions import transition
-from tasks.core.records import digest
+from tasks.core.records import digest, installed_release
 from tasks.core.store import Store
 from tasks.core.types import Action, Attempt, Blocked, LossPoint, Served
-from tasks.core.versions import environment
 from tests.helpers.events import arrived, decided
 
 WHO: dict[str, Any] = {"run": "run-1", "key": "key-1", "actor": "ann", "reason": "because"}
@@ -403,7 +402,7 @@ def from_the_future(on_disk: tuple[Ledger, Path], monkeypatch: pytest.MonkeyPatc
     """A ledger whose newest event a later release wrote, in the next format."""
     with monkeypatch.context() as future:
         future.setattr(ledgers, "FORMAT_VERSION", ledgers.FORMAT_VERSION + 1)
-        future.setattr(environment, "release", lambda: "98.7.6")
+        future.setattr(ledgers, "installed_release", lambda: "98.7.6")
         accept(on_disk[0], 1)
     return on_disk
 
@@ -434,4 +433,4 @@ def test_a_newer_format_is_not_written_to(
 def test_an_event_names_the_release_that_wrote_it(on_disk: tuple[Ledger, Path]) -> None:
     """Every event says by which release of this program it was written."""
     ledger, _ = on_disk
-    assert ledger.head().release == environment.release() is not None
+    assert ledger.head().release == installed_release() is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.errors import AlreadyExists, DataError, SpecError, UnreadableData
+from tasks.core.errors import AlreadyExists, DataError, InvalidRequest, UnreadableData
 from tasks.core.onboarding.intake import begin, deliver, model_name
 from tasks.core.spec import CsvSpec
 from tests.helpers.model import Model, make_rows
@@ -39,15 +39,15 @@ def test_what_runs_would_not_find(model: Model, outside: Path) -> None:
     deliver(model.workspace, file)
     make_rows(seed=1).to_csv(outside / "001.csv", index=False)
     for wrong, words in (
-        (file.rename(outside / "001.pickle"), "runs would not find it"),
+        (file.rename(outside / "001.pickle"), "runs would not find"),
         (outside / "001.csv", "001.parquet is batch '001' already"),
-        (outside, "it is a folder"),
+        (outside, "is a folder"),
     ):
-        with pytest.raises(SpecError, match=words):
+        with pytest.raises(InvalidRequest, match=words):
             deliver(model.workspace, wrong)
     with pytest.raises(UnreadableData, match="no such file"):
         deliver(model.workspace, outside / "none.parquet")
-    with pytest.raises(SpecError, match="its labels come with the batches"):
+    with pytest.raises(InvalidRequest, match="its labels come with the batches"):
         deliver(model.workspace, outside / "001.csv", labels=True)
 
 
@@ -119,7 +119,7 @@ def test_begin_with_a_folder_of_the_root(model: Model) -> None:
 
 def test_a_name_that_cannot_be(tmp_path: Path, outside: Path) -> None:
     """It is refused before anything is written; a file's own name is made one that can be."""
-    with pytest.raises(SpecError, match="lower-case"):
+    with pytest.raises(InvalidRequest, match="lower-case"):
         begin(tmp_path, outside / "001.parquet", "y", "Loans!", owner="me", written=CsvSpec())
     assert not (tmp_path / "deployments").exists()
     assert model_name(Path("Loans of 2026.parquet")) == "loans-of-2026"

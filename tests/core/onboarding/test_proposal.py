@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from tasks.core.data.source import Source
-from tasks.core.errors import SpecError
+from tasks.core.errors import InvalidRequest
 from tasks.core.onboarding.proposal import FEW, Proposal, as_toml, propose
 from tasks.core.spec import CsvSpec, parse_spec
 
@@ -105,12 +105,12 @@ def test_a_key_is_called_like_one(tmp_path: Path, data: pd.DataFrame) -> None:
         ("defaultet", "Did you mean 'defaulted'?"),
         ("same", "one value only, in 300 rows"),
         ("never", "no values"),
-        ("applied", "it is a day"),
+        ("applied", "is of type day"),
         ("remark", "300 different words"),
     ],
 )
 def test_what_cannot_be_learned_is_refused(tmp_path: Path, data: pd.DataFrame, target: str, words: str) -> None:
     """A target that is not there, constant, empty, a date or free text: the reason is said."""
     data = data.assign(same=1, never=np.nan, remark=[f"no. {number}" for number in range(ROWS)])
-    with pytest.raises(SpecError, match=words.replace("?", r"\?")):
+    with pytest.raises(InvalidRequest, match=words.replace("?", r"\?")):
         proposed(tmp_path, data, target)

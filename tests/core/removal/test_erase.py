@@ -23,7 +23,7 @@ import pytest
 
 from tasks.core.audit import removals
 from tasks.core.audit.reproduce import reproduce
-from tasks.core.errors import CorruptObject, LedgerConflict, SpecError, StoreError, VerificationError
+from tasks.core.errors import CorruptObject, InvalidRequest, LedgerConflict, SpecError, StoreError, VerificationError
 from tasks.core.ledger import events, keys, signing
 from tasks.core.ledger.lease import Lease
 from tasks.core.ledger.state import State
@@ -175,7 +175,7 @@ def test_it_is_nowhere(workspace: Workspace, key: str) -> None:
     assert what["batch 001"] == what["batch 002"] == what["batch 003"] == 1
     assert what["known answers of v1"] == 2, "the row, and the one like it in categories that nobody has"
     assert what["reference of v1"] >= 2
-    with pytest.raises(SpecError, match="found nowhere"):
+    with pytest.raises(InvalidRequest, match="not found"):
         erase.erase(workspace, key, **WHO)
 
 
@@ -375,17 +375,17 @@ def test_a_dry_run_writes_nothing(workspace: Workspace, key: str) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ({"key": "client-7777"}, "found nowhere"),
-        ({"key": " "}, "must not be empty"),
-        ({"reason": ""}, "must not be empty"),
-        ({"actor": ""}, "must not be empty"),
-        ({"reason": "client-0005 asked"}, "it names the key"),
+        ({"key": "client-7777"}, "^key:\n  - not found"),
+        ({"key": " "}, "^key:\n  - must not be empty"),
+        ({"reason": ""}, "^reason:\n  - must not be empty"),
+        ({"actor": ""}, "^actor:\n  - must not be empty"),
+        ({"reason": "client-0005 asked"}, "^reason:\n  - must not contain the key"),
     ],
 )
 def test_what_is_refused(workspace: Workspace, words: dict[str, str], said: str) -> None:
     """A key that is nowhere, or words that are missing or name the key: nothing is written."""
     before = workspace.ledger.head()
-    with pytest.raises(SpecError, match=said):
+    with pytest.raises(InvalidRequest, match=said):
         erase.erase(workspace, **{"key": "client-0005", **WHO, **words})
     assert workspace.ledger.head() == before
 
@@ -554,8 +554,8 @@ def check(root: Path, key: str) -> None:
     assert Registry(workspace.store_location).load("loans", 2, fresh=True).version == 2
     try:
         erase.erase(workspace, key, **WHO)
-    except SpecError as error:
-        assert "found nowhere" in str(error)
+    except InvalidRequest as error:
+        assert "not found" in str(error)
     assert everywhere(root, key) == []
     work = find_work(workspace, Request(), state(workspace))
     assert work.altered == work.pending == ()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tasks.core import overrides
-from tasks.core.errors import NotFound, SpecError, StoreError
+from tasks.core.errors import InvalidRequest, NotFound, StoreError
 from tasks.core.ledger.events import Event
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.state import State
@@ -86,8 +86,8 @@ def test_the_newest_are_kept(workspace: Workspace, keep: int, gone: list[int]) -
 def test_the_young_are_kept(workspace: Workspace, trained: Trained) -> None:
     """By age only what was made before the time is removed."""
     made = datetime.fromisoformat(workspace.registry.manifest("loans", 1)[0].created)
-    assert prune.prune(workspace, before=made, **WHO).versions == ()
-    done = prune.prune(workspace, before=made + timedelta(days=1), **WHO)
+    assert prune.prune(workspace, older_than=made, **WHO).versions == ()
+    done = prune.prune(workspace, older_than=made + timedelta(days=1), **WHO)
     assert [payload.version for payload in done.versions] == [1, 6]
 
 
@@ -132,10 +132,10 @@ def test_what_is_pruned_is_pruned(workspace: Workspace) -> None:
     assert workspace.ledger.head() == before
 
 
-@pytest.mark.parametrize("wrong", [{}, {"keep": 1, "before": datetime.now(UTC)}])
+@pytest.mark.parametrize("wrong", [{}, {"keep": 1, "older_than": datetime.now(UTC)}])
 def test_exactly_one_rule(workspace: Workspace, wrong: dict[str, Any]) -> None:
     """Without a rule, or with two, nothing is removed."""
-    with pytest.raises(SpecError, match="one rule"):
+    with pytest.raises(InvalidRequest, match="keep, older_than:\n  - give exactly one"):
         prune.prune(workspace, **wrong, **WHO)
     assert whole(workspace) == list(range(1, 8))
 
@@ -143,7 +143,7 @@ def test_exactly_one_rule(workspace: Workspace, wrong: dict[str, Any]) -> None:
 @pytest.mark.parametrize("who", [{"reason": " ", "actor": "ann"}, {"reason": "why not", "actor": ""}])
 def test_nothing_without_a_reason(workspace: Workspace, who: dict[str, str]) -> None:
     """Without a reason, or without a name, nothing is removed."""
-    with pytest.raises(SpecError, match="must not be empty"):
+    with pytest.raises(InvalidRequest, match="must not be empty"):
         prune.prune(workspace, keep=0, **who)
     assert whole(workspace) == list(range(1, 8))
 
@@ -160,7 +160,7 @@ def test_ages() -> None:
 @pytest.mark.parametrize("age", ["", "90", "d", "-3d", "3m", "1.5y", "9999y", "2026-02-30", "2026-03-02", "yesterday"])
 def test_no_age(age: str) -> None:
     """What is no age, no day, or a day to come is refused with an example."""
-    with pytest.raises(SpecError, match="write 90d, 12w, 2y"):
+    with pytest.raises(InvalidRequest, match=r"^older_than:\n.*use 90d, 12w, 2y"):
         prune.oldest_kept(age, datetime(2026, 3, 1, 12, tzinfo=UTC))
 
 
@@ -174,7 +174,7 @@ def test_who_removed_it_is_said(workspace: Workspace) -> None:
     with pytest.raises(NotFound, match=said):
         workspace.registry.load("loans", 1, fresh=True)
     before = workspace.ledger.head()
-    with pytest.raises(SpecError, match=said):
+    with pytest.raises(InvalidRequest, match=said):
         overrides.promote(workspace, 1, reason="back to it", actor="bob")
     assert workspace.ledger.head() == before
 
@@ -230,7 +230,7 @@ def test_a_promotion_that_comes_later_is_refused(workspace: Workspace, monkeypat
         return found
 
     monkeypatch.setattr(type(workspace.registry), "load", slow)
-    with pytest.raises(SpecError, match="v1 of loans was pruned by ann"):
+    with pytest.raises(InvalidRequest, match="v1 of loans was pruned by ann"):
         overrides.promote(workspace, 1, reason="back to it", actor="bob")
     assert loaded == [1]
     assert files(workspace, 1) == PAYLOAD | RECORD

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tasks.core.errors import CorruptObject, NotFound, SpecError
+from tasks.core.errors import CorruptObject, InvalidRequest, NotFound
 from tasks.core.ledger.events import Event
 from tasks.core.ledger.ledger import FORMAT_VERSION
 from tasks.core.ledger.transitions import transition
@@ -191,7 +191,7 @@ def test_there_never_was_one(tmp_path: Path, trained: Trained, held: int) -> Non
 @pytest.mark.parametrize("text", ["2013-07-02", "2013-07-01T00:00:01", "2013-07-01 01:00-01:00", "9999-12-30"])
 def test_the_future_is_not_known(loans: Past2013, text: str) -> None:
     """A time that has not come is refused, with the time it is now."""
-    with pytest.raises(SpecError, match="is not known yet: it is 2013-07-01 00:00 UTC now"):
+    with pytest.raises(InvalidRequest, match="is not known yet: it is 2013-07-01 00:00 UTC now"):
         loans.ask(text)
 
 
@@ -199,7 +199,7 @@ def test_a_history_ahead_of_this_clock(loans: Past2013) -> None:
     """What another machine's clock wrote is known, though this one's has not come there."""
     loans.promote(NOW + timedelta(hours=1), 1)
     assert loans.ask("2013-07-01T01:00").tenures[0].version == 1
-    with pytest.raises(SpecError, match="it is 2013-07-01 01:00 UTC now"):
+    with pytest.raises(InvalidRequest, match="it is 2013-07-01 01:00 UTC now"):
         loans.ask("2013-07-01T01:00:01")
 
 
@@ -208,7 +208,7 @@ def test_a_history_ahead_of_this_clock(loans: Past2013) -> None:
 )
 def test_what_is_no_time_is_refused(text: str) -> None:
     """The error repeats what was written and shows how to write it."""
-    with pytest.raises(SpecError, match="is neither a day nor a time: write a day, 2013-06-01, or a time"):
+    with pytest.raises(InvalidRequest, match="is neither a date nor a time: use a date, 2013-06-01, or a time"):
         parse_when(text)
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.data import source as sources
-from tasks.core.errors import AlreadyExists, NotFound, SpecError
+from tasks.core.errors import AlreadyExists, InvalidRequest, NotFound
 from tasks.core.reports.violations import export
 from tasks.core.types import Served
 from tasks.core.workspace import Workspace
@@ -122,7 +122,7 @@ def test_named_batches_and_others(workspace: Workspace, model: Model) -> None:
     model.deliver("004", spoilt(income=[np.inf]))
     model.deliver("005", spoilt(income=[np.inf]))
     assert export(workspace, model.root / "cells.csv", "005").batches == ("005",)
-    with pytest.raises(SpecError, match=r"no such batch. The newest here: 004, 005"):
+    with pytest.raises(InvalidRequest, match=r"^batch:\n.*The newest here: 004, 005"):
         export(workspace, model.root / "other.csv", "006")
 
 
@@ -144,7 +144,7 @@ def test_nothing_is_overwritten(workspace: Workspace, model: Model) -> None:
     with pytest.raises(AlreadyExists, match="nothing is overwritten"):
         export(workspace, model.root / "cells.csv")
     assert (model.root / "cells.csv").read_text() == "mine"
-    with pytest.raises(SpecError, match=r"give it the ending \.parquet or \.csv"):
+    with pytest.raises(InvalidRequest, match=r"^output:\n.* must end in \.parquet or \.csv"):
         export(workspace, model.root / "cells.xlsx")
 
 

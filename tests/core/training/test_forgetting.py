@@ -69,7 +69,7 @@ def test_old_batches_count_less(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("forgetting", "says"),
     [
-        ({"window": 4, "half_life": 2}, "window and half_life exclude each other"),
+        ({"window": 4, "half_life": 2}, "set window or half_life, not both"),
         ({"window": 0}, "greater than or equal to 1"),
         ({"windows": 4}, "did you mean 'window'"),
     ],

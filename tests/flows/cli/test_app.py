@@ -64,6 +64,7 @@ def test_show_is_the_manifest(trained: Model, ror: Ror) -> None:
     assert ror("show", "loans", "v9") == 2
     assert "Versions: v1" in ror.err
     assert ror("show", "loans", "seven") == 2
+    assert "version:\n  - invalid version 'seven': use v7 or 7" in ror.err
 
 
 def test_run_prints_the_decision(trained: Model, ror: Ror) -> None:
@@ -155,7 +156,7 @@ def test_show_writes_what_is_wrong_with_data(trained: Model, ror: Ror, tmp_path:
     assert "nothing was written" in ror.out and not output.exists()
     trained.deliver("002", make_rows(50, seed=2).drop(columns="income").assign(age="old"))
     assert ror("show", "loans", "--violations") == 2
-    assert "-o violations.parquet" in ror.err
+    assert "--output:\n  - name the file to write" in ror.err
     assert ror.json("show", "loans", "--batch", "001", "-o", str(output)) == {
         "batches": ["001"], "rows": 0, "problems": [], "file": None,
     }  # fmt: skip

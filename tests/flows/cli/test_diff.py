@@ -113,11 +113,11 @@ def test_a_version_and_itself(grown: Model, ror: Ror) -> None:
     assert f"Identical: {every}." in ror.out
 
 
-@pytest.mark.parametrize("words", [("v1", "v9"), ("v9", "v1"), ("v9",)])
-def test_an_unknown_version(grown: Model, ror: Ror, words: tuple[str, ...]) -> None:
-    """A version that does not exist is a wrong call, which names those that do."""
+@pytest.mark.parametrize(("words", "wrong"), [(("v1", "v9"), "VB"), (("v9", "v1"), "VA"), (("v9",), "VA")])
+def test_an_unknown_version(grown: Model, ror: Ror, words: tuple[str, ...], wrong: str) -> None:
+    """A version that does not exist is a wrong call, which says which of the two it is, and names those that do."""
     assert ror("diff", "loans", *words) == 2
-    assert "loans has no such version. Versions: v1, v2" in ror.err
+    assert f"{wrong}:\n  - loans has no version v9. Versions: v1, v2" in ror.err
 
 
 def test_removed_files_are_not_known(grown: Model, ror: Ror) -> None:

@@ -160,5 +160,6 @@ def test_what_is_configured_is_shown(ror: Ror, monkeypatch: pytest.MonkeyPatch, 
     assert ror("store", "keys") == 2
     assert "no Ed25519 private key" in " ".join(ror.err.split())  # and not what to do with the wrong file's mode
     assert ror("store", "keys", "--sign", "v1") == 2
+    assert "model:\n  - name the model" in ror.err
     assert ror("store", "keys", "loans", "--new", str(tmp_path / "new")) == 2
     assert not (tmp_path / "new").exists()

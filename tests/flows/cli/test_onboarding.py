@@ -39,7 +39,7 @@ def test_wrong_words(tmp_path: Path, ror: Ror) -> None:
     """An impossible separator and a file that is not there are said before anything is written."""
     (tmp_path / "some.csv").write_text("a;y\n1;2\n")
     assert ror("init", str(tmp_path / "some.csv"), "--target", "y", "--separator", "ab") == 2
-    assert "data.csv.separator" in ror.err
+    assert "--separator:\n  - separator = 'ab'" in ror.err
     assert ror("init", str(tmp_path / "some.csv"), "--target", "y") == 3
     assert "semicolon" in ror.err
     assert ror("init", str(tmp_path / "none.csv"), "--target", "y") == 3

@@ -37,8 +37,8 @@ def test_promote(grown: Model, ror: Ror) -> None:
     [
         (("promote", "loans", "v2", *WHY), 2, "in service already"),
         (("promote", "loans", "v9", *WHY), 2, "Versions: v1, v2"),
-        (("promote", "loans", "seven", *WHY), 2, "write v7 or 7"),
-        (("promote", "loans", "v0", *WHY), 2, "write v7 or 7"),
+        (("promote", "loans", "seven", *WHY), 2, "use v7 or 7"),
+        (("promote", "loans", "v0", *WHY), 2, "use v7 or 7"),
         (("promote", "loans", "v1"), 2, "--reason"),
         (("promote", "loans", "v1", "--reason", ""), 2, "must not be empty"),
         (("promote", "loans", "v1", *WHY, "--expected", "v1"), 1, "v2 of loans is in service, not v1"),
@@ -52,7 +52,7 @@ def test_promote(grown: Model, ror: Ror) -> None:
         (
             ("snooze", "loans", "--columns", "agge", "--until", "2999-12-31", *WHY),
             2,
-            "'agge' is no column of v2; close: age",
+            "'agge' is not a column of v2; close: age",
         ),
         (("snooze", "loans", "--columns", "age", "--until", "2013-12-31", *WHY), 2, "2013-12-31 is past"),
         (
@@ -121,7 +121,7 @@ def test_accept(grown: Model, ror: Ror) -> None:
     assert ror("run", "loans") == 3
     assert "`ror accept loans 003 --reason '...'`" in ror.out
     assert ror("status", "loans") == 0
-    assert "003: repair it and deliver it again, or let it stand: `ror accept loans 003" in ror.out
+    assert "003: repair it and deliver it again, or accept it: `ror accept loans 003" in ror.out
     entry = ror.json("accept", "loans", "003", *WHY)
     assert (entry["event"], entry["batch"], entry["deed"]) == ("accepted", "003", "changed content of 003 accepted")
     status = ror.json("status", "loans")

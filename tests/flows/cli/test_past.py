@@ -64,7 +64,11 @@ def test_nothing_then(grown: Model, ror: Ror) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("2999-01-01", "is not known yet"), ("last week", "is neither a day nor a time")]
+    ("text", "said"),
+    [
+        ("2999-01-01", "--at:\n  - 2999-01-01 00:00 UTC is not known yet"),
+        ("last week", "--at:\n  - 'last week' is neither a date nor a time"),
+    ],
 )
 def test_what_cannot_be_answered(grown: Model, ror: Ror, text: str, said: str) -> None:
     """A time to come, or none at all, is a wrong call."""

@@ -67,14 +67,14 @@ def test_a_page_can_be_taken_elsewhere(grown: Model, ror: Ror, tmp_path: Path) -
     assert {"report.html", "decision.json"} <= names
     (folder / "report.html").write_text("mine")
     assert ror("report", "loans", "-o", str(folder)) == 2
-    assert "report.html is there already" in ror.err
+    assert "report.html exists already, with other content" in ror.err
     assert (folder / "report.html").read_text() == "mine"
 
 
 def test_an_entry_without_a_page(grown: Model, ror: Ror) -> None:
     """Only decisions have one; the error names those that do."""
     assert ror("report", "loans", "999") == 2
-    assert re.search(r"it has no page. The newest that have one: \d+", ror.err)
+    assert re.search(r"entry:\n  - 999 has no page. The newest entries that have one: \d+", ror.err)
 
 
 def test_before_the_first_decision(model: Model, ror: Ror) -> None:
@@ -242,4 +242,4 @@ def test_requirements_are_printed_for_pip(grown: Model, ror: Ror) -> None:
 def test_requirements_go_alone(grown: Model, ror: Ror, words: tuple[str, ...]) -> None:
     """They are written by the shell; options of --violations do not go with them."""
     assert ror("show", "loans", "v1", "--requirements", *words) == 2
-    assert "it goes alone, to the standard output" in ror.err
+    assert "--requirements:\n  - use it alone" in ror.err

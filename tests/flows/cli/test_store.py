@@ -49,11 +49,11 @@ def test_prune(three: Model, ror: Ror) -> None:
     ("words", "said"),
     [
         (("--keep", "1"), "--reason"),
-        (("--keep", "1", "--reason", ""), "must not be empty"),
-        (WHY, "give one rule"),
-        (("--keep", "1", "--older-than", "3d", *WHY), "give one rule"),
+        (("--keep", "1", "--reason", ""), "--reason:\n  - must not be empty"),
+        (WHY, "--keep, --older-than:\n  - give exactly one"),
+        (("--keep", "1", "--older-than", "3d", *WHY), "--keep, --older-than:\n  - give exactly one"),
         (("--keep", "-1", *WHY), "--keep"),
-        (("--older-than", "soon", *WHY), "write 90d, 12w, 2y"),
+        (("--older-than", "soon", *WHY), "--older-than:\n  - invalid age 'soon': use 90d, 12w, 2y"),
     ],
 )
 def test_wrong_use_of_prune(grown: Model, ror: Ror, words: tuple[str, ...], said: str) -> None:
@@ -94,7 +94,7 @@ def test_erase(grown: Model, ror: Ror) -> None:
     state = grown.workspace.ledger.head().state
     assert state.current is not None and state.attempt is not None and state.attempt.outcome != "failed"
     assert ror("store", "erase", "loans", "--key", KEY, *WHY) == 2
-    assert "found nowhere" in ror.err
+    assert "--key:\n  - not found" in ror.err
 
 
 def test_a_run_after_an_erasure_skips(grown: Model, ror: Ror) -> None:
@@ -131,8 +131,8 @@ def test_a_page_that_was_replaced_is_found(grown: Model, ror: Ror) -> None:
     [
         (("--key", KEY), "--reason"),
         (WHY, "--key"),
-        (("--key", "9-999", *WHY), "found nowhere"),
-        (("--key", KEY, "--reason", f"{KEY} asked"), "it names the key"),
+        (("--key", "9-999", *WHY), "--key:\n  - not found"),
+        (("--key", KEY, "--reason", f"{KEY} asked"), "--reason:\n  - must not contain the key"),
     ],
 )
 def test_wrong_use_of_erase(grown: Model, ror: Ror, words: tuple[str, ...], said: str) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from flows.server.declarations import automation, deployment, read_declared
-from tasks.core.errors import SpecError
+from tasks.core.errors import InvalidRequest, SpecError
 from tasks.core.ledger.events import Decided
 from tasks.core.records import from_dict
 from tasks.core.types import Outcome
@@ -100,7 +100,7 @@ def test_what_is_declared_is_read_from_the_files(model: Model, tmp_path_factory:
     broken, and a root without models, is said."""
     assert [item["name"] for item in read_declared(REPOSITORY).deployments] == NAMES
     assert [item["name"] for item in read_declared(model.root).deployments] == [*NAMES[:-1], "loans"]
-    with pytest.raises(SpecError, match="no models here"):
+    with pytest.raises(InvalidRequest, match="no models in"):
         read_declared(tmp_path_factory.mktemp("elsewhere"))
     for text, problem in (("deployments: {", "not valid YAML"), ("each_model: {}", "needs `deployments:`")):
         (model.root / "deployments/prefect.yaml").write_text(text)
