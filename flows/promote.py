@@ -12,7 +12,7 @@ from pydantic import Field
 
 from flows.run_support import started_by
 from tasks.core import overrides, text
-from tasks.core.ledger.events import Event
+from tasks.core.ledger.events import Event, Promoted
 from tasks.core.reports import cards
 from tasks.core.types import Outcome
 from tasks.core.workspace import Workspace
@@ -66,7 +66,7 @@ def promote(
         Outcome.PROMOTED.value,
         seq=event.seq,
         version=version,
-        replaced=event.body["replaced"],
+        replaced=event.content_as(Promoted).replaced,
         reasons=[reason],
     )
     return Completed(name=Outcome.PROMOTED, message=message)
@@ -82,4 +82,4 @@ def show(workspace: Workspace, event: Event) -> None:
     )
     show_losses(scene)
     show_approval(workspace, scene, remind=True)
-    tag_run(f"v{event.body['served']['version']}", model, Outcome.PROMOTED.value)
+    tag_run(f"v{event.content_as(Promoted).served.version}", model, Outcome.PROMOTED.value)

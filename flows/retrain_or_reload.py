@@ -26,7 +26,7 @@ from tasks.core.ledger.events import Decided, Event
 from tasks.core.ledger.lease import Lease
 from tasks.core.ledger.state import State
 from tasks.core.predictions import predictions_path
-from tasks.core.records import digest, from_dict
+from tasks.core.records import digest
 from tasks.core.reports import wording
 from tasks.core.run.assess import NOT_HERE, Findings, collect, recheck
 from tasks.core.run.conclude import conclude
@@ -49,7 +49,7 @@ def run_name() -> str:
     asked = flow_run.parameters
     workspace = Workspace.open(asked["root"], asked["model"])
     try:
-        fresh = fresh_names(workspace, workspace.ledger.head().state)
+        fresh = fresh_names(workspace, workspace.state())
     except (OSError, RorError):  # what is wrong, the run itself says
         return str(asked["model"])
     window = asked["batch"] or (fresh[-1] if fresh else "no new batch")
@@ -85,7 +85,7 @@ def retrain_or_reload(
 def check_and_act(workspace: Workspace, request: Request) -> Any:
     """One run, from what has arrived to the state that it ends in."""
     wait_for_arrivals(workspace)
-    state = workspace.ledger.head().state
+    state = workspace.state()
     work = find_arrived(workspace, request, state)
     if state.decided is not None:
         complete(workspace, workspace.ledger.event(state.decided.seq), request)
@@ -105,7 +105,7 @@ def check_and_act(workspace: Workspace, request: Request) -> Any:
         predict(workspace, event)
         publish(workspace, event, measured, pages)
     tell_the_rest(workspace, work)
-    decided = from_dict(Decided, event.body)
+    decided = event.content_as(Decided)
     final = Failed if decided.outcome.failed else Completed
     return final(name=decided.outcome, message=wording.headline(decided, workspace.model))  # Prefect logs both
 
@@ -115,7 +115,7 @@ def wait_for_arrivals(workspace: Workspace) -> None:
     settle = workspace.spec.data.settle
     seconds = 0.0 if settle == "marker" else float(settle)
     deadline = time.monotonic() + seconds
-    known = workspace.ledger.head().state.batches
+    known = workspace.state().batches
     files = arriving(workspace.root, workspace.spec, known)
     if files and seconds:
         get_run_logger().info("Waiting up to %g s for files that may still be written: %s.", seconds, ", ".join(files))
@@ -138,7 +138,7 @@ def tell_the_rest(workspace: Workspace, work: Work) -> None:
 def follow_up(workspace: Workspace, work: Work) -> None:
     """Let another run of this deployment look at what arrived while this one was at work: a run that was asked for
     then was refused for its sake."""
-    now = find_work(workspace, Request(), workspace.ledger.head().state)
+    now = find_work(workspace, Request(), workspace.state())
     arrived = arrived_since(workspace.root, work, now)
     if not arrived:
         return
@@ -164,7 +164,7 @@ def complete(workspace: Workspace, event: Event, request: Request) -> None:
     A version that cannot be loaded any more holds up nothing once another one is in service; nor a retrain by hand,
     where it is only this machine that cannot load it.
     """
-    state = workspace.ledger.head().state
+    state = workspace.state()
     try:
         predict(workspace, event)
     except (VerificationError, NotFound) as error:
@@ -183,13 +183,13 @@ def _still_served(state: State, event: Event) -> bool:
 
 def predict(workspace: Workspace, event: Event) -> None:
     """Predict what a decision covers and is not predicted yet, with the version that it left in service."""
-    decided, log, done = from_dict(Decided, event.body), get_run_logger(), []
+    decided, log, done = event.content_as(Decided), get_run_logger(), []
     for batch in decided.window:
         if not decided.in_service or predictions_path(workspace, batch).exists():
             continue
         if is_unchanged(workspace.root, batch):
             # As the history has it now: a person may have accepted another environment for it since.
-            served = workspace.ledger.head().state.as_known(decided.in_service)
+            served = workspace.state().as_known(decided.in_service)
             predict_batch(workspace, batch, served, event.run)
             done.append(batch.id)
         else:

@@ -21,7 +21,7 @@ from prefect.runtime import flow_run
 from tasks.core import layout
 from tasks.core.errors import AlreadyExists, NotFound, VerificationError
 from tasks.core.ledger.events import Decided, Event
-from tasks.core.records import from_dict, to_json
+from tasks.core.records import to_json
 from tasks.core.reports import cards, page, service_history, wording
 from tasks.core.reports.cards import Scene, key
 from tasks.core.run.assess import Findings
@@ -39,14 +39,14 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
 
     Evidently's pages, in the folder `pages`, are megabytes each: they are kept for retrains and blocked batches.
     """
-    model, decided, store = workspace.model, from_dict(Decided, event.body), workspace.registry.store
+    model, decided, store = workspace.model, event.content_as(Decided), workspace.registry.store
     scene = scene_of(workspace, event)
     objects: dict[str, bytes] = {}
     if pages and (decided.decision.action is Action.RETRAIN or decided.outcome is Outcome.BLOCKED):
         objects |= {file.name: file.read_bytes() for file in sorted(pages.glob("*.html"))}
     links = [name for name in objects if name.endswith(".html")]
     objects[layout.REPORT] = page.render(event, decided, model, measured, scene.made, links).encode()
-    replaced = workspace.ledger.head().state.replaced
+    replaced = workspace.state().replaced
     for name, data in objects.items():
         path = layout.run_path(model, event.seq, name)
         if path in replaced:
@@ -87,7 +87,7 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
 def is_published(workspace: Workspace, event: Event) -> bool:
     """Whether all that there is to show and to tell of a decision was shown and told."""
     record = _record(workspace, event)
-    return workspace.registry.store.exists(record) or record in workspace.ledger.head().state.replaced
+    return workspace.registry.store.exists(record) or record in workspace.state().replaced
 
 
 def _record(workspace: Workspace, event: Event) -> str:
@@ -99,14 +99,15 @@ def scene_of(workspace: Workspace, event: Event) -> Scene:
     service is not what the history names."""
     registry, model = workspace.registry, workspace.model
     current, previous = service_history.around(registry, model, event.seq)
-    made = registry.manifest(model, event.current.version, event.current.manifest)[0] if event.current else None
+    made = workspace.manifest_of(event.current) if event.current else None
     waiting = []
     for served in event.state_after.waiting:
         with contextlib.suppress(NotFound, VerificationError):
-            waiting.append(registry.manifest(model, served.version, served.manifest)[0])
+            waiting.append(workspace.manifest_of(served))
     store = registry.store
     address = f"{store.folder.as_uri() if store.folder else store.location.rstrip('/')}/{page_path(workspace, event)}"
-    return Scene(model, event, current, previous, made, tuple(waiting), address if event.event == "decided" else None)
+    decision = isinstance(event.content, Decided)
+    return Scene(model, event, current, previous, made, tuple(waiting), address if decision else None)
 
 
 def show_losses(scene: Scene) -> None:
@@ -142,8 +143,9 @@ def show_approval(workspace: Workspace, scene: Scene, *, remind: bool) -> None:
     text = f"v{made.version} waits for approval since {minute(made.created)} UTC"
     form = form_address(PROMOTE, workspace.root, cards.approval_form(scene))
     create_markdown_artifact(cards.approval_card(scene, form), key=name, description=text)
-    attempt = scene.event.body.get("attempt")
-    if remind and (attempt is None or attempt["version"] != made.version):  # the run that made it says so itself
+    decided = scene.event.content
+    attempt = decided.attempt if isinstance(decided, Decided) else None
+    if remind and (attempt is None or attempt.version != made.version):  # the run that made it says so itself
         get_run_logger().warning("%s: %s.", text, wording.promotion(scene.model, made.version))
         tell(scene.model, Outcome.AWAITING_APPROVAL.value, seq=scene.event.seq, version=made.version, reminder=True)
 

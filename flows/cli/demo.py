@@ -24,7 +24,6 @@ from flows.server import client, environment, launch
 from tasks.core.data.files import atomic_write
 from tasks.core.errors import SpecError
 from tasks.core.ledger.events import Decided
-from tasks.core.records import from_dict
 from tasks.core.types import Outcome
 from tasks.core.workspace import Workspace
 
@@ -79,7 +78,7 @@ def run_demo(root: Path) -> None:
     terminal.out.print(Text("New York, 2013: which flights will arrive more than 15 minutes late?", style="bold"))
     with terminal.spinner("reading a year of flights ..."):
         months = load_months()
-    known = workspace.ledger.head().state.batches
+    known = workspace.state().batches
     todo = [month for month in months if month.name not in known]
     if not todo:
         terminal.out.print(f"All {len(months)} months are decided on; nothing was run again. This is what happened:")
@@ -114,8 +113,7 @@ def timeline(workspace: Workspace, months: list[Month]) -> list[dict[str, Any]]:
     """One row per decided month: rows, decision, why, version, and its ROC AUC there once labels are in."""
     by_batch: dict[str, Decided] = {}
     for event in workspace.ledger.events():
-        if event.event == "decided":
-            decided = from_dict(Decided, event.body)
+        if isinstance(decided := event.content, Decided):
             by_batch |= {batch.id: decided for batch in decided.window}
     rows = []
     for month in months:

@@ -54,10 +54,10 @@ def manifest_of(workspace: Workspace, version: str | None, parameter: str = "ver
     versions there are, NotFound where none is in service, CorruptObject or StoreError."""
     registry, model = workspace.registry, workspace.model
     if version is None:
-        current = workspace.ledger.head().state.current
+        current = workspace.state().current
         if current is None:
             raise NotFound(f"No version of {model!r} is in service yet. `ror run {model}` trains one.")
-        return registry.manifest(model, current.version, current.manifest)[0]
+        return workspace.manifest_of(current)
     number = version_number(version, parameter)
     try:
         return registry.manifest(model, number)[0]

@@ -49,10 +49,10 @@ def run(
 
     check_request(Request(action=action.value, reason=reason))
     workspace = open_workspace(root, model)
-    before = workspace.ledger.head().state
+    before = workspace.state()
     with terminal.spinner(f"{model}: checking and deciding ..."), launch.prefect_ready(verbose=verbose):
         result = launch.run(workspace.root, model, action=action.value, batch=batch, reason=reason)
-    state = workspace.ledger.head().state
+    state = workspace.state()
     decided = last_decision(workspace, state)
     fresh = state.decided != before.decided
     if as_json:

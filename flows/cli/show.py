@@ -55,7 +55,7 @@ def show(
     if as_json:
         terminal.print_json(to_dict(manifest))
         return
-    gone = pruned(workspace.ledger, workspace.ledger.head().state, manifest.version)
+    gone = pruned(workspace.ledger, workspace.state(), manifest.version)
     rows = [
         *([["removed", gone]] if gone else []),
         ["created", f"{terminal.when(manifest.created)} in {manifest.duration_seconds:.1f} s"],
@@ -125,7 +125,7 @@ def report(
     paths = _paths(workspace, prefix)
     names = list(paths)
     if layout.REPORT not in names:
-        replaced = workspace.ledger.head().state.replaced
+        replaced = workspace.state().replaced
         runs = layout.numbers(store.folders(layout.folder(model, layout.RUNS)))
         pages = {run: layout.run_path(model, run, layout.REPORT) for run in runs}
         shown = [run for run, page in pages.items() if page in replaced or store.exists(page)]
@@ -143,7 +143,7 @@ def report(
 
 
 def _newest(workspace: Workspace) -> int:
-    decided = workspace.ledger.head().state.decided
+    decided = workspace.state().decided
     if decided is None:
         raise NotFound(f"Nothing was decided about {workspace.model!r} yet. `ror run {workspace.model}` does.")
     return decided.seq
@@ -151,9 +151,7 @@ def _newest(workspace: Workspace) -> int:
 
 def _paths(workspace: Workspace, prefix: str) -> dict[str, str]:
     """Where each file of a run is in the store, by its name; without what was erased from it, where something was."""
-    replaced = {
-        path: new.path for path, new in workspace.ledger.head().state.replaced.items() if path.startswith(f"{prefix}/")
-    }
+    replaced = {path: new.path for path, new in workspace.state().replaced.items() if path.startswith(f"{prefix}/")}
     there = [item.path for item in workspace.registry.store.objects(prefix)]
     paths = {path: path for path in there if path not in replaced.values()} | replaced
     return {path.removeprefix(f"{prefix}/"): now for path, now in paths.items()}

@@ -15,7 +15,7 @@ from flows.cli import backtest, terminal
 from flows.cli.options import Debug, Json, Model, Root, open_workspace
 from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
-from tasks.core.records import from_dict, to_dict
+from tasks.core.records import to_dict
 from tasks.core.reports import service_history, wording
 from tasks.core.reports import status as core_status
 from tasks.core.text import interval_text, second, span
@@ -146,7 +146,7 @@ def _asks(answer: core_status.Status) -> list[list[str]]:
 
 
 def last_decision(workspace: Workspace, state: State) -> Decided | None:
-    return from_dict(Decided, workspace.ledger.event(state.decided.seq).body) if state.decided else None
+    return workspace.ledger.decision(state.decided.seq) if state.decided else None
 
 
 def _by_hand(promotion: core_status.Promotion) -> str:

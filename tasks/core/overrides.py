@@ -13,14 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 from tasks.core.data.files import delivered, fingerprint, in_order
 from tasks.core.errors import EnvironmentMismatch, InvalidRequest, LedgerConflict, VerificationError
-from tasks.core.ledger.events import Event
+from tasks.core.ledger.events import Accepted, Body, Cleared, Event, Promoted, Quarantined, Snoozed
 from tasks.core.ledger.ledger import pruned
 from tasks.core.ledger.state import State
-from tasks.core.records import to_dict
 from tasks.core.spec import PREDICTION
 from tasks.core.text import second
 from tasks.core.types import Served, Verdict
@@ -68,7 +66,7 @@ def promote(
     manifest, sha256 = registry.manifest(workspace.model, version, named.manifest)
     served = Served(version, sha256, manifest.data_end)
 
-    def body(state: State) -> dict[str, Any]:
+    def body(state: State) -> Promoted:
         current = state.current.version if state.current else 0
         if expected is not None and current != expected:
             raise LedgerConflict(
@@ -80,7 +78,7 @@ def promote(
             raise InvalidRequest("version", [f"v{version} is in service already, since {since} UTC"])
         if gone := pruned(ledger, state, version):
             raise InvalidRequest("version", [gone])
-        return {"served": to_dict(served), "was": _kind(state, manifest), "replaced": current or None}
+        return Promoted(served, _kind(state, manifest), current or None)
 
     if accept_environment:
         try:
@@ -89,7 +87,7 @@ def promote(
             served = replace(served, accepts=error.differences)
     body(ledger.head().state)  # what is refused anyway is not loaded first
     registry.load(workspace.model, served, fresh=True)
-    return _append(workspace, "promoted", body, reason=reason, actor=actor, run=run)
+    return _append(workspace, body, reason=reason, actor=actor, run=run)
 
 
 def accept(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Event:
@@ -100,7 +98,7 @@ def accept(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Even
     """
     here, trained = delivered(workspace.root, workspace.spec), _trained_on(workspace, batch)
 
-    def body(state: State) -> dict[str, Any]:
+    def body(state: State) -> Accepted:
         sha256 = _known(workspace, state, here, batch)
         if batch in state.accepted:
             raise InvalidRequest(
@@ -118,9 +116,9 @@ def accept(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Even
             raise InvalidRequest(
                 "batch", [f"v{state.current.version}, in service, was trained on {batch}: nothing to accept"]
             )
-        return {"batch": batch, "sha256": sha256}
+        return Accepted(batch, sha256)
 
-    return _append(workspace, "accepted", body, reason=reason, actor=actor)
+    return _append(workspace, body, reason=reason, actor=actor)
 
 
 def quarantine(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Event:
@@ -131,15 +129,15 @@ def quarantine(workspace: Workspace, batch: str, *, reason: str, actor: str) -> 
     """
     here, trained = delivered(workspace.root, workspace.spec), _trained_on(workspace, batch)
 
-    def body(state: State) -> dict[str, Any]:
+    def body(state: State) -> Quarantined:
         _known(workspace, state, here, batch)
         if batch in state.quarantined:
             raise InvalidRequest(
                 "batch", [f"{batch} is in quarantine already: {_command('release', workspace, batch)} ends it"]
             )
-        return {"batch": batch, "trained": trained, "learned": _learned(state, batch, trained)}
+        return Quarantined(batch, tuple(trained), _learned(state, batch, trained))
 
-    return _append(workspace, "quarantined", body, reason=reason, actor=actor)
+    return _append(workspace, body, reason=reason, actor=actor)
 
 
 def release(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Event:
@@ -149,15 +147,15 @@ def release(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Eve
     """
     trained = _trained_on(workspace, batch)
 
-    def body(state: State) -> dict[str, Any]:
+    def body(state: State) -> Cleared:
         held = [*state.quarantined, *([state.suspect] if state.suspect else [])]
         if batch not in held:
             raise InvalidRequest(
                 "batch", [f"{batch} is neither in quarantine nor suspect. Those that are: {_list(held)}"]
             )
-        return {"batch": batch, "learned": batch in state.quarantined and _learned(state, batch, trained)}
+        return Cleared(batch, batch in state.quarantined and _learned(state, batch, trained))
 
-    return _append(workspace, "cleared", body, reason=reason, actor=actor)
+    return _append(workspace, body, reason=reason, actor=actor)
 
 
 def snooze(workspace: Workspace, columns: Sequence[str], until: str, *, reason: str, actor: str) -> Event:
@@ -169,10 +167,10 @@ def snooze(workspace: Workspace, columns: Sequence[str], until: str, *, reason: 
     """
     last = _last_day(until)
 
-    def body(state: State) -> dict[str, Any]:
+    def body(state: State) -> Snoozed:
         if last is None:
             known = [name for snooze in state.snoozed for name in snooze.columns]
-            return {"columns": _chosen(columns, known, "is not snoozed", "those that are"), "until": None}
+            return Snoozed(_chosen(columns, known, "is not snoozed", "those that are"), None)
         if state.current is None:
             raise InvalidRequest(
                 "columns", ["no version is in service yet: there is nothing that data could drift from"]
@@ -180,9 +178,9 @@ def snooze(workspace: Workspace, columns: Sequence[str], until: str, *, reason: 
         features = workspace.registry.contract(workspace.model, state.current).names
         known = [*features, PREDICTION, workspace.spec.target]
         chosen = _chosen(columns, known, f"is not a column of {_named(state.current.version)}", "there are")
-        return {"columns": chosen, "until": last.isoformat()}
+        return Snoozed(chosen, last.isoformat())
 
-    return _append(workspace, "snoozed", body, reason=reason, actor=actor)
+    return _append(workspace, body, reason=reason, actor=actor)
 
 
 def check_words(reason: str, actor: str) -> None:
@@ -199,13 +197,7 @@ def check_words(reason: str, actor: str) -> None:
 
 
 def _append(
-    workspace: Workspace,
-    kind: str,
-    body: Callable[[State], Mapping[str, Any]],
-    *,
-    reason: str,
-    actor: str,
-    run: str = BY_HAND,
+    workspace: Workspace, body: Callable[[State], Body], *, reason: str, actor: str, run: str = BY_HAND
 ) -> Event:
     """One event after the newest one; `body` checks every precondition on that state, and again after a lost race."""
     check_words(reason, actor)
@@ -213,7 +205,7 @@ def _append(
         head = workspace.ledger.head()
         content = body(head.state)
         try:
-            return workspace.ledger.append(head, kind, run=run, key="", actor=actor, reason=reason, body=content)
+            return workspace.ledger.append(head, content, run=run, key="", actor=actor, reason=reason)
         except LedgerConflict:
             continue
 
@@ -248,7 +240,7 @@ def _last_day(until: str) -> date | None:
     return last
 
 
-def _chosen(words: Sequence[str], known: Sequence[str], wrong: str, others: str) -> list[str]:
+def _chosen(words: Sequence[str], known: Sequence[str], wrong: str, others: str) -> tuple[str, ...]:
     """The columns that were asked for, each once. Raises InvalidRequest naming every one that is not known."""
     names: list[str] = []
     for word in words:
@@ -262,7 +254,7 @@ def _chosen(words: Sequence[str], known: Sequence[str], wrong: str, others: str)
         problems.append(f"{name!r} {wrong}; {shown}")
     if problems:
         raise InvalidRequest("columns", problems)
-    return list(dict.fromkeys(names))
+    return tuple(dict.fromkeys(names))
 
 
 def _known(workspace: Workspace, state: State, here: Mapping[str, Path], batch: str) -> str:

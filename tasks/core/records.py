@@ -45,13 +45,18 @@ def from_json(cls: type[T], data: bytes, name: str) -> T:
     try:
         record: T = _adapter(cls).validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise CorruptObject(
-            f"{name} is not a valid {cls.__name__}: {where}: {first['msg']}. "
+            f"{name} is not a valid {cls.__name__}: {first_problem(error)}. "
             "The object is damaged or was written by a newer release; restore it from a backup."
         ) from None
     return record
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first field that is wrong, and why."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the file"
+    return f"{where}: {first['msg']}"
 
 
 def digest(data: bytes) -> str:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from tasks.core.errors import InvalidRequest
 from tasks.core.ledger.ledger import Ledger
+from tasks.core.ledger.state import State
 from tasks.core.spec import MODEL_NAME, ModelSpec, load_spec, models
 from tasks.core.store import Store
-from tasks.core.versions.manifest import FORMS
+from tasks.core.types import Served
+from tasks.core.versions.manifest import FORMS, Manifest
 from tasks.core.versions.registry import Registry
 
 if TYPE_CHECKING:
@@ -99,6 +101,14 @@ class Workspace:
     @property
     def ledger(self) -> Ledger:
         return self.registry.ledger(self.model)
+
+    def state(self) -> State:
+        """What the history says now. Raises CorruptObject and SignatureError as `Ledger.head` does."""
+        return self.ledger.head().state
+
+    def manifest_of(self, served: Served) -> Manifest:
+        """The record of a version that the history names. Raises NotFound, CorruptObject and SignatureError."""
+        return self.registry.manifest_of(self.model, served)
 
     def source(self, batch: Batch) -> Source:
         """A batch's rows, read as the model's file says. Raises UnreadableData and UnavailableData."""

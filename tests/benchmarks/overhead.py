@@ -46,7 +46,7 @@ def reload_directly(root: Path) -> str:
     from tasks.core.ledger.lease import Lease
     from tasks.core.ledger.state import State
     from tasks.core.predictions import predictions_path, write_predictions
-    from tasks.core.records import from_dict, to_json
+    from tasks.core.records import to_json
     from tasks.core.reports import cards, page, service_history
     from tasks.core.reports.alerts import alerts
     from tasks.core.run import assess, labels
@@ -80,7 +80,7 @@ def reload_directly(root: Path) -> str:
             return conclude(state, now, workspace.spec, checked, evidence, decision, None)
 
         event = lease.commit(body)
-    decided = from_dict(Decided, event.body)
+    decided = event.content_as(Decided)
     assert decided.in_service is not None and event.current is not None
     version = workspace.registry.load(MODEL, decided.in_service)
     for batch in decided.window:

@@ -45,10 +45,10 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from tasks.core.data.files import find_batches
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import labelled_rows
-from tasks.core.ledger.events import Event
+from tasks.core.ledger.events import Event, Promoted
 from tasks.core.ledger.ledger import Head, Ledger
 from tasks.core.ledger.state import State
-from tasks.core.records import from_dict, from_json, to_dict
+from tasks.core.records import from_dict, from_json
 from tasks.core.schema import contract, frames, validation
 from tasks.core.spec import parse_spec
 from tasks.core.training import challenger, factory, proof
@@ -189,7 +189,7 @@ class Shelf:
         batches = {f"2026-{number:03d}": BatchRecord("a" * 64, 8_000, "b" * 64, 8_000) for number in range(BATCHES)}
         head = Head(0, None, State(batches=batches))
         for _ in range(EVENTS):
-            shelf.ledger.append(head, "promoted", body={"served": to_dict(Served(1, "c" * 64, 4))}, **WHO)
+            shelf.ledger.append(head, Promoted(Served(1, "c" * 64, 4)), **WHO)
             head = shelf.ledger.head()
         return shelf
 
@@ -211,9 +211,7 @@ class Shelf:
     def register(self, candidate: Candidate) -> Path:
         """Register and put in service; the folder of the version."""
         number, sha256 = self.registry.register(MODEL, "benchmark", candidate)
-        self.ledger.append(
-            self.ledger.head(), "promoted", body={"served": to_dict(Served(number, sha256, data_end=4))}, **WHO
-        )
+        self.ledger.append(self.ledger.head(), Promoted(Served(number, sha256, data_end=4)), **WHO)
         return self.folder / "store" / MODEL / "versions" / f"{number:08d}"
 
     def load(self) -> registry.LoadedVersion:

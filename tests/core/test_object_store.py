@@ -9,6 +9,7 @@ import pytest
 
 from tasks.core import store as stores
 from tasks.core.errors import AlreadyExists, NotFound, StoreError
+from tasks.core.ledger.events import Renewed
 from tasks.core.ledger.lease import Lease
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.store import Store
@@ -83,7 +84,7 @@ def test_a_decision_whose_answer_was_lost_is_the_run_s_own(store: Store, remote:
     ledger = Ledger(store, "loans")
     with Lease(ledger, run="r", key="k", actor="tests", reason="") as lease:
         remote.lose = 1
-        lease.record("renewed", {"expires": "2030-01-01T00:00:00+00:00"})
+        lease.record(lambda _: Renewed("2030-01-01T00:00:00+00:00"))
     assert [event.event for event in ledger.events()] == ["started", "renewed", "failed"]
 
 

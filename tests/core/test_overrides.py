@@ -15,11 +15,11 @@ import pytest
 
 from tasks.core import overrides
 from tasks.core.errors import CorruptObject, InvalidRequest, LedgerConflict, NotFound, VerificationError
-from tasks.core.ledger.events import Event
+from tasks.core.ledger.events import Accepted, Event
 from tasks.core.ledger.lease import Lease
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.state import State
-from tasks.core.ledger.transitions import fold
+from tasks.core.ledger.transitions import transition
 from tasks.core.records import digest, to_json
 from tasks.core.run.work import find_work
 from tasks.core.types import (
@@ -135,7 +135,7 @@ def test_a_lost_race_is_run_again(ready: Workspace, kind: str, monkeypatch: pyte
 
     def late(ledger: Ledger, after: Any, *arguments: Any, **words: Any) -> Event:
         if not lost:
-            lost.append(append(ledger, after, "accepted", run="r", key="", actor="eve", reason="", body={"batch": "x"}))
+            lost.append(append(ledger, after, Accepted("x"), run="r", key="", actor="eve", reason=""))
         return append(ledger, after, *arguments, **words)
 
     monkeypatch.setattr(Ledger, "append", late)
@@ -515,6 +515,6 @@ def test_a_history_with_snoozes_folds_to_its_state(workspace: Workspace) -> None
     overrides.snooze(workspace, ["age"], "now", **WHO)
     now = State()
     for event in workspace.ledger.events():
-        now = fold(now, event)
+        now = transition(now, event)
         assert now == event.state_after
     assert [snooze.columns for snooze in now.snoozed] == [("city",)]

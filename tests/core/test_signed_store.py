@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tasks.core.errors import AlreadyExists, CorruptObject, RorError, SignatureError, VerificationError
-from tasks.core.ledger.events import Decided
+from tasks.core.ledger.events import Accepted, Decided, Promoted
 from tasks.core.ledger.lease import Lease
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.signing import Mark, Trust
@@ -66,7 +66,7 @@ def retrain(registry: Registry, candidate: Candidate, batch: str) -> Served:
 
 def accept(registry: Registry, batch: str = "b") -> None:
     ledger = registry.ledger("loans")
-    ledger.append(ledger.head(), "accepted", body={"batch": batch}, **WHO)
+    ledger.append(ledger.head(), Accepted(batch), **WHO)
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_what_is_signed_is_used(site: Site) -> None:
     assert [site.ledger.standing(event.seq)[1].key for event in site.ledger.events()] == [SIGNER.signing] * 4
     assert site.reader.contract("loans", site.v1).names == site.reader.load("loans", 1).contract.names
     ledger = site.signer.ledger("loans")
-    ledger.append(ledger.head(), "promoted", body={"served": to_dict(site.v1)}, **WHO)
+    ledger.append(ledger.head(), Promoted(site.v1), **WHO)
     assert site.reader.load_current("loans").version == 1
 
 
@@ -470,7 +470,7 @@ def test_a_machine_without_the_key_puts_nothing_in_service(site: Site, candidate
     with pytest.raises(VerificationError, match="'decided' event of loans must be signed"), Lease(ledger, **WHO):
         pass
     with pytest.raises(VerificationError, match="'promoted' event of loans must be signed"):
-        ledger.append(ledger.head(), "promoted", body={"served": to_dict(site.v1)}, **WHO)
+        ledger.append(ledger.head(), Promoted(site.v1), **WHO)
     with pytest.raises(VerificationError, match="A version of loans must be signed"):
         site.reader.register("loans", "k", candidate)
     assert site.store.objects("loans") == before

@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
+from tasks.core.ledger.events import Body, Renewed, Started
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.state import LeaseRecord
-from tasks.core.records import to_dict
 from tasks.core.store import Store
 from tasks.core.types import Served
 from tasks.core.versions.registry import Registry
@@ -154,16 +154,16 @@ def test_a_lease_of_another_host_runs_out(batch: Path) -> None:
     """Whether a process of another host is alive cannot be known: the next run is skipped until the lease runs out."""
     ledger = Model(batch).workspace.ledger
 
-    def append(event: str, body: dict[str, object]) -> None:
-        ledger.append(ledger.head(), event, run="a run elsewhere", key="k", actor="tests", reason="", body=body)
+    def append(body: Body) -> None:
+        ledger.append(ledger.head(), body, run="a run elsewhere", key="k", actor="tests", reason="")
 
     def in_seconds(number: int) -> str:
         return (datetime.now(UTC) + timedelta(seconds=number)).isoformat()
 
     lease = LeaseRecord(0, "a run elsewhere", in_seconds(600), "another-host", "boot", 1, 0.0)
-    append("started", {"lease": to_dict(lease)})
+    append(Started(lease))
     assert outcome(batch) == "Skipped"
-    append("renewed", {"expires": in_seconds(1)})
+    append(Renewed(in_seconds(1)))
     time.sleep(1)
     assert outcome(batch) == "Retrained"
     assert [event.event for event in ledger.events()] == ["started", "renewed", "started", "decided"]

@@ -14,7 +14,6 @@ from tasks.core import overrides
 from tasks.core.errors import CorruptObject, InvalidRequest, LedgerConflict
 from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
-from tasks.core.records import from_dict
 from tasks.core.types import Outcome
 from tests.helpers.model import Model, make_rows, moved_away
 from tests.helpers.ror import QUICK
@@ -43,7 +42,7 @@ def served(model: Model) -> list[int]:
 def decided(model: Model) -> Decided:
     last = state(model).decided
     assert last is not None
-    return from_dict(Decided, model.workspace.ledger.event(last.seq).body)
+    return model.workspace.ledger.decision(last.seq)
 
 
 def predicted_by(model: Model, batch: str) -> set[int]:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import sklearn
 
+from tasks.core.ledger.events import Promoted
+from tasks.core.types import Served
 from tests.helpers.model import Model
 
 pytestmark = pytest.mark.slow
@@ -124,12 +126,11 @@ def test_an_upgrade_is_no_deadlock(tmp_path: Path, older: Path, ror: Run) -> Non
     lost = model.workspace.ledger.head()
     model.workspace.ledger.append(  # as if nobody had accepted it
         lost,
-        "promoted",
+        Promoted(Served(1, lost.state.served[-1].manifest, data_end=1), replaced=1),
         run="test",
         key="",
         actor="test",
         reason="test",
-        body={"served": {"version": 1, "manifest": lost.state.served[-1].manifest, "data_end": 1}, "replaced": 1},
     )
     assert ror("run", "loans").returncode == 4
     done = ror("run", "loans", "--action", "retrain", "--reason", "upgrade")

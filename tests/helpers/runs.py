@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from flows.server import launch
 from tasks.core.ledger.events import Decided
-from tasks.core.records import from_dict
 from tasks.core.reports import wording
 from tests.helpers.model import Model
 
@@ -16,7 +15,7 @@ def run(model: Model, **parameters: str) -> launch.Result:
 def decided(model: Model) -> Decided:
     state = model.workspace.ledger.head().state
     assert state.decided is not None
-    return from_dict(Decided, model.workspace.ledger.event(state.decided.seq).body)
+    return model.workspace.ledger.decision(state.decided.seq)
 
 
 def words(model: Model) -> str:

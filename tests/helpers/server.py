@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.ledger.events import Decided
-from tasks.core.records import from_dict
 from tests.helpers.model import Model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -152,7 +151,7 @@ def decided(model: Model) -> tuple[str, Decided]:
     state = model.workspace.ledger.head().state
     assert state.decided is not None
     event = model.workspace.ledger.event(state.decided.seq)
-    return event.run, from_dict(Decided, event.body)
+    return event.run, event.content_as(Decided)
 
 
 def agree(server: Server, model: Model, run: str, outcome: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import obstore
@@ -14,6 +15,7 @@ from tasks.core.ledger.keys import key_id
 from tasks.core.ledger.ledger import FORMAT_VERSION, Ledger
 from tasks.core.ledger.signing import Trust
 from tasks.core.ledger.state import State
+from tasks.core.ledger.transitions import transition
 from tasks.core.records import digest, to_json
 from tasks.core.store import Store
 
@@ -62,17 +64,17 @@ def event_path(seq: int, model: str = "loans") -> str:
 
 
 def forge(store: Store, kind: str, body: Any, state: State | None = None, trust: Trust = NONE, **changes: Any) -> Event:
-    """Append an event as this program would for somebody without our key; with `state`, one that no release makes."""
+    """Append an event as this program would for somebody without our key, whatever its body; with `state`, one that no
+    release makes."""
     ledger = Ledger(store, "loans", NONE)
     head = ledger.head()
     who = {"run": "r", "key": "k", "actor": "mallory", "reason": "", **changes}
-    if state is None:
-        return Ledger(store, "loans", trust).append(head, kind, body=body, **who)
     event = Event(
-        FORMAT_VERSION, head.seq + 1, head.digest, head.at or "", kind, current=state.current, body=body,
-        state_after=state, **who,
+        FORMAT_VERSION, head.seq + 1, head.digest, head.at or "", kind, current=None, body=body,
+        state_after=head.state, **who,
     )  # fmt: skip
-    event, data = trust.sign_event("loans", event)
+    after = state or transition(head.state, event)
+    event, data = trust.sign_event("loans", replace(event, state_after=after, current=after.current))
     store.create(event_path(event.seq), data)
     return event
 

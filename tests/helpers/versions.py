@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tasks.core.records import to_dict
+from tasks.core.ledger.events import Promoted
 from tasks.core.types import Served
 from tasks.core.versions.registry import Registry
 
@@ -22,6 +22,4 @@ class Payload:
 
 def put_in_service(registry: Registry, served: Served) -> None:
     ledger = registry.ledger("loans")
-    ledger.append(
-        ledger.head(), "promoted", run="r", key="", actor="ann", reason="test", body={"served": to_dict(served)}
-    )
+    ledger.append(ledger.head(), Promoted(served), run="r", key="", actor="ann", reason="test")

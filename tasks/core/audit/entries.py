@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 from tasks.core import layout
 from tasks.core.errors import CorruptObject, RorError, StoreError, VerificationError
-from tasks.core.ledger.events import Event
+from tasks.core.ledger.events import Body, Event
 from tasks.core.ledger.lease import is_alive
 from tasks.core.ledger.ledger import check_whole
 from tasks.core.ledger.state import State
-from tasks.core.ledger.transitions import fold
+from tasks.core.ledger.transitions import transition
 from tasks.core.records import digest, from_json, to_dict
 from tasks.core.store import Store
 
@@ -135,7 +135,7 @@ def _wrong(seq: int, event: Event, before: Event | None, prev: str | None, numbe
         yield f"is dated {event.at}, before the entry before it ({before.at})"
     state = before.state_after if before else State()
     try:
-        after = fold(state, event)
+        after = transition(state, event)
     except RorError as error:
         yield str(error)
         return
@@ -152,7 +152,12 @@ def _changed(one: State, other: State) -> str:
     return ", ".join(name for name in ours if ours[name] != theirs[name])
 
 
-# --- what events name ----------------------------------------------------------------------------------------
+def content(event: Event) -> Body | None:
+    """What an event says; None where that cannot be followed: it excuses nothing."""
+    try:
+        return event.content
+    except CorruptObject:
+        return None
 
 
 # --- repair --------------------------------------------------------------------------------------------------

@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from tasks.core import layout
-from tasks.core.audit.entries import Remark, Trail
+from tasks.core.audit.entries import Remark, Trail, content
 from tasks.core.audit.removals import Removal, now_at
 from tasks.core.errors import CorruptObject, StoreError
 from tasks.core.ledger import events
-from tasks.core.ledger.events import Decided
-from tasks.core.records import digest, from_dict, from_json, to_dict
+from tasks.core.ledger.events import Event, EventKind
+from tasks.core.records import digest, from_json, to_dict
 from tasks.core.store import ObjectInfo, Store
 from tasks.core.text import ago
 from tasks.core.versions.manifest import CLAIM, MANIFEST, SIGNATURE, FileRecord, Manifest
@@ -170,26 +170,26 @@ class Stored:
             if parsed.kind != layout.RUNS or seq is None:
                 continue
             event = self.history.events.get(seq)
-            if seq > self.history.last or (event is not None and event.event != "decided"):
+            if seq > self.history.last or (event is not None and event.event != EventKind.DECIDED):
                 if seq not in seen:
                     text = f"the history has no decision {seq}: it was cut off, or this run is not of it"
                     yield Remark(layout.run_folder(self.model, seq), text)
             elif parsed.name != layout.DECISION:
                 self.pages += 1
             elif event is not None:
-                yield from self._decision(path, event.body)
+                yield from self._decision(path, event)
             seen.add(seq)
 
-    def _decision(self, path: str, body: Mapping[str, Any]) -> Iterator[Remark]:
+    def _decision(self, path: str, event: Event) -> Iterator[Remark]:
         try:
             found = from_json(dict[str, Any], self._read(path), path)
-            # As it was written with the entry, or by a later release that completed what a killed run left undone.
-            if found not in (body, to_dict(from_dict(Decided, dict(body)))):
-                yield Remark(path, "is not what the history says was decided: it was altered; the history counts")
         except (CorruptObject, StoreError) as error:
             yield Remark(path, str(error).removeprefix(f"{path} "))
-        except ValueError:
-            return  # the entry's own content is no decision: said where the history was looked at
+            return
+        # As it was written with the entry, or by a later release that completed what a killed run left undone.
+        decided = content(event)
+        if decided is not None and found not in (event.body, to_dict(decided)):
+            yield Remark(path, "is not what the history says was decided: it was altered; the history counts")
 
     def removed(self) -> Iterator[Remark]:
         """What a person removed, and what of it is still there. No prune removes what the version in service needs."""
@@ -199,7 +199,7 @@ class Stored:
             yield Remark(self._path(state.current.version, MANIFEST), f"{text}: the history was altered. Restore both")
         for path, removal in self.removals.items():
             if path in self.listed:
-                again = "prune" if removal.kind == "pruned" else "erase"
+                again = "prune" if removal.kind == EventKind.PRUNED else "erase"
                 text = f"is still there, although entry {removal.seq} says that it was {removal.words}. "
                 yield Remark(path, f"{text}The removal was interrupted; run `ror store {again}` again")
             else:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from tasks.core import layout
-from tasks.core.ledger.events import Event
+from tasks.core.audit.entries import content
+from tasks.core.ledger.events import Erased, Event, Pruned
 from tasks.core.versions.manifest import PAYLOAD, FileRecord
 
 
@@ -41,17 +41,16 @@ def removals(events: Mapping[int, Event], model: str) -> dict[str, Removal]:
     found: dict[str, Removal] = {}
     for seq, event in events.items():
         common = (event.event, seq, event.actor, event.at, event.reason)
-        body = event.body
-        if event.event == "pruned":
-            gone = [path for path in _list(body.get("files")) if _prunable(path, model)]
-            found |= {path: Removal(*common) for path in gone}
-        elif event.event == "erased":
-            gone = [path for path in _list(body.get("removed")) if _erasable(path, model)]
-            found |= {path: Removal(*common) for path in gone}
-            replaced = body.get("replaced")
-            for path, record in (replaced if isinstance(replaced, dict) else {}).items():
-                if isinstance(record, dict) and _erasable(path, model):
-                    found[path] = Removal(*common, record.get("path"), record.get("sha256"), record.get("size"))
+        match body := content(event):
+            case Pruned():
+                found |= {path: Removal(*common) for path in body.files if _prunable(path, model)}
+            case Erased():
+                found |= {path: Removal(*common) for path in body.removed if _erasable(path, model)}
+                found |= {
+                    path: Removal(*common, new.path, new.sha256, new.size)
+                    for path, new in body.replaced.items()
+                    if _erasable(path, model)
+                }
     return found
 
 
@@ -73,17 +72,13 @@ def _name(path: str, model: str, kind: str) -> str:
     return found.name if ours else ""
 
 
-def _list(value: Any) -> list[str]:
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
-
-
 def erased_rows(events: Mapping[int, Event]) -> dict[str, str]:
     """Batches whose rows a person erased some of, each with who, when and why."""
-    found = {}
+    found: dict[str, str] = {}
     for seq, event in events.items():
-        batches = event.body.get("batches") if event.event == "erased" else None
-        for batch in batches if isinstance(batches, dict) else ():
-            found[batch] = f"rows of it were erased by {event.actor} on {event.at[:10]} (entry {seq}): {event.reason}"
+        if isinstance(body := content(event), Erased):
+            by = f"rows of it were erased by {event.actor} on {event.at[:10]} (entry {seq}): {event.reason}"
+            found |= dict.fromkeys(body.batches, by)
     return found
 
 

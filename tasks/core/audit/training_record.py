@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from tasks.core.audit import removals
+from tasks.core.audit.entries import content
 from tasks.core.data.files import is_unchanged, label_digest
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError, NotFound, VerificationError
-from tasks.core.ledger.events import Event, named_manifests
+from tasks.core.ledger.events import Decided, Event, named_manifests
 from tasks.core.run.work import with_origin
 from tasks.core.spec import ModelSpec
 from tasks.core.training.holdout import FIRST_FOLD, FOLD, split
@@ -110,15 +111,11 @@ class _Then:
 
     def _count(self, version: int, events: Mapping[int, Event]) -> int | None:
         """How many label files the decision saw that made this version, if those are still the first ones here."""
-        made = (e for e in events.values() if e.event == "decided" and _attempted(e) == version)
-        seen = next((event.body.get("label_files") for event in made), None)
+        decisions = (body for event in events.values() if isinstance(body := content(event), Decided))
+        made = (body for body in decisions if body.attempt and body.attempt.version == version)
+        seen = next((body.label_files for body in made), None)
         counts = range(len(self.files) - 1, -1, -1)
         return next((count for count in counts if label_digest(self.files[:count]) == seen), None)
-
-
-def _attempted(event: Event) -> int | None:
-    attempt = event.body.get("attempt")
-    return attempt.get("version") if isinstance(attempt, dict) else None
 
 
 def recorded_fold(manifest: Manifest, history: Sequence[LabelledRows]) -> int:

@@ -1,4 +1,4 @@
-"""Replay the product's own decisions from fits on disk: evidence, rules, gate and ledger fold are production's.
+"""Replay the product's own decisions from fits on disk: evidence, rules, gate and transitions are production's.
 
 Batch t arrives, labels are known up to t - delay, the policy decides, then batch t is predicted.
 """

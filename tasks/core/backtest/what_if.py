@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from tasks.core.decision.policy import decide
 from tasks.core.errors import SpecError
 from tasks.core.ledger.events import Decided, Event
-from tasks.core.records import from_dict
 from tasks.core.spec import PolicySpec, problems_of
 from tasks.core.types import Action, Rule
 
@@ -56,10 +55,8 @@ def ask(events: Sequence[Event], policy: PolicySpec) -> list[Answer]:
     history's, not this policy's. Decisions recorded before evidence was are left out."""
     answers = []
     for event in events:
-        if event.event != "decided":
-            continue
-        decided = from_dict(Decided, event.body)
-        if decided.evidence is None:
+        decided = event.content
+        if not isinstance(decided, Decided) or decided.evidence is None:
             continue
         other = decide(decided.evidence, policy)
         answers.append(

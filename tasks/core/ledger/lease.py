@@ -6,11 +6,11 @@ import contextlib
 import os
 import socket
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from tasks.core.errors import (
     LeaseHeld,
@@ -18,10 +18,9 @@ from tasks.core.errors import (
     StoreError,
     VerificationError,
 )
-from tasks.core.ledger.events import Event
+from tasks.core.ledger.events import Body, Decided, Event, EventKind, Failed, Renewed, Started
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.state import LeaseRecord, State
-from tasks.core.records import to_dict
 
 LEASE_TTL = timedelta(minutes=10)
 
@@ -47,14 +46,14 @@ class Lease:
     def __enter__(self) -> Lease:
         """Raises LeaseHeld, naming the other run, while that one is alive; VerificationError when what this run will
         decide could not be signed."""
-        self._ledger.check_may_append("decided")
+        self._ledger.check_may_append(EventKind.DECIDED)
         while True:
             head = self._ledger.head()
             if head.state.lease and is_alive(head.state.lease):
                 other = head.state.lease
                 raise LeaseHeld(f"Run {other.run} (process {other.pid} on {other.host}) is at work on this model.")
             try:
-                event = self._ledger.append(head, "started", body={"lease": to_dict(self._mine())}, **self._common)
+                event = self._ledger.append(head, Started(self._mine()), **self._common)
                 break
             except LedgerConflict:
                 continue
@@ -73,30 +72,21 @@ class Lease:
             # Fenced off: a later run holds the lease, there is nothing to give back. And a store that cannot even note
             # an error must not hide it.
             with contextlib.suppress(LeaseHeld, *([StoreError] if error else [])):
-                self._append("failed", {"error": said[:2000]})
+                self.record(lambda _: Failed(said[:2000]))
 
-    def commit(self, build: Any) -> Event:
+    def commit(self, build: Callable[[State], Decided]) -> Event:
         """Append the run's `decided` event: `build(state)` gives its body for the newest state.
 
         It is called again when somebody else (a promotion by hand, say) appended in between, so that the run
         reconsiders instead of overruling. Raises LeaseHeld when a later run has fenced this one off.
         """
-        event = self._append("decided", build)
+        event = self.record(build)
         self._released = True
         self._stop.set()
         return event
 
-    def record(self, kind: str, build: Any) -> Event:
+    def record(self, build: Callable[[State], Body]) -> Event:
         """Append an event as `commit` does, and keep the lease."""
-        return self._append(kind, build)
-
-    def give_back(self) -> None:
-        """End without a decision, where none was to be made: the lease runs out now."""
-        self._stop.set()
-        self._append("renewed", {"expires": datetime.now(UTC).isoformat(timespec="seconds")})
-        self._released = True
-
-    def _append(self, kind: str, body: Any) -> Event:
         with self._write:
             while True:
                 head = self._ledger.head()
@@ -105,20 +95,26 @@ class Lease:
                     other = lease.run if lease else "a later run"
                     raise LeaseHeld(f"This run lost its lease to {other} and stops without a decision.")
                 try:
-                    content = to_dict(body(head.state)) if callable(body) else body
-                    return self._ledger.append(head, kind, body=content, **self._common)
+                    return self._ledger.append(head, build(head.state), **self._common)
                 except LedgerConflict:
                     continue
 
+    def give_back(self) -> None:
+        """End without a decision, where none was to be made: the lease runs out now."""
+        self._stop.set()
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self.record(lambda _: Renewed(now))
+        self._released = True
+
     def _renew(self) -> None:
-        def later(_: State) -> dict[str, str]:
+        def later(_: State) -> Renewed:
             if self._stop.is_set():  # given back while this thread waited for its turn: it must not live on
                 raise LeaseHeld("This run gave its lease back.")
-            return {"expires": (datetime.now(UTC) + self._ttl).isoformat(timespec="seconds")}
+            return Renewed((datetime.now(UTC) + self._ttl).isoformat(timespec="seconds"))
 
         while not self._stop.wait(self._ttl.total_seconds() / 4):
             try:
-                self._append("renewed", later)
+                self.record(later)
             except (LeaseHeld, VerificationError):
                 return  # the commit will say so
             except StoreError:

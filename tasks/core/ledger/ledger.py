@@ -20,10 +20,10 @@ from tasks.core.errors import (
     NewerFormat,
     NotFound,
 )
-from tasks.core.ledger.events import Event
+from tasks.core.ledger.events import Body, Decided, Event
 from tasks.core.ledger.signing import UNSIGNED_KINDS, Mark, Standing, Trust, check_unsigned
 from tasks.core.ledger.state import State
-from tasks.core.ledger.transitions import fold
+from tasks.core.ledger.transitions import transition
 from tasks.core.records import digest, from_json, installed_release, to_dict
 from tasks.core.store import Store
 from tasks.core.types import Served
@@ -40,7 +40,7 @@ removed or means something else. A new field that only tells people something ne
 How to make the next format:
 
 1. Give the new field a default that is true of every event written before, so that those still parse, and state in
-   `fold` what each kind of event does to it. Nothing stored is ever rewritten: older formats are read for ever.
+   `transition` what each kind of event does to it. Nothing stored is ever rewritten: older formats are read for ever.
 2. Raise this number, and say in CHANGELOG.md that older releases will not write to a store once this one did.
 3. Run `tests/formats`: stores frozen by every earlier release must read, decide and reproduce as they did.
 4. Freeze stores of the new format beside them: `python -m tests.formats.write v2`. Give its stories every event and
@@ -90,6 +90,10 @@ class Ledger:
             self._check_older(event, data)
         return event
 
+    def decision(self, seq: int) -> Decided:
+        """What a run decided. Raises as `event` does, and CorruptObject for an event that is no decision."""
+        return self.event(seq).content_as(Decided)
+
     def events(self) -> list[Event]:
         """Every event, oldest first, with the chain and the signatures checked. Raises CorruptObject where the chain
         breaks or an entry is missing, and SignatureError as `head` does and for every signature that is wrong."""
@@ -135,13 +139,11 @@ class Ledger:
                 return Served(version, attempt.manifest, attempt.labelled)
         return None
 
-    def append(
-        self, after: Head, kind: str, *, run: str, key: str, actor: str, reason: str, body: Mapping[str, Any]
-    ) -> Event:
+    def append(self, after: Head, body: Body, *, run: str, key: str, actor: str, reason: str) -> Event:
         """Append one event, signed when there is a key. Raises LedgerConflict when somebody else appended after
         `after`, VerificationError when it would have to be signed and there is none, NewerFormat when `after` has a
         format that this release does not know: what it does not know of the state would be lost."""
-        self.check_may_append(kind)
+        self.check_may_append(body.kind)
         _refuse_newer(after.format_version, after.release, self._path(after.seq))
         now = datetime.now(UTC).isoformat(timespec="microseconds")
         event = Event(
@@ -149,17 +151,17 @@ class Ledger:
             seq=after.seq + 1,
             prev=after.digest,
             at=max(now, after.at or now),
-            event=kind,
+            event=body.kind.value,
             run=run,
             key=key,
             actor=actor,
             reason=reason,
             current=None,
-            body=body,
+            body=to_dict(body),
             state_after=after.state,
             release=installed_release(),
         )
-        state = fold(after.state, event)
+        state = transition(after.state, event)
         event = replace(event, state_after=state, current=state.current)
         event, data = self.trust.sign_event(self.model, replace(event, sha256=_content(to_dict(event))))
         try:
@@ -171,7 +173,7 @@ class Ledger:
     def check_may_append(self, kind: str) -> None:
         """Raises VerificationError when such an event would have to be signed, and this process has no key."""
         if kind not in UNSIGNED_KINDS:
-            self.trust.check_may_sign(f"A {kind!r} event of {self.model}")
+            self.trust.check_may_sign(f"A {str(kind)!r} event of {self.model}")
 
     def standing(self, seq: int) -> tuple[Event, Standing]:
         """An event and what its signature is worth here; nothing is refused for it. Raises NotFound, CorruptObject."""

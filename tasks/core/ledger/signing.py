@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.core.errors import CorruptObject, SignatureError, SpecError, VerificationError
-from tasks.core.ledger.events import Event, Signature
+from tasks.core.ledger.events import Event, EventKind, Signature
 from tasks.core.ledger.keys import (
     REQUIRE,
     SIGNING_KEY,
@@ -28,14 +28,19 @@ from tasks.core.ledger.keys import (
     read_public_keys,
 )
 from tasks.core.ledger.state import State
-from tasks.core.ledger.transitions import fold
+from tasks.core.ledger.transitions import transition
 from tasks.core.records import from_json, to_dict, to_json
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 
-UNSIGNED_KINDS = frozenset({"started", "renewed", "failed", "accepted", "quarantined", "cleared", "snoozed", "pruned"})
+UNSIGNED_KINDS = frozenset(
+    {
+        EventKind.STARTED, EventKind.RENEWED, EventKind.FAILED, EventKind.ACCEPTED, EventKind.QUARANTINED,
+        EventKind.CLEARED, EventKind.SNOOZED, EventKind.PRUNED,
+    }
+)  # fmt: skip
 """Events that a machine without the key may append. Not `decided` and `promoted`, which put versions in service; not
 `erased`, which says that other bytes than a manifest's stand for a file; nor any kind that is yet to come."""
 
@@ -230,7 +235,7 @@ def check_unsigned(path: str, event: Event, before: State) -> None:
             f"If it was you, {remedy}"
         )
     try:
-        follows = fold(before, event) == event.state_after
+        follows = transition(before, event) == event.state_after
     except (CorruptObject, ValueError, TypeError, KeyError):  # of a body that no command writes
         follows = False
     if not follows:

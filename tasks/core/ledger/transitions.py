@@ -1,4 +1,4 @@
-"""The state after each event, pure: a whole history can be replayed and compared, and a backtest folds with it."""
+"""The state after each event, pure: a whole history can be replayed and compared, and a backtest uses it too."""
 
 from __future__ import annotations
 
@@ -6,8 +6,21 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from tasks.core.errors import CorruptObject
-from tasks.core.ledger.events import Decided, Event
-from tasks.core.ledger.state import LastDecision, LeaseRecord, Replacement, State
+from tasks.core.ledger.events import (
+    Accepted,
+    Cleared,
+    Decided,
+    Erased,
+    Event,
+    Failed,
+    Promoted,
+    Pruned,
+    Quarantined,
+    Renewed,
+    Snoozed,
+    Started,
+)
+from tasks.core.ledger.state import LastDecision, Replacement, State
 from tasks.core.records import from_dict, to_dict
 from tasks.core.types import (
     Action,
@@ -25,72 +38,88 @@ from tasks.core.types import (
 KEEP_LOSSES, KEEP_COMPARISONS, KEEP_SERVED = 32, 16, 8
 
 
-def fold(state: State, event: Event) -> State:
-    """The state after an event: pure, so that `verify` can replay a whole history and compare."""
-    body = event.body
-    match event.event:
-        case "started":
-            return replace(state, lease=from_dict(LeaseRecord, {**body["lease"], "token": event.seq}))
-        case "renewed":
-            return replace(state, lease=replace(state.lease, expires=body["expires"])) if state.lease else state
-        case "failed":
+def transition(state: State, event: Event) -> State:
+    """The state after an event: pure, so that `verify` can replay a whole history and compare. Raises CorruptObject for
+    an event whose kind or content is none that this release knows."""
+    match body := event.content:
+        case Started():
+            return replace(state, lease=replace(body.lease, token=event.seq))
+        case Renewed():
+            return replace(state, lease=replace(state.lease, expires=body.expires)) if state.lease else state
+        case Failed():
             return replace(state, lease=None)
-        case "decided":
-            return after_decision(state, from_dict(Decided, body), LastDecision(event.key, event.seq), event.at)
-        case "promoted" | "accepted" | "quarantined" | "cleared" | "snoozed":
-            return replace(_after_hand(state, event), by_hand=event.seq)
-        case "pruned":
-            # The question that a run asks is the same as before: `by_hand` stays.
-            return replace(state, pruned={**state.pruned, **dict.fromkeys(body["versions"], event.seq)})
-        case "erased":
-            return _after_erasure(state, event)
-    raise CorruptObject(f"Ledger event {event.seq} has the unknown kind {event.event!r}; a newer release wrote it.")
-
-
-def _after_hand(state: State, event: Event) -> State:
-    batch, version = event.body.get("batch"), event.body.get("version")
-    released = None if state.suspect == batch else state.suspect
-    match event.event:
-        case "promoted":
-            return _after_promotion(state, from_dict(Served, event.body["served"]), event)
-        case "accepted":
-            return replace(
-                state,
-                accepted=(*state.accepted, str(batch)),
-                blocked={b: sha256 for b, sha256 in state.blocked.items() if b != batch},  # pending again
-                changed=tuple(b for b in state.changed if b != batch),
+        case Decided():
+            return after_decision(state, body, LastDecision(event.key, event.seq), event.at)
+        case Promoted():
+            after = _after_promotion(state, body.served, event)
+        case Accepted():
+            after = _after_acceptance(state, body.batch)
+        case Quarantined():
+            after = _after_quarantine(state, body)
+        case Cleared():
+            after = _after_release(state, body)
+        case Snoozed():
+            after = _after_snooze(state, body, event)
+        case Pruned():  # the question that a run asks is the same as before: `by_hand` stays
+            return replace(state, pruned={**state.pruned, **dict.fromkeys(body.versions, event.seq)})
+        case Erased():
+            return _after_erasure(state, body, event.seq)
+        case None:
+            raise CorruptObject(
+                f"Ledger event {event.seq} has the unknown kind {event.event!r}; a newer release wrote it."
             )
-        case "snoozed":
-            return _after_snooze(state, event)
-        case "quarantined":
-            attempt = _moved(state.attempt, -1 if event.body.get("learned") else 0)
-            quarantined = (*state.quarantined, str(batch))
-            return _uncounted(replace(state, quarantined=quarantined, suspect=released, attempt=attempt))
-        case _:
-            return replace(
-                state,
-                quarantined=tuple(b for b in state.quarantined if b != batch),
-                suspect=released,
-                barred=tuple(v for v in state.barred if v != version),
-                attempt=_moved(state.attempt, 1 if event.body.get("learned") else 0),
-            )
+    return replace(after, by_hand=event.seq)
 
 
-def _after_erasure(state: State, event: Event) -> State:
+def _after_acceptance(state: State, batch: str) -> State:
+    return replace(
+        state,
+        accepted=(*state.accepted, batch),
+        blocked={b: sha256 for b, sha256 in state.blocked.items() if b != batch},  # pending again
+        changed=tuple(b for b in state.changed if b != batch),
+    )
+
+
+def _after_quarantine(state: State, body: Quarantined) -> State:
+    return _uncounted(
+        replace(
+            state,
+            quarantined=(*state.quarantined, body.batch),
+            suspect=_unless(state.suspect, body.batch),
+            attempt=_moved(state.attempt, -1 if body.learned else 0),
+        )
+    )
+
+
+def _after_release(state: State, body: Cleared) -> State:
+    return replace(
+        state,
+        quarantined=tuple(b for b in state.quarantined if b != body.batch),
+        suspect=_unless(state.suspect, body.batch),
+        barred=tuple(v for v in state.barred if v != body.version),
+        attempt=_moved(state.attempt, 1 if body.learned else 0),
+    )
+
+
+def _unless(suspect: str | None, batch: str | None) -> str | None:
+    """The suspect batch, unless a person spoke about that one."""
+    return None if suspect == batch else suspect
+
+
+def _after_erasure(state: State, body: Erased, seq: int) -> State:
     """What was decided stands: batches and labels are what they were, less some rows, and not altered by anybody."""
-    body = event.body
     batches = {
-        batch: from_dict(BatchRecord, {**to_dict(state.batches[batch]), **fields, "erased": event.seq})
-        for batch, fields in body["batches"].items()
+        batch: from_dict(BatchRecord, {**to_dict(state.batches[batch]), **fields, "erased": seq})
+        for batch, fields in body.batches.items()
         if batch in state.batches
     }
-    replaced = {path: from_dict(Replacement, {**new, "seq": event.seq}) for path, new in body["replaced"].items()}
+    replaced = {path: Replacement(new.path, new.sha256, new.size, seq) for path, new in body.replaced.items()}
     return replace(
         state,
         batches={**state.batches, **batches},
-        blocked={**state.blocked, **body["blocked"]},
-        label_files=body["label_files"] or state.label_files,
-        decided=replace(state.decided, key=body["key"]) if state.decided and body["key"] else state.decided,
+        blocked={**state.blocked, **body.blocked},
+        label_files=body.label_files or state.label_files,
+        decided=replace(state.decided, key=body.key) if state.decided and body.key else state.decided,
         replaced={**state.replaced, **replaced},
     )
 
@@ -116,19 +145,18 @@ def _after_promotion(state: State, served: Served, event: Event) -> State:
     )
 
 
-def _after_snooze(state: State, event: Event) -> State:
+def _after_snooze(state: State, body: Snoozed, event: Event) -> State:
     """A person expects drift of these columns until a day, or (None) no longer; what was said of them before is over.
 
     Batches that are set aside for their content are looked at again: it may be just what is expected now.
     """
-    columns, until = tuple(event.body["columns"]), event.body["until"]
-    others = [(snooze, tuple(name for name in snooze.columns if name not in columns)) for snooze in state.snoozed]
+    others = [(snooze, tuple(name for name in snooze.columns if name not in body.columns)) for snooze in state.snoozed]
     kept = tuple(replace(snooze, columns=left) for snooze, left in others if left)
-    if until is None:
+    if body.until is None:
         return replace(state, snoozed=kept)
     return replace(
         state,
-        snoozed=(*kept, Snooze(columns, until, event.reason, event.actor, event.at)),
+        snoozed=(*kept, Snooze(body.columns, body.until, event.reason, event.actor, event.at)),
         blocked={b: sha256 for b, sha256 in state.blocked.items() if b not in state.changed},
         changed=(),
     )
@@ -183,7 +211,7 @@ def with_comparisons(items: Sequence[Comparison], new: Iterable[Comparison]) -> 
 
 
 def after_decision(state: State, decided: Decided, mark: LastDecision, at: str) -> State:
-    """The state after one decision, `at` being when it was taken; a backtest folds with it too."""
+    """The state after one decision, `at` being when it was taken; a backtest uses it too."""
     decision = decided.decision
     version = decided.in_service.version if decided.in_service else None
     window = {

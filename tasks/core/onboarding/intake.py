@@ -122,7 +122,7 @@ def _look_at(workspace: Workspace, file: Path, *, labels: bool) -> int:
         raise DataError(f"{file}: column {' and '.join(map(repr, missing))} is missing, which labels need.")
     if labels:
         return sum(len(chunk) for chunk in source.stream([spec.target]))
-    current = workspace.ledger.head().state.current
+    current = workspace.state().current
     contract = workspace.registry.contract(workspace.model, current) if current else None
     found = validate(contract, source, spec)
     if found.problems:

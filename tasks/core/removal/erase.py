@@ -12,11 +12,9 @@ from collections.abc import Iterator
 
 from tasks.core.data.files import is_unchanged
 from tasks.core.errors import InvalidRequest, LeaseHeld, LedgerConflict, RorError, SpecError, StoreError
-from tasks.core.ledger.events import Decided
 from tasks.core.ledger.lease import Lease
 from tasks.core.overrides import BY_HAND, check_words
 from tasks.core.predictions import predictions_path
-from tasks.core.records import from_dict
 from tasks.core.removal.erase_files import ERASED, whole_word
 from tasks.core.removal.erase_plan import Erased, plan_of
 from tasks.core.workspace import Workspace
@@ -52,7 +50,7 @@ def erase(workspace: Workspace, key: str, *, reason: str, actor: str, dry_run: b
             seq = None
             if plan.places:
                 plan.prepare()
-                seq = lease.record("erased", plan.body).seq
+                seq = lease.record(plan.body).seq
             plan.carry_out()
             lease.give_back()
     except LeaseHeld as other:
@@ -80,10 +78,10 @@ def _unnamed(key: str) -> Iterator[None]:
 
 def _complete(workspace: Workspace) -> None:
     """Raises LedgerConflict while predictions of the last decision are still to be written, from data as they are."""
-    decided = workspace.ledger.head().state.decided
+    decided = workspace.state().decided
     if decided is None:
         return
-    record = from_dict(Decided, workspace.ledger.event(decided.seq).body)
+    record = workspace.ledger.decision(decided.seq)
     for batch in record.window if record.in_service else ():
         if not predictions_path(workspace, batch).exists() and is_unchanged(workspace.root, batch):
             raise LedgerConflict(

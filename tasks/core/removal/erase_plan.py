@@ -29,6 +29,7 @@ from tasks.core.data.files import (
 )
 from tasks.core.data.labels import BatchLabels, Labels
 from tasks.core.errors import AlreadyExists, DataError, UnreadableData
+from tasks.core.ledger import events
 from tasks.core.ledger.state import State
 from tasks.core.predictions import made_from
 from tasks.core.records import digest
@@ -199,7 +200,7 @@ class Plan:
 
     # --- the record ---
 
-    def body(self, now: State) -> dict[str, Any]:
+    def body(self, now: State) -> events.Erased:
         """The event for this state: what is where, never whose."""
         workspace = self.workspace
         records = {batch: record for batch in self.changed if (record := now.batches.get(batch))}
@@ -211,29 +212,29 @@ class Plan:
         decided = now.decided is not None and now.decided.key == question
         fresh = [self.digest_of(workspace.root / batch.path) for batch in batches]
         rows = [len(table.found.rows) for table in self.tables]
-        return {
-            "rows": sum(rows),
-            "files": [self.unnamed(path) for path in self.prepared],
-            "batches": {
+        return events.Erased(
+            rows=sum(rows),
+            files=tuple(self.unnamed(path) for path in self.prepared),
+            batches={
                 batch: self._record(self.changed[batch], base)
                 for batch, record in records.items()
                 if (base := self._base(self.changed[batch], record))
             },
-            "before": {batch: change.batch.sha256 for batch, change in self.changed.items()},
-            "blocked": {
+            before={batch: change.batch.sha256 for batch, change in self.changed.items()},
+            blocked={
                 batch: change.sha256
                 for batch, change in self.changed.items()
                 if now.blocked.get(batch) == change.batch.sha256
             },
-            "label_files": after if now.label_files == before else None,
-            "key": question_key(workspace, Request(), now, fresh, after) if decided else None,
-            "replaced": {
-                path: {"path": layout.replacement_path(path, data), "sha256": digest(data), "size": len(data)}
+            label_files=after if now.label_files == before else None,
+            key=question_key(workspace, Request(), now, fresh, after) if decided else None,
+            replaced={
+                path: events.Substitute(layout.replacement_path(path, data), digest(data), len(data))
                 for path, data in self.remains.replaced.items()
             },
-            "removed": [*(self.unnamed(path) for path, _ in self.leftovers), *sorted(self.remains.removed)],
-            "versions": self.remains.learned,
-        }
+            removed=(*(self.unnamed(path) for path, _ in self.leftovers), *sorted(self.remains.removed)),
+            versions=tuple(self.remains.learned),
+        )
 
     def _base(self, change: _Changed, now: BatchRecord) -> BatchRecord | None:
         """What the history knew of the batch as it is on disk; None where somebody altered it, which stays an alarm.
@@ -243,7 +244,10 @@ class Plan:
         if now.sha256 == change.batch.sha256:
             return now
         ledger = self.workspace.ledger
-        if now.erased and ledger.event(now.erased).body["before"].get(change.batch.id) == change.batch.sha256:
+        if now.erased is None:
+            return None
+        before = ledger.event(now.erased).content_as(events.Erased).before
+        if before.get(change.batch.id) == change.batch.sha256:
             return ledger.event(now.erased - 1).state_after.batches[change.batch.id]
         return None
 
@@ -267,7 +271,7 @@ class Plan:
 
 def plan_of(workspace: Workspace, key: str) -> Plan:
     """Everything that holds the key. Nothing is written."""
-    spec, state = workspace.spec, workspace.ledger.head().state
+    spec, state = workspace.spec, workspace.state()
     plan = Plan(workspace, key, Words.of(key))
     columns, seen = (str(spec.key),), set[Path]()
     for path in find(workspace.root, spec.data.batches):

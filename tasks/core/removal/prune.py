@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from tasks.core import layout
 from tasks.core.errors import InvalidRequest, LedgerConflict
+from tasks.core.ledger import events
 from tasks.core.ledger.state import State
 from tasks.core.overrides import BY_HAND, check_words
 from tasks.core.store import ObjectInfo
@@ -87,10 +88,13 @@ def prune(
             return plan
         if not plan.versions:
             break
-        files = [file.path for payload in plan.versions for file in payload.files]
-        body = {"versions": [payload.version for payload in plan.versions], "files": files, "bytes": plan.size}
+        body = events.Pruned(
+            versions=tuple(payload.version for payload in plan.versions),
+            files=tuple(file.path for payload in plan.versions for file in payload.files),
+            bytes=plan.size,
+        )
         try:
-            event = workspace.ledger.append(head, "pruned", run=BY_HAND, key="", actor=actor, reason=reason, body=body)
+            event = workspace.ledger.append(head, body, run=BY_HAND, key="", actor=actor, reason=reason)
         except LedgerConflict:
             continue
         plan = Pruned(plan.versions, plan.unfinished, plan.spared, event.seq)

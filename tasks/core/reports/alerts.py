@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tasks.core.data.files import batch_order, delivered, fingerprint, in_order
 from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
-from tasks.core.records import digest, from_dict
+from tasks.core.records import digest
 from tasks.core.reports import wording
 from tasks.core.types import Action, AttemptOutcome, Outcome
 from tasks.core.workspace import Workspace
@@ -37,11 +37,11 @@ def alerts(workspace: Workspace) -> list[Alert]:
     A matter ends when it is dealt with: a blocked batch by its repair, its acceptance or its removal, a failed fit,
     overdue and unusable labels by the next decision, a version that waits by its promotion or by a newer one.
     """
-    state = workspace.ledger.head().state
+    state = workspace.state()
     found = [_alert(workspace, *matter) for matter in _blocked(workspace, state)]
     if state.decided is None:
         return found
-    decided = from_dict(Decided, workspace.ledger.event(state.decided.seq).body)
+    decided = workspace.ledger.decision(state.decided.seq)
     found += [_alert(workspace, *matter) for matter in _unsettled(decided)]
     for served in state.waiting:
         text = f"v{served.version} waits for approval: `{wording.promotion(workspace.model, served.version)}`."

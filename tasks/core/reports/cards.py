@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.core.ledger.events import Decided, Event
+from tasks.core.ledger.events import Decided, Event, EventKind
 from tasks.core.ledger.state import State
 from tasks.core.records import digest
 from tasks.core.reports import loss_chart, wording
@@ -210,7 +210,7 @@ def _service(scene: Scene, *, told: bool = False) -> list[tuple[str, str]]:
     if now is None:
         return [("In service", "no version yet")]
     told = told and now.seq == scene.event.seq
-    by = "this run" if told and now.event == "decided" else cell(now.by)
+    by = "this run" if told and now.event == EventKind.DECIDED else cell(now.by)
     rows = [
         ("In service", f"**v{now.version}** since {_when(now.since)}, put there by {by}"),
         *([] if told else [("– because", cell("; ".join(now.reasons)))]),

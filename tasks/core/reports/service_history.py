@@ -14,9 +14,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from tasks.core.errors import InvalidRequest, NotFound, VerificationError
-from tasks.core.ledger.events import Decided, Event
+from tasks.core.ledger.events import Decided, Event, EventKind, Promoted
 from tasks.core.ledger.ledger import Ledger
-from tasks.core.records import from_dict
 from tasks.core.types import Gate, Metric, Rule, Served
 from tasks.core.versions.manifest import training_digest
 from tasks.core.versions.registry import Registry
@@ -79,7 +78,7 @@ class Tenure:
     @property
     def by(self) -> str:
         """Who put it there, in words."""
-        if self.event != "decided":
+        if self.event != EventKind.DECIDED:
             return f"{self.actor} ({self.was})" if self.was else self.actor
         if self.rule is Rule.BY_HAND:
             return f"{self.actor}, who asked for it"
@@ -209,11 +208,11 @@ def _tenure(registry: Registry, model: str, history: _History, seq: int, followi
     entry, after = history.entry(seq), history.event(following) if following <= history.last else None
     served, since = entry.current, entry.state_after.since
     assert served is not None and since is not None
-    manifest, sha256 = registry.manifest(model, served.version, served.manifest)
-    decided = from_dict(Decided, entry.body) if entry.event == "decided" else None
+    manifest = registry.manifest_of(model, served)
+    decided = content if isinstance(content := entry.content, Decided) else None
     return Tenure(
         version=served.version,
-        manifest=sha256,
+        manifest=served.manifest,
         since=since,
         until=after.state_after.since if after else None,
         replaced_by=after.current.version if after and after.current else None,
@@ -221,7 +220,7 @@ def _tenure(registry: Registry, model: str, history: _History, seq: int, followi
         event=entry.event,
         outcome=decided.outcome.value if decided else None,
         rule=decided.decision.rule if decided else None,
-        was=None if decided else entry.body.get("was"),
+        was=content.was if isinstance(content, Promoted) else None,
         actor=entry.actor,
         run=entry.run,
         reasons=decided.decision.reasons if decided else (entry.reason,),

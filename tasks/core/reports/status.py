@@ -7,17 +7,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from tasks.core.data.files import arriving, batch_order, in_order
-from tasks.core.ledger.events import Decided, Event
+from tasks.core.ledger.events import Accepted, Cleared, Decided, Event, EventKind, Failed, Promoted, Quarantined
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.state import State
-from tasks.core.records import from_dict
 from tasks.core.reports.wording import deed
 from tasks.core.run.work import pending_names
 from tasks.core.types import Action, LossPoint, Metric, Outcome, Rule, Snooze
 from tasks.core.versions.manifest import training_digest
 from tasks.core.workspace import Workspace
 
-LEASE = ("started", "renewed")
+LEASE = (EventKind.STARTED, EventKind.RENEWED)
 """Events of the lease: nothing was decided or done."""
 
 
@@ -142,7 +141,7 @@ def status(workspace: Workspace) -> Status:
     """Which version is in service, since when, why, trained on which data, justified by which metrics."""
     head = workspace.ledger.head()
     state = head.state
-    decided = _last_decision(workspace.ledger, state)
+    decided = workspace.ledger.decision(state.decided.seq) if state.decided else None
     pending = pending_names(workspace, state)
     answer = Status(
         model=workspace.model,
@@ -167,7 +166,7 @@ def status(workspace: Workspace) -> Status:
     )
     if state.current is None:
         return answer
-    manifest, _ = workspace.registry.manifest(workspace.model, state.current.version, state.current.manifest)
+    manifest = workspace.manifest_of(state.current)
     batches = tuple(file.batch for file in manifest.training)
     return replace(
         answer,
@@ -195,7 +194,7 @@ def _promotion(ledger: Ledger, state: State) -> Promotion | None:
     if state.promoted is None:
         return None
     event = ledger.event(state.promoted)
-    return Promotion(event.seq, event.actor, event.reason, event.body.get("was"))
+    return Promotion(event.seq, event.actor, event.reason, event.content_as(Promoted).was)
 
 
 def _in_service(state: State) -> InService | None:
@@ -233,6 +232,7 @@ def history(ledger: Ledger, events: Sequence[Event] | None = None) -> list[Entry
 
 
 def _entry(event: Event) -> Entry:
+    body = event.content
     entry = Entry(
         seq=event.seq,
         at=event.at,
@@ -245,23 +245,16 @@ def _entry(event: Event) -> Entry:
         actor=event.actor,
         outcome=None,
         blocked=(),
-        batch=event.body.get("batch"),
+        batch=body.batch if isinstance(body, Accepted | Quarantined | Cleared) else None,
         deed=deed(event),
     )
-    if event.event == "decided":
-        decided = from_dict(Decided, event.body)
+    if isinstance(body, Decided):
         return replace(
             entry,
-            action=decided.decision.action,
-            reasons=decided.decision.reasons,
-            window=tuple(batch.id for batch in decided.window),
-            outcome=decided.outcome,
-            blocked=tuple(item.batch for item in decided.blocked),
+            action=body.decision.action,
+            reasons=body.decision.reasons,
+            window=tuple(batch.id for batch in body.window),
+            outcome=body.outcome,
+            blocked=tuple(item.batch for item in body.blocked),
         )
-    if event.event == "failed":
-        return replace(entry, reasons=(str(event.body.get("error", "")),))
-    return entry
-
-
-def _last_decision(ledger: Ledger, state: State) -> Decided | None:
-    return from_dict(Decided, ledger.event(state.decided.seq).body) if state.decided else None
+    return replace(entry, reasons=(body.error,)) if isinstance(body, Failed) else entry

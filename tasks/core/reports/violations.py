@@ -59,7 +59,7 @@ def export(workspace: Workspace, output: Path, batch: str | None = None) -> Expo
         raise InvalidRequest("output", [f"{output.name} must end in .parquet or .csv"])
     if output.exists():
         raise AlreadyExists(f"{output} is there already. Choose another name; nothing is overwritten.")
-    state = workspace.ledger.head().state
+    state = workspace.state()
     if state.current is None:
         raise NotFound(
             f"No version of {workspace.model!r} is in service yet, so there is no input schema to compare data with. "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tasks.core.ledger.events import Decided, Event
+from collections.abc import Sequence
+
+from tasks.core.ledger.events import Accepted, Cleared, Decided, Erased, Event, Promoted, Pruned, Quarantined, Snoozed
 from tasks.core.text import span
 from tasks.core.types import AttemptOutcome, Outcome
 
@@ -23,34 +25,34 @@ MUST_ACT = {
 
 def deed(event: Event) -> str | None:
     """What a person did, in a few words; None for what a run did."""
-    batch = event.body.get("batch")
-    match event.event:
-        case "promoted":
-            new, was = f"v{event.body['served']['version']}", event.body.get("was")
-            old = event.body.get("replaced")
-            if differences := event.body["served"].get("accepts"):
-                was = f"{was}, accepted: {'; '.join(differences)}"
-            place = f", in place of v{old}" if old else ""
-            return f"{new} put in service{place}" + (f" ({was})" if was else "")
-        case "accepted":
-            return f"changed content of {batch} accepted"
-        case "quarantined":
-            learned = ", ".join(f"v{number}" for number in event.body.get("trained", ()))
-            return f"labels of {batch} kept out of training" + (f" ({learned} learned them)" if learned else "")
-        case "cleared":
-            return f"labels of {batch} may be trained on again"
-        case "snoozed":
-            columns, until = ", ".join(event.body["columns"]), event.body["until"]
-            return f"drift of {columns} expected until {until}" if until else f"drift of {columns} no longer expected"
-        case "pruned":
-            return f"payload of {', '.join(f'v{number}' for number in event.body['versions'])} removed"
-        case "erased":
-            rows, files = event.body["rows"], len(event.body["files"])
-            kept = ", ".join(f"v{number}" for number in event.body["versions"])
-            return f"a key erased: {rows} rows of {files} data files, {len(event.body['replaced'])} objects" + (
-                f" ({kept} learned from it)" if kept else ""
-            )
-    return None
+    match body := event.content:
+        case Promoted(served, was, replaced):
+            if served.accepts:
+                was = f"{was}, accepted: {'; '.join(served.accepts)}"
+            place = f", in place of v{replaced}" if replaced else ""
+            return f"v{served.version} put in service{place}" + (f" ({was})" if was else "")
+        case Accepted():
+            return f"changed content of {body.batch} accepted"
+        case Quarantined():
+            learned = _versions(body.trained)
+            return f"labels of {body.batch} kept out of training" + (f" ({learned} learned them)" if learned else "")
+        case Cleared():
+            return f"labels of {body.batch} may be trained on again"
+        case Snoozed(columns, until):
+            drift = f"drift of {', '.join(columns)}"
+            return f"{drift} expected until {until}" if until else f"{drift} no longer expected"
+        case Pruned():
+            return f"payload of {_versions(body.versions)} removed"
+        case Erased():
+            kept = f" ({_versions(body.versions)} learned from it)" if body.versions else ""
+            files, objects = len(body.files), len(body.replaced)
+            return f"a key erased: {body.rows} rows of {files} data files, {objects} objects{kept}"
+        case _:
+            return None
+
+
+def _versions(numbers: Sequence[int]) -> str:
+    return ", ".join(f"v{number}" for number in numbers)
 
 
 def headline(decided: Decided, model: str) -> str:

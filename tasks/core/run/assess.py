@@ -64,8 +64,7 @@ def champion_of(workspace: Workspace, state: State) -> Champion | None:
         return load_versions(workspace, state).current
     except NOT_HERE:
         assert state.current is not None
-        manifest, _ = workspace.registry.manifest(workspace.model, state.current.version, state.current.manifest)
-        return Recorded(manifest, workspace.data / "predictions")
+        return Recorded(workspace.manifest_of(state.current), workspace.data / "predictions")
 
 
 # --- data ----------------------------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ def _answer(workspace: Workspace, request: Request, state: State, key: str) -> i
     if state.decided is None or state.decided.key != key:
         return None
     seq = state.decided.seq
-    if request.action == "retrain" and workspace.ledger.event(seq).body["outcome"] == Outcome.RETRAIN_FAILED:
+    if request.action == "retrain" and workspace.ledger.decision(seq).outcome is Outcome.RETRAIN_FAILED:
         return None
     return seq
 

@@ -253,6 +253,10 @@ class Registry:
         manifest = parse_manifest(data, path, model, version)
         return manifest, sha256
 
+    def manifest_of(self, model: str, served: Served) -> Manifest:
+        """The record of a version that the history names. Raises as `manifest` does."""
+        return self.manifest(model, served.version, served.manifest)[0]
+
     def unknown(self, model: str, version: int, parameter: str = "version") -> InvalidRequest:
         """The error for a version that was asked for, as this parameter, and does not exist: it names those that do."""
         known = ", ".join(f"v{number}" for number in self.versions(model)) or "none"
@@ -362,8 +366,7 @@ class Registry:
         """A version's input schema, verified, without its pipeline. Raises NotFound, CorruptObject or StoreError."""
         from tasks.core.schema.contract import Contract
 
-        manifest, _ = self.manifest(model, served.version, served.manifest)
-        data = self.file(manifest, "contract.json")
+        data = self.file(self.manifest_of(model, served), "contract.json")
         return from_json(Contract, data, f"{model} v{served.version} contract.json")
 
     def _verified(self, path: str, record: FileRecord) -> bytes:

@@ -18,7 +18,7 @@ from tasks.core import overrides
 from tasks.core.audit import entries, verify
 from tasks.core.audit.report import Report, markdown, signed, summary, verdict
 from tasks.core.errors import CorruptObject, InvalidRequest, VerificationError
-from tasks.core.ledger.events import Event
+from tasks.core.ledger.events import Event, Pruned
 from tasks.core.ledger.keys import new_pair, read_private_key, read_public_keys
 from tasks.core.ledger.lease import Lease
 from tasks.core.ledger.signing import Trust
@@ -444,9 +444,9 @@ def test_what_was_pruned_is_no_damage(workspace: Workspace) -> None:
 
 def test_the_version_in_service_is_never_pruned(workspace: Workspace) -> None:
     """An entry that says so excuses nothing: no prune touches that version."""
-    body = {"versions": [1], "files": [f"{V1}/pipeline.joblib"], "bytes": 1}
+    body = Pruned((1,), (f"{V1}/pipeline.joblib",), 1)
     ledger = workspace.ledger
-    ledger.append(ledger.head(), "pruned", run="r", key="", actor="eve", reason="none", body=body)
+    ledger.append(ledger.head(), body, run="r", key="", actor="eve", reason="none")
     path_of(workspace, f"{V1}/pipeline.joblib").unlink()
     assert "v1 is in service, and entry 6 pruned it" in about_objects(look(workspace))[f"{V1}/manifest.json"]
 

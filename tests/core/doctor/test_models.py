@@ -14,6 +14,7 @@ import pytest
 
 from tasks.core.doctor import models
 from tasks.core.doctor.deployment import SKEW_MAX, Finding, Level, gather
+from tasks.core.ledger.events import Failed
 from tasks.core.ledger.lease import Lease
 from tasks.core.workspace import Project
 from tests.helpers.model import Model
@@ -157,7 +158,7 @@ def test_a_history_from_the_future(model: Model) -> None:
     ledger = model.workspace.ledger
     later = datetime.now(UTC) + timedelta(seconds=SKEW_MAX + 60)
     head = replace(ledger.head(), at=later.isoformat(timespec="microseconds"))
-    ledger.append(head, "failed", run="r", key="k", actor="t", reason="", body={"error": "none"})
+    ledger.append(head, Failed("none"), run="r", key="k", actor="t", reason="")
     found = look(model)
     assert found["history"].level is Level.OK
     assert found["clock"].level is Level.FAIL

@@ -16,12 +16,26 @@ import pytest
 
 from tasks.core.errors import CorruptObject, LeaseHeld, LedgerConflict, NewerFormat
 from tasks.core.ledger import ledger as ledgers
-from tasks.core.ledger.events import Decided, Event
+from tasks.core.ledger.events import (
+    Accepted,
+    Body,
+    Cleared,
+    Decided,
+    Erased,
+    Event,
+    EventKind,
+    Promoted,
+    Pruned,
+    Quarantined,
+    Snoozed,
+    Started,
+    Substitute,
+)
 from tasks.core.ledger.lease import Lease, is_alive
 from tasks.core.ledger.ledger import Head, Ledger
 from tasks.core.ledger.state import LeaseRecord, State
-from tasks.core.ledger.transitions import fold
-from tasks.core.records import digest, installed_release, to_dict
+from tasks.core.ledger.transitions import transition
+from tasks.core.records import digest, installed_release
 from tasks.core.store import Store
 from tasks.core.types import Action, Attempt, AttemptOutcome, Blocked, LossPoint, Served
 from tests.helpers.events import arrived, decided
@@ -55,12 +69,12 @@ def mine(tmp_path: Path) -> LeaseRecord:
 def accept(ledger: Ledger, times: int) -> None:
     """Append events by hand, each accepting a batch."""
     for number in range(times):
-        ledger.append(ledger.head(), "accepted", body={"batch": f"b{number}"}, **WHO)
+        ledger.append(ledger.head(), Accepted(f"b{number}"), **WHO)
 
 
 def start(ledger: Ledger, record: LeaseRecord) -> Event:
     """Take the lease as another process would."""
-    return ledger.append(ledger.head(), "started", body={"lease": to_dict(record)}, **{**WHO, "run": record.run})
+    return ledger.append(ledger.head(), Started(record), **{**WHO, "run": record.run})
 
 
 def lease(ledger: Ledger, run: str = "run-1", ttl: timedelta = timedelta(minutes=10)) -> Lease:
@@ -146,7 +160,7 @@ def test_events_of_older_releases_are_read(on_disk: tuple[Ledger, Path]) -> None
     del record["sha256"]
     newest.write_text(json.dumps(record))
     assert ledger.head().state == head.state
-    ledger.append(ledger.head(), "accepted", body={"batch": "b"}, **WHO)
+    ledger.append(ledger.head(), Accepted("b"), **WHO)
     assert len(ledger.events()) == 6
 
 
@@ -159,7 +173,7 @@ def append_ten(location: str) -> None:
     for _ in range(10):
         while True:
             try:
-                ledger.append(ledger.head(), "accepted", body={"batch": "b"}, **WHO)
+                ledger.append(ledger.head(), Accepted("b"), **WHO)
                 break
             except LedgerConflict:
                 continue
@@ -184,15 +198,15 @@ def test_appending_after_an_older_event_is_refused(ledger: Ledger) -> None:
     head = ledger.head()
     accept(ledger, 1)
     with pytest.raises(LedgerConflict, match=r"wrote loans/ledger/00000001\.json first"):
-        ledger.append(head, "accepted", body={"batch": "late"}, **WHO)
+        ledger.append(head, Accepted("late"), **WHO)
     assert ledger.head().state.accepted == ("b0",)
 
 
 def test_time_never_goes_backwards(ledger: Ledger) -> None:
     """When the clock stands before the newest event, the next event takes that event's time."""
     future = "2999-01-01T00:00:00.000000+00:00"
-    first = ledger.append(Head(0, None, State(), at=future), "accepted", body={"batch": "b"}, **WHO)
-    second = ledger.append(ledger.head(), "accepted", body={"batch": "c"}, **WHO)
+    first = ledger.append(Head(0, None, State(), at=future), Accepted("b"), **WHO)
+    second = ledger.append(ledger.head(), Accepted("c"), **WHO)
     assert first.at == second.at == future
 
 
@@ -200,37 +214,40 @@ def test_time_never_goes_backwards(ledger: Ledger) -> None:
 
 
 def test_replaying_the_events_gives_their_states(ledger: Ledger) -> None:
-    """Folding the events one after another gives the state that each of them carries, for every kind of event."""
+    """Following the events one after another gives the state that each of them carries, for every kind of event."""
     trained = Attempt(1, AttemptOutcome.REGISTERED, 1, V1.manifest)
     again = Attempt(3, AttemptOutcome.REGISTERED, 2, V2.manifest)
     losses = (LossPoint("b", 1, 90, 0.1 + 0.2, 1 / 3),)
-    story: list[tuple[str, Any]] = [
-        ("decided", decided(Action.RETRAIN, attempt=trained, **arrived("a"))),
-        ("decided", decided(losses=losses, decision={"suspect": "b"}, **arrived("b"))),
-        ("decided", decided(Action.RETRAIN, in_service=V2, attempt=again, decision={"cleared": "b"}, **arrived("c"))),
-        ("decided", decided(Action.ROLLBACK, decision={"interval": 3.2}, **arrived("d"))),
-        ("decided", decided(Action.BLOCK, blocked=(Blocked("e", "e" * 64, ("broken",)),))),
-        ("accepted", {"batch": "d"}),
-        ("quarantined", {"batch": "c"}),
-        ("cleared", {"version": 2}),
-        ("promoted", {"served": to_dict(V2)}),
+    story: list[Body] = [
+        decided(Action.RETRAIN, attempt=trained, **arrived("a")),
+        decided(losses=losses, decision={"suspect": "b"}, **arrived("b")),
+        decided(Action.RETRAIN, in_service=V2, attempt=again, decision={"cleared": "b"}, **arrived("c")),
+        decided(Action.ROLLBACK, decision={"interval": 3.2}, **arrived("d")),
+        decided(Action.BLOCK, blocked=(Blocked("e", "e" * 64, ("broken",)),)),
+        Accepted("d"),
+        Quarantined("c"),
+        Cleared("c"),
+        Promoted(V2),
+        Snoozed(("age",), "2026-12-31"),
+        Pruned((1,)),
+        Erased(batches={"a": {"rows": 99}}, replaced={"old": Substitute("new", "f" * 64, 1)}),
     ]
-    for kind, body in story:
-        if kind == "decided":
+    for body in story:
+        if isinstance(body, Decided):
             with lease(ledger) as taken:
                 taken.commit(lambda _, body=body: body)
         else:
-            ledger.append(ledger.head(), kind, body=body, **WHO)
+            ledger.append(ledger.head(), body, **WHO)
     with pytest.raises(ZeroDivisionError), lease(ledger):
         _ = 1 / 0
 
     state = State()
     events = ledger.events()
     for event in events:
-        state = fold(state, event)
+        state = transition(state, event)
         assert event.state_after == state
         assert event.current == state.current
-    assert {event.event for event in events} == {kind for kind, _ in story} | {"started", "failed"}
+    assert {event.event for event in events} == {*EventKind} - {EventKind.RENEWED}
     assert state.served == (V1, V2)
     assert state.lease is None
 
@@ -335,7 +352,7 @@ def test_a_commit_reconsiders_what_a_person_did_meanwhile(ledger: Ledger) -> Non
 
     def build(state: State) -> Decided:
         if not seen:
-            ledger.append(ledger.head(), "promoted", body={"served": to_dict(V2)}, **WHO)
+            ledger.append(ledger.head(), Promoted(V2), **WHO)
         seen.append(state)
         return decided(in_service=state.current)
 

@@ -201,9 +201,10 @@ def test_without_keys_no_cryptography_is_loaded(tmp_path: Path) -> None:
     """A deployment without keys pays nothing: the library is not even imported to register, append and read."""
     script = f"""
 import sys
+from tasks.core.ledger.events import Accepted
 from tasks.core.versions.registry import Registry
 ledger = Registry({str(tmp_path)!r}).ledger("loans")
-ledger.append(ledger.head(), "accepted", run="r", key="k", actor="a", reason="w", body={{"batch": "b"}})
+ledger.append(ledger.head(), Accepted("b"), run="r", key="k", actor="a", reason="w")
 assert ledger.events()[0] == ledger.event(1) and ledger.head().seq == 1
 print("cryptography" in sys.modules)
 """
@@ -373,6 +374,6 @@ def test_a_machine_without_the_key_is_told_so(store: Store) -> None:
     ledger = Ledger(store, "loans", READER)
     for kind in ("decided", "promoted", "erased", "of a later release"):
         with pytest.raises(RorError, match=f"A '{kind}' event of loans must be signed.*ROR_SIGNING_KEY"):
-            ledger.append(ledger.head(), kind, run="r", key="k", actor="a", reason="w", body={})
+            ledger.check_may_append(kind)
     assert store.objects("loans") == []
     assert public(OURS).keys() == ledger.trust.keys.keys()

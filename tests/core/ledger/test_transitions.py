@@ -10,7 +10,7 @@ import pytest
 from tasks.core.errors import CorruptObject
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.ledger.state import State
-from tasks.core.ledger.transitions import KEEP_LOSSES, fold
+from tasks.core.ledger.transitions import KEEP_LOSSES, transition
 from tasks.core.records import from_dict, to_dict
 from tasks.core.types import (
     Action,
@@ -34,7 +34,7 @@ WHO: dict[str, Any] = {"run": "run-1", "key": "key-1", "actor": "ann", "reason":
 def after(state: State, kind: str, body: Any, seq: int = 7) -> State:
     """The state after one event."""
     event = Event(1, seq, None, "2026-01-01", kind, "run", "key", "ann", "why", None, body, State())
-    return fold(state, event)
+    return transition(state, event)
 
 
 def after_decision(state: State, record: Decided) -> State:

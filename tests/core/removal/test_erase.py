@@ -24,10 +24,10 @@ import pytest
 from tasks.core.audit import removals
 from tasks.core.audit.reproduce import reproduce
 from tasks.core.errors import CorruptObject, InvalidRequest, LedgerConflict, SpecError, StoreError, VerificationError
-from tasks.core.ledger import keys, signing
+from tasks.core.ledger import events, keys, signing
 from tasks.core.ledger.lease import Lease
 from tasks.core.ledger.state import State
-from tasks.core.ledger.transitions import fold
+from tasks.core.ledger.transitions import transition
 from tasks.core.predictions import predictions_path, read_predictions, write_predictions
 from tasks.core.removal import erase, erase_files, erase_plan, prune
 from tasks.core.reports import status
@@ -230,7 +230,7 @@ def test_one_event_and_no_key(workspace: Workspace, key: str) -> None:
     assert "a key erased" in status.history(workspace.ledger)[-1].deed
     now = State()
     for each in workspace.ledger.events():
-        now = fold(now, each)
+        now = transition(now, each)
         assert now == each.state_after
 
 
@@ -465,12 +465,11 @@ def test_no_event_puts_another_pipeline_in_place(workspace: Workspace, key: str)
     with pytest.raises(CorruptObject, match=r"probe-\w+\.parquet is damaged"):
         Registry(workspace.store_location).load("loans", 1, fresh=True)
     pipeline = "loans/versions/00000001/pipeline.joblib"
-    body = {
-        **workspace.ledger.event(6).body,
-        "replaced": {pipeline: {"path": now.path, "sha256": now.sha256, "size": now.size}},
-    }
-    head = workspace.ledger.head()
-    workspace.ledger.append(head, "erased", run="", key="", actor="eve", reason="x", body=body)
+    body = replace(
+        workspace.ledger.event(6).content_as(events.Erased),
+        replaced={pipeline: events.Substitute(now.path, now.sha256, now.size)},
+    )
+    workspace.ledger.append(workspace.ledger.head(), body, run="", key="", actor="eve", reason="x")
     (workspace.root / "artifacts" / pipeline).unlink()
     with pytest.raises(StoreError, match=r"pipeline\.joblib does not exist"):
         Registry(workspace.store_location).load("loans", 1, fresh=True)

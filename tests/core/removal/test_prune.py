@@ -11,7 +11,7 @@ import pytest
 from tasks.core import overrides
 from tasks.core.errors import InvalidRequest, NotFound, StoreError
 from tasks.core.ledger.state import State
-from tasks.core.ledger.transitions import fold
+from tasks.core.ledger.transitions import transition
 from tasks.core.removal import prune
 from tasks.core.reports import status
 from tasks.core.run.work import find_work
@@ -264,6 +264,6 @@ def test_the_history_folds(workspace: Workspace) -> None:
     prune.prune(workspace, keep=0, **WHO)
     now = State()
     for event in workspace.ledger.events():
-        now = fold(now, event)
+        now = transition(now, event)
         assert now == event.state_after
     assert sorted(now.pruned) == [1, 6]

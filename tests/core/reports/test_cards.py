@@ -11,6 +11,7 @@ import pytest
 
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.ledger.state import State
+from tasks.core.records import to_dict
 from tasks.core.reports import cards
 from tasks.core.reports.cards import Scene
 from tasks.core.reports.service_history import Tenure
@@ -219,7 +220,7 @@ def test_a_decision_card_points_to_what_waits() -> None:
 
 def test_a_promotion_has_a_card() -> None:
     """What a person put in service, in place of what, why, and the way back."""
-    body = {"served": {"version": 2}, "was": "approved", "replaced": 1}
+    body = {"served": to_dict(Served(2, "b" * 64, 6)), "was": "approved", "replaced": 1}
     event = replace(EVENT, event="promoted", actor="dora", reason="looks right", body=body)
     text = cards.promotion_card(replace(SCENE, event=event, page=None))
     assert text.startswith("## loans · v2 put in service, in place of v1 (approved): looks right\n")

@@ -14,7 +14,7 @@ import pytest
 from tasks.core.errors import CorruptObject, InvalidRequest, NotFound
 from tasks.core.ledger.events import Event
 from tasks.core.ledger.ledger import FORMAT_VERSION
-from tasks.core.ledger.transitions import fold
+from tasks.core.ledger.transitions import transition
 from tasks.core.records import digest, to_dict, to_json
 from tasks.core.reports import service_history
 from tasks.core.reports.service_history import Past, look_back, parse_when
@@ -48,7 +48,7 @@ class Past2013:
         event = Event(
             FORMAT_VERSION, head.seq + 1, head.digest, text, kind, "run", "key", actor, reason, None, body, head.state
         )
-        state = fold(head.state, event)
+        state = transition(head.state, event)
         event = replace(event, state_after=state, current=state.current)
         self.store.create(f"loans/ledger/{event.seq:08d}.json", to_json(event))
         self.events.append(event)

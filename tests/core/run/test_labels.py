@@ -15,7 +15,7 @@ from tasks.core.checks import performance
 from tasks.core.decision.evidence import Evidence
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.ledger.state import State
-from tasks.core.ledger.transitions import fold
+from tasks.core.ledger.transitions import transition
 from tasks.core.predictions import predictions_path, write_predictions
 from tasks.core.records import to_dict
 from tasks.core.run import labels
@@ -82,7 +82,7 @@ class Play:
         decision = Decision(Action.RELOAD, Rule.OTHERWISE, ("a test",), ())
         self.decided = conclude(self.state, self.state, self.workspace.spec, measured, self.evidence, decision, None)
         event = Event(1, 7, None, "now", "decided", "run", work.key, "ann", "", None, to_dict(self.decided), self.state)
-        self.state, self.findings = fold(self.state, event), found
+        self.state, self.findings = transition(self.state, event), found
         if self.current:
             for batch in work.pending:
                 path = predictions_path(self.workspace, batch)
