@@ -71,7 +71,7 @@ def _keys(section: Mapping[str, Any], sections: Mapping[str, Any], above: str) -
         if inner := _section(field):
             below.append((sections[inner], path))
             continue
-        default = "required" if name in section.get("required", ()) else _default(field.get("default"))  # a factory makes an empty one
+        default = "required" if name in section.get("required", ()) else _default(field.get("default"))
         yield f"`{path}`", _kind(field), default, field["description"]
     for inner, path in below:
         yield from _keys(inner, sections, path)

@@ -192,6 +192,15 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
+def test_files_that_are_named_exist(page: str) -> None:
+    """Source files that a page sends its reader to are where it says."""
+    named = re.findall(
+        r"`((?:flows|tasks|tests|deployments)/[\w./]+)`", (REPOSITORY / page).read_text(encoding="utf-8")
+    )
+    assert [path for path in named if not (REPOSITORY / path).exists()] == []
+
+
 PLACES = ("/opt/ror", "/srv/ror", "/backup", "/tmp")
 """Folders of a server or container that the guides speak of, whatever machine they are read on."""
 
