@@ -1,4 +1,4 @@
-"""Tables of the READMEs that are made from the program: `python -m tests.reference` prints them, `--write` puts them in.
+"""Tables of the READMEs that are made from the program: `python -m tests.reference` prints, `--write` updates them.
 
 deployments/README.md has the keys of a model's file, made from ModelSpec; flows/README.md the commands, made from
 Typer's. A test fails when a table is not what would be made now.
