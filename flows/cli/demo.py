@@ -236,7 +236,7 @@ def _how_to_see() -> str:
 def _home() -> Path:
     from prefect.settings import PREFECT_HOME
 
-    return PREFECT_HOME.value()
+    return Path(PREFECT_HOME.value())
 
 
 def _lay_out_model(root: Path) -> None:

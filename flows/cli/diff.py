@@ -18,7 +18,7 @@ from tasks.core.text import interval_text
 from tasks.core.types import Gate, Metric
 
 if TYPE_CHECKING:
-    from tasks.core.audit import diff as core_diff
+    from tasks.core.audit import diff_types
 
 SHOWN = 8
 """Names that are listed in one line, and columns whose importance is shown; --json has all of them."""
@@ -71,11 +71,11 @@ def diff(
         terminal.out.print(Text(f"Identical: {', '.join(same)}."))
 
 
-def _changes(changes: Sequence[core_diff.Change]) -> Rows:
+def _changes(changes: Sequence[diff_types.Change]) -> Rows:
     return [[change.name, f"{_value(change.a)} → {_value(change.b)}"] for change in changes]
 
 
-def _made(found: core_diff.Differences) -> Rows:
+def _made(found: diff_types.Differences) -> Rows:
     rows = []
     for change in found.made:
         match change.name:
@@ -91,7 +91,7 @@ def _made(found: core_diff.Differences) -> Rows:
     return rows
 
 
-def _data(data: core_diff.DataDifference) -> Rows:
+def _data(data: diff_types.DataDifference) -> Rows:
     if data.identical:
         return []
     rows = [["rows", f"{data.rows[0]:,} → {data.rows[1]:,} ({data.rows[1] - data.rows[0]:+,})"]]
@@ -104,7 +104,7 @@ def _data(data: core_diff.DataDifference) -> Rows:
     return [*rows, ["sha256", " → ".join(digest[:12] for digest in data.digests)]]
 
 
-def _batch(item: core_diff.ChangedBatch) -> str:
+def _batch(item: diff_types.ChangedBatch) -> str:
     told = []
     for change in item.changes:
         match change.name:
@@ -119,7 +119,7 @@ def _batch(item: core_diff.ChangedBatch) -> str:
     return "; ".join(told)
 
 
-def _schema(schema: core_diff.SchemaDifference) -> Rows:
+def _schema(schema: diff_types.SchemaDifference) -> Rows:
     rows = [["column added", _column(column)] for column in schema.added]
     rows += [["column removed", _column(column)] for column in schema.removed]
     small = []
@@ -138,11 +138,11 @@ def _schema(schema: core_diff.SchemaDifference) -> Rows:
     return rows
 
 
-def _column(column: core_diff.ColumnSummary) -> str:
+def _column(column: diff_types.ColumnSummary) -> str:
     return f"{column.name}: {column.kind} ({column.type}), {column.null_rate:.1%} missing"
 
 
-def _column_changes(column: core_diff.ColumnDifference) -> str:
+def _column_changes(column: diff_types.ColumnDifference) -> str:
     """Empty for what rounding hides."""
     changes, told = {change.name: change for change in column.changes}, []
     fields = {"low": ("lowest", _number), "high": ("highest", _number)}
@@ -164,11 +164,11 @@ def _column_changes(column: core_diff.ColumnDifference) -> str:
     return "; ".join(told)
 
 
-def _code(changes: Sequence[core_diff.CodeChange]) -> Rows:
+def _code(changes: Sequence[diff_types.CodeChange]) -> Rows:
     return [[change.module, f"lines: {change.added} added, {change.removed} removed"] for change in changes]
 
 
-def _print_lines(changes: Sequence[core_diff.CodeChange]) -> None:
+def _print_lines(changes: Sequence[diff_types.CodeChange]) -> None:
     for change in changes:
         for line in change.lines[:LINES]:
             terminal.out.print(Text(f"  {line}"))
@@ -178,7 +178,7 @@ def _print_lines(changes: Sequence[core_diff.CodeChange]) -> None:
         terminal.out.print()
 
 
-def _importance(found: core_diff.Differences) -> Rows:
+def _importance(found: diff_types.Differences) -> Rows:
     changes = found.importance or ()
     rows = [[change.name, f"{_share(change.a)} → {_share(change.b)}"] for change in changes[:SHOWN]]
     if (more := len(changes) - SHOWN) > 0:
@@ -186,7 +186,7 @@ def _importance(found: core_diff.Differences) -> Rows:
     return rows
 
 
-def _metrics(found: core_diff.Differences) -> Rows:
+def _metrics(found: diff_types.Differences) -> Rows:
     metrics = found.metrics
     if metrics.identical:
         return []
@@ -210,7 +210,7 @@ def _gate(gate: Gate) -> str:
     return f"{gate.verdict.value}: {gate.reason}{flips}"
 
 
-def _files(changes: Sequence[core_diff.Change]) -> Rows:
+def _files(changes: Sequence[diff_types.Change]) -> Rows:
     return [[change.name, f"{_size(change.a)} → {_size(change.b)} bytes"] for change in changes]
 
 

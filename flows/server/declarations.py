@@ -137,8 +137,8 @@ def deployment(item: dict[str, Any], root: str, names: list[str], store: str | N
     `root` is the folder as the process that runs the flow sees it; `store` is where it finds the store, if not there.
     """
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
-    from prefect.deployments.runner import EntrypointType
     from prefect.events import DeploymentEventTrigger
+    from prefect.types.entrypoint import EntrypointType
 
     limit, given = item.get("concurrency_limit"), item.get("parameters") or {}
     try:

@@ -170,7 +170,7 @@ def _probabilities(columns: dict[str, pa.Array], classes: int) -> np.ndarray | N
     if "probability" not in columns:
         return None
     if "probabilities" in columns:
-        return columns["probabilities"].flatten().to_numpy().reshape(-1, classes)
+        return np.asarray(columns["probabilities"].flatten().to_numpy().reshape(-1, classes))
     one = columns["probability"].to_numpy()
     return np.column_stack([1 - one, one] if classes == 2 else [one])
 

@@ -161,10 +161,10 @@ def scaled(values: pd.Series, column: ColumnCalibration) -> np.ndarray:
     """What is compared, shape (rows,): clipped multiples of the IQR around the median; frequent levels and `other`."""
     if column.numeric:
         numbers = (pd.to_numeric(values, errors="coerce").to_numpy(dtype="float64") - column.center) / column.scale
-        return np.clip(numbers, -CLIP, CLIP)
+        return np.asarray(np.clip(numbers, -CLIP, CLIP))
     text = values.dropna().astype(str)
     known = text.isin(column.levels)
-    return text.where(known, OTHER).reindex(values.index).to_numpy(dtype=object)
+    return np.asarray(text.where(known, OTHER).reindex(values.index), dtype=object)
 
 
 def comparable(frame: pd.DataFrame, calibration: Mapping[str, ColumnCalibration]) -> dict[str, np.ndarray]:
@@ -219,7 +219,7 @@ def _numbers_by_chance(present: np.ndarray) -> np.ndarray:
     steps = np.unique(np.quantile(present, np.linspace(0, 1, _STEPS + 1), method="nearest"))
     below = np.searchsorted(np.sort(present), steps[:-1], side="right") / len(present)
     heights = _bridges()[:, np.round(below * _GRID).astype(int)]
-    return heights @ np.diff(steps) / _deviation(np.std(present))
+    return np.asarray(heights @ np.diff(steps) / _deviation(np.std(present)))
 
 
 @cache
@@ -227,7 +227,7 @@ def _bridges() -> np.ndarray:
     """|Brownian bridges|, the same ones for every column and version, shape (_DRAWS, _GRID + 1)."""
     walks = np.cumsum(np.random.default_rng(0).normal(size=(_DRAWS, _GRID)), axis=1) / np.sqrt(_GRID)
     walks -= walks[:, -1:] * np.arange(1, _GRID + 1) / _GRID
-    return np.abs(np.column_stack([np.zeros(_DRAWS), walks]))
+    return np.asarray(np.abs(np.column_stack([np.zeros(_DRAWS), walks])))
 
 
 def _names_by_chance(present: np.ndarray, rows: int, seed: int) -> np.ndarray:
@@ -237,7 +237,7 @@ def _names_by_chance(present: np.ndarray, rows: int, seed: int) -> np.ndarray:
     shares = pd.Series(present).value_counts(normalize=True).to_numpy()
     draws = np.random.default_rng(seed).multinomial(rows, shares, size=_DRAWS // 4)
     # Rounding may make a divergence of equal shares negative by 1e-17.
-    return np.nan_to_num(jensenshannon(draws, shares[None, :], axis=1)) * np.sqrt(rows)
+    return np.asarray(np.nan_to_num(jensenshannon(draws, shares[None, :], axis=1)) * np.sqrt(rows))
 
 
 # --- wobble --------------------------------------------------------------------------------------------------

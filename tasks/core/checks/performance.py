@@ -33,9 +33,9 @@ def row_losses(predictions: Predictions, target: np.ndarray, task: str) -> np.nd
     the usual one; Brier 1950), else 0/1 error; absolute error for regression.
     """
     if task == "regression":
-        return np.abs(np.asarray(predictions.values, dtype=float) - target.astype(float))
+        return np.asarray(np.abs(np.asarray(predictions.values, dtype=float) - target.astype(float)))
     if predictions.probabilities is None:
-        return (predictions.values != target).astype(float)
+        return np.asarray(predictions.values != target, dtype=float)
     classes = np.asarray(predictions.classes)
     if (classes.dtype.kind in "OU") != (target.dtype.kind in "OU"):
         kinds = ("text", "numbers") if target.dtype.kind in "OU" else ("numbers", "text")
@@ -43,7 +43,7 @@ def row_losses(predictions: Predictions, target: np.ndarray, task: str) -> np.nd
     truth = target[:, None] == classes.astype(target.dtype)[None, :]
     # A class that training never saw has no column: the probability that should have gone to it counts as lost.
     missing = ~truth.any(axis=1)
-    return (((predictions.probabilities - truth) ** 2).sum(axis=1) + missing) / 2
+    return np.asarray((((predictions.probabilities - truth) ** 2).sum(axis=1) + missing) / 2)
 
 
 def hard_losses(predictions: Predictions, target: np.ndarray, task: str) -> np.ndarray:

@@ -24,11 +24,11 @@ def decoded(array: pa.Array) -> pa.Array:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def is_number(kind: pa.DataType) -> bool:
-    return (
+    return bool(
         pa.types.is_integer(kind)
         or pa.types.is_floating(kind)
         or pa.types.is_decimal(kind)
@@ -95,7 +95,8 @@ def as_floats(array: pa.Array) -> np.ndarray:
         array = array.cast(pa.float64(), safe=False)
     elif not pa.types.is_float64(array.type):
         array = array.cast(pa.float64())
-    return array.to_numpy(zero_copy_only=False)
+    numbers: np.ndarray = array.to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def count_true(array: pa.Array) -> int:
@@ -109,14 +110,14 @@ def target_values(values: pa.Array, task: str, *, private: bool = False) -> np.n
     """
     values = decoded(values)
     if is_text(values.type) and task != "regression":
-        return values.to_numpy(zero_copy_only=False).astype(object)
+        return np.asarray(values.to_numpy(zero_copy_only=False), dtype=object)
     reason = f"it is {values.type}"
     try:
         if task != "regression" and pa.types.is_boolean(values.type):
-            return values.to_numpy(zero_copy_only=False)
+            return np.asarray(values.to_numpy(zero_copy_only=False))
         if is_usable(values.type):
             numbers = values.cast(pa.float64() if task == "regression" else pa.int64())
-            found = numbers.to_numpy(zero_copy_only=False)
+            found: np.ndarray = numbers.to_numpy(zero_copy_only=False)
             if np.isfinite(found).all():
                 return found
             reason = f"{np.count_nonzero(~np.isfinite(found)):,} labels are infinite"

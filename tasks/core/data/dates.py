@@ -101,11 +101,12 @@ def _days(values: pa.Array) -> list[date]:
         values = pc.local_timestamp(values)
     ends = pc.min_max(values)
     both = pa.array([ends["min"].as_py(), ends["max"].as_py()], values.type)
-    return both.cast(pa.date32(), safe=False).drop_null().to_pylist()
+    found: list[date] = both.cast(pa.date32(), safe=False).drop_null().to_pylist()
+    return found
 
 
 def _is_temporal(kind: pa.DataType) -> bool:
-    return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
 
 
 def _span(days: set[date]) -> Days | None:

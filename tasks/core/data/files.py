@@ -48,7 +48,7 @@ def is_settled(path: Path, settle: float | str) -> bool:
         if not is_unavailable(error):
             raise
         raise UnavailableData(str(path), str(error.strerror)) from error
-    return abs(time.time() - changed) >= float(settle)
+    return bool(abs(time.time() - changed) >= float(settle))
 
 
 def batch_files(root: Path, spec: ModelSpec, known: Container[str] = ()) -> list[Path]:

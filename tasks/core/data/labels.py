@@ -94,7 +94,7 @@ class Labels:
         """Whether these files say anything about a row of the batch. Raises DataError as `of` does."""
         with legible(batch.path):
             where = self._where(self._keys(Source(self._root, batch.path, self.spec.data.csv)))
-            return where.null_count < len(where)
+            return bool(where.null_count < len(where))
 
     def _keys(self, source: Source) -> pa.Array:
         assert self.spec.key is not None

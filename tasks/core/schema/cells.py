@@ -151,7 +151,7 @@ def _is_utf8(values: pa.Array) -> bool:
 
 
 def _array(values: pa.Array) -> np.ndarray:
-    return values.to_numpy(zero_copy_only=False)
+    return np.asarray(values.to_numpy(zero_copy_only=False))
 
 
 def _mask(values: pa.Array) -> np.ndarray | None:
