@@ -11,6 +11,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import typer
 
@@ -19,7 +21,7 @@ from tasks.core.spec import PolicySpec, parse_spec
 from tasks.core.types import Outcome
 from tests import reference
 from tests.helpers.model import make_rows
-from tests.helpers.ror import play
+from tests.helpers.ror import Ror, play
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -94,6 +96,52 @@ def test_every_command_runs(
             names = {"frame": year[4].flights}
             exec(block, names)
             assert names["answers"].probabilities.shape == (len(year[4].flights), 2)
+
+
+def loans(number: int, rows: int) -> pd.DataFrame:
+    """A month of loans, as the front page shows what comes of them."""
+    random = np.random.default_rng(number)
+    income = random.lognormal(10.4, 0.45, rows).round(-2)
+    amount = (income * random.uniform(0.1, 0.9, rows)).round(-2)
+    rate = random.normal(7, 2, rows).clip(2, 16).round(2)
+    branch = random.choice(["north", "south", "harbour", "online"], rows, p=[0.3, 0.25, 0.15, 0.3])
+    months = random.integers(0, 240, rows)
+    risk = 3.5 * (amount / income - 0.5) + 0.45 * (rate - 7) + (branch == "online") - 0.008 * months - 2.4
+    defaulted = (random.random(rows) < 1 / (1 + np.exp(-risk))).astype(int)
+    seconds = np.sort(random.integers(0, 28 * 24 * 3600, rows))
+    return pd.DataFrame({
+        "loan_id": np.arange(rows) + number * 100_000,
+        "applied_at": pd.Timestamp(f"2026-{number:02d}-01") + pd.to_timedelta(seconds, unit="s"),
+        "branch": branch, "income": income, "amount": amount, "interest_rate": rate, "months_as_customer": months,
+        "defaulted": defaulted,
+    })  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("prefect")
+def test_own_data_end_as_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the front page shows of four months of loans is what the commands print, line by line."""
+    monkeypatch.chdir(tmp_path)
+    ror = Ror(tmp_path, capsys, monkeypatch)
+    for number, rows in ((1, 2_400), (2, 2_250)):
+        loans(number, rows).to_parquet(f"2026-0{number}.parquet")
+    said = []
+    for line in blocks(README, "bash")[2].splitlines():
+        assert ror(*shlex.split(line)[1:]) == 0, ror.err
+        said += ror.out.splitlines()
+    shown, blocked = (block.splitlines() for block in blocks(README, "text"))
+    assert [line for line in shown if not any(line in each for each in said)] == []
+
+    batches = tmp_path / "data/loans/batches"
+    loans(3, 2_310).to_parquet(batches / "2026-03.parquet")
+    assert ror("run", "loans") == 0
+    calm = "v1 stays: data and performance are as expected"
+    assert "Reloaded" in ror.out and calm in ror.out and calm in README
+    loans(4, 2_280).drop(columns="interest_rate").to_parquet(batches / "2026-04.parquet")
+    assert ror("run", "loans") == 3
+    assert [line for line in blocked if line not in ror.out] == []
 
 
 def test_the_services_are_the_same() -> None:
