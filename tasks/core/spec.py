@@ -184,12 +184,18 @@ class PolicySpec(Section):
     forgetting: Forgetting = Forgetting()
     max_age: Annotated[int, Field(ge=1)] | Literal["never"] = Field(16, description="Labelled batches, or 'never'.")
     min_rows: int = Field(200, ge=10, description="Labelled rows below which nothing is trained.")
-    drift: Literal["early-warning", "trigger", "report"] = "early-warning"
+    drift: Literal["early-warning", "trigger", "report"] = Field(
+        "early-warning", description="Drift retrains from half the interval on, at once, or is only shown."
+    )
     drift_weight: float = Field(
         0.25, gt=0, le=1, description="Drifted columns alarm when they carry this share of the importance."
     )
-    on_change: Literal["retrain", "block"] = "retrain"
-    promotion: Literal["auto", "approve"] = "auto"
+    on_change: Literal["retrain", "block"] = Field(
+        "retrain", description="Changed content is learned once it has labels, or is set aside until `ror accept`."
+    )
+    promotion: Literal["auto", "approve"] = Field(
+        "auto", description="A new version serves at once, or waits for `ror promote`."
+    )
     metric_floor: float | None = Field(None, description="The primary metric a challenger must reach.")
 
     @model_validator(mode="after")
@@ -237,17 +243,17 @@ class ScheduleSpec(Section):
 class ModelSpec(Section):
     """Everything about one model that a person decides."""
 
-    task: Literal["binary", "multiclass", "regression"]
-    target: str
+    task: Literal["binary", "multiclass", "regression"] = Field(description="What is predicted: a class or a number.")
+    target: str = Field(description="The column to predict.")
     key: str | None = Field(None, description="Column that identifies a row; needed to join late labels.")
     time: str | None = Field(None, description="Column that grows with time; not a feature unless listed.")
-    features: tuple[str, ...] | None = Field(None, description="None: every column but target, key and time.")
+    features: tuple[str, ...] | None = Field(None, description="Left out: every column but target, key and time.")
     categorical: tuple[str, ...] = Field((), description="Numbers that are names: ids, codes.")
     growing: tuple[str, ...] = Field((), description="Columns that grow with time: no range is expected of them.")
     metric: str = Field("", description="scikit-learn scorer for people; by default one that suits the task.")
-    seed: int = Field(0, ge=0, lt=2**32)
-    owner: str
-    purpose: str
+    seed: int = Field(0, ge=0, lt=2**32, description="Of everything random: the same seed, the same version.")
+    owner: str = Field(description="Who is told: alerts and pages name it.")
+    purpose: str = Field(description="What the model is for: alerts and pages say it.")
     runbook: str | None = Field(None, description="Where to read what to do when this model raises an alarm: a link.")
     slices: tuple[str, ...] = Field((), description="Columns by whose values performance is shown, value by value.")
     expected: tuple[Expected, ...] = Field((), description="Periods in which data are known to differ.")

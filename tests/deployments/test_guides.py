@@ -184,6 +184,8 @@ def test_one_server(place: Place) -> None:
     install, start, by_hand, _ = guide("One server")
     assert install[0].startswith("useradd ")  # the one line that is not run: it would change this machine
     place.follow(install[1:])
+    installed = {path.parent.name for path in (place.folder / "opt/ror-1").glob("lib/*/site-packages/*/py.typed")}
+    assert {"flows", "tasks"} <= installed  # what is installed has types for whoever imports it
     secrets = place.folder / "etc/ror"
     assert oct(secrets.stat().st_mode)[-3:] == "700"
     assert {oct(path.stat().st_mode)[-3:] for path in secrets.iterdir()} == {"600"}
