@@ -20,7 +20,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from tasks.core.backtest import compute
-from tasks.core.backtest.compute import Alarms, Plan, Sight
+from tasks.core.backtest.compute import Alarms, FitChecks, Plan
 from tasks.core.backtest.history import History, history_of
 from tasks.core.data.files import atomic_write
 from tasks.core.errors import SpecError
@@ -61,8 +61,8 @@ class Fit:
         with np.load(self._path) as arrays:
             return np.asarray(arrays[str(place)])
 
-    def sight(self, place: int) -> Sight:
-        return from_dict(Sight, self._sights[str(place)])
+    def sight(self, place: int) -> FitChecks:
+        return from_dict(FitChecks, self._sights[str(place)])
 
 
 class Missing(Exception):

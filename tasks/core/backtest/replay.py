@@ -208,10 +208,10 @@ class Replay:
 
     def _fold(self, fit: Fit, place: int) -> np.ndarray:
         """Losses on the gate's fold of a batch that this version has not learned."""
-        losses, fold = fit.losses(place), self.history.folds[place]
+        losses, fold = fit.losses(place), self.history.holdouts[place]
         if place not in fit.held_out:
             return np.asarray(losses[fold])
-        return np.asarray(losses[fold[self.history.first_folds[place]]]) if fit.first else losses
+        return np.asarray(losses[fold[self.history.first_holdouts[place]]]) if fit.first else losses
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -106,7 +106,7 @@ def hindsight(losses: np.ndarray, price: float) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Possible:
+class HindsightTable:
     """What could have been had from one starting point: every version on every batch."""
 
     batches: tuple[str, ...]
@@ -130,7 +130,7 @@ class Possible:
         return steps
 
 
-def possible(history: History, fits: FitOf, start: int, delay: int) -> Possible:
+def possible(history: History, fits: FitOf, start: int, delay: int) -> HindsightTable:
     """Raises Missing for a fit that is not there yet."""
     places = range(start, len(history))
     ends = [start, *(max(start, place - delay + 1) for place in places[1:])]
@@ -140,4 +140,4 @@ def possible(history: History, fits: FitOf, start: int, delay: int) -> Possible:
         values = np.array([[getattr(fit, name)[place] for fit in opened] for place in places])
         return np.where(np.isnan(values), np.inf, values)
 
-    return Possible(tuple(history.batches[place].id for place in places), table("means"), table("errors"))
+    return HindsightTable(tuple(history.batches[place].id for place in places), table("means"), table("errors"))

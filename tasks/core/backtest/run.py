@@ -55,7 +55,7 @@ class Backtest:
     scores: tuple[Score, ...]
     paths: Mapping[str, tuple[tuple[Step, ...], ...]]
     """For each policy the steps from each starting point."""
-    possible: tuple[rivals.Possible, ...]
+    possible: tuple[rivals.HindsightTable, ...]
     """For each starting point, what any choice of retrains could have had."""
     left_out: Mapping[str, str]
 

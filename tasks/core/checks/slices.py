@@ -37,7 +37,7 @@ MISSING, SHOWN = "(missing)", 60
 
 
 @dataclass(frozen=True)
-class Lost:
+class BatchLosses:
     """The loss of every labelled row of one batch."""
 
     part: LabelledRows
@@ -74,7 +74,7 @@ class _Slice:
         return max(1.0, now / then) if then else 1.0
 
 
-def check_slices(spec: ModelSpec, newest: Lost, before: Sequence[Lost]) -> tuple[Check, ...]:
+def check_slices(spec: ModelSpec, newest: BatchLosses, before: Sequence[BatchLosses]) -> tuple[Check, ...]:
     """One check per slice with enough rows on both sides; one that says how many have too few; one per column that
     cannot be sliced.
 
@@ -114,14 +114,14 @@ def check_slices(spec: ModelSpec, newest: Lost, before: Sequence[Lost]) -> tuple
 
 def earlier(
     workspace: Workspace, labels: Labels, batches: Sequence[Batch], points: Sequence[LossPoint], newest: str
-) -> list[Lost]:
+) -> list[BatchLosses]:
     """What users lost on the last EARLIER of these batches before `newest`, oldest first, by the answers of the day.
 
     A batch is left out where its answers are gone or damaged, and where `points` do not have the version that gave
     them: that version was trained on the batch's labels, and says nothing about what users lose.
     """
     measured = {(point.batch, point.version) for point in points}
-    found: list[Lost] = []
+    found: list[BatchLosses] = []
     before = [batch for batch in batches if batch_order(batch.id) < batch_order(newest)]
     for batch in sorted(before, key=lambda batch: batch_order(batch.id), reverse=True):
         path = predictions_path(workspace, batch)
@@ -133,11 +133,11 @@ def earlier(
         except DataError:
             continue  # who needs this batch for a rule says so in a check of its own
         if len(part.rows):
-            found.append(Lost(part, performance.row_losses(answers, part.target, workspace.spec.task)))
+            found.append(BatchLosses(part, performance.row_losses(answers, part.target, workspace.spec.task)))
     return found[::-1]
 
 
-def _sides(spec: ModelSpec, column: str, lost: Sequence[Lost]) -> tuple[Mapping[str, _Side], str]:
+def _sides(spec: ModelSpec, column: str, lost: Sequence[BatchLosses]) -> tuple[Mapping[str, _Side], str]:
     """The losses of every value of a column, or the reason why it cannot be sliced."""
     values, losses = [], []
     for item in lost:

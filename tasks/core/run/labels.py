@@ -18,7 +18,7 @@ from tasks.core.checks.calibration import LABEL, TARGET, calibration_of
 from tasks.core.checks.expected import excused
 from tasks.core.checks.histograms import Picture
 from tasks.core.checks.performance import dummy
-from tasks.core.checks.slices import Lost, check_slices, earlier
+from tasks.core.checks.slices import BatchLosses, check_slices, earlier
 from tasks.core.data.files import batch_order, label_digest
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
@@ -188,7 +188,7 @@ def _slices(
     points = (*state.losses, *scores.losses)
     before = earlier(workspace, labels, [b for b in decided if b.id in usable], points, part.batch.id)
     losses = performance.row_losses(answers, part.target, workspace.spec.task)
-    return check_slices(workspace.spec, Lost(part, losses), before)
+    return check_slices(workspace.spec, BatchLosses(part, losses), before)
 
 
 # --- corrections ---------------------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ def test_no_version_is_judged_on_rows_it_has_seen(history: History, fits: Fits, 
 
 
 def _folds(history: History, fit: Fit) -> tuple[np.ndarray, ...]:
-    return history.first_folds if fit.first else history.folds
+    return history.first_holdouts if fit.first else history.holdouts
 
 
 def _learned_rows(history: History, fit: Fit) -> set[tuple[int, int]]:
