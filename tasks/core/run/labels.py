@@ -181,7 +181,7 @@ def _slices(
     scores: Scores,
     fresh: Sequence[Labelled],
 ) -> tuple[Check, ...]:
-    """The newest labelled batch by slices, beside the labelled batches before it that may be relied on."""
+    """The newest labelled batch by slices, compared with the usable labelled batches before it."""
     assert scores.newest is not None
     part, answers = scores.newest
     usable = with_labels(state, fresh).usable
@@ -267,6 +267,3 @@ def _overdue(workspace: Workspace, state: State, waiting: Sequence[Labelled], de
         f"data.label_delay; if they will never come: `ror quarantine {workspace.model} {oldest.batch} --reason '...'`"
     )
     return Overdue(tuple(item.batch for item in late), reason)
-
-
-# --- scores --------------------------------------------------------------------------------------------------

@@ -248,4 +248,3 @@ def validate(
         changes=tuple(changes),
         coercions=tuple(one.coerced for one in found.tallies if one.coerced),
     )
-

@@ -76,9 +76,9 @@ def test_losses_are_those_of_the_very_pipeline(history: History, fits: Fits) -> 
         assert found.errors[place] == (answers.values != part.target).mean()
         window = data.assign(**{SCORE: answers.score})
         measured = drift.check_drift(fitted.reference, window, fitted.calibration).evidence
-        assert found.sight(place).drift.drifted == measured.drifted
-        assert found.sight(place).drift.weight == pytest.approx(measured.weight)
-        assert found.sight(place).drift.prediction == measured.prediction
+        assert found.checks(place).drift.drifted == measured.drifted
+        assert found.checks(place).drift.weight == pytest.approx(measured.weight)
+        assert found.checks(place).drift.prediction == measured.prediction
 
 
 def test_gate_rows_are_never_learned_from(history: History, fits: Fits) -> None:
