@@ -82,7 +82,7 @@ def test_losses_are_those_of_the_very_pipeline(history: History, fits: Fits) -> 
 
 
 def test_gate_rows_are_never_learned_from(history: History, fits: Fits) -> None:
-    """Losses on a batch that was held out are those of its fold, and of no row that the fit has learned from."""
+    """Losses on a batch that was held out are those of its holdout, and of no row that the fit has learned from."""
     compute(fits, GATED)
     found = fits(GATED)
     fitted = fit(history.spec, history.parts[:6])
@@ -90,10 +90,10 @@ def test_gate_rows_are_never_learned_from(history: History, fits: Fits) -> None:
     assert found.reached is not None and 0.5 < found.reached <= 1  # for policies with a floor and without
     for place in found.held_out:
         part = history.parts[place]
-        fold = holdout_rows(part.batch, part.total)
+        holdout = holdout_rows(part.batch, part.total)
         learned = next(other for other in fitted.training.learn if other.batch == part.batch)
-        assert not set(fold) & set(learned.rows)
-        assert len(found.losses(place)) == history.holdouts[place].sum() == len(fold)
+        assert not set(holdout) & set(learned.rows)
+        assert len(found.losses(place)) == history.holdouts[place].sum() == len(holdout)
     assert np.isnan(found.means[:6]).all()
 
 
@@ -113,7 +113,7 @@ def test_an_unfinished_file_is_no_fit(history: History, tmp_path: Path) -> None:
 
 
 def test_everything_that_matters_is_in_the_name(history: History, tmp_path: Path) -> None:
-    """Other data, labels, seed, pipeline, checks, fold or forgetting are other fits."""
+    """Other data, labels, seed, pipeline, checks, holdout or forgetting are other fits."""
     plan = Plan((0, 1, 2), gated=True)
     name = Fits(history, tmp_path).path(plan)
     other_specs = [

@@ -129,9 +129,9 @@ def test_no_version_is_judged_on_rows_it_has_seen(history: History, fits: Fits, 
             sets.append(_learned_rows(history, champion))
         clean = 0
         for place in challenger.held_out:
-            fold = {(place, row) for row in np.flatnonzero(_holdouts(history, challenger)[place])}
-            assert not fold & sets[0]
-            clean += len(fold) if all(not fold & seen for seen in sets) else 0
+            holdout = {(place, row) for row in np.flatnonzero(_holdouts(history, challenger)[place])}
+            assert not holdout & sets[0]
+            clean += len(holdout) if all(not holdout & seen for seen in sets) else 0
         assert attempt.gate.rows == clean
         gates += 1
     assert gates >= 2

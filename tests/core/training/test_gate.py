@@ -42,7 +42,7 @@ def rival(wrong: Any, rows: int = 100, version: int | None = 1) -> Rival:
 ACCURACY = make_spec(metric="accuracy")
 
 
-# --- the fold ------------------------------------------------------------------------------------------------
+# --- the holdout ---------------------------------------------------------------------------------------------
 
 
 def test_anybody_can_derive_the_fold() -> None:
@@ -56,7 +56,7 @@ def test_anybody_can_derive_the_fold() -> None:
 
 
 def test_a_first_version_keeps_more() -> None:
-    """The fold of a first version is a fifth, and contains that of later versions: what those judge by is new to it."""
+    """The holdout of a first version is a fifth, and contains that of later versions: what those judge by is new to it."""
     first = holdout_rows(BATCH, 20_000, holdout.FIRST_HOLDOUT_EVERY)
     assert 0.19 < len(first) / 20_000 < 0.21
     assert set(holdout_rows(BATCH, 20_000)) <= set(first)
@@ -64,11 +64,11 @@ def test_a_first_version_keeps_more() -> None:
 
 def test_the_fold_is_a_tenth() -> None:
     """About every tenth row is kept, others in each batch, and the first rows stay kept when more arrive."""
-    fold = holdout_rows(BATCH, 20_000)
-    assert 0.09 < len(fold) / 20_000 < 0.11
-    assert np.array_equal(holdout_rows(BATCH, 5_000), fold[fold < 5_000])
+    holdout = holdout_rows(BATCH, 20_000)
+    assert 0.09 < len(holdout) / 20_000 < 0.11
+    assert np.array_equal(holdout_rows(BATCH, 5_000), holdout[holdout < 5_000])
     other = holdout_rows(Batch("b", "b", hashlib.sha256(b"other data").hexdigest()), 20_000)
-    assert 0.07 < np.isin(fold, other).mean() < 0.13
+    assert 0.07 < np.isin(holdout, other).mean() < 0.13
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_fold_is_a_tenth() -> None:
     [([1300, 1300], 1), ([600, 600, 600], 2), ([1300, 400, 200], 3), ([100], 1), ([20] * 18, 16)],
 )
 def test_older_batches_are_added_until_there_are_enough_rows(tmp_path: Path, sizes: list[int], kept: int) -> None:
-    """The newest batches give their folds until there are a hundred rows, and at most sixteen batches do."""
+    """The newest batches give their holdouts until there are a hundred rows, and at most sixteen batches do."""
     history = make_history(tmp_path, make_spec(), *(make_rows(rows, seed) for seed, rows in enumerate(sizes)))
     parts = split(history).gate
     assert [part.batch for part in parts] == [item.batch for item in history[-kept:]]
@@ -115,7 +115,7 @@ def test_the_first_rival_is_dummy(trained: Trained) -> None:
 
 
 def test_a_champion_is_judged_on_rows_it_never_saw(trained: Trained, champion: LoadedVersion) -> None:
-    """Of a batch that the champion was trained on no row counts; of a batch of which a fold was kept that fold does."""
+    """Of a batch that the champion was trained on no row counts; of a batch of which a holdout was kept that holdout does."""
     parts = tuple(item.part(holdout_rows(item.batch, item.total)) for item in trained.history)
     against = rival_of(trained.spec, TrainingSet((), parts), np.array([]), champion)
     assert [file.held_out for file in champion.manifest.training] == [False, False, True]
