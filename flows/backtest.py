@@ -10,7 +10,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from tasks.core.backtest import report, run
-from tasks.core.cards import key
+from tasks.core.reports.cards import key
 from tasks.core.workspace import Workspace
 from tasks.progress import Progress
 from tasks.publish import tag_run

@@ -10,9 +10,10 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import Field
 
-from flows.retrain_or_reload import started_by
-from tasks.core import cards, hands, views
-from tasks.core.state import Event
+from flows.run_support import started_by
+from tasks.core import overrides, text
+from tasks.core.ledger.events import Event
+from tasks.core.reports import cards
 from tasks.core.types import Outcome
 from tasks.core.workspace import Workspace
 from tasks.publish import scene_of, show_approval, show_losses, tag_run, tell
@@ -48,7 +49,7 @@ def promote(
     """
     workspace = Workspace.open(root, model)
     who = actor or started_by()
-    event = hands.promote(
+    event = overrides.promote(
         workspace,
         version,
         reason=reason,
@@ -77,7 +78,7 @@ def show(workspace: Workspace, event: Event) -> None:
     create_markdown_artifact(
         cards.promotion_card(scene),
         key=cards.key(model, "decision"),
-        description=views.cell(cards.promotion_line(model, event)),
+        description=text.cell(cards.promotion_line(model, event)),
     )
     show_losses(scene)
     show_approval(workspace, scene, remind=True)

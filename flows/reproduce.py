@@ -10,8 +10,8 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from tasks.core import reproduction
-from tasks.core.cards import key
+from tasks.core.audit import reproduce as core_reproduce
+from tasks.core.reports.cards import key
 from tasks.core.workspace import Workspace
 from tasks.publish import tag_run
 
@@ -34,10 +34,15 @@ def reproduce(model: str, version: Annotated[int, Field(ge=1)], root: str | None
         version: Number of the version: 7 for v7.
         root: Folder that holds deployments/, data/ and artifacts/. Empty: ROR_ROOT, else the current folder.
     """
-    receipt, path = reproduction.reproduce(Workspace.open(root, model), version)
+    receipt, path = core_reproduce.reproduce(Workspace.open(root, model), version)
     log = get_run_logger()
     log.info("%s Receipt: %s", receipt.message, path)
-    lines = [f"## {receipt.message}", "", *(f"- {line}" for line in reproduction.details(receipt)), f"- `{path.name}`"]
+    lines = [
+        f"## {receipt.message}",
+        "",
+        *(f"- {line}" for line in core_reproduce.details(receipt)),
+        f"- `{path.name}`",
+    ]
     create_markdown_artifact("\n".join(lines) + "\n", key=key(model, "reproduce"), description=receipt.message)
     tag_run(f"v{version}", model)
     if receipt.same:

@@ -11,27 +11,27 @@ from typing import Any, Literal
 from uuid import UUID
 
 from prefect import flow, get_run_logger
-from prefect.context import FlowRunContext
 from prefect.deployments import run_deployment
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
-from flows.limit import time_limit
-from flows.story import told
+from flows.run_support import started_by, time_limit, told
 from tasks.alert import emit_alerts
 from tasks.check import check_data, check_drift, check_performance
-from tasks.core import views
-from tasks.core.assess import NOT_HERE, Findings, collect, recheck
-from tasks.core.conclude import conclude
+from tasks.core import text
+from tasks.core.data.files import arriving, is_unchanged
+from tasks.core.decision.policy import decide
 from tasks.core.errors import LeaseHeld, NotFound, RorError, VerificationError
-from tasks.core.files import arriving, is_unchanged
-from tasks.core.ledger import Lease
-from tasks.core.policy import decide
+from tasks.core.ledger.events import Decided, Event
+from tasks.core.ledger.lease import Lease
+from tasks.core.ledger.state import State
 from tasks.core.predictions import predictions_path
 from tasks.core.records import digest, from_dict
-from tasks.core.state import Decided, Event, State
+from tasks.core.reports import wording
+from tasks.core.run.assess import NOT_HERE, Findings, collect, recheck
+from tasks.core.run.conclude import conclude
+from tasks.core.run.work import Work, arrived_since, check_request, find_work, fresh_names
 from tasks.core.types import Action, Outcome, Request
-from tasks.core.work import Work, arrived_since, check_request, find_work, fresh_names
 from tasks.core.workspace import Workspace
 from tasks.find import find_arrived
 from tasks.load import load_current
@@ -106,7 +106,7 @@ def check_and_act(workspace: Workspace, request: Request) -> Any:
     tell_the_rest(workspace, work)
     decided = from_dict(Decided, event.body)
     final = Failed if decided.outcome.failed else Completed
-    return final(name=decided.outcome, message=views.headline(decided, workspace.model))  # Prefect logs both
+    return final(name=decided.outcome, message=wording.headline(decided, workspace.model))  # Prefect logs both
 
 
 def wait_for_arrivals(workspace: Workspace) -> None:
@@ -141,7 +141,7 @@ def follow_up(workspace: Workspace, work: Work) -> None:
     arrived = arrived_since(workspace.root, work, now)
     if not arrived:
         return
-    log, names = get_run_logger(), views.named(arrived)
+    log, names = get_run_logger(), text.named(arrived)
     if deployment.id is None:
         log.info("Arrived meanwhile, for the next run: %s.", names)
         return
@@ -194,7 +194,7 @@ def predict(workspace: Workspace, event: Event) -> None:
         else:
             log.error("%s cannot be predicted: it changed or is gone since it was decided on.", batch.id)
     if decided.in_service and done:
-        log.info("Predicted by v%d: %s.", decided.in_service.version, views.named(done))
+        log.info("Predicted by v%d: %s.", decided.in_service.version, text.named(done))
 
 
 def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> tuple[Event, Findings]:
@@ -230,12 +230,3 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> 
             return conclude(state, now, workspace.spec, measured, evidence, decision, attempt)
 
         return lease.commit(body), measured
-
-
-def started_by() -> str:
-    """Who started this run, as far as Prefect knows."""
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
-    if run is not None and run.created_by is not None:
-        return str(run.created_by.display_value or run.created_by.type or "prefect").lower()
-    return "prefect"

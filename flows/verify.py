@@ -9,9 +9,10 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from tasks.core import audit
-from tasks.core.cards import key
+from tasks.core.audit import verify as core_verify
+from tasks.core.audit.report import markdown, summary, verdict
 from tasks.core.errors import SpecError
+from tasks.core.reports.cards import key
 from tasks.publish import tag_run
 
 
@@ -37,23 +38,23 @@ def verify(
         expect_head: Number and digest of an entry that the history must still hold, as an earlier run ended with.
         root: Folder that holds deployments/, data/ and artifacts/. Empty: ROR_ROOT, else the current folder.
     """
-    expected = audit.expectation(expect_head) if expect_head else None
+    expected = core_verify.expectation(expect_head) if expect_head else None
     if expected and model is None:
         raise SpecError("expect_head", ["name the model: it is about one history"])
     log, reports = get_run_logger(), []
-    for workspace in audit.workspaces(root, model):
-        registry = audit.registry_of(workspace, load=load)
-        report = audit.audit(registry, workspace.model, expected=expected, load=load)
+    for workspace in core_verify.workspaces(root, model):
+        registry = core_verify.registry_of(workspace, load=load)
+        report = core_verify.audit(registry, workspace.model, expected=expected, load=load)
         reports.append(report)
         for remark in report.remarks:
             (log.error if remark.damage else log.info)("%s %s", remark.path, remark.text)
-        log.info("%s Newest entry of the history: %s.", audit.verdict(report), report.head or "none")
+        log.info("%s Newest entry of the history: %s.", verdict(report), report.head or "none")
         create_markdown_artifact(
-            audit.markdown(report),
+            markdown(report),
             key=key(workspace.model, "verify"),
-            description=audit.verdict(report),
+            description=verdict(report),
         )
     tag_run(*(report.model for report in reports))
     bad = [report for report in reports if not report.ok]
-    message = " ".join(audit.summary(report) for report in bad or reports)
+    message = " ".join(summary(report) for report in bad or reports)
     return Failed(name="Damaged", message=message) if bad else Completed(name="Verified", message=message)

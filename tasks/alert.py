@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from prefect.events import emit_event
 
-from tasks.core.alerts import Alert, alerts
+from tasks.core.reports.alerts import Alert, alerts
 from tasks.core.workspace import Workspace
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core import assess, drift, labels, views
-from tasks.core.assess import DataFindings
-from tasks.core.labels import LabelFindings
-from tasks.core.state import State
+from tasks.core import text
+from tasks.core.checks import drift
+from tasks.core.ledger.state import State
+from tasks.core.run import assess, labels
+from tasks.core.run.assess import DataFindings
+from tasks.core.run.labels import LabelFindings
+from tasks.core.run.work import Work
 from tasks.core.types import Verdict
-from tasks.core.work import Work
 from tasks.core.workspace import Workspace
 from tasks.retry import READING
 
@@ -31,7 +33,7 @@ def check_data(workspace: Workspace, state: State, work: Work) -> DataFindings:
         if check.name == "arrivals":
             log.warning("%s.", check.summary)
     if findings.valid:
-        names = views.named([batch.id for batch in findings.valid])
+        names = text.named([batch.id for batch in findings.valid])
         log.info("%s: %s rows, as the pipeline needs them.", names, f"{sum(findings.rows):,}")
     for item in findings.blocked:
         log.error("%s is set aside: %s", item.batch, "; ".join(item.problems))
@@ -73,7 +75,7 @@ def check_drift(workspace: Workspace, state: State, work: Work, data: DataFindin
     """Compare the pending batches with the champion's reference sample; Evidently's page goes to `pages`."""
     report = assess.check_drift(workspace, state, work, data, assess.load_versions(workspace, state))
     if report.evidence.measured:
-        moved, weight = views.named(report.evidence.drifted), 100 * report.evidence.weight
+        moved, weight = text.named(report.evidence.drifted), 100 * report.evidence.weight
         said = (
             f"Drift: {moved} moved beyond the alarm, {weight:.0f} % of the importance."
             if moved

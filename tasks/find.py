@@ -5,9 +5,9 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.state import State
+from tasks.core.ledger.state import State
+from tasks.core.run.work import Work, find_work
 from tasks.core.types import Request
-from tasks.core.work import Work, find_work
 from tasks.core.workspace import Workspace
 from tasks.retry import READING
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core import assess
-from tasks.core.state import State
+from tasks.core.ledger.state import State
+from tasks.core.run import assess
 from tasks.core.types import Request
 from tasks.core.workspace import Workspace
 from tasks.retry import READING

@@ -18,12 +18,12 @@ from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 
-from tasks.core import cards, page, past, views
-from tasks.core.assess import Findings
-from tasks.core.cards import Scene, key
 from tasks.core.errors import AlreadyExists, NotFound, VerificationError
+from tasks.core.ledger.events import Decided, Event
 from tasks.core.records import from_dict, to_json
-from tasks.core.state import Decided, Event
+from tasks.core.reports import cards, page, service_history, status, wording
+from tasks.core.reports.cards import Scene, key
+from tasks.core.run.assess import Findings
 from tasks.core.types import Action, Outcome
 from tasks.core.workspace import Workspace
 
@@ -43,7 +43,7 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
     if pages and (decided.decision.action is Action.RETRAIN or decided.outcome is Outcome.BLOCKED):
         objects |= {file.name: file.read_bytes() for file in sorted(pages.glob("*.html"))}
     links = [name for name in objects if name.endswith(".html")]
-    objects[views.REPORT] = page.render(event, decided, model, measured, scene.made, links).encode()
+    objects[status.REPORT] = page.render(event, decided, model, measured, scene.made, links).encode()
     replaced = workspace.ledger.head().state.replaced
     for name, data in objects.items():
         if f"{folder(workspace, event)}/{name}" in replaced:
@@ -95,7 +95,7 @@ def scene_of(workspace: Workspace, event: Event) -> Scene:
     """What surrounds an entry of the history. Raises NotFound or VerificationError where the record of the version in
     service is not what the history names."""
     registry, model = workspace.registry, workspace.model
-    current, previous = past.around(registry, model, event.seq)
+    current, previous = service_history.around(registry, model, event.seq)
     made = registry.manifest(model, event.current.version, event.current.manifest)[0] if event.current else None
     waiting = []
     for served in event.state_after.waiting:
@@ -141,7 +141,7 @@ def show_approval(workspace: Workspace, scene: Scene, *, remind: bool) -> None:
     create_markdown_artifact(cards.approval_card(scene, form), key=name, description=text)
     attempt = scene.event.body.get("attempt")
     if remind and (attempt is None or attempt["version"] != made.version):  # the run that made it says so itself
-        get_run_logger().warning("%s: %s.", text, views.promotion(scene.model, made.version))
+        get_run_logger().warning("%s: %s.", text, wording.promotion(scene.model, made.version))
         tell(scene.model, Outcome.AWAITING_APPROVAL.value, seq=scene.event.seq, version=made.version, reminder=True)
 
 
@@ -181,7 +181,7 @@ def tell(model: str, word: str, **what: Any) -> None:
 
 def page_path(workspace: Workspace, event: Event) -> str:
     """Where the page of a decision is, or would be, in the store."""
-    return f"{folder(workspace, event)}/{views.REPORT}"
+    return f"{folder(workspace, event)}/{status.REPORT}"
 
 
 def folder(workspace: Workspace, event: Event) -> str:

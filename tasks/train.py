@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core import assess, proof, training
-from tasks.core.cards import key
 from tasks.core.errors import DataError, TrainingError
-from tasks.core.fold import with_labels
-from tasks.core.gate import Champion
-from tasks.core.state import State
+from tasks.core.ledger.state import State
+from tasks.core.ledger.transitions import with_labels
+from tasks.core.reports.cards import key
+from tasks.core.run import assess
+from tasks.core.run.work import Work
+from tasks.core.training import proof
+from tasks.core.training.challenger import train as train_challenger
+from tasks.core.training.gate import Champion
 from tasks.core.types import Attempt, Decision, Gate, Labelled, Verdict
-from tasks.core.work import Work
 from tasks.core.workspace import Workspace
 from tasks.progress import Progress
 from tasks.retry import TRAINING
@@ -49,7 +51,7 @@ def train(workspace: Workspace, state: State, work: Work, labelled: Sequence[Lab
         seconds = expected_seconds(champion, rows)
         bar = Progress(key(workspace.model, "training"), shown=seconds >= LONG)
         bar.at(10, f"Fitting on {rows:,} rows: about {seconds:.0f} s, judged by the version in service")
-        challenger = training.train(workspace.root, spec, history, champion, decision.action.value, decision.reasons)
+        challenger = train_challenger(workspace.root, spec, history, champion, decision.action.value, decision.reasons)
         bar.at(80, "Fitted and compared; proving that a clean process can load it")
         proof.prove(challenger.candidate, spec.folders(workspace.root), spec.pipeline.types)
     except (TrainingError, DataError) as error:

@@ -3,109 +3,35 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-# Prefect reads its environment once, when it is imported; a test run must not touch the user's own home or server.
-os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="ror-tests-")
-for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "ROR_STORE", "ROR_ROOT"):
-    os.environ.pop(name, None)
-for name in ("ROR_SIGNING_KEY", "ROR_TRUSTED_KEYS", "ROR_REQUIRE_SIGNATURE"):
-    os.environ.pop(name, None)
+from tests import isolation
+
+isolation.enter()  # Prefect reads its environment once, when it is imported
 # As a server is to be started that others rely on: see `ror doctor`.
 os.environ["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] = "prefect.server.concurrency.lease_storage.filesystem"
-from flows import launch
+from flows.server import environment
 
-launch.configure(verbose=False)
+environment.configure(verbose=False)
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from flows import demo
-from tasks.core import proof
-from tasks.core.workspace import Workspace
-
-STREAMS = Path(os.environ.get("ROR_STREAMS", Path(__file__).resolve().parents[2] / "shared" / "streams"))
-"""Real streams, where they are at hand; tests that need them say so and skip elsewhere."""
+from flows.cli import demo
+from tasks.core.training import proof
+from tests.helpers.model import STREAMS, Model
 
 
-@dataclass
-class Model:
-    """A small binary model in a root of its own: deliver files, then run."""
-
-    root: Path
-    name: str = "loans"
-
-    @property
-    def workspace(self) -> Workspace:
-        return Workspace.open(self.root, self.name)
-
-    @property
-    def batches(self) -> Path:
-        return self.root / "data" / self.name / "batches"
-
-    @property
-    def labels(self) -> Path:
-        return self.root / "data" / self.name / "labels"
-
-    def write_spec(self, extra: str = "", *, late_labels: bool = False, task: str = "binary") -> None:
-        labels = f'labels = "data/{self.name}/labels/*"' if late_labels else ""
-        text = (
-            f'task = "{task}"\ntarget = "y"\nkey = "id"\nowner = "tests"\npurpose = "tests"\n'
-            f'[data]\nbatches = "data/{self.name}/batches/*"\nsettle = 0\n{labels}\n{extra}\n'
-        )
-        path = self.root / "deployments" / f"{self.name}.toml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    def deliver(self, batch: str, frame: pd.DataFrame | None = None, *, rows: int = 600, **changes: Any) -> Path:
-        """Put a batch in place; `changes` go to `make_rows`."""
-        self.batches.mkdir(parents=True, exist_ok=True)
-        frame = make_rows(rows, seed=int(batch), **changes) if frame is None else frame
-        path = self.batches / f"{batch}.parquet"
-        frame.to_parquet(path, index=False)
-        return path
-
-    def deliver_while_training(self, batch: str) -> None:
-        """From now on a batch arrives while a pipeline is made, which is no good one."""
-        self.deliver(batch).rename(self.root / f"{batch}.parquet")
-        (self.root / "src").mkdir()
-        (self.root / "src/courier.py").write_text(
-            "import os\nfrom sklearn.dummy import DummyClassifier\n"
-            "def build():\n"
-            f"    if os.path.exists({str(self.root / f'{batch}.parquet')!r}):\n"
-            f"        os.rename({str(self.root / f'{batch}.parquet')!r}, {str(self.batches / f'{batch}.parquet')!r})\n"
-            "    return DummyClassifier(strategy='most_frequent')\n"
-        )
-        path = self.root / "deployments" / f"{self.name}.toml"
-        lines = path.read_text().replace("[pipeline]\nparameters = { max_iter = 10 }\n", "")
-        path.write_text(f'code = ["src"]\n{lines}\n[pipeline]\nfactory = "courier:build"\n')
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """A test or file by its name, or `-k`, is run in this process: soon there, and a debugger can stop in it."""
+    alone = all("::" in argument or Path(argument).is_file() for argument in config.args)
+    return 0 if alone or config.option.keyword else None
 
 
-def make_rows(rows: int = 600, seed: int = 0, *, shift: float = 0.0, flip: float = 0.0) -> pd.DataFrame:
-    """A mixed, learnable problem: `shift` moves a feature, `flip` inverts the relation for that share of rows."""
-    rng = np.random.default_rng(seed)
-    income = rng.normal(shift, 1.0, rows)
-    age = rng.integers(18, 80, rows)
-    city = rng.choice(["Oslo", "Bergen", "Tromsø"], rows, p=[0.6, 0.3, 0.1])
-    signal = 1.5 * income + 0.03 * (age - 45) + (city == "Bergen")
-    answer = signal + rng.logistic(0, 1, rows) > 0
-    answer ^= rng.random(rows) < flip
-    income[rng.random(rows) < 0.05] = np.nan
-    return pd.DataFrame(
-        {
-            "id": [f"{seed}-{row}" for row in range(rows)],
-            "income": income,
-            "age": age,
-            "city": city,
-            "member": rng.random(rows) < 0.5,
-            "y": answer.astype(int),
-        }
-    )
+def pytest_xdist_setupnodes() -> None:
+    """Workers have a core each: teams of threads would wait for one another."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from typing import Any
 
 import pandas as pd
 
-from tests.conftest import Model
-from tests.flows.browser import Browser, browsing
-from tests.flows.server import ended, running_server, started, stop
+from tests.helpers.browser import Browser, browsing
+from tests.helpers.model import Model
+from tests.helpers.server import ended, running_server, started, stop
 
 ROOM = 8
 """Pixels around what a picture is about."""

@@ -10,16 +10,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.core.data.files import appearing, fingerprint
+from tasks.core.data.source import Source
 from tasks.core.errors import AlreadyExists, DataError, UnreadableData
-from tasks.core.files import appearing, fingerprint
-from tasks.core.persistence import Predictions, predict
-from tasks.core.source import Source
-from tasks.core.validation import frames, validate
+from tasks.core.schema.frames import frames
+from tasks.core.schema.validation import validate
+from tasks.core.versions.persistence import Predictions, predict
 
 if TYPE_CHECKING:
-    from tasks.core.registry import LoadedVersion
     from tasks.core.spec import ModelSpec
     from tasks.core.types import Batch
+    from tasks.core.versions.registry import LoadedVersion
     from tasks.core.workspace import Workspace
 
 OURS = ("prediction", "probability", "probabilities", "version", "run")
@@ -169,7 +170,7 @@ def _probabilities(columns: dict[str, pa.Array], classes: int) -> np.ndarray | N
     if "probability" not in columns:
         return None
     if "probabilities" in columns:
-        return columns["probabilities"].flatten().to_numpy().reshape(-1, classes)
+        return np.asarray(columns["probabilities"].flatten().to_numpy().reshape(-1, classes))
     one = columns["probability"].to_numpy()
     return np.column_stack([1 - one, one] if classes == 2 else [one])
 

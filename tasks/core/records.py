@@ -33,13 +33,14 @@ def to_json(record: Any) -> bytes:
 
 
 def from_dict(cls: type[T], value: Any) -> T:
-    return _adapter(cls).validate_python(value)
+    record: T = _adapter(cls).validate_python(value)
+    return record
 
 
 def from_json(cls: type[T], data: bytes, name: str) -> T:
     """Parse a stored record. Raises CorruptObject, naming it, when the bytes are not such a record."""
     try:
-        return _adapter(cls).validate_json(data)
+        record: T = _adapter(cls).validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -47,6 +48,7 @@ def from_json(cls: type[T], data: bytes, name: str) -> T:
             f"{name} is not a valid {cls.__name__}: {where}: {first['msg']}. "
             "The object is damaged or was written by a newer release; restore it from a backup."
         ) from None
+    return record
 
 
 def digest(data: bytes) -> str:

@@ -100,7 +100,7 @@ class Store:
     def remove(self, path: str) -> None:
         """Remove one object for good; one that is gone already is fine.
 
-        Only removal on record calls it (`tasks.core.removal`, `tasks.core.erasure`), after the event that says what,
+        Only removal on record calls it (`tasks.core.removal`), after the event that says what,
         by whom and why. On a local folder it survives a power cut. Raises StoreError when it cannot be removed.
         """
         with contextlib.suppress(NotFound), self._translated("remove", path):

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tasks.core.ledger import Ledger
-from tasks.core.manifest import FORMS
-from tasks.core.registry import Registry
-from tasks.core.sources import make_importable
+from tasks.core.ledger.ledger import Ledger
 from tasks.core.spec import ModelSpec, load_spec
 from tasks.core.store import Store
+from tasks.core.versions.manifest import FORMS
+from tasks.core.versions.own_code import make_importable
+from tasks.core.versions.registry import Registry
 
 
 @dataclass(frozen=True)

@@ -25,14 +25,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core import drift
-from tasks.core.calibration import SCORE, TARGET, calibrate, reference_of
-from tasks.core.columns import sample_rows
-from tasks.core.contract import Contract, infer
-from tasks.core.source import Source
+from tasks.core.checks import drift, evidently_adapter
+from tasks.core.checks.calibration import SCORE, TARGET, calibrate, reference_of
+from tasks.core.data.arrow import sample_rows
+from tasks.core.data.source import Source
+from tasks.core.schema.contract import Contract, infer
+from tasks.core.schema.frames import frame
+from tasks.core.schema.validation import validate
 from tasks.core.spec import parse_spec
 from tasks.core.types import Verdict
-from tasks.core.validation import frame, validate
 
 NUMBERS = [f"n{place}" for place in range(15)]
 NAMES = [f"c{place}" for place in range(5)]
@@ -243,7 +244,7 @@ def evidently(then: pd.DataFrame, now: pd.DataFrame, what: str) -> object:
         from evidently.metrics import DriftedColumnsCount
         from evidently.presets import DataDriftPreset
 
-        described = drift.definition(WIDE, [])
+        described = evidently_adapter.definition(WIDE, [])
         metric = {"DriftedColumnsCount": DriftedColumnsCount, "DataDriftPreset": DataDriftPreset}[what]()
         return Report([metric]).run(Dataset.from_pandas(now, described), Dataset.from_pandas(then, described))
 

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tasks.core.assess import DataFindings
 from tasks.core.backtest import rivals
 from tasks.core.backtest.compute import Plan
 from tasks.core.backtest.fits import Fit, Fits, Missing
 from tasks.core.backtest.replay import Replay, Step
-from tasks.core.labels import LabelFindings
+from tasks.core.run.assess import DataFindings
+from tasks.core.run.labels import LabelFindings
 from tasks.core.spec import load_spec
 from tasks.core.types import Gate, Verdict
 from tests.benchmarks.streams import STREAMS, World, lay_out, write_spec

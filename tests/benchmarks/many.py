@@ -26,11 +26,11 @@ from typing import Any
 
 import psutil
 
+from tasks.core.ledger.events import Decided
 from tasks.core.records import from_dict
-from tasks.core.state import Decided
-from tests.conftest import Model
-from tests.flows.database import postgresql
-from tests.flows.server import ENDED, Server, running_server, started, stop, wait_for
+from tests.helpers.database import postgresql
+from tests.helpers.model import Model
+from tests.helpers.server import ENDED, Server, running_server, started, stop, wait_for
 
 SPEC = "[pipeline]\nparameters = { max_iter = 10 }\n"
 

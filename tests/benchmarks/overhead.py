@@ -41,17 +41,19 @@ Taken = dict[str, list[tuple[float, float]]]
 
 def reload_directly(root: Path) -> str:
     """One run of the flow by its core functions alone; the outcome."""
-    from tasks.core import assess, cards, labels, page, past
-    from tasks.core.alerts import alerts
-    from tasks.core.assess import Findings
-    from tasks.core.conclude import conclude
-    from tasks.core.ledger import Lease
-    from tasks.core.policy import decide
+    from tasks.core.decision.policy import decide
+    from tasks.core.ledger.events import Decided
+    from tasks.core.ledger.lease import Lease
+    from tasks.core.ledger.state import State
     from tasks.core.predictions import predictions_path, write_predictions
     from tasks.core.records import from_dict, to_json
-    from tasks.core.state import Decided, State
+    from tasks.core.reports import cards, page, service_history
+    from tasks.core.reports.alerts import alerts
+    from tasks.core.run import assess, labels
+    from tasks.core.run.assess import Findings
+    from tasks.core.run.conclude import conclude
+    from tasks.core.run.work import find_work
     from tasks.core.types import Request
-    from tasks.core.work import find_work
     from tasks.core.workspace import Workspace
 
     workspace, request = Workspace.open(root, MODEL), Request(actor="benchmark")
@@ -84,7 +86,7 @@ def reload_directly(root: Path) -> str:
     for batch in decided.window:
         output = predictions_path(workspace, batch)
         write_predictions(root, batch.path, output, version, workspace.spec, "direct")
-    current, previous = past.around(workspace.registry, MODEL, event.seq)
+    current, previous = service_history.around(workspace.registry, MODEL, event.seq)
     made = workspace.registry.manifest(MODEL, event.current.version, event.current.manifest)[0]
     scene = cards.Scene(MODEL, event, current, previous, made)
     report = page.render(event, decided, MODEL, measured, made, [])
@@ -155,8 +157,8 @@ def whole(template: Path, environment: Mapping[str, str], rounds: int, *, embedd
 
 def within(template: Path, rounds: int) -> None:
     """In this process, whose environment names the server."""
-    from flows import launch
-    from tasks.core import registry
+    from flows.server import launch
+    from tasks.core.versions import registry
 
     def direct(root: Path) -> None:
         registry._LOADED.clear()  # each loads the version itself
@@ -183,8 +185,8 @@ def main() -> None:
     if asked.part == "within":
         within(asked.root, asked.rounds)
         return
-    from tests.conftest import Model
-    from tests.flows.server import running_server
+    from tests.helpers.model import Model
+    from tests.helpers.server import running_server
 
     with tempfile.TemporaryDirectory(prefix="overhead-") as name:
         template = Model(Path(name) / "template")

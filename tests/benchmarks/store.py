@@ -42,18 +42,22 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from tasks.core import contract, environment, persistence, proof, registry, revive, training, validation
-from tasks.core.batches import Labels
-from tasks.core.files import find_batches
-from tasks.core.gate import labelled_rows
-from tasks.core.ledger import Head, Ledger
-from tasks.core.manifest import Candidate, Manifest
+from tasks.core.data.files import find_batches
+from tasks.core.data.labels import Labels
+from tasks.core.data.rows import labelled_rows
+from tasks.core.ledger.events import Event
+from tasks.core.ledger.ledger import Head, Ledger
+from tasks.core.ledger.state import State
 from tasks.core.records import from_dict, from_json, to_dict
-from tasks.core.registry import Registry
+from tasks.core.schema import contract, frames, validation
 from tasks.core.spec import parse_spec
-from tasks.core.state import Event, State
-from tasks.core.training import PROBE_ROWS
+from tasks.core.training import challenger, factory, proof
+from tasks.core.training.fit import PROBE_ROWS
 from tasks.core.types import BatchRecord, Served
+from tasks.core.versions import environment, persistence, registry
+from tasks.core.versions import loading as revive
+from tasks.core.versions.manifest import Candidate, Manifest
+from tasks.core.versions.registry import Registry
 from tests.benchmarks.drift import NAMES, NUMBERS, window
 
 MODEL = "model"
@@ -127,11 +131,11 @@ def trained(root: Path) -> Candidate:
         rows_of(8_000, number).to_parquet(root / f"{number}.parquet", index=False)
     labels = Labels(root, spec)
     history = [labelled_rows(root, batch, labels, spec.task) for batch in find_batches(root, spec)]
-    return training.train(root, spec, history, None, "retrain", ["benchmark"]).candidate
+    return challenger.train(root, spec, history, None, "retrain", ["benchmark"]).candidate
 
 
 def boosting(max_iter: int, leaves: int = 31) -> Pipeline:
-    return training.tabular("binary", 0, max_iter=max_iter, max_leaf_nodes=leaves)
+    return factory.tabular("binary", 0, max_iter=max_iter, max_leaf_nodes=leaves)
 
 
 def forest(trees: int, leaves: int) -> Pipeline:
@@ -295,7 +299,7 @@ def parts(shelf: Shelf) -> dict[str, Way]:
     probe = pd.read_parquet(shelf.folder / "store" / at / "probe.parquet")
     recorded = from_dict(environment.Environment, manifest.environment)
     pipeline = persistence.load(files["pipeline.joblib"])
-    inputs = validation.conform(known, probe)
+    inputs = frames.conform(known, probe)
     whole: dict[str, Way] = {
         "ledger head": shelf.ledger.head,
         "  of it: parse the event": lambda: from_json(Event, head, "event"),
@@ -312,7 +316,7 @@ def parts(shelf: Shelf) -> dict[str, Way]:
         "unpickle the bytes": lambda: persistence.load(files["pipeline.joblib"]),
         "environment": lambda: environment.check_environment(recorded, "it"),
         "probe: read": lambda: pd.read_parquet(shelf.folder / "store" / at / "probe.parquet"),
-        "probe: conform": lambda: validation.conform(known, probe),
+        "probe: conform": lambda: frames.conform(known, probe),
         "probe: predict, compare": lambda: persistence.replay_probe(pipeline, probe, inputs, "it", exact=True),
     }
 
@@ -416,7 +420,7 @@ print(joblib.load(sys.argv[1]).predict(pd.DataFrame([json.loads(sys.argv[2])]))[
 VERIFIED = """
 import json, sys
 import pandas as pd
-from tasks.core.registry import Registry
+from tasks.core.versions.registry import Registry
 print(Registry(sys.argv[1]).load_current("model").predict(pd.DataFrame([json.loads(sys.argv[2])])).values[0])
 """
 

@@ -21,18 +21,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flows.demo import KEY, TARGET, TIME, load_months
-from tasks.core import drift
+from flows.cli.demo import KEY, TARGET, TIME, load_months
 from tasks.core.backtest import rivals
 from tasks.core.backtest.compute import Alarms, Plan
 from tasks.core.backtest.fits import FitOf, Fits, Missing
 from tasks.core.backtest.history import History, read_history
 from tasks.core.backtest.replay import Replay, Step
 from tasks.core.backtest.run import Policy, Question, Score, backtest, scores, starting_points
-from tasks.core.columns import sample_rows
-from tasks.core.contract import infer
+from tasks.core.checks import evidently_adapter
+from tasks.core.data.arrow import sample_rows
+from tasks.core.schema.contract import infer
+from tasks.core.schema.frames import frame
 from tasks.core.spec import ModelSpec, PolicySpec, load_spec
-from tasks.core.validation import frame
 
 STREAMS = Path(os.environ.get("ROR_STREAMS", Path(__file__).resolve().parents[3] / "shared" / "streams"))
 NAMES = ("elec2", "bike", "bank", "pm25", "acs_ma")
@@ -220,7 +220,7 @@ def alarms(work: Path, names: Sequence[str], every: int = 4) -> None:
             )
             for place in range(start, min(start + every, len(parts))):
                 sight = world.fits(plan).sight(place)
-                share = drift.preset_share(reference, frame(contract, parts[place].source), numeric)
+                share = evidently_adapter.preset_share(reference, frame(contract, parts[place].source), numeric)
                 seen = sight.drift
                 by_rule = seen.weight >= spec.policy.drift_weight or seen.prediction
                 moved = bool(seen.drifted) or seen.prediction

@@ -3,65 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
-from threadpoolctl import threadpool_limits
 
-from tasks.core import performance, training
-from tasks.core.batches import Labels
-from tasks.core.contract import Contract, infer
-from tasks.core.files import find_batches
-from tasks.core.gate import LabelledRows, labelled_rows
-from tasks.core.registry import LoadedVersion, Registry
-from tasks.core.source import Source
-from tasks.core.spec import ModelSpec, parse_spec
+from tasks.core.checks import performance
+from tasks.core.schema.contract import Contract, infer
 from tasks.core.store import Store
-from tasks.core.training import Challenger
-from tests.conftest import make_rows
-
-ROWS = make_rows(200, seed=1)
-
-
-def make_spec(**changes: Any) -> ModelSpec:
-    """A binary model over the rows of `make_rows`; `changes` replace whole keys of its file."""
-    values = {
-        "task": "binary",
-        "target": "y",
-        "key": "id",
-        "owner": "tests",
-        "purpose": "tests",
-        "data": {"batches": "*.parquet"},
-        "pipeline": {"parameters": {"max_iter": 10}},
-    }
-    merged = {**values, **changes}
-    return parse_spec({**merged, "data": {"settle": 0, **merged["data"]}}, "tests")  # files of tests appear whole
-
-
-def put(root: Path, frame: pd.DataFrame, name: str = "batch.parquet", **options: Any) -> Source:
-    """Write a data file, as CSV or Parquet by its ending, and open it."""
-    write = frame.to_csv if name.endswith(".csv") else frame.to_parquet
-    write(root / name, index=False, **options)
-    return Source(root, name)
-
-
-def make_history(root: Path, spec: ModelSpec, *frames: pd.DataFrame) -> list[LabelledRows]:
-    """The labelled rows of these frames, one batch each, in the order given."""
-    for number, frame in enumerate(frames, start=1):
-        put(root, frame, f"{number:03d}.parquet")
-    labels = Labels(root, spec)
-    return [labelled_rows(root, batch, labels, spec.task) for batch in find_batches(root, spec)]
-
-
-def train(
-    root: Path, spec: ModelSpec, history: list[LabelledRows], champion: LoadedVersion | None = None
-) -> Challenger:
-    """A challenger, fitted by one thread: a team of them stalls on a busy machine."""
-    with threadpool_limits(1):
-        return training.train(root, spec, history, champion, "retrain", ["a test"])
+from tasks.core.versions.registry import LoadedVersion, Registry
+from tests.helpers.model import make_rows
+from tests.helpers.training import ROWS, Trained, make_history, make_spec, put, train
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -70,16 +21,6 @@ def few_resamples() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(performance, "RESAMPLES", performance.RESAMPLES // 10)
         yield
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A challenger with what it was made from."""
-
-    root: Path
-    spec: ModelSpec
-    history: list[LabelledRows]
-    challenger: Challenger
 
 
 @pytest.fixture(scope="session")

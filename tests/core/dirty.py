@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tests.core.conftest import ROWS
+from tests.helpers.training import ROWS
 
 # --- what can come of it -------------------------------------------------------------------------------------
 

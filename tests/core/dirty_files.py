@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.core.conftest import ROWS
 from tests.core.dirty import OTHER, SAME, Changed, Coerced, Outcome, Refused, Warned, bad
+from tests.helpers.training import ROWS
 
 # --- files ---------------------------------------------------------------------------------------------------
 

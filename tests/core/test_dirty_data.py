@@ -8,22 +8,22 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tasks.core.calibration import SCORE
-from tasks.core.columns import sample_rows
-from tasks.core.contract import Contract, infer
-from tasks.core.drift import check_drift
+from tasks.core.checks.calibration import SCORE, calibration_of
+from tasks.core.checks.drift import check_drift
+from tasks.core.data.arrow import sample_rows
+from tasks.core.data.source import Source
 from tasks.core.errors import DataError, RorError
-from tasks.core.labels import calibration_of
-from tasks.core.persistence import predict
-from tasks.core.registry import LoadedVersion
-from tasks.core.source import Source
+from tasks.core.schema.contract import Contract, infer
+from tasks.core.schema.frames import conform, frame
+from tasks.core.schema.validation import Validation, validate
 from tasks.core.spec import CsvSpec, ModelSpec
 from tasks.core.types import Verdict
-from tasks.core.validation import Validation, conform, frame, validate
+from tasks.core.versions.persistence import predict
+from tasks.core.versions.registry import LoadedVersion
 from tests.core import dirty
-from tests.core.conftest import ROWS, make_history, make_spec
 from tests.core.dirty import FRAMES, VALUES, Accepted, Changed, Coerced, Outcome, Refused, Warned
 from tests.core.dirty_files import FILES, FOLDERS
+from tests.helpers.training import ROWS, make_history, make_spec
 
 
 def nothing_is_silent(version: LoadedVersion, seen: pd.DataFrame) -> None:
@@ -135,7 +135,7 @@ def test_the_matrix_is_large() -> None:
 def test_training_on_dirty_values(tmp_path: Path, case: str) -> None:
     """Training on any of it ends in a version whose own data satisfy its contract and that answers, or is refused by
     column: each column is a feature, or listed as set aside."""
-    from tasks.core.training import learn
+    from tasks.core.training.fit import learn
 
     spec = make_spec()
     rows = VALUES[case][0](ROWS)
@@ -156,16 +156,16 @@ def test_training_on_dirty_values(tmp_path: Path, case: str) -> None:
 @pytest.mark.parametrize("name", ["<script>", "a.b", "0", "æøå", "a b", 'quo"te', "back\\slash", "line\nbreak", "ror"])
 def test_features_of_any_name(tmp_path: Path, name: str, ending: str) -> None:
     """A feature may be called anything: it is learned, checked by its name, and answered on."""
-    from tasks.core.training import learn
+    from tasks.core.training.fit import learn
 
     spec: ModelSpec = make_spec(data={"batches": f"*.{ending}"})
     rows = ROWS.rename(columns={"age": name})
     for number in (1, 2):
         path = tmp_path / f"{number}.{ending}"
         (rows.to_csv if ending == "csv" else rows.to_parquet)(path, index=False)
-    from tasks.core.batches import Labels
-    from tasks.core.files import find_batches
-    from tasks.core.gate import labelled_rows
+    from tasks.core.data.files import find_batches
+    from tasks.core.data.labels import Labels
+    from tasks.core.data.rows import labelled_rows
 
     labels = Labels(tmp_path, spec)
     learned = learn(spec, [labelled_rows(tmp_path, b, labels, spec.task) for b in find_batches(tmp_path, spec)])

@@ -9,11 +9,12 @@ import pytest
 
 from tasks.core import store as stores
 from tasks.core.errors import AlreadyExists, NotFound, StoreError
-from tasks.core.ledger import Lease, Ledger
-from tasks.core.registry import Registry
+from tasks.core.ledger.lease import Lease
+from tasks.core.ledger.ledger import Ledger
 from tasks.core.store import Store
-from tests.core.conftest import Trained
-from tests.core.s3 import Bucket, bucket
+from tasks.core.versions.registry import Registry
+from tests.helpers.s3 import Bucket, bucket
+from tests.helpers.training import Trained
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import source as sources
+from tasks.core.data import source as sources
+from tasks.core.data.files import fingerprint
 from tasks.core.errors import AlreadyExists, DataError, RorError, StoreError, UnpredictableData
-from tasks.core.files import fingerprint
 from tasks.core.predictions import read_predictions, write_predictions, written_version
-from tasks.core.registry import LoadedVersion
-from tests.conftest import make_rows
-from tests.core.conftest import make_spec, put
+from tasks.core.versions.registry import LoadedVersion
+from tests.helpers.model import make_rows
+from tests.helpers.training import make_spec, put
 
 ROWS = make_rows(600, seed=8)
 

@@ -15,17 +15,18 @@ from sklearn.dummy import DummyClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from tasks.core.batches import Labels
-from tasks.core.files import find_batches
-from tasks.core.gate import labelled_rows
-from tasks.core.performance import performance_checks, row_losses
-from tasks.core.persistence import Predictions, predict
-from tasks.core.registry import LoadedVersion
-from tasks.core.source import Source
+from tasks.core.checks.performance import performance_checks, row_losses
+from tasks.core.data.files import find_batches
+from tasks.core.data.labels import Labels
+from tasks.core.data.rows import labelled_rows
+from tasks.core.data.source import Source
+from tasks.core.schema.frames import conform
+from tasks.core.schema.validation import validate
 from tasks.core.spec import ModelSpec
-from tasks.core.training import fit, learn
-from tasks.core.validation import conform, validate
-from tests.core.conftest import ROWS, make_history, make_spec, put
+from tasks.core.training.fit import fit, learn
+from tasks.core.versions.persistence import Predictions, predict
+from tasks.core.versions.registry import LoadedVersion
+from tests.helpers.training import ROWS, make_history, make_spec, put
 
 WORD, NUMBER = "xyz" + "zy", 98765 * 10**4 + 4321
 PRIVATE = ("income", "age", "city", "member", "id", "y")

@@ -14,16 +14,18 @@ from typing import Any
 import pytest
 
 from tasks.core.errors import AlreadyExists, CorruptObject, RorError, SignatureError, VerificationError
-from tasks.core.ledger import Lease, Ledger
-from tasks.core.manifest import Candidate
+from tasks.core.ledger.events import Decided
+from tasks.core.ledger.lease import Lease
+from tasks.core.ledger.ledger import Ledger
+from tasks.core.ledger.signing import Mark, Trust
+from tasks.core.ledger.state import State
 from tasks.core.records import digest, to_dict, to_json
-from tasks.core.registry import Registry
-from tasks.core.signing import Mark, Trust
-from tasks.core.state import Decided, State
 from tasks.core.store import Store
 from tasks.core.types import Action, Attempt, Served
-from tests.core.conftest import Trained
-from tests.core.stranger import (
+from tasks.core.versions.manifest import Candidate
+from tasks.core.versions.registry import Registry
+from tests.helpers.events import arrived, decided
+from tests.helpers.stranger import (
     LENIENT,
     NONE,
     OURS,
@@ -39,8 +41,8 @@ from tests.core.stranger import (
     rechain,
     remove,
 )
-from tests.core.test_fold import arrived, decided
-from tests.core.test_registry import Payload
+from tests.helpers.training import Trained
+from tests.helpers.versions import Payload
 
 MOVING = Trust(public(OURS), False, OURS)
 """The machine that makes versions, in transition."""

@@ -12,8 +12,8 @@ import pytest
 
 from tasks.core.errors import SpecError
 from tasks.core.spec import load_spec, models, parse_spec
-from tests.conftest import Model
-from tests.core.conftest import make_spec
+from tests.helpers.model import Model
+from tests.helpers.training import make_spec
 
 MINIMAL: dict[str, Any] = {
     "task": "binary",

@@ -24,7 +24,7 @@ from tasks.core.spec import (
     Section,
     parse_spec,
 )
-from tasks.core.training import build
+from tasks.core.training.factory import build
 
 SPECS = Path(__file__).parent / "specs"
 """Models' files, and the specification of a manifest, as the first release read and wrote them; never edited."""

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core.data.files import fingerprint
+from tasks.core.data.source import Source
 from tasks.core.errors import (
     AlreadyExists,
     DataError,
@@ -17,9 +19,7 @@ from tasks.core.errors import (
     VerificationError,
     may_pass,
 )
-from tasks.core.files import fingerprint
-from tasks.core.source import Source
-from tests.conftest import make_rows
+from tests.helpers.model import make_rows
 
 MEMORY = Path("/proc/self/mem")
 """Reading its beginning is an input/output error (EIO), as of a disk that fails or a share that is gone."""

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.flows.quiet import Watch
-from tests.flows.server import REPOSITORY, free_port, started, stop
+from tests.helpers.quiet import Watch
+from tests.helpers.server import REPOSITORY, free_port, started, stop
 
 FOLDER = REPOSITORY / "deployments"
 
@@ -76,7 +76,8 @@ class Place:
 
     def environment(self) -> dict[str, str]:
         """As bare as a service's."""
-        kept = {name: value for name, value in os.environ.items() if re.match("PIP_|LANG$|https?_proxy$", name, re.I)}
+        known = re.compile("PIP_|LANG$|https?_proxy$|ROR_TESTS_", re.I)
+        kept = {name: value for name, value in os.environ.items() if known.match(name)}
         home = {"HOME": str(self.folder), "PATH": "/usr/local/bin:/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
         return {**kept, **home, "COLUMNS": "200", **self.watch.environment()}
 

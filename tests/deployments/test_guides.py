@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.launch import NO_TELEMETRY, QUIET
-from tests.conftest import Model, make_rows
+from flows.server.environment import NO_TELEMETRY, QUIET
 from tests.deployments.conftest import FOLDER, Place, Unit, guide
-from tests.flows.database import postgresql
-from tests.flows.quiet import Watch
-from tests.flows.server import REPOSITORY, Server, free_port, started, stop, wait_for
+from tests.helpers.database import postgresql
+from tests.helpers.model import Model, make_rows
+from tests.helpers.quiet import Watch
+from tests.helpers.server import REPOSITORY, Server, free_port, started, stop, wait_for
 
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
 UNITS = sorted((FOLDER / "systemd").glob("*.service"))

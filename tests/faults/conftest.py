@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import launch
+from flows.server import client
 from tests.faults import deeds
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -25,11 +25,12 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def ror(prefect: None) -> Callable[..., subprocess.Popen[str]]:
+def ror(prefect: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.Popen[str]]:
     """Starts `ror` in a process of its own, which can be killed with all that it starts; the server is shared."""
     environment = {
         **os.environ,
-        "PREFECT_API_URL": str(launch.server_url()),
+        "TMPDIR": str(tmp_path_factory.mktemp("killed")),  # who is killed leaves its temporary files
+        "PREFECT_API_URL": str(client.server_url()),
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]),
     }
 

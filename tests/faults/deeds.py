@@ -13,30 +13,35 @@ import pickle
 import re
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import Model, make_rows  # isort: skip  (sets up Prefect's environment)
+from tests.helpers.model import Model
+
+from tests.helpers.model import make_rows  # isort: skip  (sets up Prefect's environment)
 
 import pandas as pd
 from prefect import Task
 from prefect.logging import disable_run_logger
 from threadpoolctl import threadpool_limits
 
-from flows import launch
 from flows import retrain_or_reload as story
+from flows.server import environment
+from tasks import alert
 from tasks import predict as prediction
 from tasks import publish as publication
-from tasks.core import hands, registry
+from tasks.core import overrides
 from tasks.core.errors import NotFound, SpecError
-from tasks.core.ledger import Ledger
-from tasks.core.manifest import Candidate
+from tasks.core.ledger.ledger import Ledger
 from tasks.core.records import to_dict
-from tasks.core.registry import Registry
 from tasks.core.store import Store
+from tasks.core.versions import registry
+from tasks.core.versions.manifest import Candidate
+from tasks.core.versions.registry import Registry
 
 MODEL = "loans"
 CANDIDATE = "candidate.pickle"
@@ -59,8 +64,8 @@ def register(root: Path) -> str:
 def promote(root: Path) -> str:
     """Put v1 back in service by hand; told that it is there already is as good."""
     try:
-        hands.promote(Model(root).workspace, 1, reason="as before", actor="ann", expected=2)
-    except (SpecError, registry.CorruptObject, hands.LedgerConflict):
+        overrides.promote(Model(root).workspace, 1, reason="as before", actor="ann", expected=2)
+    except (SpecError, registry.CorruptObject, overrides.LedgerConflict):
         if in_service(root) != 1:
             raise
     return "v1"
@@ -83,8 +88,9 @@ def _flow(root: Path, **asked: str) -> str:
             setattr(story, name, task.fn)
     for name in ("create_link_artifact", "create_markdown_artifact", "create_table_artifact", "emit_event"):
         setattr(publication, name, lambda *_, **__: None)
+    alert.emit_event = lambda *_, **__: None
     with disable_run_logger(), threadpool_limits(1):
-        state = story.retrain_or_reload.fn(model=MODEL, root=str(root), actor=launch.actor(), **asked)
+        state = story.retrain_or_reload.fn(model=MODEL, root=str(root), actor=environment.actor(), **asked)
     return str(state.name)
 
 
@@ -235,6 +241,7 @@ def _child(pipe: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> N
 
 def perform(deed: str, root: Path, kill_at: int | None = None, after: bool = False) -> tuple[str, list[str]]:
     """Carry out a deed; what came of it, and the calls it took."""
+    tempfile.tempdir = str(root)  # what a killed process cannot tidy goes with its root
     calls = Calls(kill_at, after)
     calls.watch()
     return DEEDS[deed](root), calls.made

@@ -16,7 +16,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder
 from sklearn.tree import DecisionTreeRegressor
 from sklearn.utils import all_estimators
 
-from tasks.core.registry import Registry
+from tasks.core.versions.registry import Registry
 
 OTHERS = {
     "LGBMClassifier": ("lightgbm", "binary"),

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tasks.core.training import tabular
+from tasks.core.training.factory import tabular
 
 
 def waiting(task: str, seed: int, until: str) -> Any:

@@ -8,10 +8,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from tasks.core import hands
+from tasks.core import overrides
 from tasks.core.errors import LedgerConflict, SpecError
-from tasks.core.ledger import Lease
-from tasks.core.registry import Registry
+from tasks.core.ledger.lease import Lease
+from tasks.core.versions.registry import Registry
 from tasks.core.workspace import Workspace
 
 MODEL = "loans"
@@ -34,7 +34,7 @@ def promote(root: Path, racer: int, rounds: int, together: Any, say: Any) -> Non
         believed = current.version if current else 0
         mine = racer + 1 if racer + 1 != believed else 9
         try:
-            hands.promote(workspace, mine, reason="mine", actor=f"racer {racer}", expected=believed)
+            overrides.promote(workspace, mine, reason="mine", actor=f"racer {racer}", expected=believed)
             say.put((number, mine))
         except (LedgerConflict, SpecError) as error:
             say.put((number, str(error)))

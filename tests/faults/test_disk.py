@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from tasks.core import hands, registry
+from tasks.core import overrides
 from tasks.core.errors import StoreError
-from tasks.core.ledger import Lease, Ledger
-from tasks.core.manifest import Candidate
-from tasks.core.registry import Registry
+from tasks.core.ledger.lease import Lease
+from tasks.core.ledger.ledger import Ledger
 from tasks.core.store import Store
+from tasks.core.versions import registry
+from tasks.core.versions.manifest import Candidate
+from tasks.core.versions.registry import Registry
 from tasks.core.workspace import Workspace
 from tests.faults.deeds import CANDIDATE, MODEL, answers_of
 
@@ -125,7 +127,7 @@ def left_behind(disk: Disk, folder: str) -> list[str]:
 
 
 APPENDS: dict[str, Callable[[Workspace], Any]] = {
-    "promote": lambda workspace: hands.promote(workspace, 1, reason="a test", actor="ann"),
+    "promote": lambda workspace: overrides.promote(workspace, 1, reason="a test", actor="ann"),
     "start a run": lambda workspace: Lease(workspace.ledger, run="r", key="k", actor="ann", reason="").__enter__(),
 }
 

@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.core import persistence, validation
-from tasks.core.manifest import Candidate
-from tasks.core.registry import Registry
-from tests.conftest import make_rows
-from tests.core.conftest import make_history, make_spec, train
+from tasks.core.schema import frames
+from tasks.core.versions import persistence
+from tasks.core.versions.manifest import Candidate
+from tasks.core.versions.registry import Registry
 from tests.faults import estimators
+from tests.helpers.model import make_rows
+from tests.helpers.training import make_history, make_spec, train
 
 LEAST = 85
 """Estimators that are expected to work, of all releases of scikit-learn that are supported."""
@@ -69,7 +70,7 @@ def test_every_estimator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         found = asked.result(timeout=120)
     assert {name: answer for name, answer in found.items() if isinstance(answer, str)} == {}
     for name, candidate in candidates.items():
-        conformed = validation.conform(candidate.contract, new)
+        conformed = frames.conform(candidate.contract, new)
         expected = persistence.predict(persistence.load(candidate.pipeline), conformed)
         values, probabilities = found[name]
         assert np.array_equal(values, expected.values), name

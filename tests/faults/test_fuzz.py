@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from tasks.core import persistence, registry
 from tasks.core.errors import NotFound, VerificationError
-from tasks.core.ledger import Ledger
+from tasks.core.ledger.ledger import Ledger
+from tasks.core.ledger.state import State
 from tasks.core.records import digest
-from tasks.core.registry import Registry
-from tasks.core.state import State
 from tasks.core.store import Store
+from tasks.core.versions import persistence, registry
+from tasks.core.versions.registry import Registry
 from tests.faults.deeds import MODEL, answers_of
 
 ALTERATIONS = 1_000

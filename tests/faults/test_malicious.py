@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import registry
 from tasks.core.errors import NotFound, RorError, VerificationError
-from tasks.core.manifest import FileRecord, Manifest
 from tasks.core.records import digest, from_json, to_json
-from tasks.core.registry import Registry
 from tasks.core.store import Store
+from tasks.core.versions import registry
+from tasks.core.versions.manifest import FileRecord, Manifest
+from tasks.core.versions.registry import Registry
 from tests.faults.deeds import MODEL, answers_of, in_child, look, perform
 
 CURRENT = f"artifacts/{MODEL}/versions/00000002"

@@ -17,17 +17,17 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.core.ledger import Ledger
+from tasks.core.ledger.ledger import Ledger
+from tasks.core.ledger.state import LeaseRecord
 from tasks.core.records import to_dict
-from tasks.core.registry import Registry
-from tasks.core.state import LeaseRecord
 from tasks.core.store import Store
 from tasks.core.types import Served
-from tests.conftest import Model
-from tests.core.test_registry import put_in_service
+from tasks.core.versions.registry import Registry
 from tests.faults import racers
 from tests.faults.conftest import REPOSITORY
 from tests.faults.deeds import FRESH, in_child, perform
+from tests.helpers.model import Model
+from tests.helpers.versions import put_in_service
 
 SPAWN = multiprocessing.get_context("spawn")
 RACERS, REGISTRATIONS, ROUNDS = 8, 50, 10

@@ -12,7 +12,11 @@ from functools import cache
 
 import evidently  # noqa: F401
 
-from tasks.core import drift, performance, proof, training  # noqa: F401
+from tasks.core.checks import performance
+from tasks.core.training import (
+    fit,  # noqa: F401
+    proof,
+)
 from tests.faults import deeds  # noqa: F401
 
 performance.RESAMPLES = 20

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from flows import retrain_or_reload as main
-from tasks.core import views
+from tasks.core.reports import status
 from tasks.core.types import Outcome, Verdict
-from tests.conftest import Model, make_rows
-from tests.flows.test_retrain_or_reload import decided, run, serving, trained, words
+from tests.flows.test_retrain_or_reload import trained
+from tests.helpers.model import Model, make_rows
+from tests.helpers.runs import decided, run, serving, words
 
 __all__ = ["trained"]
 pytestmark = pytest.mark.usefixtures("prefect")
@@ -94,7 +95,7 @@ def test_overdue_labels_fail_the_run_and_nothing_else(late: Model) -> None:
     result = run(late)
     assert (result.outcome, result.exit_code) == (Outcome.LABELS_OVERDUE, 1)
     assert "labels are overdue for 001" in result.message and "data/loans/labels/*" in result.message
-    assert views.status(late.workspace)["unlabelled"] == ["001", "002"]
+    assert status.status(late.workspace)["unlabelled"] == ["001", "002"]
 
     label(late, "001")
     deliver(late, "003")
@@ -105,7 +106,7 @@ def test_overdue_labels_fail_the_run_and_nothing_else(late: Model) -> None:
     assert list(predicted(late)) == ["003", "004"]
     label(late, "002", "003")
     assert run(late).outcome is Outcome.RELOADED
-    seen = views.status(late.workspace)["prequential"]
+    seen = status.status(late.workspace)["prequential"]
     assert [(batch["batch"], batch["version"], batch["lag"]) for batch in seen["each"]] == [("003", 1, 1)]
 
 
@@ -143,11 +144,11 @@ def test_an_altered_batch_stops_no_other(trained: Model) -> None:
         assert run(trained).outcome is Outcome.BLOCKED
         assert "001 is set aside: it was decided on with other bytes" in words(trained)
     assert list(predicted(trained)) == ["002", "003"]
-    assert views.status(trained.workspace)["blocked"] == ["001"]
+    assert status.status(trained.workspace)["blocked"] == ["001"]
 
     (trained.batches / "001.parquet").write_bytes(original)
     assert not run(trained).outcome.failed
-    assert views.status(trained.workspace)["blocked"] == []
+    assert status.status(trained.workspace)["blocked"] == []
 
 
 def test_what_follows_a_decision_cannot_fail_it(trained: Model, monkeypatch: pytest.MonkeyPatch) -> None:

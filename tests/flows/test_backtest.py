@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from flows import demo
+from flows.cli import demo
 from tasks.core.backtest.fits import Fits, Missing
 from tasks.core.backtest.history import read_history
 from tasks.core.backtest.replay import Replay
+from tasks.core.ledger.events import Decided
 from tasks.core.records import from_dict
-from tasks.core.state import Decided
 from tasks.core.workspace import Workspace
-from tests.conftest import Model
-from tests.flows.conftest import QUICK, Ror
+from tests.helpers.model import Model
+from tests.helpers.ror import QUICK, Ror
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,10 @@ def test_a_killed_backtest_goes_on(replayed: Path, tmp_path: Path) -> None:
     other.write_text(spec)
     folder = replayed / "data/again/backtest/fits"
     command = [sys.executable, "-m", "flows.cli", "backtest", "again", "--starts", "1", "--root", str(replayed)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}  # which a killed process cannot tidy
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, env=environment
+    )
     deadline = time.monotonic() + 120
     while len(list(folder.glob("[0-9a-f]*.npz"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)

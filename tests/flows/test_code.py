@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from flows import launch
-from tasks.core import registry as registry_module
+from flows.server import launch
 from tasks.core.errors import EnvironmentMismatch, SpecError
 from tasks.core.types import Outcome
-from tests.conftest import Model
+from tasks.core.versions import registry as registry_module
+from tests.helpers.model import Model
 
 pytestmark = [pytest.mark.usefixtures("prefect"), pytest.mark.proof]
 

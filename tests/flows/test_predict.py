@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.conftest import Model, make_rows
-from tests.flows.conftest import Ror
+from tests.helpers.model import Model, make_rows
+from tests.helpers.ror import Ror
 
 pytestmark = pytest.mark.usefixtures("prefect")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flows import launch
+from flows.server import launch
 from tasks.core.errors import RorError
 from tasks.core.types import Outcome
-from tests.conftest import Model, make_rows
-from tests.flows.conftest import QUICK, Ror
+from tests.helpers.model import Model, make_rows
+from tests.helpers.ror import QUICK, Ror
 
 pytestmark = pytest.mark.usefixtures("prefect")
 

@@ -8,14 +8,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from flows import launch, retrain_or_reload
-from tasks.core import hands
+from flows import retrain_or_reload
+from flows.server import environment, launch
+from tasks.core import overrides
 from tasks.core.errors import CorruptObject, LedgerConflict, SpecError
+from tasks.core.ledger.events import Decided
+from tasks.core.ledger.state import State
 from tasks.core.records import from_dict
-from tasks.core.state import Decided, State
 from tasks.core.types import Outcome
-from tests.conftest import Model, make_rows
-from tests.flows.conftest import QUICK
+from tests.helpers.model import Model, make_rows, moved_away
+from tests.helpers.ror import QUICK
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
@@ -49,13 +51,6 @@ def predicted_by(model: Model, batch: str) -> set[int]:
     return set(pd.read_parquet(path)["version"]) if path.exists() else set()
 
 
-def moved_away(batch: str) -> pd.DataFrame:
-    """A batch in which half of the rows come from a city that was never seen."""
-    rows = make_rows(seed=int(batch))
-    rows.loc[rows.index % 2 == 0, "city"] = "Stavanger"
-    return rows
-
-
 # --- approval -------------------------------------------------------------------------------------------------
 
 
@@ -79,7 +74,7 @@ def test_approval(grown: Model) -> None:
     assert result.message == "loans · v3 put in service, in place of v2 (approved): a test"
     assert (served(grown), state(grown).waiting) == ([1, 2, 3], ())
     event = grown.workspace.ledger.event(state(grown).by_hand)
-    assert (event.event, event.actor, event.reason) == ("promoted", launch.actor(), "a test")
+    assert (event.event, event.actor, event.reason) == ("promoted", environment.actor(), "a test")
 
     grown.deliver("005")
     assert run(grown).outcome is Outcome.RELOADED
@@ -147,7 +142,7 @@ def interfere(grown: Model, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, i
         def interfered(*arguments: Any) -> Any:
             monkeypatch.undo()
             made = task(*arguments)
-            hands.promote(grown.workspace, version, reason="I know better", actor="ann")
+            overrides.promote(grown.workspace, version, reason="I know better", actor="ann")
             return made
 
         monkeypatch.setattr(retrain_or_reload, step, interfered)
@@ -209,7 +204,7 @@ def test_accepted_content_is_learned(grown: Model) -> None:
     grown.write_spec(BLOCK)
     grown.deliver("003", moved_away("003"))
     run(grown)
-    hands.accept(grown.workspace, "003", reason="we opened an office there", actor="ann")
+    overrides.accept(grown.workspace, "003", reason="we opened an office there", actor="ann")
     result = run(grown)
     assert result.outcome is Outcome.RETRAINED
     assert decided(grown).decision.rule == "assumptions changed"
@@ -233,7 +228,7 @@ def test_accepted_content_waits_for_its_labels(model: Model) -> None:
     assert run(model).outcome is Outcome.RETRAINED
     deliver("002", moved_away("002"), labels=False)
     assert run(model).outcome is Outcome.BLOCKED
-    hands.accept(model.workspace, "002", reason="it is so", actor="ann")
+    overrides.accept(model.workspace, "002", reason="it is so", actor="ann")
     result = run(model)
     assert result.outcome is Outcome.HELD
     assert "the content of 002 was accepted; its labels must arrive first" in result.message
@@ -253,12 +248,12 @@ def test_accepted_content_waits_for_its_labels(model: Model) -> None:
 
 def test_quarantined_labels_are_not_trained_on(grown: Model) -> None:
     """The next version is trained without the batch, the one in service stays; released, it is trained on again."""
-    event = hands.quarantine(grown.workspace, "002", reason="a wrong export", actor="ann")
+    event = overrides.quarantine(grown.workspace, "002", reason="a wrong export", actor="ann")
     assert event.body["trained"] == [2]
     assert served(grown) == [1, 2]
     grown.deliver("003")
     assert run(grown, action="retrain", reason="without 002").outcome in (Outcome.RETRAINED, Outcome.KEPT)
-    hands.release(grown.workspace, "002", reason="it was right", actor="ann")
+    overrides.release(grown.workspace, "002", reason="it was right", actor="ann")
     grown.deliver("004")
     run(grown, action="retrain", reason="with 002")
     trained = [grown.workspace.registry.manifest("loans", version)[0].training for version in (3, 4)]
@@ -268,7 +263,7 @@ def test_quarantined_labels_are_not_trained_on(grown: Model) -> None:
 def test_labels_in_quarantine_are_not_measured(grown: Model) -> None:
     """A batch that is in quarantine when its labels arrive is predicted, and counts in no loss and no comparison."""
     grown.deliver("003", flip=1.0)
-    hands.quarantine(grown.workspace, "003", reason="they swapped the labels", actor="ann")
+    overrides.quarantine(grown.workspace, "003", reason="they swapped the labels", actor="ann")
     assert run(grown).outcome is Outcome.RELOADED
     assert predicted_by(grown, "003") == {2}
     assert "003" not in {point.batch for point in state(grown).losses}

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from flows import launch
-from tasks.core.alerts import Alert, alerts
+from flows.server import launch
+from tasks.core.reports.alerts import Alert, alerts
 from tasks.core.types import Outcome
-from tests.conftest import Model, make_rows
-from tests.flows.conftest import QUICK
+from tests.helpers.model import Model, make_rows
+from tests.helpers.ror import QUICK
 
 pytestmark = pytest.mark.usefixtures("prefect")
 

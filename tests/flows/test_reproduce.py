@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Model, make_rows
-from tests.flows.conftest import Ror
+from tests.helpers.model import Model, make_rows
+from tests.helpers.ror import Ror
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
@@ -59,8 +59,9 @@ def test_what_changed_exits_4(grown: Model, ror: Ror) -> None:
 def test_another_model_exits_4(grown: Model, ror: Ror, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the pipeline's code makes another model now, the difference is said, with exit code 4 and a receipt."""
     from tasks.core import training
+    from tasks.core.training import factory
 
-    made = training.tabular
+    made = factory.tabular
     monkeypatch.setattr(training, "tabular", lambda task, seed, **rest: made(task, seed, **{**rest, "max_iter": 3}))
     assert ror("reproduce", "loans", "v2") == 4
     assert "loans v2: different by up to 0." in ror.out and " rows (gate rows)" in ror.out

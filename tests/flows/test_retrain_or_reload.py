@@ -17,36 +17,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows import launch
-from tasks.core import views
 from tasks.core.errors import CorruptObject, SpecError
-from tasks.core.ledger import Lease
-from tasks.core.records import from_dict
-from tasks.core.state import Decided
+from tasks.core.ledger.lease import Lease
 from tasks.core.types import Outcome
-from tests.conftest import Model, make_rows
+from tests.helpers.model import Model, make_rows
+from tests.helpers.runs import decided, run, serving, words
 
 pytestmark = pytest.mark.usefixtures("prefect")
-
-
-def run(model: Model, **parameters: str) -> launch.Result:
-    return launch.run(model.root, model.name, **parameters)
-
-
-def decided(model: Model) -> Decided:
-    state = model.workspace.ledger.head().state
-    assert state.decided is not None
-    return from_dict(Decided, model.workspace.ledger.event(state.decided.seq).body)
-
-
-def words(model: Model) -> str:
-    """All that the last decision says."""
-    return "\n".join([views.headline(decided(model), model.name), *views.sentences(decided(model))])
-
-
-def serving(model: Model) -> int | None:
-    current = model.workspace.ledger.head().state.current
-    return current.version if current else None
 
 
 @pytest.fixture
@@ -228,7 +205,7 @@ def test_flipped_byte_is_refused(trained: Model) -> None:
     path.write_bytes(data)
     trained.deliver("002")
     trained_again = Model(trained.root)
-    from tasks.core import registry
+    from tasks.core.versions import registry
 
     registry._LOADED.clear()  # as in a new process
     with pytest.raises(CorruptObject, match=r"pipeline\.joblib is damaged") as caught:
@@ -296,8 +273,8 @@ def test_second_run_is_skipped(trained: Model) -> None:
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from flows import launch
-    from tasks.core.ledger import Lease
+    from flows.server import launch
+    from tasks.core.ledger.lease import Lease
     Lease.commit = lambda self, build: os.kill(os.getpid(), signal.SIGKILL)
     with launch.prefect_ready():
         launch.run(Path(sys.argv[1]), "loans")
@@ -308,7 +285,9 @@ KILLED = """
 def test_killed_after_registering_is_adopted(model: Model) -> None:
     """Killed between register and decide, the same question adopts the registered version instead of fitting again."""
     model.deliver("001")
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(KILLED), str(model.root)], start_new_session=True)
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(model.root)]
+    environment = {**os.environ, "TMPDIR": str(model.root)}  # which a killed process cannot tidy
+    process = subprocess.Popen(command, start_new_session=True, env=environment)
     assert process.wait(120) == -signal.SIGKILL
     os.killpg(process.pid, signal.SIGKILL)  # the embedded server that it left behind
     manifest = model.root / "artifacts/loans/versions/00000001/manifest.json"

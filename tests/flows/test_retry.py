@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from flows import launch
+from flows.server import launch
 from tasks import retry
 from tasks.core.errors import UnavailableData
 from tasks.core.types import Outcome
-from tests.conftest import Model
+from tests.helpers.model import Model
 
 pytestmark = [
     pytest.mark.usefixtures("prefect"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sklearn
 
-from tests.conftest import Model
+from tests.helpers.model import Model
 
 pytestmark = pytest.mark.slow
 

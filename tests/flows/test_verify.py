@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tests.conftest import Model
-from tests.flows.conftest import Ror
+from tests.helpers.model import Model
+from tests.helpers.ror import Ror
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
@@ -71,10 +73,13 @@ def test_repair(grown: Model, ror: Ror) -> None:
     assert ror("verify", "loans") == 4
     assert "`ror verify loans --repair` moves it aside" in ror.out
     shutil.rmtree(grown.root / "artifacts/loans/runs/00000004")  # it was never written: the entry was cut before
+    started = path.with_name("00000003.json")
+    soon = (datetime.now(UTC) + timedelta(minutes=10)).isoformat(timespec="seconds")
+    text = re.sub(r'"expires": "[^"]+"', f'"expires": "{soon}"', started.read_text())  # however old this model is
+    started.write_text(json.dumps({**json.loads(text), "sha256": None}))
     assert ror("verify", "loans", "--repair") == 4
     assert "may be at work on loans: nothing was moved" in ror.err  # it is the one of this very process
-    started = path.with_name("00000003.json")
-    record = json.loads(started.read_text().replace('"boot": "', '"boot": "before the power cut, '))
+    record = json.loads(text.replace('"boot": "', '"boot": "before the power cut, '))
     started.write_text(json.dumps({**record, "sha256": None}))
     assert ror("verify", "loans", "--repair") == 0
     assert f"{NEWEST} was cut off (100 bytes) and is moved aside, to loans/ledger/torn-00000004-" in ror.out
@@ -113,8 +118,8 @@ def test_wrong_use(grown: Model, ror: Ror, words: tuple[str, ...], said: str) ->
 def test_the_command_is_light(grown: Model) -> None:
     """`ror verify` imports neither Prefect nor scikit-learn."""
     script = (
-        "import sys\nfrom flows import cli\nsys.argv = ['ror', 'verify', '--root', sys.argv[1]]\n"
-        "try:\n    cli.main()\nexcept SystemExit as ended:\n    assert not ended.code\n"
+        "import sys\nfrom flows.cli import app\nsys.argv = ['ror', 'verify', '--root', sys.argv[1]]\n"
+        "try:\n    app.main()\nexcept SystemExit as ended:\n    assert not ended.code\n"
         "print([name for name in ('prefect', 'sklearn', 'evidently') if name in sys.modules])"
     )
     command = [sys.executable, "-c", script, str(grown.root)]

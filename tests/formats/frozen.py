@@ -16,8 +16,8 @@ from unittest import mock
 
 import pandas as pd
 
-from flows import cli
-from tasks.core.registry import LoadedVersion
+from flows.cli import app
+from tasks.core.versions.registry import LoadedVersion
 from tasks.core.workspace import Workspace
 
 FORMATS = Path(__file__).parent
@@ -79,7 +79,7 @@ class Frozen:
         arguments = ["ror", *words, "--root", str(self.root), "--json"]
         with self.keys(**keys), mock.patch.object(sys, "argv", arguments), contextlib.redirect_stdout(said):
             try:
-                cli.main()
+                app.main()
             except SystemExit as ended:
                 code = int(ended.code or 0)
         try:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tasks.core.decision.policy import POLICY_VERSION
 from tasks.core.errors import EnvironmentMismatch
-from tasks.core.policy import POLICY_VERSION
 from tests.formats import write
 from tests.formats.frozen import Frozen, code_below, stores
 

@@ -25,13 +25,15 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 
-from flows import launch
-from tasks.core import ledger
+from flows.server import launch
+from tasks.core.ledger import lease
+from tasks.core.ledger.events import Event
+from tasks.core.ledger.signing import UNSIGNED_KINDS
+from tasks.core.ledger.state import State
 from tasks.core.records import from_json
-from tasks.core.signing import UNSIGNED_KINDS
-from tasks.core.state import Event, State
-from tests.conftest import make_rows
+from tests import isolation
 from tests.formats.frozen import FORMATS, Frozen, code_below
+from tests.helpers.model import make_rows
 
 EXAMPLE = "example"
 """Host and user of the history: nothing of where it is written may be in it."""
@@ -383,7 +385,7 @@ def anonymous() -> Iterator[None]:
         mock.patch.dict(os.environ, {"LOGNAME": EXAMPLE}),
         mock.patch.object(socket, "gethostname", return_value=EXAMPLE),
         mock.patch.object(platform, "platform", return_value=general),
-        mock.patch.object(ledger, "_boot", return_value=EXAMPLE),
+        mock.patch.object(lease, "_boot", return_value=EXAMPLE),
     ):
         yield
 
@@ -428,6 +430,7 @@ def check_small(folder: Path) -> None:
 
 
 def main() -> None:
+    isolation.enter()  # Prefect reads its environment once, when it is imported
     match sys.argv[1:]:
         case [name] if re.fullmatch(r"v[1-9]\d*", name):
             freeze(FORMATS / name)

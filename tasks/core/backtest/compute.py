@@ -15,20 +15,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tasks.core import drift, performance, persistence
-from tasks.core.calibration import LABEL, SCORE
-from tasks.core.columns import sample_rows
-from tasks.core.contract import infer
+from tasks.core.checks import drift, evidently_adapter, performance
+from tasks.core.checks.calibration import LABEL, SCORE
+from tasks.core.checks.expected import excused
+from tasks.core.checks.performance import dummy
+from tasks.core.data.arrow import sample_rows
+from tasks.core.data.rows import LabelledRows, target_of
+from tasks.core.decision.evidence import DriftEvidence
 from tasks.core.errors import DataError, TrainingError
-from tasks.core.evidence import DriftEvidence
-from tasks.core.expected import excused
-from tasks.core.forgetting import remembered
-from tasks.core.gate import LabelledRows, dummy, target_of
 from tasks.core.records import to_dict
+from tasks.core.schema.contract import infer
+from tasks.core.schema.frames import frame
+from tasks.core.schema.validation import validate
 from tasks.core.spec import Forgetting, ModelSpec
-from tasks.core.training import Fitted, Learned, fit, learn
+from tasks.core.training.fit import Fitted, Learned, fit, learn
+from tasks.core.training.forgetting import remembered
 from tasks.core.types import Verdict
-from tasks.core.validation import frame, validate
+from tasks.core.versions import persistence
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ def _alarms(spec: ModelSpec, parts: Sequence[LabelledRows], alarms: Alarms) -> l
     reference = sample(parts[:end], rows // end)
     for place in range(alarms.start + 1, len(parts)):
         current = sample(parts[place : place + 1], rows)
-        if drift.preset_share(reference, current, numeric) >= alarms.share:
+        if evidently_adapter.preset_share(reference, current, numeric) >= alarms.share:
             places.append(place)
             end = max(end, place - alarms.delay + 1)
             reference = sample(parts[:end], rows // end)

@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
-from tasks.core import sources
 from tasks.core.backtest import compute
 from tasks.core.backtest.compute import Alarms, Plan, Sight
 from tasks.core.backtest.history import History, history_of
-from tasks.core.environment import ITSELF
 from tasks.core.errors import SpecError
 from tasks.core.records import from_dict, to_dict
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Batch
+from tasks.core.versions import own_code
+from tasks.core.versions.environment import ITSELF
 
 USED = ("scikit-learn", "numpy", "scipy", "pandas")
 """By every fit."""
@@ -87,7 +87,7 @@ class Fits:
         self.history, self.folder = history, folder
         self.spec = spec or history.spec
         self._open: dict[Plan, Fit] = {}
-        sources.make_importable(self.spec.folders(history.root))
+        own_code.make_importable(self.spec.folders(history.root))
         data = [[to_dict(part.batch), part.labels] for part in history.parts]
         self._common = _digest([data, _depends(self.spec)])
 
@@ -128,7 +128,7 @@ class Fits:
 def _compute(root: Path, spec_json: str, batches: tuple[Batch, ...], job: Plan | Alarms, path: Path) -> None:
     """In a worker process."""
     history = history_of(root, spec_json, batches)
-    sources.make_importable(history.spec.folders(root))
+    own_code.make_importable(history.spec.folders(root))
     temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")  # appears whole or not at all
     compute.compute(root, history.spec, history.parts, job, temporary)
     temporary.replace(path)
@@ -137,8 +137,8 @@ def _compute(root: Path, spec_json: str, batches: tuple[Batch, ...], job: Plan |
 def _depends(spec: ModelSpec) -> dict[str, Any]:
     """What every fit of a specification depends on, beside its data."""
     factory = spec.pipeline.factory.partition(":")[0]
-    code = sources.texts_with_program([compute.__name__, factory])
-    if sources.is_own(factory) and factory not in code:
+    code = own_code.texts_with_program([compute.__name__, factory])
+    if own_code.is_own(factory) and factory not in code:
         raise SpecError(
             "pipeline.factory",
             [
@@ -146,11 +146,11 @@ def _depends(spec: ModelSpec) -> dict[str, Any]:
                 'model\'s file names: code = ["src"]'
             ],
         )
-    libraries = sources.libraries_of(code) | sources.distributions_of([factory])
+    libraries = own_code.libraries_of(code) | own_code.distributions_of([factory])
     counting = {*USED, *libraries} - {*UNMOVED, OF_ALARMS, ITSELF}
     return {
         "specification": compute.relevant(spec).canonical(),
-        "code": sources.digests_of(code),
+        "code": own_code.digests_of(code),
         "python": sys.version_info[:2],
         "libraries": {name: importlib.metadata.version(name) for name in sorted(counting)},
     }

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.core.batches import Labels
+from tasks.core.data.files import find_batches
+from tasks.core.data.labels import Labels
+from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError, SpecError
-from tasks.core.files import find_batches
-from tasks.core.gate import FIRST_FOLD, LabelledRows, fold_rows, labelled_rows
-from tasks.core.labels import counts
+from tasks.core.run.labels import counts
 from tasks.core.spec import ModelSpec
+from tasks.core.training.holdout import FIRST_FOLD, fold_rows
 from tasks.core.types import Batch, Labelled
 
 FEWEST = 6

@@ -10,19 +10,22 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tasks.core import gate, performance
-from tasks.core.assess import DataFindings, Findings, LabelFindings, collect
 from tasks.core.backtest.compute import Plan
 from tasks.core.backtest.fits import Fit, FitOf
 from tasks.core.backtest.history import History
-from tasks.core.conclude import conclude
-from tasks.core.drift import DriftReport
+from tasks.core.checks import performance
+from tasks.core.checks.drift import DriftReport
+from tasks.core.decision.evidence import DriftEvidence
+from tasks.core.decision.policy import decide
 from tasks.core.errors import SpecError
-from tasks.core.evidence import DriftEvidence
-from tasks.core.fold import after_decision, with_labels
-from tasks.core.policy import decide
+from tasks.core.ledger.events import Decided
+from tasks.core.ledger.state import LastDecision, State
+from tasks.core.ledger.transitions import after_decision, with_labels
+from tasks.core.run.assess import DataFindings, Findings, collect
+from tasks.core.run.conclude import conclude
+from tasks.core.run.labels import LabelFindings
 from tasks.core.spec import ModelSpec
-from tasks.core.state import Decided, LastDecision, State
+from tasks.core.training import gate
 from tasks.core.types import (
     Action,
     Attempt,
@@ -204,8 +207,8 @@ class Replay:
         """Losses on the gate's fold of a batch that this version has not learned."""
         losses, fold = fit.losses(place), self.history.folds[place]
         if place not in fit.held_out:
-            return losses[fold]
-        return losses[fold[self.history.first_folds[place]]] if fit.first else losses
+            return np.asarray(losses[fold])
+        return np.asarray(losses[fold[self.history.first_folds[place]]]) if fit.first else losses
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:

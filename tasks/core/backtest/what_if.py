@@ -9,11 +9,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from tasks.core.decision.policy import decide
 from tasks.core.errors import SpecError
-from tasks.core.policy import decide
+from tasks.core.ledger.events import Decided, Event
 from tasks.core.records import from_dict
 from tasks.core.spec import PolicySpec, problems_of
-from tasks.core.state import Decided, Event
 
 
 @dataclass(frozen=True, slots=True)

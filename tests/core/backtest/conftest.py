@@ -10,8 +10,8 @@ from threadpoolctl import threadpool_limits
 
 from tasks.core.backtest.fits import Fits
 from tasks.core.backtest.history import History, read_history
-from tests.conftest import make_rows
-from tests.core.conftest import make_spec, put
+from tests.helpers.model import make_rows
+from tests.helpers.training import make_spec, put
 
 BATCHES, ROWS = 10, 200
 

@@ -14,52 +14,38 @@ import numpy as np
 import pytest
 
 import tasks
-from tasks.core import (
-    calibration,
-    cards,
-    contract,
-    drift,
-    evidence,
-    examine,
-    expected,
-    gate,
-    labels,
-    ledger,
-    page,
-    performance,
-    persistence,
-    policy,
-    registry,
-    source,
-    state,
-    store,
-    training,
-    validation,
-    views,
-    work,
-    workspace,
-)
+from tasks.core import store, workspace
 from tasks.core.backtest import compute as compute_module
 from tasks.core.backtest.compute import Alarms, Plan, relevant
 from tasks.core.backtest.fits import Fits, Missing
 from tasks.core.backtest.history import History, read_history
-from tasks.core.calibration import SCORE
+from tasks.core.checks import calibration, drift, expected, performance
+from tasks.core.checks.calibration import SCORE
+from tasks.core.data import source
+from tasks.core.decision import evidence, policy
 from tasks.core.errors import RorError, SpecError
-from tasks.core.gate import fold_rows
-from tasks.core.sources import texts_with_program
+from tasks.core.ledger import ledger, state
+from tasks.core.reports import cards, page, status
+from tasks.core.run import labels, work
+from tasks.core.schema import cells, contract, validation
+from tasks.core.schema.frames import frame
 from tasks.core.spec import Forgetting
-from tasks.core.training import fit
-from tasks.core.validation import frame
-from tests.conftest import make_rows
+from tasks.core.training import fit as training_fit
+from tasks.core.training import gate, holdout
+from tasks.core.training.fit import fit
+from tasks.core.training.holdout import fold_rows
+from tasks.core.versions import persistence, registry
+from tasks.core.versions.own_code import texts_with_program
 from tests.core.backtest.conftest import BATCHES, lay_out
-from tests.core.conftest import make_spec, put
+from tests.helpers.model import make_rows
+from tests.helpers.training import make_spec, put
 
 GATED = Plan(tuple(range(6)), gated=True)
 REACHED = (
-    calibration, contract, drift, evidence, examine, expected, gate, performance, persistence, source, training,
+    calibration, cells, contract, drift, evidence, expected, holdout, performance, persistence, source, training_fit,
     validation,
 )  # fmt: skip
-NOT_REACHED = (cards, labels, ledger, page, policy, registry, state, store, views, work, workspace)
+NOT_REACHED = (cards, gate, labels, ledger, page, policy, registry, state, store, status, work, workspace)
 
 
 def compute(fits: Fits, *jobs: Plan | Alarms) -> int:
@@ -236,8 +222,8 @@ def test_a_fit_reaches_what_it_computes_with_and_no_more() -> None:
 
 def test_a_module_that_is_not_found_is_an_error(history: History, tmp_path: Path, program: Path) -> None:
     """The source of a module that a fit needs is never taken as empty."""
-    source_of(program, examine.__name__).unlink()
-    with pytest.raises(RorError, match=examine.__name__):
+    source_of(program, cells.__name__).unlink()
+    with pytest.raises(RorError, match=cells.__name__):
         Fits(history, tmp_path)
 
 

@@ -17,9 +17,9 @@ from tasks.core.backtest.replay import Replay, Step
 from tasks.core.errors import SpecError
 from tasks.core.spec import PolicySpec
 from tasks.core.types import Action, Outcome
-from tests.conftest import make_rows
 from tests.core.backtest.conftest import BATCHES
-from tests.core.conftest import make_spec, put
+from tests.helpers.model import make_rows
+from tests.helpers.training import make_spec, put
 
 QUESTION = run.Question(starts=2)
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from tasks.core.backtest.what_if import ask, read_policy
+from tasks.core.decision.evidence import DriftEvidence, Evidence
+from tasks.core.decision.policy import decide
 from tasks.core.errors import SpecError
-from tasks.core.evidence import DriftEvidence, Evidence
-from tasks.core.policy import decide
+from tasks.core.ledger.events import Decided, Event
+from tasks.core.ledger.state import State
 from tasks.core.records import to_dict
 from tasks.core.spec import PolicySpec
-from tasks.core.state import Decided, Event, State
 from tasks.core.types import LossPoint, Outcome
 
 DRIFTED = Evidence(

@@ -1,0 +1,101 @@
+"""`ror run`, `ror predict` and `ror demo`: manual triggers."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from flows.cli import terminal
+from flows.cli.options import Debug, Json, Model, Root, Verbose, open_workspace
+from flows.cli.status import last_decision
+from tasks.core.ledger.events import Decided
+from tasks.core.ledger.state import State
+from tasks.core.records import to_dict
+from tasks.core.run.work import check_request
+from tasks.core.types import Outcome, Request
+
+
+class ActionChoice(StrEnum):
+    auto = "auto"
+    reload = "reload"
+    retrain = "retrain"
+
+
+def demo(root: Root = Path(), debug: Debug = False) -> None:
+    """Run a year of New York flights, month by month, and show what was decided and why."""
+    from flows.cli.demo import run_demo
+
+    run_demo(root.resolve())
+
+
+def run(
+    model: Model,
+    action: Annotated[ActionChoice, typer.Option(help="auto: the rules decide.")] = ActionChoice.auto,
+    batch: Annotated[str | None, typer.Option(help="Decide on this batch only.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why, for the history; needed unless the action is auto.")] = None,
+    root: Root = Path(),
+    as_json: Json = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Check what arrived, decide, and carry it out."""
+    from flows.server import launch
+
+    check_request(Request(action=action.value, reason=reason))
+    workspace = open_workspace(root, model)
+    before = workspace.ledger.head().state
+    with terminal.working(f"{model}: checking and deciding ..."), launch.prefect_ready(verbose=verbose):
+        result = launch.run(workspace.root, model, action=action.value, batch=batch, reason=reason)
+    state = workspace.ledger.head().state
+    decided = last_decision(workspace, state)
+    fresh = state.decided != before.decided
+    if as_json:
+        terminal.print_json(_run_json(result.outcome, result.message, state, decided, fresh))
+    elif result.outcome is Outcome.SKIPPED or decided is None:
+        terminal.out.print(Text(f"{model}: {result.outcome.value}. {result.message}"))
+    else:
+        terminal.decision(decided, model, rules=verbose)
+        if not fresh:
+            terminal.out.print("  Nothing new has arrived since that decision; it stands, and nothing was done again.")
+    raise typer.Exit(result.exit_code)
+
+
+def _run_json(outcome: Outcome, message: str, state: State, decided: Decided | None, fresh: bool) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "outcome": outcome.value,
+        "message": message,
+        "version": state.current.version if state.current else None,
+        "action": None,
+        "reasons": [],
+        "seq": state.decided.seq if state.decided else None,
+        "decided_now": fresh,
+        "blocked": [],
+        "attempt": None,
+    }
+    if decided and outcome is not Outcome.SKIPPED:
+        answer |= {
+            "action": decided.decision.action.value,
+            "reasons": list(decided.decision.reasons),
+            "blocked": [to_dict(item) for item in decided.blocked],
+            "attempt": to_dict(decided.attempt) if decided.attempt else None,
+        }
+    return answer
+
+
+def predict(
+    model: Model,
+    file: Annotated[Path, typer.Argument(help="Parquet or CSV file with the model's input columns.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write; never overwritten.")],
+    root: Root = Path(),
+    debug: Debug = False,
+) -> None:
+    """Predictions for a file with the version in service, verified first."""
+    from tasks.core.predictions import predict_file
+
+    version, there = predict_file(open_workspace(root, model), file, output, "by hand")
+    kept = " It was there already, and was left as it is." if there else ""
+    terminal.out.print(f"{output}: predicted by {model} v{version}.{kept}", markup=False)

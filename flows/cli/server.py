@@ -1,0 +1,61 @@
+"""`ror serve`, `deploy`, `notify`: what Prefect is told of schedules, triggers and arrivals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from flows.cli import terminal
+from flows.cli.options import Debug, Json, Model, Root, open_workspace
+
+
+def serve(root: Root = Path(), debug: Debug = False) -> None:
+    """Run the schedules of deployments/prefect.yaml and whatever the UI asks for, in this process, until Ctrl-C."""
+    from flows.server.serve import serve_all
+
+    serve_all(root.resolve())
+
+
+def deploy(
+    model: Annotated[str | None, typer.Argument(help="Name of the model; none: all of them.")] = None,
+    worker_root: Annotated[
+        str | None, typer.Option(help="The root as the worker sees it, where that is another folder: in a container.")
+    ] = None,
+    root: Root = Path(),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Tell the Prefect server the schedules, triggers, forms and alerts. Schedules and triggers only: models are put in
+    service by `ror promote`. Doing it again changes nothing; do it after adding a model's file or changing one."""
+    from flows.server.deploy import deploy_all
+
+    with terminal.working("telling the server ..."):
+        done = deploy_all(root.resolve(), model, worker_root=worker_root)
+    if as_json:
+        terminal.print_json(
+            [{"kind": item.kind, "name": item.name, "verdict": item.verdict, "note": item.note} for item in done]
+        )
+        return
+    rows = [[item.kind, item.name, item.verdict, item.note] for item in done]
+    terminal.show(terminal.table(["", "name", "is now", ""], rows))
+
+
+def notify(
+    model: Model,
+    file: Annotated[Path, typer.Argument(help="The batch that arrived: a file or folder.")],
+    root: Root = Path(),
+    debug: Debug = False,
+) -> None:
+    """Tell the Prefect server that a batch arrived: the event `ror.batch.arrived`, which starts a run of the model."""
+    from flows.server.notify import notify as emit
+
+    workspace = open_workspace(root, model)
+    sha256, known = emit(workspace, file)
+    if not known:
+        pattern = workspace.spec.data.batches
+        text = f"warning: {file} is not among the batches of {model} ({pattern}); a run will not look at it."
+        terminal.err.print(Text(text, style="yellow"))
+    terminal.out.print(Text(f"{model}: {file.name} arrived (sha256 {sha256[:12]}); the server was told."))

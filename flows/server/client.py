@@ -1,0 +1,102 @@
+"""Prefect's client, and its errors in the words of this program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from tasks.core.errors import RorError, SpecError
+
+PAGE = 200
+"""What the server gives at once, at most."""
+
+
+def require_server(command: str) -> None:
+    """Raises SpecError when no Prefect server is configured."""
+    if not server_url():
+        raise SpecError(
+            command,
+            [
+                "no Prefect server is configured. Start one with `prefect server start` and set "
+                "PREFECT_API_URL=http://127.0.0.1:4200/api"
+            ],
+        )
+
+
+@contextmanager
+def connected() -> Iterator[Any]:
+    from prefect import get_client
+
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+def read_deployment(client: Any, full_name: str) -> Any:
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        return client.read_deployment_by_name(full_name)
+    except ObjectNotFound:
+        return None
+
+
+def all_pages(read: Callable[[int], list[Any]]) -> list[Any]:
+    """What the server gives a page at a time."""
+    found: list[Any] = []
+    while page := read(len(found)):
+        found += page
+    return found
+
+
+def server_url() -> str | None:
+    """Address of the Prefect server that the user has configured, None for the embedded one."""
+    from prefect.settings import get_current_settings
+
+    return get_current_settings().api.url
+
+
+def public(url: str | None) -> str:
+    """An address without a password in it."""
+    parts = urlsplit(url or "")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def refusal(status: int) -> tuple[str, str]:
+    """What a server that answers with this status says of us, to follow its address, and what to do about it."""
+    from prefect.settings import get_current_settings
+
+    api = get_current_settings().api
+    if status in (401, 403):
+        name = "PREFECT_API_KEY" if api.key else "PREFECT_API_AUTH_STRING"
+        if api.key or api.auth_string:
+            return f"refuses what is set in {name}", f"Correct {name}."
+        return "wants a password", "Set PREFECT_API_AUTH_STRING=user:password."
+    if status == 404:
+        return "is not the API of a Prefect server", "PREFECT_API_URL ends in /api: correct it."
+    return f"answers with status {status}", "Look into the server's log."
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """What the configured server, or the way to it, does wrong until the block ends is one line: raises RorError."""
+    import httpx
+    from prefect.exceptions import PrefectException
+
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            what, remedy = refusal(status)
+            raise RorError(f"The Prefect server at {public(server_url())} {what}. {remedy}") from error
+        raise _not_done(error) from error
+    except (httpx.HTTPError, PrefectException, RuntimeError) as error:
+        raise _not_done(error) from error
+
+
+def _not_done(error: Exception) -> RorError:
+    detail = str(error).strip() or type(error).__name__
+    where = public(server_url())
+    return RorError(f"The Prefect server at {where} did not do it: {detail}. Is it running? `ror doctor` says.")

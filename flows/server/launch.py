@@ -1,0 +1,120 @@
+"""Run flows from the command line: in this process, on the user's Prefect server or else an embedded one."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from flows.server.client import answered, server_url
+from flows.server.environment import actor, configure
+from tasks.core.errors import RorError
+from tasks.core.types import Outcome
+
+EXIT_CODES = {Outcome.BLOCKED: 3, Outcome.RETRAIN_FAILED: 5, Outcome.LABELS_OVERDUE: 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended."""
+
+    outcome: Outcome
+    message: str
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES.get(self.outcome, 0)
+
+
+@contextmanager
+def prefect_ready(*, verbose: bool = False) -> Iterator[None]:
+    """A Prefect API to run flows on, until the block ends: the configured server, or one embedded for this process."""
+    configure(verbose=verbose)
+    from prefect import get_client
+    from prefect.settings import (
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+        get_current_settings,
+        temporary_settings,
+    )
+
+    # Heartbeats tell of processes that died unseen. This one has somebody in front of it, or a scheduler that waits for
+    # its exit code; and whoever waits for the thread that sends them waits up to a second. Who sets them gets them.
+    wanted = "heartbeat_frequency" in get_current_settings().flows.model_fields_set
+    without: dict[Any, Any] = {} if wanted else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    if server_url():
+        with answered(), get_client(sync_client=True) as client:
+            client.api_version()  # whether it is there and lets us in, before anything is done
+        with temporary_settings(without):
+            yield
+        return
+    with temporary_settings({**without, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True}):
+        with _interrupts_held():
+            get_client(sync_client=True)
+        yield
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """The embedded server inherits this: Ctrl-C must end the run, not the server that still has to record its end."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def run(root: Path, model: str, **parameters: Any) -> Result:
+    """One run of the main flow, inside `prefect_ready`. Raises the flow's own error where it ended in one."""
+    from flows.retrain_or_reload import retrain_or_reload
+
+    return _call(retrain_or_reload, root, model, parameters)
+
+
+def promote(root: Path, model: str, **parameters: Any) -> Result:
+    """One run of the flow that puts a version in service by hand, likewise."""
+    from flows.promote import promote
+
+    return _call(promote, root, model, parameters)
+
+
+def _call(flow: Any, root: Path, model: str, parameters: Mapping[str, Any]) -> Result:
+    # A terminated run ends like an interrupted one: it gives back its lease, and Prefect records the end.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    with _interruptible():
+        state: Any = flow(model=model, root=str(root), actor=actor(), return_state=True, **parameters)
+        if state.name in set(Outcome):
+            return Result(Outcome(state.name), state.message or "")
+        error = state.result(raise_on_failure=False)
+        if isinstance(error, BaseException):
+            raise error
+        raise RorError(f"The run ended as {state.name}: {state.message}")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C in the middle of Prefect's own bookkeeping comes out as some error of Prefect's; here it stays Ctrl-C."""
+    interrupted = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except Exception as error:
+        if interrupted:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)

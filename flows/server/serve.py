@@ -1,0 +1,30 @@
+"""`ror serve`: every deployment that is declared in this one process, with no work pool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flows.server import environment
+from flows.server.client import answered, connected, read_deployment, require_server
+from flows.server.declarations import deployment, read_declared
+from flows.server.deploy import apply_automations, forget_schedules, keep_hands
+
+
+def serve_all(root: Path) -> None:
+    """Serve until Ctrl-C. Runs happen in processes of their own; the schedules go on with the next start.
+
+    Raises SpecError when no Prefect server is configured: on an embedded one no schedule would ever fire.
+    """
+    declared = read_declared(root)
+    environment.configure(verbose=True)
+    require_server("ror serve")
+    from prefect import serve
+
+    apply_automations(declared)
+    made = [deployment(item, str(root), declared.models) for item in declared.deployments]
+    with answered(), connected() as client:
+        for one in made:
+            if found := read_deployment(client, one.full_name):
+                keep_hands(one, found)
+                forget_schedules(client, one, found)
+    serve(*made, pause_on_shutdown=False)

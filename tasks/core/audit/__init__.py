@@ -1,0 +1,1 @@
+"""Proof: what is stored is what was recorded, and can be made again."""

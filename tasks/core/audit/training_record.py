@@ -1,0 +1,143 @@
+"""What a version was trained on, from its record: its training files, and the labels that were joined to them then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from tasks.core.audit import removals
+from tasks.core.data.files import is_unchanged, label_digest
+from tasks.core.data.labels import Labels
+from tasks.core.data.rows import LabelledRows, labelled_rows
+from tasks.core.errors import DataError, NotFound, VerificationError
+from tasks.core.ledger.events import Event, named_manifests
+from tasks.core.run.work import with_origin
+from tasks.core.spec import ModelSpec
+from tasks.core.training.holdout import FIRST_FOLD, FOLD, split
+from tasks.core.types import Batch
+from tasks.core.versions.manifest import Manifest
+from tasks.core.workspace import Workspace
+
+
+def recorded_manifest(workspace: Workspace, version: int, events: Mapping[int, Event]) -> tuple[Manifest, str]:
+    """The record of a version, as the history names it. Raises SpecError, CorruptObject."""
+    named = next(iter(named_manifests(events).get(version, {})), None)
+    try:
+        return workspace.registry.manifest(workspace.model, version, named)
+    except NotFound:
+        raise workspace.registry.unknown(workspace.model, version) from None
+
+
+def recorded_history(
+    workspace: Workspace, spec: ModelSpec, manifest: Manifest, events: Mapping[int, Event]
+) -> tuple[list[LabelledRows], list[str]]:
+    """The batches a version was trained on, in order, with the labels that they had then; and what is worth knowing.
+
+    Labels that came or were corrected later are left out again where the label files of then are still there: digests
+    prove it. Raises VerificationError naming every file that is missing or changed, and every batch whose labels cannot
+    be put together again.
+    """
+    then = _Then(workspace, spec, manifest.version, events)
+    erased = removals.erased_rows(events)
+    known = events[max(events)].state_after.batches if events else {}
+    history, problems, notes = [], [], []
+    for file in manifest.training:
+        batch = with_origin(Batch(file.batch, file.path, file.sha256), known.get(file.batch))
+        if not (workspace.root / file.path).exists():
+            problems.append(f"{file.path} is missing (sha256 {file.sha256[:12]})")
+            continue
+        if not is_unchanged(workspace.root, batch):
+            why = f": {erased[file.batch]}" if file.batch in erased else ""
+            problems.append(f"{file.path} has changed since (recorded sha256 {file.sha256[:12]}){why}")
+            continue
+        try:
+            part, note = then.of(batch, file.labels)
+        except DataError as error:
+            problems.append(f"the labels of {file.batch} cannot be read: {error}")
+            continue
+        if part is None:
+            here = f"none of the {len(then.files):,} label files here, oldest first, gives those of then"
+            problems.append(f"the labels of {file.batch} were changed since, and {here}")
+            continue
+        history.append(part)
+        notes += [note] if note else []
+    if problems:
+        raise VerificationError(cannot(workspace, manifest.version, problems))
+    return history, notes
+
+
+class _Then:
+    """Labels of batches as they were when a version was trained."""
+
+    def __init__(self, workspace: Workspace, spec: ModelSpec, version: int, events: Mapping[int, Event]):
+        self._root, self._spec = workspace.root, spec
+        self._now = Labels(workspace.root, spec)
+        self.files = self._now.files
+        self._known: dict[int, Labels] = {len(self.files): self._now}
+        self._alone = [Labels(workspace.root, spec, [path]) for path in self.files]
+        self._seen = self._count(version, events)
+
+    def of(self, batch: Batch, sha256: str) -> tuple[LabelledRows | None, str | None]:
+        """With what changed since; None when no label files that are here give labels of this digest.
+
+        Raises DataError when they cannot be read.
+        """
+        for count in self._candidates(batch):
+            part = labelled_rows(self._root, batch, self._labels(count), self._spec.task)
+            if part.labels != sha256:
+                continue
+            if count == len(self.files):
+                return part, None
+            places = range(count, len(self.files))
+            later = [self.files[place].name for place in places if self._alone[place].touch(batch)]
+            cause = f"by {', '.join(later)}" if later else "in how they are written, not in what they say"
+            return part, f"the labels of {batch.id} were changed since {cause}; those of then are used"
+        return None, None
+
+    def _candidates(self, batch: Batch) -> Iterator[int]:
+        """How many of the label files, oldest first, may have been there: all, those that the history says, and those
+        up to or before each one that has to do with this batch."""
+        yield len(self.files)
+        if self._seen is not None:
+            yield self._seen
+        for count in range(len(self.files), 0, -1):
+            if self._alone[count - 1].touch(batch):
+                yield from (count, count - 1)
+
+    def _labels(self, count: int) -> Labels:
+        if count not in self._known:
+            self._known[count] = Labels(self._root, self._spec, self.files[:count])
+        return self._known[count]
+
+    def _count(self, version: int, events: Mapping[int, Event]) -> int | None:
+        """How many label files the decision saw that made this version, if those are still the first ones here."""
+        made = (e for e in events.values() if e.event == "decided" and _attempted(e) == version)
+        seen = next((event.body.get("label_files") for event in made), None)
+        counts = range(len(self.files) - 1, -1, -1)
+        return next((count for count in counts if label_digest(self.files[:count]) == seen), None)
+
+
+def _attempted(event: Event) -> int | None:
+    attempt = event.body.get("attempt")
+    return attempt.get("version") if isinstance(attempt, dict) else None
+
+
+def recorded_fold(manifest: Manifest, history: Sequence[LabelledRows]) -> int:
+    """The share that was kept for the gate: the one by which as many rows of every batch are left as were recorded.
+
+    A first version keeps more than later ones; an older release may have kept another share. Raises DataError where
+    neither fits.
+    """
+    recorded = [(file.rows, file.held_out) for file in manifest.training]
+    likely = FIRST_FOLD if manifest.parent is None else FOLD
+    for fold in (likely, *({FIRST_FOLD, FOLD} - {likely})):
+        training = split(history, fold)
+        kept = {part.batch.id for part in training.gate}
+        if [(len(part.rows), part.batch.id in kept) for part in training.learn] == recorded:
+            return fold
+    raise DataError("its rows cannot be divided into those trained on and those kept for the gate as they were")
+
+
+def cannot(workspace: Workspace, version: int, problems: Sequence[str]) -> str:
+    lines = "\n".join(f"  - {problem}" for problem in problems)
+    then = "Where that can be restored, restore it and run it again."
+    return f"{workspace.model} v{version} cannot be reproduced:\n{lines}\n{then}"

@@ -1,0 +1,217 @@
+"""Losses, metrics and their intervals. Evidently measures what people read; the loss is what the rules use."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.metrics import get_scorer, get_scorer_names
+from sklearn.utils.metaestimators import available_if
+
+from tasks.core.checks.evidently_adapter import evidently_metrics
+from tasks.core.errors import DataError, SpecError, in_short
+from tasks.core.types import Check, Comparison, LossPoint, Metric, Served, Verdict
+from tasks.core.versions import persistence
+from tasks.core.versions.persistence import Predictions
+
+if TYPE_CHECKING:
+    pass
+
+RESAMPLES = 200
+_MAX_ROWS = 5_000
+"""Rows that an interval is bootstrapped from; beyond that it is scaled by the square root of the number of rows."""
+
+
+def row_losses(predictions: Predictions, target: np.ndarray, task: str) -> np.ndarray:
+    """One loss per row, lower is better, shape (rows,).
+
+    Brier score where there are probabilities (half the squared distance to the true class, so that two classes give
+    the usual one; Brier 1950), else 0/1 error; absolute error for regression.
+    """
+    if task == "regression":
+        return np.asarray(np.abs(np.asarray(predictions.values, dtype=float) - target.astype(float)))
+    if predictions.probabilities is None:
+        return np.asarray(predictions.values != target, dtype=float)
+    classes = np.asarray(predictions.classes)
+    if (classes.dtype.kind in "OU") != (target.dtype.kind in "OU"):
+        kinds = ("text", "numbers") if target.dtype.kind in "OU" else ("numbers", "text")
+        raise DataError(f"The labels are {kinds[0]}, and the version learned {kinds[1]}. Deliver them as before.")
+    truth = target[:, None] == classes.astype(target.dtype)[None, :]
+    # A class that training never saw has no column: the probability that should have gone to it counts as lost.
+    missing = ~truth.any(axis=1)
+    return np.asarray((((predictions.probabilities - truth) ** 2).sum(axis=1) + missing) / 2)
+
+
+def hard_losses(predictions: Predictions, target: np.ndarray, task: str) -> np.ndarray:
+    """0/1 error of each row for classes, absolute error for regression, shape (rows,)."""
+    return row_losses(Predictions(predictions.values, None, predictions.classes), target, task)
+
+
+def loss_point(batch: str, version: int, losses: np.ndarray) -> LossPoint:
+    return LossPoint(batch, version, len(losses), float(losses.mean()), float(losses.var()))
+
+
+def comparison(batch: str, current: Served, predecessor: Served, ours: np.ndarray, theirs: np.ndarray) -> Comparison:
+    """Two versions on the same rows of one batch, from their losses, each of shape (rows,)."""
+    return Comparison(
+        batch=batch,
+        version=current.version,
+        predecessor=predecessor.version,
+        rows=len(ours),
+        gain=float((theirs - ours).mean()),
+        variance=float((theirs - ours).var()),
+        gap=max(1, abs(current.data_end - predecessor.data_end)),
+    )
+
+
+def mean_metric(values: np.ndarray) -> Metric:
+    """A mean over rows with its 95 % interval."""
+    mean = float(values.mean())
+    half = 1.96 * float(values.std()) / np.sqrt(len(values))
+    return Metric(mean, mean - half, mean + half, len(values))
+
+
+def scorer(name: str, task: str) -> Callable[[Predictions, np.ndarray], float]:
+    """A scikit-learn scorer by name, on predictions that are there already. Raises SpecError for an unknown name."""
+    if name not in get_scorer_names():
+        close = difflib.get_close_matches(name, get_scorer_names(), n=3)
+        raise SpecError("metric", [f"{name!r} is not a scikit-learn scorer; close: {', '.join(close) or 'none'}"])
+    score, dressed = get_scorer(name), _RegressorAnswers if task == "regression" else _ClassifierAnswers
+
+    def call(predictions: Predictions, target: np.ndarray) -> float:
+        return float(score(dressed(predictions), np.empty((len(target), 0)), target))
+
+    return call
+
+
+class _Answers(BaseEstimator):
+    """Predictions dressed as a fitted estimator: scorers ask an estimator, we have its answers already."""
+
+    def __init__(self, predictions: Predictions):
+        self.predictions = predictions
+        self.classes_ = np.asarray(predictions.classes)
+
+    def fit(self, *_: Any) -> _Answers:
+        return self
+
+    def predict(self, _: Any) -> np.ndarray:
+        return self.predictions.values
+
+    @available_if(lambda self: self.predictions.probabilities is not None)
+    def predict_proba(self, _: Any) -> np.ndarray | None:
+        return self.predictions.probabilities
+
+
+class _ClassifierAnswers(ClassifierMixin, _Answers):
+    pass
+
+
+class _RegressorAnswers(RegressorMixin, _Answers):
+    pass
+
+
+def metrics(predictions: Predictions, target: np.ndarray, primary: str, task: str, seed: int) -> dict[str, Metric]:
+    """The loss and the primary metric, each with a 95 % interval (normal for the loss, bootstrap for the metric)."""
+    losses = row_losses(predictions, target, task)
+    measured = {"loss": mean_metric(losses)}
+    if (value := _bootstrapped(predictions, target, primary, task, seed)) is not None:
+        measured[primary] = value
+    return measured
+
+
+def value_of(name: str, predictions: Predictions, target: np.ndarray, task: str) -> float | None:
+    """A scikit-learn scorer's value on these rows, None where it is not defined there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one class only: scikit-learn warns and gives nan
+        try:
+            value = scorer(name, task)(predictions, target)
+        except (ValueError, AttributeError):  # undefined on these rows, or in need of probabilities that are not there
+            return None
+    return value if np.isfinite(value) else None
+
+
+def _bootstrapped(predictions: Predictions, target: np.ndarray, name: str, task: str, seed: int) -> Metric | None:
+    """None where the metric is not defined on these rows (one class only, say)."""
+    rows, score = len(target), scorer(name, task)
+    if (value := value_of(name, predictions, target, task)) is None:
+        return None
+    rng, size = np.random.default_rng(seed), min(rows, _MAX_ROWS)
+    values = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(RESAMPLES):
+            chosen = rng.integers(0, rows, size)
+            try:
+                values.append(score(take(predictions, chosen), target[chosen]))
+            except ValueError:
+                continue
+    spread = np.nanstd(values) * np.sqrt(size / rows) if values else np.nan
+    if not np.isfinite(spread):
+        return Metric(value, None, None, rows)
+    return Metric(value, value - 1.96 * float(spread), value + 1.96 * float(spread), rows)
+
+
+def take(predictions: Predictions, rows: np.ndarray) -> Predictions:
+    """The answers of some rows."""
+    probabilities = predictions.probabilities
+    return Predictions(
+        predictions.values[rows],
+        probabilities[rows] if probabilities is not None else None,
+        predictions.classes,
+    )
+
+
+# --- Evidently -----------------------------------------------------------------------------------------------
+
+
+def performance_checks(
+    batch: str,
+    predictions: Predictions,
+    target: np.ndarray,
+    task: str,
+    coverage: float,
+    lag: int | None = None,
+    *,
+    private: bool = False,
+) -> tuple[tuple[Check, ...], Any]:
+    """Performance on newly labelled rows, with coverage and lag of the labels beside it; never a crash of the run.
+
+    Where the target is private no text of Evidently's is shown.
+    """
+    late = f", {lag} {'batch' if lag == 1 else 'batches'} later" if lag else ""
+    loss = float(row_losses(predictions, target, task).mean())
+    checks = [
+        Check(
+            name="performance:loss",
+            verdict=Verdict.PASS,
+            summary=f"loss {loss:.4g} on {len(target):,} labelled rows of {batch} ({coverage:.0%} of its rows{late})",
+            value=loss,
+        )
+    ]
+    try:
+        values, snapshot = evidently_metrics(predictions, target, task)
+    except Exception as error:  # noqa: BLE001 - a measuring library must never stop a decision
+        reason = f"Evidently could not measure performance on {batch}: {in_short(error, withheld=private)}"
+        return (*checks, Check("performance:evidently", Verdict.SKIPPED, reason)), None
+    checks += [
+        Check(
+            f"performance:{name}",
+            Verdict.PASS,
+            f"{name} {value:.4g} on {len(target):,} labelled rows of {batch}",
+            value,
+        )
+        for name, value in values.items()
+    ]
+    return tuple(checks), snapshot
+
+
+def dummy(target: np.ndarray, task: str, rows: int) -> persistence.Predictions:
+    """What always predicting the usual would answer: class shares, or the median."""
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+
+    model = DummyRegressor(strategy="median") if task == "regression" else DummyClassifier(strategy="prior")
+    return persistence.predict(model.fit(np.zeros((len(target), 1)), target), np.zeros((rows, 1)))

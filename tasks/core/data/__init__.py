@@ -1,0 +1,1 @@
+"""What arrives: files, their rows, their labels, their days."""

@@ -1,0 +1,134 @@
+"""Arrow columns as the three kinds that pipelines see: numbers and booleans as float64, categories as text."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.core.errors import DataError
+
+BOOLEAN = r"^(?i:true|false)$"
+
+EXACT = 2**53
+"""Integers from this on are not exact as float64."""
+
+
+def decoded(array: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    other = pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type)
+    return array.cast(pa.string()) if other else array
+
+
+def is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_number(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
+    )
+
+
+def is_usable(kind: pa.DataType) -> bool:
+    """Whether values of this type can be numbers or names: dates, bytes and nested values cannot."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return is_text(kind) or is_number(kind) or pa.types.is_null(kind)
+
+
+def as_text(array: pa.Array) -> pa.Array:
+    """Values as text; a float that holds integers (nulls made it one) reads as those integers."""
+    if pa.types.is_floating(array.type):
+        array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
+        try:
+            array = array.cast(pa.int64())
+        except pa.ArrowInvalid:
+            return array.cast(pa.string())
+    text = array if pa.types.is_string(array.type) else array.cast(pa.string())
+    return pc.utf8_trim_whitespace(text)
+
+
+def as_names(array: pa.Array, codes: bool) -> pa.Array:
+    """Values as names. Codes (numbers or booleans that are names) are written alike whatever file they came in: `71.0`
+    is `71`, `True` is `true`."""
+    text = as_text(array)
+    if not codes:
+        return text
+    whole = pc.replace_substring_regex(text, r"^([+-]?\d+)\.0+$", r"\1")
+    return pc.if_else(pc.match_substring_regex(whole, BOOLEAN), pc.utf8_lower(whole), whole)
+
+
+def reads_as_number(text: pa.Array, decimal: str = ".") -> pa.Array:
+    """Whether each value of a text file is a number, null where it is missing; `true` and `false` are 1 and 0, as they
+    are in a Parquet file."""
+    mark = re.escape(decimal)
+    number = rf"^[+-]?(\d+{mark}?\d*|{mark}\d+)([eE][+-]?\d+)?$|^[+-]?([iI]nf(inity)?|[nN]a[nN])$|{BOOLEAN}"
+    return pc.match_substring_regex(text, number)
+
+
+def as_numbers(text: pa.Array, decimal: str = ".", fine: pa.Array | None = None) -> pa.Array:
+    """Text as float64, null where it is not a number; `fine` is what `reads_as_number` said, if it was asked."""
+    fine = reads_as_number(text, decimal) if fine is None else fine
+    digits = pc.if_else(fine, text, pa.scalar(None, pa.string()))
+    if decimal != ".":
+        digits = pc.replace_substring(digits, decimal, ".")
+    words = pc.match_substring_regex(digits, BOOLEAN)
+    if count_true(words):
+        named = pc.if_else(pc.equal(pc.utf8_lower(digits), "true"), "1", "0")
+        digits = pc.if_else(words, named, digits)
+    return digits.cast(pa.float64())
+
+
+def as_floats(array: pa.Array) -> np.ndarray:
+    if pa.types.is_null(array.type):
+        return np.full(len(array), np.nan)
+    if pa.types.is_boolean(array.type):
+        array = array.cast(pa.int8())
+    if pa.types.is_integer(array.type):
+        array = array.cast(pa.float64(), safe=False)
+    elif not pa.types.is_float64(array.type):
+        array = array.cast(pa.float64())
+    numbers: np.ndarray = array.to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def count_true(array: pa.Array) -> int:
+    return int(pc.sum(array).as_py() or 0)
+
+
+def target_values(values: pa.Array, task: str, *, private: bool = False) -> np.ndarray:
+    """Known labels as scikit-learn wants them: float64 for regression; else integers, booleans or text as delivered.
+
+    Raises DataError for labels that fit the task in no lossless way; it shows no value of a private target.
+    """
+    values = decoded(values)
+    if is_text(values.type) and task != "regression":
+        return np.asarray(values.to_numpy(zero_copy_only=False), dtype=object)
+    reason = f"it is {values.type}"
+    try:
+        if task != "regression" and pa.types.is_boolean(values.type):
+            return np.asarray(values.to_numpy(zero_copy_only=False))
+        if is_usable(values.type):
+            numbers = values.cast(pa.float64() if task == "regression" else pa.int64())
+            found: np.ndarray = numbers.to_numpy(zero_copy_only=False)
+            if np.isfinite(found).all():
+                return found
+            reason = f"{np.count_nonzero(~np.isfinite(found)):,} labels are infinite"
+    except pa.ArrowInvalid as error:
+        text = str(error).splitlines()[0]
+        reason = f"some labels are not {'numbers' if task == 'regression' else 'whole numbers'}" if private else text
+    raise DataError(f"The target does not fit task = {task!r}: {reason}.")
+
+
+def sample_rows(rows: int, limit: int, seed: int) -> np.ndarray:
+    """Sorted row numbers of a seeded sample of at most `limit` rows."""
+    if rows <= limit:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))

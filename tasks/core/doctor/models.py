@@ -1,0 +1,191 @@
+"""What one model needs, looked at from here: its file, its code, its data folders and its history.
+
+Nothing is trained, loaded or imported, and of the data only a few bytes are read.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from tasks.core.data.files import arriving, find, parts
+from tasks.core.doctor.deployment import SKEW, Check, Finding, Level, clocks, guarded, nearest, when
+from tasks.core.errors import SpecError
+from tasks.core.ledger.lease import is_alive
+from tasks.core.ledger.ledger import Ledger
+from tasks.core.ledger.signing import Trust
+from tasks.core.spec import ModelSpec, load_spec, models
+from tasks.core.store import Store
+
+NEWEST = 20
+"""Data files that are opened, of the newest."""
+
+
+def checks(root: Path, location: str) -> dict[str, Check]:
+    """The checks of every model below `root`, by name: those of its file and data, and that of its history."""
+    names = models(root)
+    if not names:
+        return {"models": partial(_none, root)}
+    made: dict[str, Check] = {}
+    for name in names:
+        made[name] = partial(model, root, name)
+        made[f"{name}: history"] = partial(history, location, name)
+    return made
+
+
+def _none(root: Path) -> Iterator[Finding]:
+    yield Finding("models", Level.FAIL, f"none in {root / 'deployments'}", "Is --root right? `ror demo` makes one.")
+
+
+def model(root: Path, name: str) -> Iterator[Finding]:
+    """What a model's file says, and whether what it names is there."""
+    path = root / "deployments" / f"{name}.toml"
+    try:
+        spec = load_spec(root, name)
+    except SpecError as error:
+        yield from (Finding(name, Level.FAIL, problem, f"Correct {path}.") for problem in error.problems)
+        return
+    except OSError as error:
+        yield Finding(name, Level.FAIL, f"{path} cannot be read: {error.strerror}", "Check who owns it.")
+        return
+    yield Finding(name, Level.OK, f"{path.name} is valid: {spec.task}, {spec.target!r}, of {spec.owner}")
+    for look in (code, batches, labels):
+        what = f"{name}: {look.__name__}"
+        yield from guarded(what, partial(look, what, root, spec))
+    predictions = f"{name}: predictions"
+    yield from guarded(predictions, partial(writable, predictions, root / "data" / name / "predictions"))
+
+
+def code(name: str, root: Path, spec: ModelSpec) -> Iterator[Finding]:
+    """Whether the module of the pipeline's factory is where Python would look for it. It is not imported."""
+    module = spec.pipeline.factory.partition(":")[0]
+    folders = [str(folder) for folder in spec.folders(root)]
+    path: Sequence[str] | None = [*sys.path, *folders]
+    for depth in range(1, module.count(".") + 2):
+        part = ".".join(module.split(".")[:depth])
+        found = PathFinder.find_spec(part, path)
+        if found is None:
+            looked = f", also in {', '.join(folders)}" if folders else ""
+            remedy = 'Name its folder in the model\'s file (code = ["src"]), or install the package.'
+            yield Finding(name, Level.FAIL, f"there is no module {part}{looked}", remedy)
+            return
+        path = found.submodule_search_locations
+    where = f" of {', '.join(spec.code)}" if spec.code else ""
+    yield Finding(name, Level.OK, f"{module}{where} is found")
+
+
+def batches(name: str, root: Path, spec: ModelSpec) -> Iterator[Finding]:
+    """Whether there are batches, each of a name of its own, that can be read."""
+    paths = find(root, spec.data.batches)
+    twice = sorted(stem for stem, count in Counter(path.stem for path in paths).items() if count > 1)
+    if twice:
+        yield Finding(name, Level.FAIL, f"two files are both batch {', '.join(twice)}", "Remove one of each.")
+    waiting = arriving(root, spec)
+    more = f"; {len(waiting)} still arriving" if waiting else ""
+    yield from _files(name, root, spec.data.batches, "data.batches", paths, "batches", more)
+
+
+def labels(name: str, root: Path, spec: ModelSpec) -> Iterator[Finding]:
+    """Whether the labels' folder and files can be read; they may come with the batches."""
+    if spec.data.labels is None:
+        yield Finding(name, Level.OK, f"in the batches, column {spec.target!r}")
+        return
+    paths = find(root, spec.data.labels)
+    yield from _files(name, root, spec.data.labels, "data.labels", paths, "label files", "")
+
+
+def _files(
+    name: str, root: Path, pattern: str, key: str, paths: Sequence[Path], what: str, more: str
+) -> Iterator[Finding]:
+    folder = _fixed(root, pattern)
+    if not folder.is_dir():
+        yield Finding(name, Level.FAIL, f"there is no folder {folder}", f"Make it, or correct {key} = {pattern!r}.")
+    elif not os.access(folder, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        yield Finding(name, Level.FAIL, f"{folder} cannot be read: permission denied", "Check who owns it.")
+    elif not paths:
+        there = sum(1 for _ in folder.iterdir())
+        beside = f"; {there} other files are in {folder}" if there else ""
+        remedy = f"Deliver some (.parquet, .csv), or correct {key}."
+        yield Finding(name, Level.WARN, f"nothing matches {pattern!r}{beside}", remedy)
+    elif problems := list(_unreadable(paths[-NEWEST:])):
+        yield Finding(name, Level.FAIL, "; ".join(problems), "Check who owns them, or deliver them again.")
+    else:
+        yield Finding(name, Level.OK, f"{len(paths)} {what}, newest {paths[-1].name}{more}")
+
+
+def _fixed(root: Path, pattern: str) -> Path:
+    """The folder that a glob looks in, as far as it is spelt out."""
+    fixed: list[str] = []
+    for part in Path(pattern).parts[:-1]:
+        if any(mark in part for mark in "*?["):
+            break
+        fixed.append(part)
+    return root.joinpath(*fixed)
+
+
+def _unreadable(paths: Iterable[Path]) -> Iterator[str]:
+    for path in paths:
+        try:
+            files = parts(path) if path.is_dir() else [path]
+            if not files:
+                yield f"{path.name} is a folder without data files"
+            for file in files:
+                with file.open("rb") as opened:
+                    if not opened.read(1):
+                        yield f"{file.name} is empty"
+        except OSError as error:
+            yield f"{path.name} cannot be read: {error.strerror}"
+
+
+def writable(name: str, folder: Path) -> Iterator[Finding]:
+    """Whether a file can be made below a folder and appear there under its name, as predictions do."""
+    at = nearest(folder)
+    probe, linked = (at / f".doctor-{uuid.uuid4().hex}" for _ in range(2))
+    try:
+        probe.write_bytes(b"ror doctor")
+        os.link(probe, linked)
+        yield Finding(name, Level.OK, f"{folder} can be written to")
+    except OSError as error:
+        yield Finding(
+            name,
+            Level.FAIL,
+            f"nothing can be written to {folder}: {error.strerror}",
+            f"Check {at}: owner, space, links.",
+        )
+    finally:
+        for path in (probe, linked):
+            path.unlink(missing_ok=True)
+
+
+def history(location: str, model: str) -> Iterator[Finding]:
+    """Whether a model's history can be read, who is at work on it, and whether the clock agrees with it."""
+    name = f"{model}: history"
+    unchecked = ""
+    try:
+        trust = Trust.from_environment()
+    except SpecError:  # the check of the keys says why
+        trust, unchecked = Trust(), "; its signatures were not checked"
+    head = Ledger(Store(location), model, trust).head()
+    if head.at is None:
+        yield Finding(name, Level.OK, "empty: nothing has run yet")
+        return
+    version = head.state.current
+    served = f"v{version.version} in service" if version else "no version in service"
+    yield Finding(name, Level.OK, f"{head.seq} entries, newest {when(head.at)}; {served}{unchecked}")
+    ahead = (datetime.fromisoformat(head.at) - datetime.now(UTC)).total_seconds()
+    if ahead > SKEW:
+        yield clocks(f"{model}: clock", -ahead, "the newest entry of the history")
+    if lease := head.state.lease:
+        who = f"run {lease.run} (process {lease.pid} on {lease.host})"
+        if is_alive(lease):
+            text = f"{who} is at work; others are skipped until it ends, or {when(lease.expires)}"
+        else:
+            text = f"{who} ended without giving back its lease; the next run takes over"
+        yield Finding(f"{model}: lease", Level.OK, text)

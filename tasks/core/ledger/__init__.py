@@ -1,0 +1,1 @@
+"""The history: events, what each does to the state, the lease, signatures."""

@@ -1,0 +1,125 @@
+"""What the ledger holds: events, the decisions in them, and the state that every event carries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tasks.core.types import (
+    Attempt,
+    BatchRecord,
+    Comparison,
+    LossPoint,
+    Served,
+    Snooze,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """Who is at work on a model, and until when that is believed."""
+
+    token: int
+    """Sequence number of the `started` event: later tokens fence off earlier ones."""
+    run: str
+    expires: str
+    host: str
+    boot: str
+    pid: int
+    process_started: float
+
+
+@dataclass(frozen=True, slots=True)
+class LastDecision:
+    """The newest decision, so that the same question gets the same answer."""
+
+    key: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What stands for an object of the store since rows of it were erased."""
+
+    path: str
+    sha256: str
+    size: int
+    seq: int = 0
+    """Number of the event that says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything a run needs to decide, carried by every ledger event."""
+
+    served: tuple[Served, ...] = ()
+    """Versions put in service and not rolled back, oldest first: the last one is current."""
+    since: str | None = None
+    """When the current version was put in service, UTC."""
+    promoted: int | None = None
+    """Sequence number of the event by which a person put it there; None when the rules did."""
+    batches: Mapping[str, BatchRecord] = field(default_factory=dict)
+    blocked: Mapping[str, str] = field(default_factory=dict)
+    """Digest of each batch that is set aside."""
+    changed: tuple[str, ...] = ()
+    """Those of them that are set aside because their content changed: a person may accept it."""
+    losses: tuple[LossPoint, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    attempt: Attempt | None = None
+    cooldown: int = 0
+    """Labelled batches to wait for, after a rollback, before the next attempt to train."""
+    waiting: tuple[Served, ...] = ()
+    """Versions registered and waiting for approval."""
+    barred: tuple[int, ...] = ()
+    """Versions that were rolled back; a person clears them."""
+    suspect: str | None = None
+    quarantined: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
+    """Batches whose changed content a person accepted, and no attempt to train has learned from yet."""
+    novel: tuple[str, ...] = ()
+    """Batches decided on whose content is new to the version in service, and no attempt to train has learned from."""
+    snoozed: tuple[Snooze, ...] = ()
+    """Columns whose drift a person expects, oldest first; each column once. Those that ran out are kept."""
+    decided: LastDecision | None = None
+    by_hand: int = 0
+    """Sequence number of the newest event that a person made (a promotion, an acceptance, a quarantine, a snooze)."""
+    lease: LeaseRecord | None = None
+    label_files: str | None = None
+    """Digest of the label files as of the last decision that could use them."""
+    label_lag: int = 0
+    """The most batches that labels are known to have taken: the largest lag, less what had piled up between runs."""
+    pruned: Mapping[int, int] = field(default_factory=dict)
+    """Versions whose payload was removed on record, each with the sequence number of the event: they load no more."""
+    replaced: Mapping[str, Replacement] = field(default_factory=dict)
+    """Objects of the store that rows were erased from, by path, each with what stands for it now."""
+
+    @property
+    def current(self) -> Served | None:
+        return self.served[-1] if self.served else None
+
+    @property
+    def predecessor(self) -> Served | None:
+        return self.served[-2] if len(self.served) > 1 else None
+
+    def as_known(self, served: Served) -> Served:
+        """The same version, with what was accepted for it since, as far as it is in service, was before, or waits."""
+        known = (*reversed(self.served), *self.waiting)
+        same = (item for item in known if (item.version, item.manifest) == (served.version, served.manifest))
+        return next(same, served)
+
+    @property
+    def newest(self) -> int:
+        """The highest version number that the history knows of, 0 before the first."""
+        known = [served.version for served in (*self.served, *self.waiting)]
+        return max([*known, *self.barred, (self.attempt.version or 0) if self.attempt else 0], default=0)
+
+    @property
+    def usable(self) -> tuple[str, ...]:
+        """Labelled batches that may be trained on, in time order."""
+        kept_out = {self.suspect, *self.quarantined}
+        return tuple(sorted(b for b, record in self.batches.items() if record.labels and b not in kept_out))
+
+    @property
+    def age(self) -> int:
+        """Labelled batches since the data end of the last attempt to train."""
+        return len(self.usable) - (self.attempt.labelled if self.attempt else 0)

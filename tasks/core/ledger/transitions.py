@@ -1,0 +1,240 @@
+"""The state after each event, pure: a whole history can be replayed and compared, and a backtest folds with it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+
+from tasks.core.errors import CorruptObject
+from tasks.core.ledger.events import Decided, Event
+from tasks.core.ledger.state import LastDecision, LeaseRecord, Replacement, State
+from tasks.core.records import from_dict, to_dict
+from tasks.core.types import Action, Attempt, BatchRecord, Comparison, Decision, Labelled, LossPoint, Served, Snooze
+
+KEEP_LOSSES, KEEP_COMPARISONS, KEEP_SERVED = 32, 16, 8
+
+
+def fold(state: State, event: Event) -> State:
+    """The state after an event: pure, so that `verify` can replay a whole history and compare."""
+    body = event.body
+    match event.event:
+        case "started":
+            return replace(state, lease=from_dict(LeaseRecord, {**body["lease"], "token": event.seq}))
+        case "renewed":
+            return replace(state, lease=replace(state.lease, expires=body["expires"])) if state.lease else state
+        case "failed":
+            return replace(state, lease=None)
+        case "decided":
+            return after_decision(state, from_dict(Decided, body), LastDecision(event.key, event.seq), event.at)
+        case "promoted" | "accepted" | "quarantined" | "cleared" | "snoozed":
+            return replace(_after_hand(state, event), by_hand=event.seq)
+        case "pruned":
+            # The question that a run asks is the same as before: `by_hand` stays.
+            return replace(state, pruned={**state.pruned, **dict.fromkeys(body["versions"], event.seq)})
+        case "erased":
+            return _after_erasure(state, event)
+    raise CorruptObject(f"Ledger event {event.seq} has the unknown kind {event.event!r}; a newer release wrote it.")
+
+
+def _after_hand(state: State, event: Event) -> State:
+    batch, version = event.body.get("batch"), event.body.get("version")
+    released = None if state.suspect == batch else state.suspect
+    match event.event:
+        case "promoted":
+            return _after_promotion(state, from_dict(Served, event.body["served"]), event)
+        case "accepted":
+            return replace(
+                state,
+                accepted=(*state.accepted, str(batch)),
+                blocked={b: sha256 for b, sha256 in state.blocked.items() if b != batch},  # pending again
+                changed=tuple(b for b in state.changed if b != batch),
+            )
+        case "snoozed":
+            return _after_snooze(state, event)
+        case "quarantined":
+            attempt = _moved(state.attempt, -1 if event.body.get("learned") else 0)
+            quarantined = (*state.quarantined, str(batch))
+            return _uncounted(replace(state, quarantined=quarantined, suspect=released, attempt=attempt))
+        case _:
+            return replace(
+                state,
+                quarantined=tuple(b for b in state.quarantined if b != batch),
+                suspect=released,
+                barred=tuple(v for v in state.barred if v != version),
+                attempt=_moved(state.attempt, 1 if event.body.get("learned") else 0),
+            )
+
+
+def _after_erasure(state: State, event: Event) -> State:
+    """What was decided stands: batches and labels are what they were, less some rows, and not altered by anybody."""
+    body = event.body
+    batches = {
+        batch: from_dict(BatchRecord, {**to_dict(state.batches[batch]), **fields, "erased": event.seq})
+        for batch, fields in body["batches"].items()
+        if batch in state.batches
+    }
+    replaced = {path: from_dict(Replacement, {**new, "seq": event.seq}) for path, new in body["replaced"].items()}
+    return replace(
+        state,
+        batches={**state.batches, **batches},
+        blocked={**state.blocked, **body["blocked"]},
+        label_files=body["label_files"] or state.label_files,
+        decided=replace(state.decided, key=body["key"]) if state.decided and body["key"] else state.decided,
+        replaced={**state.replaced, **replaced},
+    )
+
+
+def _after_promotion(state: State, served: Served, event: Event) -> State:
+    """A person put this version in service. The one it replaces becomes its predecessor and is not barred.
+
+    Both are compared on the labels to come, and the rules may go back on that evidence, but not on what the person
+    knew: earlier comparisons of the two, with this one as the newer, are forgotten. Challengers older than it need no
+    approval any more.
+    """
+    replaced = state.current.version if state.current else None
+    if replaced == served.version:  # for another environment
+        return replace(state, served=(*state.served[:-1], served), promoted=event.seq)
+    return replace(
+        state,
+        served=(*state.served, served)[-KEEP_SERVED:],
+        since=event.at,
+        promoted=event.seq,
+        waiting=tuple(w for w in state.waiting if w.version > served.version),
+        barred=tuple(v for v in state.barred if v != served.version),
+        comparisons=tuple(c for c in state.comparisons if (c.version, c.predecessor) != (served.version, replaced)),
+    )
+
+
+def _after_snooze(state: State, event: Event) -> State:
+    """A person expects drift of these columns until a day, or (None) no longer; what was said of them before is over.
+
+    Batches that are set aside for their content are looked at again: it may be just what is expected now.
+    """
+    columns, until = tuple(event.body["columns"]), event.body["until"]
+    others = [(snooze, tuple(name for name in snooze.columns if name not in columns)) for snooze in state.snoozed]
+    kept = tuple(replace(snooze, columns=left) for snooze, left in others if left)
+    if until is None:
+        return replace(state, snoozed=kept)
+    return replace(
+        state,
+        snoozed=(*kept, Snooze(columns, until, event.reason, event.actor, event.at)),
+        blocked={b: sha256 for b, sha256 in state.blocked.items() if b not in state.changed},
+        changed=(),
+    )
+
+
+def _moved(attempt: Attempt | None, by: int) -> Attempt | None:
+    """The data end is a count of usable batches: it moves when one that was learned from leaves them or comes back."""
+    return replace(attempt, labelled=attempt.labelled + by) if attempt else None
+
+
+def _uncounted(state: State) -> State:
+    """What was measured on labels in quarantine must not shape what counts as usual; nothing is learned from them."""
+    out = state.quarantined
+    return replace(
+        state,
+        losses=tuple(point for point in state.losses if point.batch not in out),
+        comparisons=tuple(item for item in state.comparisons if item.batch not in out),
+        accepted=tuple(batch for batch in state.accepted if batch not in out),
+        novel=tuple(batch for batch in state.novel if batch not in out),
+    )
+
+
+def with_labels(state: State, labelled: Sequence[Labelled], decision: Decision | None = None) -> State:
+    """The state once these labels count, and the decision has spoken about suspect batches.
+
+    Where a person spoke about one meanwhile, the person's word stands.
+    """
+    batches = dict(state.batches)
+    for item in labelled:
+        known = batches.get(item.batch, BatchRecord("", item.rows))  # in this run's window: recorded when it commits
+        lag = known.lag if item.corrected else item.lag
+        batches[item.batch] = replace(known, labels=item.labels, labelled_rows=item.rows, lag=lag)
+    state = replace(state, batches=batches)
+    if decision is None:
+        return state
+    kept = None if state.suspect in (decision.cleared, decision.quarantined) else state.suspect
+    judged = (state.suspect,) if state.suspect and state.suspect == decision.quarantined else ()
+    suspect = decision.suspect if decision.suspect not in state.quarantined else None
+    return replace(state, suspect=suspect or kept, quarantined=(*state.quarantined, *judged))
+
+
+def with_losses(points: Sequence[LossPoint], new: Iterable[LossPoint]) -> tuple[LossPoint, ...]:
+    """Losses in the order they were first measured; a new one for the same batch and version supersedes."""
+    known = {(point.batch, point.version): point for point in points}
+    return tuple((known | {(point.batch, point.version): point for point in new}).values())
+
+
+def with_comparisons(items: Sequence[Comparison], new: Iterable[Comparison]) -> tuple[Comparison, ...]:
+    """Comparisons in the order they were first made; a new one of the same versions on a batch supersedes."""
+    known = {(item.batch, item.version, item.predecessor): item for item in items}
+    return tuple((known | {(item.batch, item.version, item.predecessor): item for item in new}).values())
+
+
+def after_decision(state: State, decided: Decided, mark: LastDecision, at: str) -> State:
+    """The state after one decision, `at` being when it was taken; a backtest folds with it too."""
+    decision = decided.decision
+    version = decided.in_service.version if decided.in_service else None
+    window = {
+        batch.id: BatchRecord(batch.sha256, rows, version=version)
+        for batch, rows in zip(decided.window, decided.window_rows, strict=True)
+    }
+    fresh = [item for item in decided.labelled if not item.corrected]
+    recorded = replace(state, batches={**state.batches, **window})
+    blocked = {b: sha256 for b, sha256 in state.blocked.items() if b not in recorded.batches}
+    blocked.update({b.batch: b.sha256 for b in decided.blocked if b.sha256})
+    found = {b.batch: b.changed for b in decided.blocked}
+    changed = [b for b in blocked if found.get(b, b in state.changed)]
+    after = replace(
+        with_labels(recorded, decided.labelled, decision),
+        blocked=blocked,
+        changed=tuple(changed),
+        losses=with_losses(state.losses, decided.losses)[-KEEP_LOSSES:],
+        comparisons=with_comparisons(state.comparisons, decided.comparisons)[-KEEP_COMPARISONS:],
+        cooldown=max(0, state.cooldown - len(fresh)),
+        novel=decided.novel,
+        attempt=decided.attempt or state.attempt,
+        decided=mark,
+        lease=None,
+        label_files=decided.label_files or state.label_files,
+        label_lag=max([state.label_lag, *known_lags(fresh, window)]),
+    )
+    if decided.in_service != state.current:
+        after = replace(after, since=at, promoted=None)
+        if decision.action is Action.ROLLBACK:
+            assert state.current is not None
+            wait = max(2, round(decision.interval)) if decision.interval else 2
+            bad = state.current.version
+            after = replace(
+                after,
+                served=state.served[:-1],
+                barred=(*state.barred, bad),
+                cooldown=wait,
+                comparisons=tuple(item for item in after.comparisons if item.version != bad),
+            )
+        else:
+            assert decided.in_service is not None
+            new = decided.in_service
+            newer = tuple(w for w in state.waiting if w.version > new.version)
+            after = replace(after, served=(*state.served, new)[-KEEP_SERVED:], waiting=newer)
+    if (attempt := decided.attempt) and attempt.outcome != "failed":
+        unlearned = {*after.accepted, *after.novel} - set(after.usable)
+        after = replace(
+            after,
+            accepted=tuple(b for b in after.accepted if b in unlearned),
+            novel=tuple(b for b in after.novel if b in unlearned),
+        )
+    if attempt and attempt.outcome == "waiting":
+        assert attempt.version is not None and attempt.manifest is not None
+        after = replace(after, waiting=(*state.waiting, Served(attempt.version, attempt.manifest, attempt.labelled)))
+    return _uncounted(after)
+
+
+def known_lags(fresh: Sequence[Labelled], window: Collection[str]) -> list[int]:
+    """How many batches labels took at least.
+
+    Batches of one window piled up between two runs: all but one of them may have come after the labels and are taken
+    off. Labels that were there when their batch was decided on say nothing.
+    """
+    piled_up = max(0, len(window) - 1)
+    return [item.lag - piled_up for item in fresh if item.lag is not None and item.batch not in window]

@@ -1,0 +1,1 @@
+"""Data and models that are new here."""

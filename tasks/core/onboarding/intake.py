@@ -1,0 +1,133 @@
+"""Data that a person brings: a first model's file, and batches or labels put where runs look for them."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import shutil
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.core.data.files import SUFFIXES, appearing, find, fingerprint, parts
+from tasks.core.data.source import Source
+from tasks.core.errors import AlreadyExists, DataError, SpecError, UnreadableData
+from tasks.core.onboarding.proposal import Proposal, as_toml, propose, toml_string
+from tasks.core.schema.validation import validate
+from tasks.core.spec import MODEL_NAME, CsvSpec, parse_spec
+from tasks.core.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A file among those that runs look for."""
+
+    path: str
+    """Relative to the root."""
+    rows: int
+    was_there: bool
+    """The same bytes were there already."""
+
+
+def model_name(data: Path) -> str:
+    """A model's name out of that of a file or folder."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", data.resolve().stem.lower()).strip("-_")[:64]
+    return name if MODEL_NAME.fullmatch(name) else "model"
+
+
+def begin(root: Path, data: Path, target: str, name: str, *, owner: str, written: CsvSpec) -> tuple[Path, Proposal]:
+    """Write deployments/<name>.toml for batches like these: a file, or a folder of such files.
+
+    A folder below the root is where its batches stay; other files are copied to data/<name>/batches/. Raises SpecError
+    for a name or target that cannot be, AlreadyExists when the model has a file, UnreadableData.
+    """
+    if not MODEL_NAME.fullmatch(name):
+        raise SpecError(f"--name {name}", ["a model's name has lower-case letters, digits, '-' and '_' only"])
+    path = root / "deployments" / f"{name}.toml"
+    if path.exists():
+        raise AlreadyExists(f"{path} is there already, and stays as it is. Choose another name: --name.")
+    data = data.resolve()
+    if not data.exists():
+        raise UnreadableData(str(data), "there is no such file.")
+    if not data.is_dir() and data.suffix not in SUFFIXES:
+        raise UnreadableData(str(data), f"its name must end in {', '.join(SUFFIXES)}.")
+    proposal = propose(Source(data.parent, data.name, written), target)
+    stays = data.is_dir() and data != root and data.is_relative_to(root)
+    batches = f"{data.relative_to(root).as_posix()}/*" if stays else f"data/{name}/batches/*"
+    text = as_toml(proposal, name=name, batches=batches, origin=data.name, owner=owner) + _csv(written)
+    parse_spec(tomllib.loads(text), str(path))
+    with appearing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    try:
+        for file in [] if stays else parts(data) if data.is_dir() else [data]:
+            deliver(Workspace.open(root, name), file)
+    except BaseException:
+        path.unlink()  # so that it can be tried again; batches that were copied are there then
+        raise
+    return path, proposal
+
+
+def deliver(workspace: Workspace, file: Path, *, labels: bool = False) -> Delivered:
+    """Copy a batch, or labels, to where runs of the model look for them; it appears whole, and replaces nothing.
+
+    Raises SpecError for a file that could not be found there, UnreadableData or DataError, with all that is wrong with
+    it, for one that breaks the input schema, AlreadyExists when other data have that name.
+    """
+    spec = workspace.spec
+    pattern = spec.data.labels if labels else spec.data.batches
+    if pattern is None:
+        raise SpecError(f"model {workspace.model}", ["it has no data.labels: its labels come with the batches"])
+    if not file.exists():
+        raise UnreadableData(str(file), "there is no such file.")
+    output = _place(workspace.root, pattern, file)
+    rows = _look_at(workspace, file.resolve(), labels=labels)
+    there = output.exists()
+    if there and fingerprint(output) != fingerprint(file):
+        raise AlreadyExists(f"{output} is there already, with other data. Choose another name; nothing is overwritten.")
+    if not there:
+        with appearing(output) as temporary:
+            shutil.copyfile(file, temporary)
+    if spec.data.settle == "marker":
+        output.with_name(f"{output.name}.done").touch()
+    return Delivered(output.relative_to(workspace.root).as_posix(), rows, was_there=there)
+
+
+def _place(root: Path, pattern: str, file: Path) -> Path:
+    folder, _, names = pattern.rpartition("/")
+    if re.search(r"[*?\[]", folder):
+        raise SpecError(str(file), [f"which folder of {pattern} is it for? Put it there by hand"])
+    if file.is_dir():
+        raise SpecError(str(file), [f"it is a folder: copy it to {folder}/ by hand, and `_SUCCESS` into it last"])
+    if not fnmatch.fnmatchcase(file.name, names) or file.suffix not in SUFFIXES or file.name.startswith((".", "_")):
+        raise SpecError(
+            str(file),
+            [f"runs would not find it: they look for {pattern}, with names that end in {', '.join(SUFFIXES)}"],
+        )
+    output = root / folder / file.name
+    if twin := next((one for one in find(root, pattern) if one.stem == output.stem and one.name != output.name), None):
+        raise SpecError(str(file), [f"{twin.name} is batch {twin.stem!r} already. Choose another name"])
+    return output
+
+
+def _look_at(workspace: Workspace, file: Path, *, labels: bool) -> int:
+    """How many rows it has. Raises UnreadableData or DataError for what a run would set aside."""
+    spec = workspace.spec
+    source = Source(file.parent, file.name, spec.data.csv)
+    needed = [spec.key, spec.target] if labels else [] if spec.data.labels else [spec.target]
+    if missing := [name for name in needed if name not in source.names]:
+        raise DataError(f"{file}: column {' and '.join(map(repr, missing))} is missing, which labels need.")
+    if labels:
+        return sum(len(chunk) for chunk in source.stream([spec.target]))
+    current = workspace.ledger.head().state.current
+    contract = workspace.registry.contract(workspace.model, current) if current else None
+    found = validate(contract, source, spec)
+    if found.problems:
+        raise DataError("\n".join(f"{file.name}: {problem}" for problem in found.problems))
+    return found.rows
+
+
+def _csv(written: CsvSpec) -> str:
+    """The section that says how CSV files are written, where it is not as usual."""
+    unusual = {name: value for name, value in written if value != getattr(CsvSpec(), name)}
+    lines = ["", "[data.csv]", *(f"{name} = {toml_string(value)}" for name, value in unusual.items())]
+    return "\n".join(lines) + "\n" if unusual else ""

@@ -1,0 +1,241 @@
+"""A first model's file, read off its data: the task, what names a row, what is time, and what no pipeline can use."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.core.data.arrow import as_numbers, count_true, decoded, is_number, is_text, reads_as_number
+from tasks.core.data.source import Source
+from tasks.core.errors import SpecError
+
+ROWS = 100_000
+"""At most so many are looked at."""
+
+FEW = 20
+"""Whole numbers of at most so many values are taken for classes, or for codes; of more, for quantities."""
+
+CLASSES = 100
+"""A target of more words than these has no classes that could be learned."""
+
+NAMES_A_ROW = re.compile(r"(^|[_ .-])(id|key|uuid|guid|nr|no|number)$|[a-z](Id|ID|Key)$")
+NAMES_A_KIND = re.compile(r"(^|[_ .-])(id|code|zip|type|class|kind|group|branch|store|region)$", re.IGNORECASE)
+DAY = r"^\d{4}-\d{2}(-\d{2})?([T ]\d{2}:\d{2}.*)?$"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What the data suggest; a person has the last word."""
+
+    target: str
+    task: str
+    why: str
+    """How the target looks, so that it was taken for this task."""
+    rows: int
+    """That were looked at."""
+    key: str | None = None
+    time: str | None = None
+    features: tuple[str, ...] | None = None
+    """None: every column but target, key and time."""
+    unused: tuple[tuple[str, str], ...] = ()
+    """Columns that are no features, and why."""
+    codes: tuple[str, ...] = ()
+    """Whole numbers that may be names."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    name: str
+    values: pa.ChunkedArray
+    """Without the missing ones; numbers of a text file as numbers."""
+    rows: int
+
+    @property
+    def kind(self) -> str:
+        """number, text, day, or the name of a type that pipelines cannot take."""
+        of = self.values.type
+        if pa.types.is_temporal(of):
+            return "day"
+        if is_text(of):
+            return "day" if len(self.values) and _all(pc.match_substring_regex(self.values, DAY)) else "text"
+        return "number" if is_number(of) else str(of)
+
+    @property
+    def distinct(self) -> int:
+        return int(pc.count_distinct(self.values).as_py())
+
+    @property
+    def is_whole(self) -> bool:
+        if not pa.types.is_floating(self.values.type):
+            return True
+        finite = self.values.filter(pc.is_finite(self.values))
+        return _all(pc.equal(finite, pc.floor(finite)))
+
+    @property
+    def is_unique(self) -> bool:
+        return len(self.values) == self.rows > 1 and self.distinct == self.rows
+
+    @property
+    def is_sorted(self) -> bool:
+        values = self.values.combine_chunks()
+        return len(values) > 1 and _all(pc.less_equal(values[:-1], values[1:]))
+
+
+def propose(source: Source, target: str) -> Proposal:
+    """Raises SpecError when there is no such column, or nothing can be learned from it; UnreadableData when the file
+    cannot be read."""
+    if target not in source.names:
+        close = difflib.get_close_matches(target, source.names, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise SpecError(f"--target {target}", [f"{source.path} has no such column.{hint} It has {_few(source.names)}"])
+    columns = list(_columns(source))
+    (answer,) = (column for column in columns if column.name == target)
+    others = [column for column in columns if column.name != target]
+    task, why = _task(answer)
+    key = _key(others)
+    time = _time(others)
+    inputs = [column for column in others if column.name not in (key, time)]
+    unused = [(column.name, reason) for column in inputs if (reason := _no_feature(column))]
+    features = [column for column in inputs if column.name not in dict(unused)]
+    if not features:
+        raise SpecError(source.path, ["it has no column that a pipeline could learn from, beside the target"])
+    codes = [column.name for column in features if _may_be_code(column)]
+    return Proposal(
+        target=target,
+        task=task,
+        why=why,
+        rows=answer.rows,
+        key=key,
+        time=time,
+        features=tuple(column.name for column in features) if unused else None,
+        unused=tuple(unused),
+        codes=tuple(codes),
+    )
+
+
+def as_toml(proposal: Proposal, *, name: str, batches: str, origin: str, owner: str) -> str:
+    """The text of deployments/<name>.toml, with what to look at as comments."""
+    p = proposal
+
+    def line(key: str, value: str, comment: str = "") -> str:
+        return f"{key} = {value}".ljust(32) + f"# {comment}" if comment else f"{key} = {value}"
+
+    lines = [
+        f"# Written by `ror init` after {p.rows:,} rows of {_one_line(origin)}. Look it through, then: ror run {name}",
+        line("task", toml_string(p.task), p.why),
+        line("target", toml_string(p.target)),
+        line("key", toml_string(p.key), "identifies a row; joins late labels")
+        if p.key
+        else '# key = "..."                  # a column that identifies a row; needed for labels that arrive later',
+        *([line("time", toml_string(p.time), "grows with time; not a feature")] if p.time else []),
+    ]
+    if p.features is not None:
+        lines += ["features = ["] + [f"  {toml_string(one)}," for one in p.features] + ["]"]
+        lines += [f"# Left out: {_one_line(column)}, {why}." for column, why in p.unused]
+    if p.codes:
+        lines += [
+            f"# categorical = [{', '.join(map(toml_string, p.codes))}]   # numbers that are names? Then uncomment this."
+        ]
+    lines += [
+        line("owner", toml_string(owner), "who is told"),
+        line("purpose", toml_string(f"Predict {p.target}."), "what for: alerts and pages say it"),
+        "",
+        "[data]",
+        line("batches", toml_string(batches)),
+        f'# labels = "data/{name}/labels/*"   # when the target arrives later, in files of its own',
+        "",
+        "# [schedule]                   # then `ror serve`, or `ror deploy`",
+        '# cron = "0 6 * * *"',
+        '# timezone = "UTC"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+# --- what a column may be ------------------------------------------------------------------------------------
+
+
+def _task(target: _Column) -> tuple[str, str]:
+    count, kind, where = target.distinct, target.kind, f"--target {target.name}"
+    if count < 2:
+        found = "no values" if not count else f"one value only, in {len(target.values):,} rows"
+        raise SpecError(where, [f"it has {found}: there is nothing to learn"])
+    if kind not in ("number", "text"):
+        raise SpecError(where, [f"it is a {kind}: predict a number, or a class"])
+    if count == 2:
+        return "binary", "the target has two values"
+    if kind == "text" and count > CLASSES:
+        raise SpecError(where, [f"it has {count:,} different words: no classes that could be learned"])
+    if kind == "text" or (target.is_whole and count <= FEW):
+        return "multiclass", f'the target has {count} values; if they are amounts, write "regression"'
+    return "regression", f"the target is a number with {count:,} values"
+
+
+def _key(columns: list[_Column]) -> str | None:
+    """A column of distinct values that is called like a key, else one of distinct words."""
+    found = [one for one in columns if one.kind in ("number", "text") and one.is_unique and one.is_whole]
+    named = [one.name for one in found if NAMES_A_ROW.search(one.name)]
+    return next(iter([*named, *(one.name for one in found if one.kind == "text")]), None)
+
+
+def _time(columns: list[_Column]) -> str | None:
+    """A day or time that never goes back, else any."""
+    days = [one for one in columns if one.kind == "day"]
+    return next((one.name for one in [*(one for one in days if one.is_sorted), *days]), None)
+
+
+def _no_feature(column: _Column) -> str | None:
+    """Why a pipeline cannot learn from it as it is."""
+    if column.kind == "day":
+        return "a date: derive numbers from it in the pipeline, and list it again"
+    if column.kind not in ("number", "text"):
+        return f"of type {_one_line(column.kind)}" if len(column.values) else "without any value"
+    if column.kind == "text" and column.rows > FEW and column.distinct > column.rows / 2:
+        return "text that nearly every row has of its own"
+    return None
+
+
+def _may_be_code(column: _Column) -> bool:
+    is_code = column.kind == "number" and column.is_whole and column.distinct > 2
+    return is_code and (NAMES_A_KIND.search(column.name) is not None)
+
+
+# --- reading -------------------------------------------------------------------------------------------------
+
+
+def _columns(source: Source) -> Iterator[_Column]:
+    chunks, rows = [], 0
+    for chunk in source.stream():
+        chunks.append(chunk.slice(0, ROWS - rows))
+        rows += len(chunks[-1])
+        if rows >= ROWS:
+            break
+    for place, name in enumerate(source.names):
+        arrays = [decoded(chunk.column(place)) for chunk in chunks]
+        values = pa.chunked_array(arrays, arrays[0].type if arrays else pa.null()).drop_null()
+        if source.decimal and len(values) and is_text(values.type):
+            fine = reads_as_number(values, source.decimal)
+            values = as_numbers(values, source.decimal, fine) if _all(fine) else values
+        yield _Column(name, values, rows)
+
+
+def _all(values: pa.ChunkedArray) -> bool:
+    return count_true(values) == len(values)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def toml_string(value: str) -> str:
+    """A basic string of TOML; its escapes are those of JSON, DEL beside them."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _one_line(value: str) -> str:
+    return re.sub(r"[\x00-\x1f\x7f]+", " ", value)

@@ -1,0 +1,90 @@
+"""Erasing a key: a person's rows go from data, samples and reports, on record, and the record does not name the key.
+
+In this order, so that a kill leaves either nothing done or an erasure on record that the same command completes:
+everything is written beside what it will replace; one event says what; then files are swapped and originals removed.
+The version in service loads at every moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from tasks.core.data.files import is_unchanged
+from tasks.core.errors import LeaseHeld, LedgerConflict, RorError, SpecError, StoreError
+from tasks.core.ledger.events import Decided
+from tasks.core.ledger.lease import Lease
+from tasks.core.overrides import BY_HAND, check_words
+from tasks.core.predictions import predictions_path
+from tasks.core.records import from_dict
+from tasks.core.removal.erase_files import ERASED, whole_word
+from tasks.core.removal.erase_plan import Erased, plan_of
+from tasks.core.workspace import Workspace
+
+
+def erase(workspace: Workspace, key: str, *, reason: str, actor: str, dry_run: bool = False) -> Erased:
+    """Erase the rows of one key wherever this model holds them.
+
+    Under the lease: no run reads what is being replaced, or registers a version that was trained on it. Raises
+    SpecError for a model without a key column, a reason that names the key, and a key that is found nowhere;
+    LedgerConflict while a run is at work, DataError for a file that cannot be rewritten safely, StoreError.
+    """
+    check_words(reason, actor)
+    key = key.strip()
+    if workspace.spec.key is None:
+        raise SpecError(workspace.model, ["it has no `key`: its rows cannot be told apart, none can be found"])
+    if not key:
+        raise SpecError("--key", ["it must not be empty"])
+    if any(whole_word(key).search(text) for text in (reason, actor)):
+        raise SpecError("--reason", ["it names the key, and the history is never changed: write it without"])
+    plan = plan_of(workspace, key)
+    if not plan.places and not plan.remains.removed:
+        nowhere = f"it was found nowhere among what {workspace.model} keeps: nothing was written"
+        raise SpecError("--key", [nowhere, *plan.stays, *plan.unknown])
+    if dry_run:
+        return plan.result(None)
+    try:
+        with Lease(workspace.ledger, run=BY_HAND, key="", actor=actor, reason=reason) as lease, _unnamed(key):
+            _complete(workspace)
+            plan = plan_of(workspace, key)
+            seq = None
+            if plan.places:
+                plan.prepare()
+                seq = lease.record("erased", plan.body).seq
+            plan.carry_out()
+            lease.give_back()
+    except LeaseHeld as other:
+        raise LedgerConflict(f"{other} Nothing was erased; wait for it, and run this again.") from None
+    finally:
+        plan.clean_up()
+    workspace.registry.forget(workspace.model)
+    return plan.result(seq)
+
+
+@contextlib.contextmanager
+def _unnamed(key: str) -> Iterator[None]:
+    """What goes wrong is noted in the history, too: libraries quote rows, and files may be called by the key."""
+    try:
+        yield
+    except Exception as error:
+        if not whole_word(key).search(str(error)):
+            raise
+        said = whole_word(key).sub(ERASED, str(error))
+        if not isinstance(error, RorError):
+            raise StoreError(said) from None
+        error.args = (said,)
+        raise
+
+
+def _complete(workspace: Workspace) -> None:
+    """Raises LedgerConflict while predictions of the last decision are still to be written, from data as they are."""
+    decided = workspace.ledger.head().state.decided
+    if decided is None:
+        return
+    record = from_dict(Decided, workspace.ledger.event(decided.seq).body)
+    for batch in record.window if record.in_service else ():
+        if not predictions_path(workspace, batch).exists() and is_unchanged(workspace.root, batch):
+            raise LedgerConflict(
+                f"Predictions for {batch.id} are not written yet: a run is at it, or was killed. Nothing was erased; "
+                f"`ror run {workspace.model}` completes it, then run this again."
+            )

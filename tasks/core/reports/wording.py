@@ -1,0 +1,125 @@
+"""One decision in words, for card, page and terminal alike."""
+
+from __future__ import annotations
+
+from tasks.core.ledger.events import Decided, Event
+from tasks.core.types import Outcome
+
+MUST_ACT = {
+    Outcome.RELOADED: "no",
+    Outcome.RETRAINED: "no",
+    Outcome.ROLLED_BACK: "yes: find out why the newer version was worse; it stays barred",
+    Outcome.KEPT: "no",
+    Outcome.AWAITING_APPROVAL: "yes: look at the challenger, and put it in service or leave it",
+    Outcome.PROMOTED: "no",
+    Outcome.HELD: "no, unless it repeats: the reason says what is missing",
+    Outcome.SKIPPED: "no: another run is at work",
+    Outcome.BLOCKED: "yes: repair the data and deliver them again, or accept what changed",
+    Outcome.RETRAIN_FAILED: "yes: read why training failed; the current version was kept",
+    Outcome.LABELS_OVERDUE: "yes: find out where the labels are",
+}
+
+
+def deed(event: Event) -> str | None:
+    """What a person did, in a few words; None for what a run did."""
+    batch = event.body.get("batch")
+    match event.event:
+        case "promoted":
+            new, was = f"v{event.body['served']['version']}", event.body.get("was")
+            old = event.body.get("replaced")
+            if differences := event.body["served"].get("accepts"):
+                was = f"{was}, accepted: {'; '.join(differences)}"
+            place = f", in place of v{old}" if old else ""
+            return f"{new} put in service{place}" + (f" ({was})" if was else "")
+        case "accepted":
+            return f"changed content of {batch} accepted"
+        case "quarantined":
+            learned = ", ".join(f"v{number}" for number in event.body.get("trained", ()))
+            return f"labels of {batch} kept out of training" + (f" ({learned} learned them)" if learned else "")
+        case "cleared":
+            return f"labels of {batch} may be trained on again"
+        case "snoozed":
+            columns, until = ", ".join(event.body["columns"]), event.body["until"]
+            return f"drift of {columns} expected until {until}" if until else f"drift of {columns} no longer expected"
+        case "pruned":
+            return f"payload of {', '.join(f'v{number}' for number in event.body['versions'])} removed"
+        case "erased":
+            rows, files = event.body["rows"], len(event.body["files"])
+            kept = ", ".join(f"v{number}" for number in event.body["versions"])
+            return f"a key erased: {rows} rows of {files} data files, {len(event.body['replaced'])} objects" + (
+                f" ({kept} learned from it)" if kept else ""
+            )
+    return None
+
+
+def headline(decided: Decided, model: str) -> str:
+    """The decision and its cause in one line: the message of the run's final state."""
+    text = f"{about(decided, model)}: {short(decided)}"
+    if ready := ready_to_promote(decided):
+        text += f" v{ready} waits for `{promotion(model, ready)}`."
+    return text
+
+
+def about(decided: Decided, model: str) -> str:
+    """What was decided on: the model and the batches."""
+    names = [batch.id for batch in decided.window] or [item.batch for item in decided.blocked]
+    return f"{model} · {names[0] if len(names) == 1 else f'{names[0]} to {names[-1]}' if names else 'no new batch'}"
+
+
+def short(decided: Decided) -> str:
+    """How it ended, and its cause, in one line whose first words say most."""
+    ended, why = summary(decided)
+    return f"{ended}; {why[0]}"
+
+
+def promotion(model: str, version: int) -> str:
+    """The command that puts a version in service."""
+    return f"ror promote {model} v{version} --reason '...'"
+
+
+def ready_to_promote(decided: Decided) -> int | None:
+    """A version that passed the gate, and that only a person puts in service now."""
+    attempt, service = decided.attempt, decided.in_service
+    if attempt is None:
+        return decided.evidence.waiting if decided.evidence else None
+    passed = attempt.outcome in ("registered", "waiting")
+    return attempt.version if passed and (service is None or service.version != attempt.version) else None
+
+
+def summary(decided: Decided) -> tuple[str, list[str]]:
+    """How it ended, in a few words; and why, the cause first, one line each."""
+    version = f"v{decided.in_service.version}" if decided.in_service else "no version"
+    return f"{decided.outcome.value} — {version} in service", [_cause(decided), *sentences(decided)]
+
+
+def sentences(decided: Decided) -> list[str]:
+    """What else a person must know, one line each."""
+    return [line for line in _facts(decided) if line != _cause(decided)]
+
+
+def _cause(decided: Decided) -> str:
+    """What made the run end as it did: the broken data or the failed attempt, where there is one, else the decision."""
+    facts = _facts(decided)
+    if decided.blocked:
+        return facts[0]
+    if decided.attempt and decided.attempt.outcome in ("refused", "failed"):
+        return facts[-1]
+    if decided.outcome is Outcome.LABELS_OVERDUE:
+        return f"{decided.decision.reasons[-1]}."
+    return f"{decided.decision.reasons[0]}."
+
+
+def _facts(decided: Decided) -> list[str]:
+    lines = []
+    for item in decided.blocked:
+        what = f"{item.batch} is set aside" if item.sha256 else "the labels cannot be used"
+        lines += [f"{what}: {problem.rstrip('.')}." for problem in item.problems]
+    lines += [f"{reason}." for reason in decided.decision.reasons]
+    attempt, service = decided.attempt, decided.in_service
+    if attempt and attempt.gate:
+        lines.append(f"v{attempt.version} {attempt.outcome}: {attempt.gate.reason}.")
+        if attempt.outcome == "registered" and (service is None or service.version != attempt.version):
+            lines.append("Somebody acted by hand during this run, so it is not put in service: their choice stands.")
+    elif attempt:
+        lines.append(f"{attempt.reason.rstrip('.')}.")
+    return lines

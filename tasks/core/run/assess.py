@@ -1,0 +1,301 @@
+"""Measure what the rules will look at: the data of pending batches and drift; labels have a module of their own.
+
+Measuring is not judging (that is `policy.decide`) and not acting (that is the flow).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pandas as pd
+
+from tasks.core.checks import drift
+from tasks.core.checks.calibration import SCORE, calibration_of
+from tasks.core.checks.expected import excused, last_year
+from tasks.core.data.arrow import sample_rows
+from tasks.core.data.labels import Labels
+from tasks.core.data.rows import LabelledRows, labelled_rows
+from tasks.core.data.source import Source
+from tasks.core.decision.evidence import DriftEvidence, Evidence
+from tasks.core.errors import DataError, EnvironmentMismatch, NotFound, UntrustedTypes, VerificationError
+from tasks.core.ledger.state import State
+from tasks.core.ledger.transitions import with_comparisons, with_labels, with_losses
+from tasks.core.run.labels import LabelFindings
+from tasks.core.run.work import Work
+from tasks.core.schema.frames import frame
+from tasks.core.schema.validation import Validation, validate
+from tasks.core.training.gate import Champion, Recorded
+from tasks.core.types import Batch, Blocked, Check, Request, Verdict
+from tasks.core.versions import persistence
+from tasks.core.versions.registry import LoadedVersion
+from tasks.core.workspace import Workspace
+
+NOT_HERE = (EnvironmentMismatch, UntrustedTypes)
+"""Why a version that is not damaged may still not be loaded on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Champion and predecessor, verified and loaded."""
+
+    current: LoadedVersion | None = None
+    predecessor: LoadedVersion | None = None
+    note: str = ""
+    """Why the predecessor could not be loaded."""
+
+
+def load_versions(workspace: Workspace, state: State) -> Versions:
+    """Raises VerificationError for the champion: it is never silently replaced. A predecessor may be missing."""
+    if state.current is None:
+        return Versions()
+    current = workspace.registry.load_in_service(workspace.model, state)
+    if state.predecessor is None:
+        return Versions(current)
+    try:
+        return Versions(current, workspace.registry.load(workspace.model, state.predecessor))
+    except (VerificationError, NotFound) as error:
+        return Versions(current, None, f"v{state.predecessor.version} cannot be compared: {error}")
+
+
+def champion_of(workspace: Workspace, state: State) -> Champion | None:
+    """Whom a challenger must beat: the version in service, or what it answered where it does not load here."""
+    try:
+        return load_versions(workspace, state).current
+    except NOT_HERE:
+        assert state.current is not None
+        manifest, _ = workspace.registry.manifest(workspace.model, state.current.version, state.current.manifest)
+        return Recorded(manifest, workspace.data / "predictions")
+
+
+# --- data ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DataFindings:
+    """Which pending batches can be predicted on, and what about their content changed."""
+
+    valid: tuple[Batch, ...] = ()
+    rows: tuple[int, ...] = ()
+    blocked: tuple[Blocked, ...] = ()
+    changes: tuple[str, ...] = ()
+    """What changed in batches that no person has accepted."""
+    checks: tuple[Check, ...] = ()
+    predecessor_ready: bool = False
+    """The predecessor loads and accepts every valid batch."""
+    novel: tuple[str, ...] = ()
+    """Batches, pending or decided on, whose content is new to the version in service; those that a person accepted, or
+    that were learned from, left out."""
+
+
+def check_data(workspace: Workspace, state: State, work: Work, versions: Versions) -> DataFindings:
+    """Validate every pending batch against the champion's contract; broken ones are set aside.
+
+    With `on_change = "block"` so are those whose content changed, until a person accepts them.
+    """
+    spec, current = workspace.spec, versions.current
+    valid, rows, blocked, changes = [], [], [], []
+    checks = _arrivals(work)
+    if current:
+        checks += excused(workspace.root, spec, state.snoozed, work.pending, current.contract.names).checks
+    novel = _still_novel(workspace, state, work, current)
+    ready = versions.predecessor is not None
+    for batch in work.pending:
+        try:
+            found = _validated(workspace, state, batch, current)
+        except DataError as error:
+            found = Validation(0, (str(error),), ())
+        checks += [replace(check, summary=f"{batch.id}: {check.summary}") for check in found.changes]
+        if found.problems:
+            blocked.append(Blocked(batch.id, batch.sha256, found.problems))
+            continue
+        changed = [check.summary for check in found.changes if check.verdict is Verdict.FAIL]
+        if changed and batch.id not in state.accepted:
+            changes += [f"{batch.id}: {change}" for change in changed]
+            if spec.policy.on_change == "block":
+                accept = f"if this is how the world is now: `ror accept {workspace.model} {batch.id} --reason '...'`"
+                blocked.append(Blocked(batch.id, batch.sha256, (*changed, accept), changed=True))
+                continue
+            novel.append(batch.id)
+        valid.append(batch)
+        rows.append(found.rows)
+        checks += [Check(f"coercion:{batch.id}", Verdict.WARN, note) for note in found.coercions]
+        if versions.predecessor:
+            ready &= not _validated(workspace, state, batch, versions.predecessor).problems
+    for batch in work.altered:
+        problem = (
+            "it was decided on with other bytes than it has now, and predictions were made from those. "
+            "Restore the original, or deliver the change under a new name"
+        )
+        blocked.append(Blocked(batch.id, batch.sha256, (problem,)))
+    return DataFindings(tuple(valid), tuple(rows), tuple(blocked), tuple(changes), tuple(checks), ready, tuple(novel))
+
+
+def _still_novel(workspace: Workspace, state: State, work: Work, current: LoadedVersion | None) -> list[str]:
+    """Batches with changed content that the version now in service has not learned from others either."""
+    found = []
+    for batch in work.batches:
+        if current is None or batch.id not in state.novel:
+            continue
+        try:
+            seen = _validated(workspace, state, batch, current)
+        except DataError:
+            continue  # gone or damaged since: nothing could be learned from it
+        if any(check.verdict is Verdict.FAIL for check in seen.changes):
+            found.append(batch.id)
+    return found
+
+
+def _validated(workspace: Workspace, state: State, batch: Batch, version: LoadedVersion | None) -> Validation:
+    """A batch beside what a version accepts; what is expected of it, or hardly used, only warns."""
+    spec = workspace.spec
+    source = Source(workspace.root, batch.path, spec.data.csv)
+    if version is None:
+        return validate(None, source, spec)
+    excuses = excused(workspace.root, spec, state.snoozed, [batch], version.contract.names).columns
+    weights = {name: column["weight"] for name, column in version.calibration.items()}
+    return validate(version.contract, source, spec, excused=excuses, weights=weights)
+
+
+def _arrivals(work: Work) -> list[Check]:
+    """What arrived in another way than it should: files that may still be written, batches that are out of order."""
+    found = [f"{path} may still be written and was not counted; the next run looks again" for path in work.arriving]
+    found += [
+        f"{batch} comes before batches that were decided on already: it is decided on now, and nothing is decided anew"
+        for batch in work.latecomers
+    ]
+    return [Check("arrivals", Verdict.WARN, text) for text in found]
+
+
+# --- drift ---------------------------------------------------------------------------------------------------
+
+
+def check_drift(
+    workspace: Workspace, state: State, work: Work, data: DataFindings, versions: Versions
+) -> drift.DriftReport:
+    """Compare a bounded sample of the pending batches with the champion's reference sample."""
+    current = versions.current
+    if current is None or not data.valid:
+        return drift.DriftReport((), DriftEvidence())
+    spec = workspace.spec
+    window = _sampled(workspace, current, data.valid, data.rows)
+    window[SCORE] = persistence.predict(current.pipeline, window, private=current.contract.private).score
+    private = {*spec.data.private, *(column.name for column in current.contract.features if column.private)}
+    if spec.target in private:  # answers are values of the target
+        private.add(SCORE)
+    excuses = excused(workspace.root, spec, state.snoozed, data.valid, current.contract.names).columns
+    return drift.check_drift(
+        current.reference,
+        window,
+        calibration_of(current),
+        excused=excuses,
+        private=private,
+        last_year=_last_year(workspace, state, work, data, current) if excuses else None,
+    )
+
+
+def _sampled(
+    workspace: Workspace, version: LoadedVersion, batches: Sequence[Batch], rows: Sequence[int]
+) -> pd.DataFrame:
+    """A bounded sample of these batches, as a version sees them; `rows` are the rows that each has."""
+    spec = workspace.spec
+    limit = max(1, spec.checks.sample_rows // len(batches))
+    parts = [
+        frame(version.contract, Source(workspace.root, batch.path, spec.data.csv), sample_rows(each, limit, spec.seed))
+        for batch, each in zip(batches, rows, strict=True)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _last_year(
+    workspace: Workspace, state: State, work: Work, data: DataFindings, current: LoadedVersion
+) -> pd.DataFrame | None:
+    """Rows of the same days a year earlier, for the page; None where there are none that this version could read."""
+    decided = [batch for batch in work.batches if batch.id in state.batches]
+    found = []
+    for batch in last_year(workspace.root, workspace.spec, data.valid, decided):
+        try:  # it was read by another version, and is shown for comparison only
+            readable = not _validated(workspace, state, batch, current).problems
+        except DataError:
+            readable = False
+        found += [batch] if readable else []
+    return _sampled(workspace, current, found, [state.batches[b.id].rows for b in found]) if found else None
+
+
+# --- evidence and what follows from the decision -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a run measured."""
+
+    data: DataFindings = field(default_factory=DataFindings)
+    labels: LabelFindings = field(default_factory=LabelFindings)
+    drift: drift.DriftReport = field(default_factory=lambda: drift.DriftReport((), DriftEvidence()))
+
+
+def collect(request: Request, state: State, found: Findings) -> Evidence:
+    """Everything the rules may look at: what was measured now, and what the ledger's state remembers."""
+    data, labels = found.data, found.labels
+    now = with_labels(state, labels.labelled)
+    rows = [now.batches[batch].labelled_rows for batch in now.usable]
+    predecessor, attempt = state.predecessor, state.attempt
+    known = {*now.batches, *(batch.id for batch in data.valid)}
+    accepted = tuple(batch for batch in state.accepted if batch in known)
+    return Evidence(
+        request=request,
+        pending=len(data.valid),
+        blocked=tuple(item.batch for item in data.blocked if not item.changed),
+        current=state.current.version if state.current else None,
+        predecessor=predecessor.version if predecessor else None,
+        predecessor_ready=bool(predecessor and predecessor.version not in state.barred and data.predecessor_ready),
+        labelled_rows=sum(rows),
+        new_batches=now.age,
+        new_rows=sum(rows[len(rows) - now.age :]) if now.age > 0 else 0,
+        cooldown=max(0, state.cooldown - len(labels.fresh)),
+        losses=with_losses(state.losses, labels.losses),
+        comparisons=with_comparisons(state.comparisons, labels.comparisons),
+        newest=_newest(state, labels),
+        dummy_loss=labels.dummy_loss,
+        suspect=state.suspect,
+        changes=data.changes,
+        accepted=accepted,
+        novel=data.novel,
+        unlearnable=tuple(batch for batch in (*accepted, *data.novel) if batch not in now.usable),
+        waiting=attempt.version if attempt and attempt.version in [w.version for w in state.waiting] else None,
+        drift=found.drift.evidence,
+        label_delay=labels.delay,
+        labels_overdue=labels.overdue.batches if labels.overdue else (),
+    )
+
+
+def recheck(workspace: Workspace, work: Work, found: State, now: State, measured: Findings) -> Findings:
+    """What was measured, with the data checked again where a person put another version in service meanwhile.
+
+    That version is the one that will predict them. Raises VerificationError when it does not load here.
+    """
+    if now.current == found.current:
+        return measured
+    return replace(measured, data=check_data(workspace, now, work, load_versions(workspace, now)))
+
+
+def _newest(state: State, labels: LabelFindings) -> str | None:
+    """The newest labelled batch, if its labels count from this run on: labels may come out of order."""
+    before = max((batch for batch, record in state.batches.items() if record.labels), default="")
+    newest = max((item.batch for item in labels.fresh), default="")
+    return newest if newest > before else None
+
+
+def history(workspace: Workspace, work: Work, usable: Sequence[str]) -> list[LabelledRows]:
+    """Labelled rows of the usable batches, to train on. Raises DataError when one is gone or changed its bytes."""
+    labels = Labels(workspace.root, workspace.spec, work.labels)
+    on_disk = {batch.id: batch for batch in work.batches}
+    altered = {batch.id for batch in work.altered}
+    missing = [batch for batch in usable if batch not in on_disk or batch in altered]
+    if missing:
+        raise DataError(
+            f"Cannot train: {', '.join(missing)} is gone or was changed since it was decided on. "
+            "Restore the original files."
+        )
+    parts = [labelled_rows(workspace.root, on_disk[batch], labels, workspace.spec.task) for batch in usable]
+    return [part for part in parts if len(part.rows)]  # all labels of a batch may have been withdrawn

@@ -1,0 +1,103 @@
+"""From a decision and what came of it to the run's single commit: outcome, version in service, `decided` event."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tasks.core.decision.evidence import Evidence
+from tasks.core.decision.policy import POLICY_VERSION
+from tasks.core.ledger.events import Decided
+from tasks.core.ledger.state import State
+from tasks.core.ledger.transitions import with_labels
+from tasks.core.run.assess import DataFindings, Findings
+from tasks.core.spec import ModelSpec
+from tasks.core.types import Action, Attempt, Check, Decision, Outcome, Served, Verdict
+
+
+def conclude(
+    found: State,
+    now: State,
+    spec: ModelSpec,
+    measured: Findings,
+    evidence: Evidence,
+    decision: Decision,
+    attempt: Attempt | None,
+) -> Decided:
+    """The body of the `decided` event.
+
+    `found` is the state that was decided on, `now` the newest one: if a person promoted, barred or quarantined
+    something in between, what they did stands, and a challenger is registered but not put in service. Labels count
+    for batches that are decided on, so not for those that the version now in service would not accept.
+
+    Where the version in service does not load here and no other takes its place, batches are left for a later run: it
+    could not predict them, and the version that can may be another one.
+    """
+    if attempt and attempt.outcome == "registered" and spec.policy.promotion == "approve":
+        attempt = replace(attempt, outcome="waiting")
+    overtaken = now.by_hand != found.by_hand
+    in_service, outcome = _effect(now, decision, attempt, overtaken)
+    data, labels = measured.data, measured.labels
+    if found.current is not None and evidence.current is None and in_service == found.current:
+        data = DataFindings(novel=now.novel)
+    if labels.overdue and decision.action in (Action.RELOAD, Action.HOLD):
+        outcome = Outcome.LABELS_OVERDUE
+        decision = replace(decision, reasons=(*decision.reasons, labels.overdue.reason))
+    known = {*now.batches, *(batch.id for batch in data.valid)}
+    labelled = tuple(item for item in labels.labelled if item.batch in known)
+    if attempt and overtaken:  # what was put in quarantine meanwhile counts no more
+        usable = with_labels(now, labelled, decision).usable
+        attempt = replace(attempt, labelled=min(attempt.labelled, len(usable)))
+    blocked = (*data.blocked, *labels.blocked)
+    if blocked:
+        outcome = Outcome.BLOCKED
+    return Decided(
+        outcome=outcome,
+        decision=decision,
+        window=data.valid,
+        window_rows=data.rows,
+        blocked=blocked,
+        labelled=labelled,
+        losses=tuple(point for point in labels.losses if point.batch in known),
+        comparisons=tuple(item for item in labels.comparisons if item.batch in known),
+        checks=tuple(
+            check
+            for check in (*data.checks, *labels.checks, *measured.drift.checks)
+            if check.verdict is not Verdict.PASS or _shown(check)
+        ),
+        attempt=attempt,
+        in_service=in_service,
+        spec=spec.digest,
+        policy_version=POLICY_VERSION,
+        evidence=evidence,
+        label_files=labels.files,
+        novel=data.novel,
+    )
+
+
+def _effect(now: State, decision: Decision, attempt: Attempt | None, overtaken: bool) -> tuple[Served | None, Outcome]:
+    current = now.current
+    match decision.action:
+        case Action.RELOAD:
+            return current, Outcome.RELOADED
+        case Action.HOLD:
+            return current, Outcome.HELD
+        case Action.BLOCK:
+            return current, Outcome.BLOCKED
+        case Action.ROLLBACK:
+            return (current, Outcome.KEPT) if overtaken else (now.predecessor, Outcome.ROLLED_BACK)
+    assert attempt is not None
+    if attempt.outcome == "failed":
+        return current, Outcome.RETRAIN_FAILED
+    if attempt.outcome == "refused":
+        return current, Outcome.KEPT if current else Outcome.HELD
+    if attempt.outcome == "waiting":
+        return current, Outcome.AWAITING_APPROVAL
+    if overtaken:
+        return current, Outcome.KEPT
+    assert attempt.version is not None and attempt.manifest is not None
+    return Served(attempt.version, attempt.manifest, attempt.labelled), Outcome.RETRAINED
+
+
+def _shown(check: Check) -> bool:
+    """Passed checks of content are many and say nothing; the others are the run's measurements."""
+    return not check.name.startswith("content:")

@@ -1,0 +1,137 @@
+"""What there is to decide on: the batches and labels on disk beside what the ledger knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tasks.core.data.files import arriving, batch_files, find_batches, fingerprint, label_digest, label_files
+from tasks.core.decision.policy import POLICY_VERSION
+from tasks.core.errors import SpecError
+from tasks.core.ledger.state import State
+from tasks.core.records import digest
+from tasks.core.types import Batch, BatchRecord, Outcome, Request
+from tasks.core.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One question to decide, and its key: the same question has the same key."""
+
+    key: str
+    batches: tuple[Batch, ...]
+    """Every batch on disk that counts, in time order."""
+    pending: tuple[Batch, ...]
+    """Not decided on yet, or delivered again after it was set aside."""
+    altered: tuple[Batch, ...]
+    """Decided on earlier, with other bytes than now."""
+    decided: int | None
+    """Sequence number of the event that answered this very question already."""
+    labels: tuple[Path, ...] = ()
+    """Label files that count, oldest first by name."""
+    label_digest: str = ""
+    """Of those files: the same digest, the same labels."""
+    arriving: tuple[str, ...] = ()
+    """Files that may still be written and do not count yet, relative to the root."""
+    latecomers: tuple[str, ...] = ()
+    """Pending batches that come before one that was decided on already."""
+
+
+def check_request(request: Request) -> None:
+    """Raises SpecError for an action that is asked for without a reason: the history says why."""
+    if request.action != "auto" and not (request.reason or "").strip():
+        raise SpecError(f"action {request.action}", ["it needs a reason, for the history: --reason '...'"])
+
+
+def find_work(workspace: Workspace, request: Request, state: State) -> Work:
+    """Raises SpecError when the requested batch does not exist."""
+    unsettled = arriving(workspace.root, workspace.spec, state.batches)
+    found = find_batches(workspace.root, workspace.spec, state.batches)
+    batches = [with_origin(batch, state.batches.get(batch.id)) for batch in found]
+    labels = label_files(workspace.root, workspace.spec)
+    labels_now = label_digest(labels)
+    if request.batch is not None and request.batch not in {batch.id for batch in batches}:
+        known = ", ".join(batch.id for batch in batches[-5:]) or "none"
+        raise SpecError(workspace.spec.data.batches, [f"there is no batch {request.batch!r}. The newest here: {known}"])
+    chosen = [batch for batch in batches if request.batch in (None, batch.id)]
+    key = question_key(workspace, request, state, [batch.sha256 for batch in batches], labels_now)
+    pending = tuple(b for b in chosen if b.id not in state.batches and state.blocked.get(b.id) != b.sha256)
+    newest = max(state.batches, default="")
+    return Work(
+        key=key,
+        batches=tuple(batches),
+        pending=pending,
+        altered=tuple(b for b in chosen if b.id in state.batches and state.batches[b.id].sha256 != b.sha256),
+        decided=_answer(workspace, request, state, key),
+        labels=tuple(labels),
+        label_digest=labels_now,
+        arriving=tuple(unsettled),
+        latecomers=tuple(batch.id for batch in pending if batch.id < newest),
+    )
+
+
+def arrived_since(root: Path, before: Work, now: Work) -> list[str]:
+    """Batches and label files that count now, or are being written, and did or were not before, or had other bytes;
+    relative to the root."""
+    had = {(batch.path, batch.sha256) for batch in before.batches}
+    batches = {batch.path for batch in now.batches if (batch.path, batch.sha256) not in had}
+    labels = {path.relative_to(root).as_posix() for path in {*now.labels} - {*before.labels}}
+    if now.label_digest != before.label_digest and not labels:
+        labels = {"labels that were delivered again"}
+    return sorted(batches | labels | ({*now.arriving} - {*before.arriving}))
+
+
+def _answer(workspace: Workspace, request: Request, state: State, key: str) -> int | None:
+    """The decision that answered this question. A training that failed answers nothing for a person who asks again:
+    the code may be repaired, which the question does not show."""
+    if state.decided is None or state.decided.key != key:
+        return None
+    seq = state.decided.seq
+    if request.action == "retrain" and workspace.ledger.event(seq).body["outcome"] == Outcome.RETRAIN_FAILED:
+        return None
+    return seq
+
+
+def with_origin(batch: Batch, record: BatchRecord | None) -> Batch:
+    """A batch that rows were erased from, with what it was before."""
+    if record is None or record.origin is None or record.sha256 != batch.sha256:
+        return batch
+    return replace(batch, origin=record.origin, gone=record.gone)
+
+
+def question_key(
+    workspace: Workspace, request: Request, state: State, batches: Sequence[str], label_digest: str
+) -> str:
+    """The key of a question about batches with these digests, in time order, and the label files of that digest."""
+    question = [
+        list(batches),
+        label_digest,
+        workspace.spec.digest,
+        POLICY_VERSION,
+        [
+            request.action,
+            request.batch,
+            *([request.actor, request.reason] if request.action != "auto" else []),
+        ],
+        state.by_hand,
+    ]
+    return digest(json.dumps(question).encode())
+
+
+def fresh_names(workspace: Workspace, state: State) -> list[str]:
+    """Those among the pending ones that the next run decides on: not those that are set aside, as they were then."""
+    paths = batch_files(workspace.root, workspace.spec, state.batches)
+    return [
+        path.stem
+        for path in paths
+        if path.stem not in state.batches
+        and not (path.stem in state.blocked and fingerprint(path) == state.blocked[path.stem])
+    ]
+
+
+def pending_names(workspace: Workspace, state: State) -> list[str]:
+    """Names of the batches that no run has decided on, without reading a file: for `ror status`."""
+    paths = batch_files(workspace.root, workspace.spec, state.batches)
+    return [path.stem for path in paths if path.stem not in state.batches]

@@ -1,0 +1,1 @@
+"""The input schema of a version, and what satisfies it."""

@@ -1,0 +1,127 @@
+"""A challenger: fitted, compared, and ready to be registered."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from tasks.core.data.rows import LabelledRows, target_of
+from tasks.core.errors import DataError
+from tasks.core.records import to_dict
+from tasks.core.schema.frames import conform
+from tasks.core.spec import ModelSpec
+from tasks.core.training.fit import Fitted, fit
+from tasks.core.training.gate import Champion, compare, rival_of
+from tasks.core.types import Gate
+from tasks.core.versions import persistence
+from tasks.core.versions.environment import environment_of
+from tasks.core.versions.manifest import Candidate, TrainingFile
+from tasks.core.versions.own_code import texts_of
+
+UNSEEN = "a category that no training data had"
+
+
+@dataclass(frozen=True)
+class Challenger:
+    """A fitted pipeline and the gate's verdict on it."""
+
+    candidate: Candidate
+    gate: Gate
+
+
+def train(
+    root: Path,
+    spec: ModelSpec,
+    history: Sequence[LabelledRows],
+    champion: Champion | None,
+    action: str,
+    reasons: Sequence[str],
+) -> Challenger:
+    """Fit on all labelled history but the gate's rows, compare with the champion on those, and collect the record.
+
+    Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract.
+    """
+    started = time.monotonic()
+    fitted = fit(root, spec, history, first=champion is None)
+    training, truth = fitted.training, target_of(fitted.training.gate)
+    rival = rival_of(spec, training, fitted.target, champion)
+    gate, metrics, rival_metrics = compare(spec, fitted.answers, truth, rival)
+    saved = persistence.dump(fitted.pipeline, spec.pipeline.format)
+    if spec.pipeline.format == "skops":
+        persistence.check_types(saved.data, spec.pipeline.types)
+    evaluation = {
+        "metrics": to_dict(metrics),
+        "rival": gate.against,
+        "rival_metrics": to_dict(rival_metrics),
+        "gate": to_dict(gate),
+        "importance": fitted.importance,
+    }
+    candidate = Candidate(
+        pipeline=saved.data,
+        form=spec.pipeline.format,
+        contract=fitted.contract,
+        reference=fitted.reference,
+        probe=persistence.make_probe(fitted.pipeline, _probe(spec, fitted), private=fitted.contract.private),
+        calibration={name: to_dict(column) for name, column in fitted.calibration.items()},
+        evaluation=evaluation,
+        environment=environment_of(saved.modules, root),
+        sources=texts_of([*saved.modules, spec.pipeline.factory.partition(":")[0]]),
+        manifest={
+            "parent": champion.manifest.version if champion else None,
+            "factory": spec.pipeline.factory,
+            "parameters": dict(spec.pipeline.parameters),
+            "spec": spec.model_dump(mode="json"),
+            "seed": spec.seed,
+            "training": [
+                TrainingFile(
+                    part.batch.id,
+                    part.batch.path,
+                    part.batch.sha256,
+                    part.labels,
+                    len(part.rows),
+                    held_out=any(part.batch == other.batch for other in training.gate),
+                )
+                for part in training.learn
+            ],
+            "data_end": len(history),
+            "metrics": metrics,
+            "champion_metrics": rival_metrics if rival and rival.version is not None else {},
+            "gate": gate,
+            "action": action,
+            "reasons": list(reasons),
+            "duration_seconds": round(time.monotonic() - started, 2),
+            "peak_memory_mb": _peak_memory(),
+        },
+    )
+    return Challenger(candidate, gate)
+
+
+def _probe(spec: ModelSpec, fitted: Fitted) -> pd.DataFrame:
+    """Input rows whose answers are stored: a sample of the training rows, one row with nothing in it and one of
+    categories that training never saw. Where other libraries begin to differ, it is on such rows.
+
+    A pipeline that cannot answer one of the two is not asked for it.
+    """
+    contract, rows = fitted.contract, fitted.asked
+    probe = conform(contract, rows)
+    empty, unseen = rows.iloc[:1].astype(object), rows.iloc[:1].astype(object)
+    empty[:] = None
+    unseen[[column.name for column in contract.features if column.kind == "category"]] = UNSEEN
+    for row in (empty, unseen):
+        with contextlib.suppress(DataError):
+            longer = conform(contract, pd.concat([probe.astype(object), row]).infer_objects())
+            persistence.predict(fitted.pipeline, longer, private=contract.private)
+            probe = longer
+    return probe
+
+
+def _peak_memory() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

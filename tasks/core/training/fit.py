@@ -1,0 +1,167 @@
+"""Fit a challenger on all labelled history, and gate it against the champion on rows that neither has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.inspection import permutation_importance
+
+from tasks.core.checks import performance
+from tasks.core.checks.calibration import SCORE, TARGET, ColumnCalibration, calibrate, reference_of
+from tasks.core.data.arrow import sample_rows
+from tasks.core.data.rows import LabelledRows, target_of
+from tasks.core.errors import DataError, TrainingError, in_short
+from tasks.core.schema.contract import Contract, infer
+from tasks.core.schema.frames import frame
+from tasks.core.schema.validation import validate
+from tasks.core.spec import ModelSpec
+from tasks.core.training.factory import build
+from tasks.core.training.forgetting import fit_arguments, recency, remembered
+from tasks.core.training.holdout import FIRST_FOLD, FOLD, TrainingSet, features_of, split
+from tasks.core.versions import persistence
+from tasks.core.versions.persistence import Predictions
+
+PROBE_ROWS = 32
+IMPORTANCE_ROWS, IMPORTANCE_LEAST, IMPORTANCE_REPEATS = 2_000, 500, 2
+
+
+# --- the challenger ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A pipeline fitted on some rows, and the input schema they make."""
+
+    contract: Contract
+    pipeline: Any
+    target: np.ndarray
+    """What it learned from, shape (rows,)."""
+
+
+@dataclass(frozen=True)
+class Fitted(Learned):
+    """A pipeline fitted on all labelled history but the gate's rows, with all that checks on later data need."""
+
+    training: TrainingSet
+    answers: Predictions | None
+    """On the gate's rows, None where there are none."""
+    importance: Mapping[str, float]
+    reference: pd.DataFrame
+    calibration: Mapping[str, ColumnCalibration]
+    asked: pd.DataFrame
+    """A few training rows as a user would send them; those of `reference` are scaled, as no pipeline sees them."""
+
+
+def fit(root: Path, spec: ModelSpec, history: Sequence[LabelledRows], *, first: bool = False) -> Fitted:
+    """Fit on the history but the gate's rows, and measure what the checks on later data will need.
+
+    Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract.
+    """
+    training, learned = learn_apart(spec, history, FIRST_FOLD if first else FOLD)
+    contract, pipeline = learned.contract, learned.pipeline
+    kept, truth = features_of(contract, training.gate), target_of(training.gate)
+    try:
+        answers = persistence.predict(pipeline, kept, private=contract.private) if len(kept) else None
+    except DataError as error:
+        raise TrainingError(f"It was fitted, but fails on other rows. {error}") from error
+    windows = _windows(spec, pipeline, contract, training.learn)
+    if len(kept) < IMPORTANCE_LEAST:  # few rows would call columns unimportant by chance, and their drift silent
+        trained = pd.concat(windows, ignore_index=True)
+        importance = _importance(spec, pipeline, trained[contract.names], trained[TARGET].to_numpy())
+    else:
+        importance = _importance(spec, pipeline, kept, truth)
+    calibrated = calibrate(
+        windows,
+        contract,
+        importance,
+        answers.score if answers else np.array([]),
+        spec.checks.drift_floor,
+        spec.seed,
+    )
+    reference = reference_of(windows, calibrated, spec.checks.sample_rows, spec.seed)
+    whole = pd.concat(windows, ignore_index=True)[contract.names]
+    asked = whole.iloc[sample_rows(len(whole), PROBE_ROWS, spec.seed)]
+    return Fitted(contract, pipeline, learned.target, training, answers, importance, reference, calibrated, asked)
+
+
+def learn_apart(spec: ModelSpec, history: Sequence[LabelledRows], fold: int) -> tuple[TrainingSet, Learned]:
+    """Keep one row in `fold` of the newest batches for the gate, and fit on all others. Raises as `fit` does."""
+    training = split(remembered(history, spec.policy.forgetting), fold)
+    return training, learn(spec, training.learn)
+
+
+def learn(spec: ModelSpec, parts: Sequence[LabelledRows]) -> Learned:
+    """Fit on these rows, all of them. Raises TrainingError and DataError as `fit` does."""
+    contract = infer([part.source for part in parts], spec)
+    _consistent(contract, parts, spec)
+    target = target_of(parts)
+    weights = recency(parts, spec.policy.forgetting)
+    return Learned(contract, _fit(spec, features_of(contract, parts), target, weights), target)
+
+
+def _fit(spec: ModelSpec, features: pd.DataFrame, target: np.ndarray, weights: np.ndarray | None) -> Any:
+    performance.scorer(spec.metric, spec.task)  # an unknown metric is refused before the work, not after it
+    pipeline = build(spec)
+    arguments = fit_arguments(pipeline, weights)
+    if spec.task != "regression" and len(np.unique(target)) < 2:
+        one = "the same" if spec.target in spec.data.private else target[0]
+        raise TrainingError(f"All {len(target):,} labels are {one}: there is nothing to tell apart.")
+    try:
+        return pipeline.fit(features, target, **arguments)
+    except Exception as error:  # noqa: BLE001 - a pipeline is anybody's code
+        private = bool(spec.data.private)
+        reason = f"Fitting failed on {len(target):,} rows: {in_short(error, withheld=private)}."
+        # What was raised is not chained to it where logs would show its text.
+        raise TrainingError(reason) from (None if private else error)
+
+
+def _consistent(contract: Contract, parts: Sequence[LabelledRows], spec: ModelSpec) -> None:
+    """A version whose own training data break its contract must not exist."""
+    problems = [
+        f"{part.source.path}: {problem}"
+        for part in parts
+        for problem in validate(contract, part.source, spec).problems
+        if "values are missing" not in problem
+    ]
+    if problems:
+        raise DataError("The training data do not agree with each other:\n" + "\n".join(problems))
+
+
+# --- what drift checks will need -----------------------------------------------------------------------------
+
+
+def _importance(spec: ModelSpec, pipeline: Any, features: pd.DataFrame, target: np.ndarray) -> dict[str, float]:
+    """Permutation importance on a sample of these rows, as shares of the whole (Breiman 2001), by the rules' loss."""
+    rows = sample_rows(len(features), IMPORTANCE_ROWS, spec.seed)
+    features, target = features.iloc[rows].reset_index(drop=True), target[rows]
+    private = bool(spec.data.private)
+
+    def score(pipeline: Any, features: pd.DataFrame, target: np.ndarray) -> float:
+        answers = persistence.predict(pipeline, features, private=private)
+        return -float(performance.row_losses(answers, target, spec.task).mean())
+
+    found = permutation_importance(
+        pipeline, features, target, scoring=score, n_repeats=IMPORTANCE_REPEATS, random_state=spec.seed
+    )
+    rises = dict(zip(features.columns, np.maximum(found.importances_mean, 0.0).tolist(), strict=True))
+    total = sum(rises.values())
+    return {name: rise / total if total else 1 / len(rises) for name, rise in rises.items()}
+
+
+def _windows(spec: ModelSpec, pipeline: Any, contract: Contract, parts: Sequence[LabelledRows]) -> list[pd.DataFrame]:
+    """A bounded sample of every training batch with its target and score, in time order."""
+    limit = max(1, spec.checks.sample_rows // len(parts))
+    windows = []
+    for part in parts:
+        chosen = sample_rows(len(part.rows), limit, spec.seed)
+        if not len(chosen):
+            continue
+        window = frame(contract, part.source, part.rows[chosen])
+        score = persistence.predict(pipeline, window, private=contract.private).score
+        windows.append(window.assign(**{TARGET: part.target[chosen], SCORE: score}))
+    return windows

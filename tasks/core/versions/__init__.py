@@ -1,0 +1,1 @@
+"""Registered pipelines: their record, their bytes, how they are loaded."""

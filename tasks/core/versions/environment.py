@@ -1,0 +1,141 @@
+"""What a version was made with, and whether that is what is installed here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import EnvironmentMismatch
+from tasks.core.records import from_json, to_json
+from tasks.core.versions import own_code
+
+MINOR = ("scikit-learn", "numpy", "scipy")
+"""Always recorded, beside those that the pipeline's own classes come from: a pickled estimator is promised to load in
+no other major.minor release."""
+
+ITSELF = "retrain-or-reload"
+
+INFORMATIVE = ("joblib", "pandas", ITSELF)
+"""Recorded for people: other releases of these read the same pickles, and the known answers are asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What a version was made with."""
+
+    python: str
+    platform: str
+    distributions: Mapping[str, str]
+    """Name and version of every installed distribution that the pipeline's bytes name."""
+    sources: Mapping[str, str]
+    """sha256 of the source of those modules, and of what they import, that belong to no distribution."""
+    git_commit: str | None
+
+
+def environment_of(modules: Iterable[str], root: Path) -> Environment:
+    """The environment that a pipeline of these modules was fitted in, as far as loading it depends on it."""
+    modules = tuple(modules)
+    distributions = {*MINOR, *INFORMATIVE, *own_code.distributions_of(modules)}
+    return Environment(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        distributions={name: importlib.metadata.version(name) for name in sorted(distributions)},
+        sources=own_code.digests_of(own_code.texts_of(modules)),
+        git_commit=_git_commit(root),
+    )
+
+
+def recorded_in(record: Mapping[str, Any], where: str) -> Environment:
+    """The environment that a manifest records. Raises CorruptObject, naming it, for what is none."""
+    return from_json(Environment, to_json(dict(record)), where)
+
+
+def check_environment(
+    recorded: Environment, what: str, *, accepted: Sequence[str] = (), texts: Callable[[], Mapping[str, str]] = dict
+) -> tuple[str, ...]:
+    """What differs and is left to the known answers: other patch releases, and what a person `accepted`.
+
+    `what` is model and version, `texts` gives the recorded source of its own modules. Raises EnvironmentMismatch,
+    naming everything else that differs, before anything is unpickled.
+    """
+    differences, notes = [], []
+    installed: dict[str, str | None] = {name: _installed(name) for name in recorded.distributions}
+    installed["Python"] = platform.python_version()
+    for name, then in {"Python": recorded.python, **recorded.distributions}.items():
+        now = installed[name]
+        if now is None or (name not in INFORMATIVE and _minor(now) != _minor(then)):
+            differences.append(f"{name} {then}, here {now or 'it is not installed'}")
+        elif now != then and name != ITSELF:
+            notes.append(f"{name} {then}, here {now}")
+    changed = {}
+    for module, digest in recorded.sources.items():
+        text = own_code.text_here(module)
+        here = own_code.digests_of({module: text})[module] if text is not None else None
+        if here != digest:
+            changed[module] = text
+            state = f"its source has changed (sha256 {here[:12]})" if here else "there is none"
+            differences.append(f"another {module} than here, where {state}")
+    refused = [difference for difference in differences if difference not in accepted]
+    if refused:
+        raise EnvironmentMismatch(_refusal(what, refused, changed, texts), tuple(differences))
+    return (*notes, *(f"{difference}, as a person accepted" for difference in differences))
+
+
+def release() -> str | None:
+    """Of this program; None where it is not installed."""
+    return _installed(ITSELF)
+
+
+def is_same(recorded: Environment, notes: Sequence[str]) -> bool:
+    """Nothing that could move the last bit of an answer differs."""
+    return recorded.platform == platform.platform() and not notes
+
+
+def _refusal(
+    what: str, refused: Sequence[str], changed: Mapping[str, str | None], texts: Callable[[], Mapping[str, str]]
+) -> str:
+    model = what.split()[0]
+    lines = [
+        f"{what} was made with {'; '.join(refused)}. Restore that (`ror show {what} --requirements`), or retrain here "
+        f"(`ror run {model} --action retrain --reason '...'`). If you know that it makes no difference: "
+        f"`ror promote {what} --accept-environment --reason '...'` puts it in service all the same, on record."
+    ]
+    then = texts() if changed else {}
+    for module, now in changed.items():
+        if now is None:
+            lines.append(f'{module}: name its folder in the model\'s file (`code = ["src"]`), or put it on PYTHONPATH.')
+        elif module in then:
+            lines.append(own_code.difference(module, then[module], now))
+    return "\n".join(lines)
+
+
+@cache
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _minor(version: str) -> list[str]:
+    return version.split(".")[:2]
+
+
+def _git_commit(root: Path) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,38 @@
+"""Files of a version, whose digests were checked, to a pipeline that gives its known answers.
+
+A version in the store and a candidate that is not in it yet (`tasks.core.training.proof`) come to life by the same
+steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks.core.errors import RorError, VerificationError
+from tasks.core.records import from_json
+from tasks.core.schema import frames
+from tasks.core.schema.contract import Contract
+from tasks.core.versions import persistence
+from tasks.core.versions.manifest import read_parquet
+
+
+def revive(
+    files: Mapping[str, bytes], form: str, what: str, types: Sequence[str] = (), *, exact: bool
+) -> tuple[Contract, Any]:
+    """Input schema and pipeline, once the known answers were given again.
+
+    Raises CorruptObject, UntrustedTypes, ProbeMismatch, or VerificationError where the bytes make no pipeline here.
+    """
+    contract = from_json(Contract, files["contract.json"], f"{what} contract.json")
+    probe = read_parquet(files["probe.parquet"])
+    try:
+        pipeline = persistence.load(files[f"pipeline.{form}"], form, types)
+    except RorError:
+        raise
+    except Exception as error:
+        raise VerificationError(f"{what}: its verified bytes do not make a pipeline here: {error!r}") from error
+    if len(probe):  # all of them may have been erased
+        inputs = frames.conform(contract, probe)
+        persistence.replay_probe(pipeline, probe, inputs, what, exact=exact, private=contract.private)
+    return contract, pipeline

@@ -1,0 +1,247 @@
+"""Pipelines to bytes and back, and the known answers that prove they still work.
+
+Nothing here decides whether bytes may be trusted: `tasks.core.versions.registry` unpickles only bytes whose digest it
+checked.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from tasks.core.errors import ProbeMismatch, RorError, TrainingError, UnpredictableData, UntrustedTypes, in_short
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from threadpoolctl import ThreadpoolController
+
+SMALL = 10_000
+"""Rows up to which predicting uses one thread."""
+
+PREDICTION, PROBABILITY = "ror:prediction", "ror:probability:"
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Answers of a pipeline, row by row."""
+
+    values: np.ndarray
+    """Predicted class or number, shape (rows,)."""
+    probabilities: np.ndarray | None
+    """Shape (rows, classes), None where the pipeline has no predict_proba."""
+    classes: tuple[Any, ...]
+    version: int | None = None
+    """The version that answered, for logs; None for a pipeline that is none yet."""
+
+    @property
+    def score(self) -> np.ndarray:
+        """One column for drift checks: P(second class) where there are two, else the prediction itself."""
+        if self.probabilities is not None and len(self.classes) == 2:
+            return self.probabilities[:, 1]
+        return self.values
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A pipeline as bytes."""
+
+    data: bytes
+    modules: tuple[str, ...]
+    """Modules that these bytes name, sorted: loading imports them."""
+
+
+def dump(pipeline: Any, form: str = "joblib") -> Saved:
+    """Raises TrainingError, with the remedy, for a pipeline that no other process could load."""
+    saved = _SAVERS[form](pipeline)
+    if "__main__" in saved.modules:
+        raise TrainingError(
+            "The pipeline uses classes or functions of the script that is running (`__main__`); no other process could "
+            f"load it. {MOVE_IT}"
+        )
+    return saved
+
+
+def load(data: bytes, form: str = "joblib", types: Sequence[str] = ()) -> Any:
+    """Make a pipeline of bytes that the caller has verified: of these very bytes.
+
+    `types` are the classes beyond scikit-learn's that skops may make. Raises UntrustedTypes, and whatever unpickling
+    raises.
+    """
+    if form == "skops":
+        import skops.io
+
+        _check_types(data, types, UntrustedTypes)
+        return skops.io.loads(data, trusted=list(types))
+    import joblib
+    from sklearn.exceptions import InconsistentVersionWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InconsistentVersionWarning)  # the environment was checked, and said so once
+        return joblib.load(io.BytesIO(data))
+
+
+def _pickled(pipeline: Any) -> Saved:
+    from joblib.numpy_pickle import NumpyPickler
+
+    class Pickler(NumpyPickler):
+        """Notes where every class and function lives that it writes down; the bytes are joblib's own."""
+
+        def __init__(self, file: io.BytesIO):
+            super().__init__(file)
+            self.modules: set[str] = set()
+
+        def reducer_override(self, value: Any) -> Any:
+            if callable(value) and isinstance(module := getattr(value, "__module__", None), str):
+                self.modules.add(module)
+            return NotImplemented
+
+    buffer = io.BytesIO()
+    pickler = Pickler(buffer)
+    try:
+        pickler.dump(pipeline)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise TrainingError(f"The pipeline cannot be saved: {error}. {MOVE_IT}") from error
+    return Saved(buffer.getvalue(), tuple(sorted(pickler.modules - {"builtins"})))
+
+
+def _written(pipeline: Any) -> Saved:
+    import json
+    import zipfile
+
+    import skops.io
+
+    try:
+        data = skops.io.dumps(pipeline)
+    except Exception as error:
+        raise TrainingError(f'skops cannot save this pipeline: {error}. `format = "joblib"` can.') from error
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        schema = json.loads(archive.read("schema.json"))
+    return Saved(data, tuple(sorted({*_named(schema), "skops"} - {"builtins"})))  # it is needed to load them, too
+
+
+_SAVERS: Mapping[str, Callable[[Any], Saved]] = {"joblib": _pickled, "skops": _written}
+
+MOVE_IT = (
+    "Define them with `def` or `class` in a module of their own, in a folder that the model's file names: "
+    '`code = ["src"]`.'
+)
+
+
+def _named(schema: Any) -> Iterator[str]:
+    """Every module that a skops schema names."""
+    if isinstance(schema, dict):
+        if isinstance(module := schema.get("__module__"), str):
+            yield module
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _named(part)
+
+
+def check_types(data: bytes, types: Sequence[str]) -> None:
+    """Raises TrainingError for classes that a freshly saved skops pipeline needs and that `types` does not allow."""
+    _check_types(data, types, TrainingError)
+
+
+def _check_types(data: bytes, types: Sequence[str], error: type[RorError]) -> None:
+    import skops.io
+
+    missing = sorted({*skops.io.get_untrusted_types(data=data)} - {*types})
+    if missing:
+        listed = ", ".join(f'"{name}"' for name in missing)
+        raise error(
+            f"The pipeline needs types that the model's file does not allow: {', '.join(missing)}. If you know that "
+            f"they do no harm when they are loaded, add them: [pipeline] types = [{listed}]."
+        )
+
+
+def predict(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> Predictions:
+    """Answers for a frame of contract columns, shape (rows, features).
+
+    Raises UnpredictableData when the pipeline fails; without the library's text where some of the columns are private.
+    """
+    # For few rows a thread team costs more than it brings, and stalls when the machine is busy.
+    # And a forest's threads add up its trees in any order: the last bit of an answer would change from call to call.
+    few = len(frame) <= SMALL
+    try:
+        with _thread_pools(len(sys.modules)).limit(limits=1 if few else None), _in_turn() if few else nullcontext():
+            return _predict(pipeline, frame)
+    except Exception as error:  # noqa: BLE001 - a pipeline is anybody's code
+        reason = f"The pipeline cannot predict these {len(frame):,} rows: {in_short(error, withheld=private)}."
+        # What was raised is not chained to it where logs would show its text.
+        raise UnpredictableData(reason) from (None if private else error)
+
+
+def _in_turn() -> AbstractContextManager[Any]:
+    from joblib import parallel_config
+
+    return cast(AbstractContextManager[Any], parallel_config(backend="sequential"))
+
+
+@lru_cache(maxsize=1)
+def _thread_pools(modules: int) -> ThreadpoolController:
+    """Looked for again when modules were imported since: they may bring pools, and looking takes milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def _predict(pipeline: Any, frame: pd.DataFrame) -> Predictions:
+    if not hasattr(pipeline, "predict_proba"):
+        return Predictions(np.asarray(pipeline.predict(frame)), None, tuple(getattr(pipeline, "classes_", ())))
+    probabilities = np.asarray(pipeline.predict_proba(frame))
+    classes = pipeline.classes_
+    return Predictions(np.asarray(classes)[probabilities.argmax(axis=1)], probabilities, tuple(classes.tolist()))
+
+
+# --- known answers -------------------------------------------------------------------------------------------
+
+
+def make_probe(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> pd.DataFrame:
+    """Input rows with the answers the pipeline gives now."""
+    return frame.assign(**_answers(pipeline, frame, private))
+
+
+def replay_probe(
+    pipeline: Any, probe: pd.DataFrame, frame: pd.DataFrame, what: str, *, exact: bool, private: bool = False
+) -> None:
+    """Ask again, in the stored shape, and compare: the very same answers where they must be `exact`, else to 1e-9.
+
+    `frame` holds the probe's inputs as the pipeline sees them; some of its columns may be private. Raises
+    ProbeMismatch.
+    """
+    try:
+        answers = _answers(pipeline, frame, private)
+    except UnpredictableData as error:
+        raise ProbeMismatch(f"{what} no longer gives its known answers, but fails. Retrain.") from error
+    for name, now in answers.items():
+        then = probe[name].to_numpy()
+        if np.issubdtype(np.asarray(now).dtype, np.floating):
+            now = np.asarray(now, dtype=float)
+            same = np.array_equal(now, then) if exact else np.allclose(now, then, rtol=1e-9, atol=1e-12)
+            worst = f", by up to {float(np.max(np.abs(now - then))):.3g}"
+        else:
+            same, worst = np.array_equal(now, then), ""
+        if not same:
+            raise ProbeMismatch(
+                f"{what} no longer gives its known answers ({name.removeprefix('ror:')} differs{worst}). "
+                "It stays unserved: a library, or its own code, has changed under it. Restore that or retrain."
+            )
+
+
+def _answers(pipeline: Any, frame: pd.DataFrame, private: bool) -> dict[str, np.ndarray]:
+    predictions = predict(pipeline, frame, private=private)
+    answers = {PREDICTION: predictions.values}
+    if predictions.probabilities is not None:
+        for index in range(predictions.probabilities.shape[1]):
+            answers[f"{PROBABILITY}{index}"] = predictions.probabilities[:, index]
+    return answers

@@ -1,0 +1,404 @@
+"""Versions: register, verify, load. Import-light, for services: neither Prefect nor Evidently comes along.
+
+Registry("artifacts").load_current("flights").predict(frame)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import logging
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.core.errors import (
+    AlreadyExists,
+    CorruptObject,
+    NotFound,
+    SignatureError,
+    SpecError,
+    UntrustedTypes,
+    VerificationError,
+)
+from tasks.core.ledger.keys import SIGNING_KEY
+from tasks.core.ledger.ledger import Ledger, pruned
+from tasks.core.ledger.signing import Standing, Trust
+from tasks.core.ledger.state import State
+from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
+from tasks.core.store import Store
+from tasks.core.types import Served
+from tasks.core.versions.manifest import (
+    ERASABLE,
+    FORMAT_VERSION,
+    FORMS,
+    MANIFEST,
+    PROBE,
+    SIGNATURE,
+    SOURCES,
+    Candidate,
+    FileRecord,
+    Manifest,
+    folder,
+    parse_manifest,
+    predicts,
+    read_parquet,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tasks.core.schema.contract import Contract
+    from tasks.core.versions.persistence import Predictions
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, repr=False)
+class LoadedVersion:
+    """A verified version, ready to predict."""
+
+    model: str
+    version: int
+    digest: str
+    manifest: Manifest
+    contract: Contract
+    pipeline: Any
+    notes: tuple[str, ...]
+    """What differs from where it was made, and does not change its known answers."""
+    _registry: Registry
+
+    def __repr__(self) -> str:
+        return f"<{self.model} v{self.version}, sha256 {self.digest[:12]}>"  # for logs: the record is pages long
+
+    def predict(self, frame: pd.DataFrame) -> Predictions:
+        """Answers for a frame that satisfies the contract; they name the version, and so does the log (at INFO).
+
+        Raises DataError naming every violation, or saying how the pipeline failed.
+        """
+        from tasks.core.schema import frames
+        from tasks.core.versions import persistence
+
+        inputs = frames.conform(self.contract, frame)
+        answers = persistence.predict(self.pipeline, inputs, private=self.contract.private)
+        log.info("%s v%d predicted %d rows", self.model, self.version, len(inputs))
+        return replace(answers, version=self.version)
+
+    def refresh(self) -> LoadedVersion:
+        """The version that is in service now: this very object as long as it is the one.
+
+        Costs one look at the newest entry of the history. Raises as `Registry.load_current` does; until it succeeds,
+        this version goes on to predict.
+        """
+        state = self._registry.ledger(self.model).head().state
+        if state.current and (state.current.version, state.current.manifest) == (self.version, self.digest):
+            return self
+        return self._registry.load_in_service(self.model, state, whole=False)
+
+    @cached_property
+    def rest(self) -> Mapping[str, bytes]:
+        """The files that predicting does not need, by name: read and verified when one of them is first used.
+
+        Raises CorruptObject, NotFound or StoreError.
+        """
+        return {name: self._registry.file(self.manifest, name) for name in self.manifest.files if not predicts(name)}
+
+    @cached_property
+    def reference(self) -> pd.DataFrame:
+        return read_parquet(self.rest["reference.parquet"])
+
+    @cached_property
+    def calibration(self) -> Mapping[str, Any]:
+        return dict(json.loads(self.rest["calibration.json"]))
+
+
+class Registry:
+    """The versions of every model in one store.
+
+    `trust` says which signatures count, by default as the environment does. `forms` are the forms of pipelines that are
+    loaded: ("skops",) refuses to unpickle. `types` are the classes, beside scikit-learn's own, that skops may make. All
+    of it says what this deployment trusts; the store has no say in it. Raises SpecError for keys that cannot be used,
+    or that lie in the store, and for forms that there are not.
+    """
+
+    def __init__(
+        self,
+        store: Store | str | Path,
+        trust: Trust | None = None,
+        *,
+        forms: Sequence[str] = FORMS,
+        types: Sequence[str] = (),
+    ):
+        self.store = store if isinstance(store, Store) else Store(store)
+        self.trust = Trust.from_environment() if trust is None else trust
+        self.trust.check_outside(self.store.folder)
+        self._forms, self._types = tuple(forms), tuple(types)
+        if isinstance(forms, str) or not {*forms} <= {*FORMS}:
+            raise SpecError("forms", [f"{forms!r} is not a list of {' and '.join(FORMS)}; write forms=('skops',)"])
+
+    def ledger(self, model: str) -> Ledger:
+        return Ledger(self.store, model, self.trust)
+
+    # --- registering ---
+
+    def claim(self, model: str, run_key: str) -> int:
+        """Take the next number. A claim without a manifest is invisible and harmless: gaps are fine."""
+        number = (self._numbers(model) or [0])[-1] + 1
+        at, by = datetime.now(UTC).isoformat(timespec="seconds"), uuid.uuid4().hex  # no two claims have the same bytes
+        claim = to_json({"run_key": run_key, "at": at, "by": by})
+        while True:
+            try:
+                self.store.create(f"{folder(model, number)}/claim.json", claim)
+                return number
+            except AlreadyExists:
+                number += 1
+
+    def register(self, model: str, run_key: str, candidate: Candidate) -> tuple[int, str]:
+        """Claim a number, put the files, put the manifest last; returns (version, manifest digest).
+
+        A version exists if and only if its manifest does. Raises StoreError; nothing that exists is ever touched.
+        Raises VerificationError when it would have to be signed and this process has no key.
+        """
+        self.trust.check_may_sign(f"A version of {model}")
+        number = self.claim(model, run_key)
+        files = candidate.files()
+        for name, data in files.items():
+            self.store.create(f"{folder(model, number)}/{name}", data, durable=True)
+        manifest = from_dict(
+            Manifest,
+            {
+                **candidate.manifest,
+                "format_version": FORMAT_VERSION,
+                "model": model,
+                "version": number,
+                "run_key": run_key,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "files": {name: FileRecord(digest(data), len(data)) for name, data in files.items()},
+                "environment": to_dict(candidate.environment),
+            },
+        )
+        data = to_json(manifest)
+        if signature := self.trust.sign_manifest(data):
+            self.store.create(f"{folder(model, number)}/{SIGNATURE}", signature, durable=True)
+        self.store.create(f"{folder(model, number)}/{MANIFEST}", data, durable=True)
+        return number, digest(data)
+
+    def adopt(self, model: str, run_key: str, newer_than: int) -> tuple[int, str] | None:
+        """A complete version that this very run registered before it died, if there is one. What is not signed, where
+        it must be, is not its own."""
+        for number in reversed(self._numbers(model)):
+            if number <= newer_than:
+                return None
+            with contextlib.suppress(NotFound, SignatureError):
+                manifest, sha256 = self.manifest(model, number)
+                if manifest.run_key == run_key:
+                    return number, sha256
+        return None
+
+    def sign(self, model: str, version: int) -> str:
+        """Sign a version that was registered without the key, because a person vouches for it; returns the key's id.
+
+        Raises VerificationError when this process has no key, or the version is not what it and the history say (its
+        files are checked, as far as they are there; nothing is unpickled), AlreadyExists when it has a signature.
+        """
+        from tasks.core.ledger import events
+
+        path = f"{folder(model, version)}/{MANIFEST}"
+        data = self.store.read(path)
+        named = events.named_manifests({event.seq: event for event in self.ledger(model).events()}).get(version)
+        if named and digest(data) not in named:
+            raise CorruptObject(
+                f"{path} is not the manifest that the history names. It was altered: nothing was signed."
+            )
+        manifest = parse_manifest(data, path, model, version)
+        for name in manifest.files:
+            with contextlib.suppress(NotFound):  # removed, on record
+                self.file(manifest, name)
+        signature = self.trust.sign_manifest(data)
+        if signature is None or self.trust.signing is None:
+            raise VerificationError(f"There is no key to sign with here: set {SIGNING_KEY}.")
+        self.store.create(f"{folder(model, version)}/{SIGNATURE}", signature, durable=True)
+        return self.trust.signing
+
+    # --- reading ---
+
+    def versions(self, model: str) -> list[int]:
+        """Numbers of the complete versions, oldest first."""
+        return [n for n in self._numbers(model) if self.store.exists(f"{folder(model, n)}/{MANIFEST}")]
+
+    def manifest(self, model: str, version: int, expected: str | None = None) -> tuple[Manifest, str]:
+        """A version's record and its digest. Raises NotFound, CorruptObject when it is not the expected one, and
+        SignatureError when it is not signed as it must be here."""
+        path = f"{folder(model, version)}/{MANIFEST}"
+        data = self.store.read(path)
+        sha256 = digest(data)
+        if expected and sha256 != expected:
+            raise CorruptObject(
+                f"{path} is not the manifest that the history names (sha256 {sha256[:12]}, recorded {expected[:12]}). "
+                "It was altered: restore it from a backup."
+            )
+        if self.trust.keys:
+            remedy = f"If it is yours, sign it where the key is: `ror store keys {model} --sign v{version}`."
+            self.trust.refuse(self.trust.of_manifest(data, self._signature(model, version)), path, remedy)
+        manifest = parse_manifest(data, path, model, version)
+        return manifest, sha256
+
+    def unknown(self, model: str, version: int) -> SpecError:
+        """The error for a version that was asked for and does not exist: it names those that do."""
+        known = ", ".join(f"v{number}" for number in self.versions(model)) or "none"
+        return SpecError(f"v{version}", [f"{model} has no such version. Versions: {known}"])
+
+    def standing(self, model: str, version: int) -> Standing:
+        """What the signature of a version is worth here; nothing is refused for it. Raises NotFound or StoreError."""
+        data = self.store.read(f"{folder(model, version)}/{MANIFEST}")
+        return self.trust.of_manifest(data, self._signature(model, version))
+
+    def load(self, model: str, served: Served | int, *, fresh: bool = False, whole: bool = True) -> LoadedVersion:
+        """Load one version, verified. Nothing is unpickled before manifest, environment and digests are checked.
+
+        A mere number means the version that the history knows by it, if it knows one.
+
+        The files that predicting does not need are verified at once too, if the `whole` version is asked for.
+
+        Raises VerificationError (CorruptObject, SignatureError, EnvironmentMismatch, ProbeMismatch), NotFound or
+        StoreError; another version is never loaded instead. The same version is loaded once per process, unless
+        `fresh` is asked for.
+        """
+        known = self.ledger(model).named(served) if isinstance(served, int) else served
+        number = served if isinstance(served, int) else served.version
+        accepted = known.accepts if known else ()
+        manifest, sha256 = self.manifest(model, number, known.manifest if known else None)
+        # All that a load may be refused for is part of the key: what was loaded before gets round nothing.
+        trusted = (tuple(self.trust.keys), self.trust.required)
+        key = (self.store.location, model, sha256, accepted, self._forms, self._types, trusted)
+        cached = None if fresh else _LOADED.get(key)
+        if cached is None:
+            with _uncollected():
+                cached = _LOADED[key] = self._load(manifest, sha256, accepted)
+            while len(_LOADED) > _KEEP_LOADED:
+                _LOADED.pop(next(iter(_LOADED)), None)  # another thread may have been quicker
+        if whole:
+            _ = cached.rest
+        return cached
+
+    def load_current(self, model: str) -> LoadedVersion:
+        """The version in service, ready to predict. Raises NotFound when there is none yet, and what `load` raises."""
+        return self.load_in_service(model, self.ledger(model).head().state, whole=False)
+
+    def load_in_service(self, model: str, state: State, *, whole: bool = True) -> LoadedVersion:
+        """The version that this state has in service. Raises as `load_current` does.
+
+        Where it fails and an earlier version could take its place, the error names the command: a person decides that.
+        """
+        if state.current is None:
+            where = self.store.folder or self.store.location
+            raise NotFound(f"No version of {model!r} is in service yet in {where}. `ror run {model}` trains one.")
+        out = (state.current.version, *state.barred, *state.pruned)
+        earlier = next((served.version for served in reversed(state.served) if served.version not in out), None)
+        try:
+            return self.load(model, state.current, whole=whole)
+        except (VerificationError, NotFound) as error:
+            if earlier is None or isinstance(error, UntrustedTypes):  # what is not allowed is so of earlier ones, too
+                raise
+            instead = f"`ror promote {model} v{earlier} --reason '...'` checks v{earlier} and puts it back in service."
+            error.args = (f"{error}\n{instead}",)
+            raise
+
+    def _load(self, manifest: Manifest, sha256: str, accepted: Sequence[str]) -> LoadedVersion:
+        from tasks.core.versions import environment, loading
+
+        what = f"{manifest.model} v{manifest.version}"
+        if not manifest.form or not {"contract.json", PROBE} <= {*manifest.files}:
+            raise CorruptObject(f"{manifest.folder}/{MANIFEST} names no pipeline, contract.json or {PROBE}.")
+        if manifest.form not in self._forms:
+            raise UntrustedTypes(
+                f"{what} is saved as {manifest.form}, and only {' and '.join(self._forms)} is loaded here ([pipeline] "
+                f"format). `ror run {manifest.model} --action retrain --reason '...'` makes a version that is."
+            )
+        recorded = environment.recorded_in(manifest.environment, f"{manifest.folder}/{MANIFEST}")
+        notes = environment.check_environment(recorded, what, accepted=accepted, texts=lambda: self.sources(manifest))
+        files = {name: self.file(manifest, name) for name in manifest.files if predicts(name)}
+        # With rows erased from the known answers, a batch of another size may give another last digit.
+        whole = digest(files[PROBE]) == manifest.files[PROBE].sha256
+        exact = whole and environment.is_same(recorded, notes)
+        contract, pipeline = loading.revive(files, manifest.form, what, self._types, exact=exact)
+        return LoadedVersion(manifest.model, manifest.version, sha256, manifest, contract, pipeline, notes, self)
+
+    def sources(self, manifest: Manifest) -> dict[str, str]:
+        """Text of the modules of its own that a version is made of, by name, verified."""
+        return dict(json.loads(self.file(manifest, SOURCES))) if SOURCES in manifest.files else {}
+
+    def file(self, manifest: Manifest, name: str) -> bytes:
+        """One file of a version, verified; where rows were erased from it, what the history names in its place.
+
+        Raises NotFound when it is gone, saying who removed it, and why, where that is on record; CorruptObject or
+        StoreError.
+        """
+        path = f"{manifest.folder}/{name}"
+        try:
+            return self._verified(path, manifest.files[name])
+        except NotFound:
+            ledger = self.ledger(manifest.model)
+            state = ledger.head().state
+            if told := pruned(ledger, state, manifest.version):
+                raise NotFound(told) from None
+            new = state.replaced.get(path)
+            if new is None or name not in ERASABLE:  # no event can put another pipeline in place of the recorded one
+                raise
+            return self._verified(new.path, FileRecord(new.sha256, new.size))
+
+    def contract(self, model: str, served: Served) -> Contract:
+        """A version's input schema, verified, without its pipeline. Raises NotFound, CorruptObject or StoreError."""
+        from tasks.core.schema.contract import Contract
+
+        manifest, _ = self.manifest(model, served.version, served.manifest)
+        data = self.file(manifest, "contract.json")
+        return from_json(Contract, data, f"{model} v{served.version} contract.json")
+
+    def _verified(self, path: str, record: FileRecord) -> bytes:
+        data = self.store.read(path)
+        found = digest(data)
+        if found != record.sha256:
+            raise CorruptObject(
+                f"{path} is damaged or was replaced (sha256 {found[:12]}, recorded {record.sha256[:12]}; "
+                f"{len(data):,} bytes, recorded {record.size:,}). Nothing of it was loaded. "
+                "Restore the file from a backup."
+            )
+        return data
+
+    def forget(self, model: str) -> None:
+        """Drop what this process holds of a model's versions: rows were erased from them."""
+        for key in [key for key in [*_LOADED] if key[:2] == (self.store.location, model)]:
+            _LOADED.pop(key, None)
+
+    def _signature(self, model: str, version: int) -> bytes | None:
+        try:
+            return self.store.read(f"{folder(model, version)}/{SIGNATURE}")
+        except NotFound:
+            return None
+
+    def _numbers(self, model: str) -> list[int]:
+        return sorted(int(name) for name in self.store.folders(f"{model}/versions") if name.isdigit())
+
+
+_LOADED: dict[tuple[Any, ...], LoadedVersion] = {}
+_KEEP_LOADED = 16
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector: a load imports and makes many objects, all to stay, and it would look through
+    them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,146 @@
+"""Batches and labels as files: which there are, in what order, and their fingerprints."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.core.data.files import arriving, find_batches, fingerprint, label_digest, label_files
+from tasks.core.errors import SpecError
+from tasks.core.spec import ModelSpec
+from tests.helpers.training import make_spec
+
+LATE = make_spec(data={"batches": "batches/*", "labels": "labels/*"})
+
+
+def write(path: Path, text: str = "x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_batches_are_in_time_order(tmp_path: Path) -> None:
+    """Batches are sorted by name whatever their ending, and paths are relative to the root."""
+    for name in ("2013-10.csv", "2013-02.parquet", "2013-09.pq"):
+        write(tmp_path / "batches" / name, name)
+    found = find_batches(tmp_path, LATE)
+    assert [batch.id for batch in found] == ["2013-02", "2013-09", "2013-10"]
+    assert found[0].path == "batches/2013-02.parquet"
+    assert found[0].sha256 == hashlib.sha256(b"2013-02.parquet").hexdigest()
+
+
+def test_other_files_are_no_batches(tmp_path: Path) -> None:
+    """Hidden files, files that are still being written and other endings are not taken for data."""
+    for name in ("1.parquet", ".2.parquet", "_SUCCESS", "_3.csv", "readme.md", "4.parquet.tmp"):
+        write(tmp_path / "batches" / name)
+    assert [batch.id for batch in find_batches(tmp_path, LATE)] == ["1"]
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Two files that would be the same batch are refused by name: nobody can say which one counts."""
+    for name in ("1.parquet", "2.parquet", "2.csv"):
+        write(tmp_path / "batches" / name)
+    with pytest.raises(SpecError, match="two files are both batch '2': remove one"):
+        find_batches(tmp_path, LATE)
+
+
+def test_a_folder_is_one_batch(tmp_path: Path) -> None:
+    """A folder of files is one batch; its fingerprint changes with the name and bytes of each part, and only those."""
+    folder = tmp_path / "batches" / "2013-02"
+    first = write(folder / "a.parquet", "one")
+    write(folder / "b.parquet", "two")
+    (batch,) = find_batches(tmp_path, LATE)
+    assert (batch.id, batch.path) == ("2013-02", "batches/2013-02")
+    write(folder / ".hidden")
+    write(folder / "_SUCCESS")
+    assert fingerprint(folder) == batch.sha256
+    first.rename(folder / "c.parquet")
+    renamed = fingerprint(folder)
+    write(folder / "c.parquet", "three")
+    assert len({batch.sha256, renamed, fingerprint(folder)}) == 3
+
+
+def test_a_change_behind_an_old_date_is_noticed(tmp_path: Path) -> None:
+    """Bytes that were changed without a trace in size or modification time still have another fingerprint."""
+    file = write(tmp_path / "1.parquet", "one")
+    before, stat = fingerprint(file), file.stat()
+    write(file, "two")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert fingerprint(file) != before
+
+
+def test_the_label_digest_follows_every_change(tmp_path: Path) -> None:
+    """A label file that arrives or changes makes a new question; reading again does not."""
+    digests = [label_digest(label_files(tmp_path, LATE))]
+    for name, text in (("1.csv", "one"), ("2.csv", "one"), ("1.csv", "two")):
+        write(tmp_path / "labels" / name, text)
+        digests.append(label_digest(label_files(tmp_path, LATE)))
+    assert len(set(digests)) == 4
+    assert label_digest(label_files(tmp_path, LATE)) == digests[-1]
+    assert [path.name for path in label_files(tmp_path, LATE)] == ["1.csv", "2.csv"]
+
+
+def test_labels_in_the_batch_have_no_files(tmp_path: Path) -> None:
+    """Where labels come with the batch, there are no label files to look for."""
+    assert label_files(tmp_path, make_spec()) == []
+
+
+# --- settled files -------------------------------------------------------------------------------------------
+
+
+def settle(how: float | str) -> ModelSpec:
+    return make_spec(data={"batches": "batches/*", "labels": "labels/*", "settle": how})
+
+
+def seen(root: Path, spec: ModelSpec, *known: str) -> tuple[list[str], list[str], list[str]]:
+    """Batches, label files, and what does not count yet."""
+    batches = [batch.id for batch in find_batches(root, spec, known)]
+    return batches, [path.name for path in label_files(root, spec)], arriving(root, spec, known)
+
+
+@pytest.mark.parametrize(("age", "counts"), [(0, False), (-3, False), (4, False), (6, True), (-3600, True)])
+def test_a_file_counts_once_it_is_left_alone(tmp_path: Path, age: int, counts: bool) -> None:
+    """A file that changed within `settle` seconds of now, by a clock that may be a little off, may still be written."""
+    for name in ("batches/1.parquet", "labels/1.parquet"):
+        path = write(tmp_path / name)
+        os.utime(path, (time.time() - age,) * 2)
+    expected = (["1"], ["1.parquet"], []) if counts else ([], [], ["batches/1.parquet", "labels/1.parquet"])
+    assert seen(tmp_path, settle(5)) == expected
+    assert seen(tmp_path, settle(0)) == (["1"], ["1.parquet"], [])
+
+
+def test_a_folder_is_as_young_as_its_newest_file(tmp_path: Path) -> None:
+    """A folder into which a part has just been put, or moved, does not count yet."""
+    folder, old = tmp_path / "batches/1", (time.time() - 60,) * 2
+    part = write(folder / "a.parquet")
+    os.utime(folder, old)
+    assert seen(tmp_path, settle(5))[2] == ["batches/1"]
+    os.utime(part, old)
+    assert seen(tmp_path, settle(5)) == (["1"], [], [])
+    (tmp_path / "b.parquet").write_text("x")
+    os.utime(tmp_path / "b.parquet", old)
+    (tmp_path / "b.parquet").rename(folder / "b.parquet")
+    assert seen(tmp_path, settle(5))[2] == ["batches/1"]
+
+
+def test_a_marker_says_that_a_file_is_complete(tmp_path: Path) -> None:
+    """With settle = "marker" only what its writer marked counts, at once; the marker is no data itself."""
+    write(tmp_path / "batches/1.parquet")
+    write(tmp_path / "batches/2" / "a.parquet")
+    write(tmp_path / "labels/1.csv")
+    assert seen(tmp_path, settle("marker")) == ([], [], ["batches/1.parquet", "batches/2", "labels/1.csv"])
+    for marker in ("batches/1.parquet.done", "batches/2/_SUCCESS", "labels/1.csv.done"):
+        write(tmp_path / marker, "")
+    assert seen(tmp_path, settle("marker")) == (["1", "2"], ["1.csv"], [])
+
+
+def test_a_batch_that_was_decided_on_has_settled(tmp_path: Path) -> None:
+    """What was decided on counts without a marker and however young: it is compared by its bytes."""
+    write(tmp_path / "batches/1.parquet")
+    write(tmp_path / "batches/2.parquet")
+    for how in (5, "marker"):
+        assert seen(tmp_path, settle(how), "1") == (["1"], [], ["batches/2.parquet"])

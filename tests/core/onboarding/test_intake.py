@@ -1,0 +1,126 @@
+"""Batches and labels that a person brings: copied whole, never over others, and only what a run would take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.core.errors import AlreadyExists, DataError, SpecError, UnreadableData
+from tasks.core.onboarding.intake import begin, deliver, model_name
+from tasks.core.spec import CsvSpec
+from tests.helpers.model import Model, make_rows
+
+
+@pytest.fixture
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder elsewhere, with a batch."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    make_rows(seed=1).to_parquet(folder / "001.parquet", index=False)
+    return folder
+
+
+def test_a_batch_is_copied_once(model: Model, outside: Path) -> None:
+    """It appears where runs look; again it is there already; other data of the name are refused and nothing changes."""
+    file = outside / "001.parquet"
+    done = deliver(model.workspace, file)
+    assert (done.path, done.rows, done.was_there) == ("data/loans/batches/001.parquet", 600, False)
+    assert (model.batches / "001.parquet").read_bytes() == file.read_bytes()
+    assert deliver(model.workspace, file).was_there
+    make_rows(seed=2).to_parquet(file, index=False)
+    with pytest.raises(AlreadyExists, match="nothing is overwritten"):
+        deliver(model.workspace, file)
+    assert sorted(path.name for path in model.batches.iterdir()) == ["001.parquet"]
+
+
+def test_what_runs_would_not_find(model: Model, outside: Path) -> None:
+    """A name that the pattern does not match, a second file of one batch, a folder and a missing file are refused."""
+    file = outside / "001.parquet"
+    deliver(model.workspace, file)
+    make_rows(seed=1).to_csv(outside / "001.csv", index=False)
+    for wrong, words in (
+        (file.rename(outside / "001.pickle"), "runs would not find it"),
+        (outside / "001.csv", "001.parquet is batch '001' already"),
+        (outside, "it is a folder"),
+    ):
+        with pytest.raises(SpecError, match=words):
+            deliver(model.workspace, wrong)
+    with pytest.raises(UnreadableData, match="no such file"):
+        deliver(model.workspace, outside / "none.parquet")
+    with pytest.raises(SpecError, match="its labels come with the batches"):
+        deliver(model.workspace, outside / "001.csv", labels=True)
+
+
+def test_labels_need_key_and_target(model: Model, outside: Path) -> None:
+    """Labels without what they are joined by are refused, naming all that is missing; good ones are copied, and marked
+    as complete where runs wait for the mark."""
+    model.write_spec(late_labels=True)
+    path = model.root / "deployments/loans.toml"
+    path.write_text(path.read_text().replace("settle = 0", 'settle = "marker"'))
+    file = outside / "labels.parquet"
+    make_rows(seed=1)[["age"]].to_parquet(file)
+    with pytest.raises(DataError, match="'id' and 'y' is missing"):
+        deliver(model.workspace, file, labels=True)
+    make_rows(seed=1)[["id", "y"]].to_parquet(file)
+    assert deliver(model.workspace, file, labels=True).rows == 600
+    assert sorted(path.name for path in model.labels.iterdir()) == ["labels.parquet", "labels.parquet.done"]
+
+
+def test_a_batch_brings_its_labels(model: Model, outside: Path) -> None:
+    """Where labels come with the batch, one without them is refused: its labels could never be used."""
+    make_rows(seed=1).drop(columns="y").to_parquet(outside / "002.parquet", index=False)
+    with pytest.raises(DataError, match="'y' is missing"):
+        deliver(model.workspace, outside / "002.parquet")
+
+
+def test_a_beginning_that_fails_can_be_made_again(tmp_path: Path, outside: Path) -> None:
+    """A folder whose second batch cannot be used leaves no model's file behind."""
+    make_rows(seed=2).assign(income="much").to_csv(outside / "002.csv", index=False)
+    make_rows(seed=1).to_csv(outside / "001.csv", index=False)
+    (outside / "001.parquet").unlink()
+    (outside / "002.csv").write_text((outside / "002.csv").read_text() + "1,2\n")
+    with pytest.raises(UnreadableData):
+        begin(tmp_path, outside, "y", "loans", owner="me", written=CsvSpec())
+    assert not (tmp_path / "deployments/loans.toml").exists()
+
+
+def test_a_broken_batch_never_arrives(model: Model, outside: Path) -> None:
+    """A file that a run would set aside is refused, and nothing is copied."""
+    (outside / "002.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(UnreadableData):
+        deliver(model.workspace, outside / "002.parquet")
+    assert not model.batches.exists()
+
+
+def test_begin_with_a_file(tmp_path: Path, outside: Path) -> None:
+    """The model's file is written and the batch copied to its place; a second time nothing is touched."""
+    path, proposal = begin(tmp_path, outside / "001.parquet", "y", "loans", owner="me", written=CsvSpec())
+    assert proposal.task == "binary"
+    spec = Model(tmp_path).workspace.spec
+    assert (spec.target, spec.key, spec.data.batches) == ("y", "id", "data/loans/batches/*")
+    assert (tmp_path / "data/loans/batches/001.parquet").exists()
+    before = path.read_text()
+    with pytest.raises(AlreadyExists, match="Choose another name"):
+        begin(tmp_path, outside / "001.parquet", "y", "loans", owner="other", written=CsvSpec())
+    assert path.read_text() == before
+
+
+def test_begin_with_a_folder_of_the_root(model: Model) -> None:
+    """Batches below the root stay where they are; how their CSV is written goes into the file."""
+    folder = model.root / "incoming"
+    folder.mkdir()
+    for name in ("001", "002"):
+        make_rows(seed=int(name)).to_csv(folder / f"{name}.csv", index=False, sep="\t", decimal=",")
+    begin(model.root, folder, "y", "second", owner="me", written=CsvSpec(separator="\t", decimal=","))
+    spec = Model(model.root, "second").workspace.spec
+    assert (spec.data.batches, spec.data.csv.separator, spec.data.csv.decimal) == ("incoming/*", "\t", ",")
+    assert not (model.root / "data/second").exists()
+
+
+def test_a_name_that_cannot_be(tmp_path: Path, outside: Path) -> None:
+    """It is refused before anything is written; a file's own name is made one that can be."""
+    with pytest.raises(SpecError, match="lower-case"):
+        begin(tmp_path, outside / "001.parquet", "y", "Loans!", owner="me", written=CsvSpec())
+    assert not (tmp_path / "deployments").exists()
+    assert model_name(Path("Loans of 2026.parquet")) == "loans-of-2026"
+    assert model_name(Path("§.csv")) == "model"

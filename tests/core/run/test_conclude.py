@@ -1,0 +1,155 @@
+"""From a decision to the run's single commit: who serves, and under which name the run ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tasks.core.decision.evidence import Evidence
+from tasks.core.ledger.events import Decided
+from tasks.core.ledger.state import State
+from tasks.core.run.assess import DataFindings, Findings
+from tasks.core.run.conclude import conclude
+from tasks.core.run.labels import LabelFindings, Overdue
+from tasks.core.types import (
+    Action,
+    Attempt,
+    Batch,
+    BatchRecord,
+    Blocked,
+    Comparison,
+    Decision,
+    Labelled,
+    LossPoint,
+    Outcome,
+    Served,
+)
+from tests.helpers.training import make_spec
+
+V1, V2, V3 = (Served(number, f"digest of v{number}", number) for number in (1, 2, 3))
+TWO = State(served=(V1, V2))
+NEW = Attempt(3, "registered", 3, V3.manifest)
+
+
+def concluded(
+    action: Action, attempt: Attempt | None = None, *, now: State = TWO, promotion: str = "auto", broken: bool = False
+) -> Decided:
+    blocked = (Blocked("009", "f" * 64, ("no rows",)),) if broken else ()
+    return conclude(
+        TWO,
+        now,
+        make_spec(policy={"promotion": promotion}),
+        Findings(DataFindings(blocked=blocked)),
+        Evidence(current=2),
+        Decision(action, "a rule", ("a reason",), ()),
+        attempt,
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "attempt", "outcome", "in_service"),
+    [
+        (Action.RELOAD, None, Outcome.RELOADED, V2),
+        (Action.HOLD, None, Outcome.HELD, V2),
+        (Action.BLOCK, None, Outcome.BLOCKED, V2),
+        (Action.ROLLBACK, None, Outcome.ROLLED_BACK, V1),
+        (Action.RETRAIN, NEW, Outcome.RETRAINED, V3),
+        (Action.RETRAIN, replace(NEW, outcome="refused"), Outcome.KEPT, V2),
+        (Action.RETRAIN, Attempt(3, "failed", reason="no"), Outcome.RETRAIN_FAILED, V2),
+    ],
+)
+def test_outcome_and_version_in_service(
+    action: Action, attempt: Attempt | None, outcome: Outcome, in_service: Served
+) -> None:
+    """Each action ends under its own name; only a rollback and an accepted challenger change who serves."""
+    decided = concluded(action, attempt)
+    assert (decided.outcome, decided.in_service) == (outcome, in_service)
+
+
+def test_a_persons_choice_stands() -> None:
+    """If somebody promoted a version while the run was at work, the challenger is registered and not put in service."""
+    by_hand = replace(TWO, served=(V1, V2, V1), by_hand=7)
+    decided = concluded(Action.RETRAIN, NEW, now=by_hand)
+    assert (decided.outcome, decided.in_service) == (Outcome.KEPT, V1)
+    assert concluded(Action.ROLLBACK, now=by_hand).in_service == V1
+
+
+def test_approval_waits_even_beside_a_broken_batch() -> None:
+    """With approval asked for, the challenger waits, whatever name the run ends under."""
+    alone = concluded(Action.RETRAIN, NEW, promotion="approve")
+    beside = concluded(Action.RETRAIN, NEW, promotion="approve", broken=True)
+    assert (alone.outcome, beside.outcome) == (Outcome.AWAITING_APPROVAL, Outcome.BLOCKED)
+    for decided in (alone, beside):
+        assert decided.in_service == V2
+        assert decided.attempt is not None and decided.attempt.outcome == "waiting"
+
+
+def test_a_broken_batch_makes_the_run_blocked() -> None:
+    """Whatever was decided on the good batches, a broken one makes the run end Blocked, and somebody is told."""
+    decided = concluded(Action.RETRAIN, NEW, broken=True)
+    assert (decided.outcome, decided.in_service) == (Outcome.BLOCKED, V3)
+
+
+def test_labels_of_a_batch_that_waits_do_not_count_yet() -> None:
+    """What was measured on a batch that the version now in service would not accept is left for a later run."""
+    measured = Findings(labels=LabelFindings(
+        labelled=(Labelled("001", "l", 9, 1.0), Labelled("002", "l", 9, 1.0)),
+        losses=tuple(LossPoint(batch, 2, 9, 0.1, 0.1) for batch in ("001", "002")),
+        comparisons=tuple(Comparison(batch, 2, 1, 9, 0.1, 0.1, 1) for batch in ("001", "002")),
+    ))  # fmt: skip
+    now = replace(TWO, served=(V2, V1), by_hand=7, batches={"001": BatchRecord("a", 9)})
+    decided = conclude(
+        TWO, now, make_spec(), measured, Evidence(current=2), Decision(Action.RELOAD, "r", ("r",), ()), None
+    )
+    kept = (decided.labelled, decided.losses, decided.comparisons)
+    assert [[item.batch for item in items] for items in kept] == [["001"], ["001"], ["001"]]
+
+
+def test_a_quarantine_meanwhile_moves_the_data_end() -> None:
+    """A run that trained on a batch that a person then put in quarantine counts the batches that are left."""
+    batches = {name: BatchRecord("a", 9, "l", 9) for name in ("001", "002", "003")}
+    now = replace(TWO, by_hand=7, batches=batches, quarantined=("002",))
+    attempt = concluded(Action.RETRAIN, NEW, now=now).attempt
+    assert attempt is not None and attempt.labelled == 2
+    assert concluded(Action.RETRAIN, NEW, now=replace(now, by_hand=0)).attempt == NEW
+
+
+@pytest.mark.parametrize(
+    ("attempt", "window"),
+    [(NEW, ("009",)), (replace(NEW, outcome="refused"), ()), (Attempt(3, "failed", reason="no"), ())],
+)
+def test_what_no_version_here_could_predict_is_left(attempt: Attempt, window: tuple[str, ...]) -> None:
+    """Where the version in service does not load here, a retrain by hand decides on batches only if the new version
+    takes its place; what is known of changed batches is not forgotten either."""
+    batch = Batch("009", "data/009.parquet", "f" * 64)
+    found = replace(TWO, novel=("007",))
+    measured = Findings(DataFindings(valid=(batch,), rows=(9,)))
+    decision = Decision(Action.RETRAIN, "r", ("r",), ())
+    decided = conclude(found, found, make_spec(), measured, Evidence(current=None), decision, attempt)
+    assert tuple(item.id for item in decided.window) == window
+    assert decided.novel == (() if window else ("007",))
+
+
+@pytest.mark.parametrize(
+    ("action", "attempt", "broken", "outcome"),
+    [
+        (Action.RELOAD, None, False, Outcome.LABELS_OVERDUE),
+        (Action.HOLD, None, False, Outcome.LABELS_OVERDUE),
+        (Action.RELOAD, None, True, Outcome.BLOCKED),
+        (Action.RETRAIN, NEW, False, Outcome.RETRAINED),
+    ],
+)
+def test_overdue_labels_end_a_run_that_changes_nothing(
+    action: Action, attempt: Attempt | None, broken: bool, outcome: Outcome
+) -> None:
+    """A reload or a hold with overdue labels is an alarm that says why; broken data and a retrain come first."""
+    found = Findings(
+        DataFindings(blocked=(Blocked("009", "f" * 64, ("no rows",)),) if broken else ()),
+        LabelFindings(overdue=Overdue(("001",), "labels are overdue for 001")),
+    )
+    decision = Decision(action, "a rule", ("a reason",), ())
+    decided = conclude(TWO, TWO, make_spec(), found, Evidence(current=2), decision, attempt)
+    assert (decided.outcome, decided.outcome.failed) == (outcome, outcome is not Outcome.RETRAINED)
+    told = "labels are overdue for 001" in decided.decision.reasons
+    assert told == (action is not Action.RETRAIN)

@@ -1,0 +1,137 @@
+"""What there is to decide on: pending and altered batches, files that do not count yet, batches out of order."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tasks.core.ledger.state import LastDecision, State
+from tasks.core.run.assess import Versions, check_data
+from tasks.core.run.work import Work, arrived_since, find_work, fresh_names, pending_names
+from tasks.core.training.holdout import fold_rows, split
+from tasks.core.types import BatchRecord, Request, Verdict
+from tests.helpers.model import Model, make_rows
+from tests.helpers.training import make_history, make_spec
+
+
+@pytest.fixture
+def settling(tmp_path: Path) -> Model:
+    """A model whose files count after a minute; 001 and 003 are old enough, 002 is not."""
+    model = Model(tmp_path)
+    model.write_spec(late_labels=True)
+    spec = tmp_path / "deployments/loans.toml"
+    spec.write_text(spec.read_text().replace("settle = 0", "settle = 60"))
+    for name in ("001", "002", "003"):
+        path = model.deliver(name, rows=10)
+        if name != "002":
+            os.utime(path, (time.time() - 100,) * 2)
+    return model
+
+
+def find(model: Model, state: State) -> Work:
+    return find_work(model.workspace, Request(), state)
+
+
+def decided(model: Model, *names: str) -> State:
+    """The state after these batches were decided on."""
+    known = find(model, State())
+    digests = {batch.id: batch.sha256 for batch in known.batches}
+    return State(batches={name: BatchRecord(digests[name], 10) for name in names}, decided=LastDecision(known.key, 1))
+
+
+def test_what_may_still_be_written_is_named_and_not_counted(settling: Model) -> None:
+    """Pending batches are the same for a run and for status; the young file is named, and is a new question later."""
+    work = find(settling, State())
+    assert [batch.id for batch in work.pending] == pending_names(settling.workspace, State()) == ["001", "003"]
+    assert work.arriving == ("data/loans/batches/002.parquet",)
+    os.utime(settling.batches / "002.parquet", (time.time() - 100,) * 2)
+    later = find(settling, State())
+    assert [batch.id for batch in later.pending] == ["001", "002", "003"]
+    assert later.key != work.key
+    (settling.labels).mkdir(parents=True)
+    pd.DataFrame({"id": [1], "y": [1]}).to_parquet(settling.labels / "001.parquet")
+    unfinished = find(settling, State())
+    assert (unfinished.key, unfinished.arriving) == (later.key, ("data/loans/labels/001.parquet",))
+
+
+def test_what_is_set_aside_is_not_fresh(settling: Model) -> None:
+    """A run is named after what it decides on: a broken batch is that until it was set aside, and again with other
+    bytes."""
+    workspace = settling.workspace
+    known = {batch.id: batch.sha256 for batch in find(settling, State()).batches}
+    assert fresh_names(workspace, State()) == ["001", "003"]
+    aside = State(blocked={"003": known["003"]})
+    assert fresh_names(workspace, aside) == ["001"]
+    os.utime(settling.deliver("003", rows=11), (time.time() - 100,) * 2)
+    assert fresh_names(workspace, aside) == ["001", "003"]
+
+
+def test_arrivals_are_warned_of(settling: Model) -> None:
+    """A file that does not count yet and a batch that comes before decided ones are warnings; both are plain words."""
+    state = decided(settling, "003")
+    work = find(settling, state)
+    assert work.latecomers == ("001",)
+    found = check_data(settling.workspace, state, work, Versions())
+    assert [batch.id for batch in found.valid] == ["001"]
+    told = [check for check in found.checks if check.name == "arrivals"]
+    assert [check.verdict for check in told] == [Verdict.WARN] * 2
+    assert "002.parquet may still be written" in told[0].summary
+    assert "001 comes before batches that were decided on already" in told[1].summary
+    assert find(settling, decided(settling, "001")).latecomers == ()
+
+
+def test_an_altered_batch_says_what_to_do(settling: Model) -> None:
+    """A decided batch with other bytes is seen at once, however young it is, and stops no other batch."""
+    state = decided(settling, "001")
+    settling.deliver("001", make_rows(11))
+    work = find(settling, state)
+    assert [batch.id for batch in work.altered] == ["001"]
+    found = check_data(settling.workspace, state, work, Versions())
+    assert [batch.id for batch in found.valid] == ["003"]
+    (problem,) = found.blocked[0].problems
+    assert "other bytes" in problem and "Restore the original, or deliver the change under a new name" in problem
+
+
+def test_the_gate_takes_the_newest_by_name(tmp_path: Path) -> None:
+    """A batch that arrived out of order is learnt from whole; the gate's rows are still those of the newest by name."""
+    history = make_history(tmp_path, make_spec(), *(make_rows(1300, seed) for seed in (1, 2, 3)))
+    parts = split(history)
+    assert [part.batch.id for part in parts.gate] == ["003"]
+    assert [len(part.rows) for part in parts.learn] == [1300, 1300, 1300 - len(fold_rows(history[2].batch, 1300))]
+
+
+def test_age_counts_batches_that_came_out_of_order() -> None:
+    """A batch in the middle is one more labelled batch to learn from, and in its place in time."""
+    from tasks.core.types import Attempt
+
+    labelled = {name: BatchRecord("d", 10, "l", 10) for name in ("001", "003")}
+    state = State(batches=labelled, attempt=Attempt(2, "registered", 1, "m"))
+    assert state.age == 0
+    state = State(batches={**labelled, "002": BatchRecord("d", 10, "l", 10)}, attempt=state.attempt)
+    assert (state.age, state.usable) == (1, ("001", "002", "003"))
+
+
+def test_what_arrived_since(settling: Model) -> None:
+    """What is new, being written or finished since is named once; a file that is never finished is no news."""
+
+    def news(before: Work) -> list[str]:
+        return arrived_since(settling.root, before, find(settling, State()))
+
+    begin = find(settling, State())
+    assert news(begin) == []
+    os.utime(settling.batches / "002.parquet", (time.time() - 100,) * 2)
+    assert news(begin) == ["data/loans/batches/002.parquet"]
+    later = find(settling, State())
+    settling.labels.mkdir(parents=True)
+    pd.DataFrame({"id": [1], "y": [1]}).to_parquet(settling.labels / "001.parquet")
+    assert news(later) == ["data/loans/labels/001.parquet"]
+    assert news(find(settling, State())) == []
+    before = find(settling, State())
+    settling.deliver("001", rows=11)
+    assert news(before) == ["data/loans/batches/001.parquet"]
+    os.utime(settling.batches / "001.parquet", (time.time() - 100,) * 2)
+    assert news(before) == ["data/loans/batches/001.parquet"]

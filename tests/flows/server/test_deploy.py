@@ -1,0 +1,197 @@
+"""`ror deploy` and `ror notify` where something is missing; with everything there, see test_production.py."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.helpers.model import Model
+from tests.helpers.ror import Ror
+from tests.helpers.server import REPOSITORY
+
+
+@pytest.fixture
+def declared(model: Model) -> Model:
+    text = (REPOSITORY / "deployments/prefect.yaml").read_text()
+    (model.root / "deployments/prefect.yaml").write_text(text)
+    return model
+
+
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """A server is configured, and nobody listens there."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}):
+        yield
+
+
+@pytest.fixture
+def unconfigured() -> Iterator[None]:
+    """No server at all, also where other tests have left one in this process's settings."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        yield
+
+
+@pytest.mark.usefixtures("unconfigured")
+def test_a_server_is_needed(declared: Model, ror: Ror) -> None:
+    """Without one nothing would ever start: it is said how to start one, with exit code 2."""
+    batch = str(declared.deliver("001"))
+    for words in (["deploy"], ["notify", "loans", batch]):
+        assert ror(*words) == 2
+        assert "prefect server start" in ror.err and "PREFECT_API_URL" in ror.err
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_server_that_does_not_answer(declared: Model, ror: Ror) -> None:
+    """Its address is named, in one line and with exit code 1: nobody may believe that it was told; a run begins
+    nothing."""
+    batch = str(declared.deliver("001"))
+    for words in (["deploy"], ["notify", "loans", batch], ["run", "loans"]):
+        assert ror(*words) == 1
+        assert "127.0.0.1:9/api" in ror.err and "Is it running?" in ror.err
+    assert declared.workspace.ledger.head().seq == 0
+
+
+def test_what_is_wrong_in_a_file_is_said_first(declared: Model, ror: Ror) -> None:
+    """The model's file, the model's name and the batch are looked at before any server."""
+    assert ror("notify", "loans", str(declared.root / "none.parquet")) == 3
+    assert "there is no such file" in ror.err
+    assert ror("deploy", "laons") == 2
+    assert "Models here: loans" in ror.err
+    declared.write_spec('[schedule]\ncron = "every day"\n')
+    assert ror("deploy") == 2
+    assert "schedule.cron = 'every day'" in ror.err
+
+
+def test_the_help_says_what_deploy_does_not(ror: Ror) -> None:
+    """Who looks for the way to put a model in service is sent to `promote`."""
+    assert ror("deploy", "--help") == 0
+    assert "Schedules and triggers only" in " ".join(ror.out.split())
+    assert "ror promote" in ror.out
+
+
+HERE = {"loans", "any-model", "promote", "predict", "ror: no completed check of loans", "ror: somebody must act"}
+
+
+def verdicts(ror: Ror, *words: str) -> dict[str, str]:
+    found = ror.json("deploy", *words)
+    for item in found:
+        if item["verdict"] == "updated":
+            logging.getLogger("tests").warning("%s: %s", item["name"], item["note"])  # shown when a test fails
+    return {item["name"]: item["verdict"] for item in found}
+
+
+def of_this_root(found: dict[str, str]) -> set[str]:
+    """The verdicts on what this root declares; other tests have left deployments on the same server."""
+    return {verdict for name, verdict in found.items() if name.split("/")[-1] in HERE}
+
+
+@pytest.mark.usefixtures("prefect")
+def test_adding_a_model_is_adding_its_file(declared: Model, ror: Ror, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second model's deployment and alarm are created, the forms offer it, the first model's stay untouched; once its
+    file is gone, what is left over is named and not deleted. A store elsewhere goes along to the worker."""
+    assert verdicts(ror)["retrain-or-reload/loans"] in ("created", "updated", "unchanged")
+    before = verdicts(ror)
+    assert of_this_root(before) == {"unchanged"}
+    assert not [name for name in before if "a batch of" in name]  # it belongs to its deployment
+    other = declared.root / "deployments/second.toml"
+    other.write_text((declared.root / "deployments/loans.toml").read_text())
+    found = verdicts(ror, "second")
+    assert found["retrain-or-reload/second"] == found["ror: no completed check of second"] == "created"
+    assert found["promote/promote"] == "updated"
+    assert "retrain-or-reload/loans" not in found
+    assert of_this_root(verdicts(ror)) == {"unchanged"}
+    other.unlink()
+    again = verdicts(ror)
+    assert again["retrain-or-reload/second"] == again["ror: no completed check of second"] == "left over"
+    assert ror("deploy") == 0
+    assert "prefect deployment delete" in " ".join(ror.out.split())
+    monkeypatch.setenv("ROR_STORE", str(declared.root / "elsewhere"))
+    assert verdicts(ror)["retrain-or-reload/loans"] == "updated"
+    assert of_this_root(verdicts(ror)) == {"unchanged"}
+
+
+@pytest.mark.usefixtures("prefect")
+def test_in_somebodys_checkout(
+    declared: Model, ror: Ror, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which commit of which repository the command happens to be called in is no change of a deployment."""
+    checkout = tmp_path_factory.mktemp("checkout")
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for words in (
+        ("init", "-q"),
+        ("remote", "add", "origin", "https://example.invalid/a/b.git"),
+        (*who, "commit", "-q", "--allow-empty", "-m", "first"),
+    ):
+        subprocess.run(["git", *words], cwd=checkout, check=True)
+    assert verdicts(ror)["promote/promote"] in ("created", "updated", "unchanged")
+    monkeypatch.chdir(checkout)
+    assert of_this_root(verdicts(ror, "--root", str(declared.root))) == {"unchanged"}
+    (declared.root / "deployments/prefect.yaml").write_text(
+        (declared.root / "deployments/prefect.yaml")
+        .read_text()
+        .replace("Decides nothing, trains nothing.", "Only that.")
+    )
+    assert verdicts(ror, "--root", str(declared.root))["predict/predict"] == "updated"
+    assert of_this_root(verdicts(ror, "--root", str(declared.root))) == {"unchanged"}
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_block_that_is_not_there(declared: Model, ror: Ror) -> None:
+    """Alerts that would reach nobody are refused, naming the block."""
+    path = declared.root / "deployments/prefect.yaml"
+    path.write_text(path.read_text().replace("notify: null", "notify: slack-webhook/nobody"))
+    assert ror("deploy") == 2
+    assert "no block 'slack-webhook/nobody'" in ror.err
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_file_that_no_run_will_look_at(declared: Model, ror: Ror) -> None:
+    """The event is emitted, with a warning that names where batches of this model are looked for."""
+    batch = declared.deliver("001")
+    assert ror("notify", "loans", str(batch)) == 0
+    assert (ror.err, "loans: 001.parquet arrived (sha256 " in ror.out) == ("", True)
+    elsewhere = batch.rename(declared.root / "001.parquet")
+    assert ror("notify", "loans", str(elsewhere)) == 0
+    assert "not among the batches of loans (data/loans/batches/*)" in " ".join(ror.err.split())
+
+
+@pytest.mark.usefixtures("prefect")
+def test_schedules_of_the_file_and_of_persons(declared: Model, ror: Ror) -> None:
+    """A schedule that left the file leaves the server; what a person added in the UI stays, whatever is deployed, and
+    what was changed is said."""
+    from prefect import get_client
+    from prefect.client.schemas.schedules import CronSchedule
+
+    def crons(name: str) -> list[tuple[str, bool]]:
+        found = client.read_deployment_by_name(name)
+        return sorted((one.schedule.cron, one.active) for one in found.schedules)
+
+    declared.write_spec('[schedule]\ncron = "0 6 * * *"\n')
+    name = "retrain-or-reload/loans"
+    assert ror("deploy") == 0
+    with get_client(sync_client=True) as client:
+        assert ("0 6 * * *", True) in crons(name)
+        for deployment in (name, "verify/verify"):
+            identity = client.read_deployment_by_name(deployment).id
+            client.create_deployment_schedules(identity, [(CronSchedule(cron="5 5 * * 0"), True)])
+        assert of_this_root(verdicts(ror)) == {"unchanged"}
+        paused = client.read_deployment_by_name(name).id
+        client.set_deployment_paused_state(paused, True)
+        declared.write_spec('[schedule]\ncron = "0 7 * * *"\n')
+        (note,) = [item["note"] for item in ror.json("deploy") if item["name"] == name]
+        assert note == "0 7 * * * UTC, changed: schedules, paused, as somebody left it"
+        assert client.read_deployment_by_name(name).paused
+        client.set_deployment_paused_state(paused, False)
+        assert crons(name) == [("0 7 * * *", True), ("5 5 * * 0", True)]
+        declared.write_spec()
+        (declared.root / "deployments/other.toml").write_text((declared.root / "deployments/loans.toml").read_text())
+        assert verdicts(ror)["verify/verify"] == "updated"  # its form offers one more
+        assert crons(name) == crons("verify/verify") == [("5 5 * * 0", True)]
+        assert of_this_root(verdicts(ror)) == {"unchanged"}
