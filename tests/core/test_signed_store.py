@@ -17,7 +17,7 @@ from tasks.core.errors import AlreadyExists, CorruptObject, RorError, SignatureE
 from tasks.core.ledger.events import Accepted, Decided, Promoted
 from tasks.core.ledger.lease import Lease
 from tasks.core.ledger.ledger import Ledger
-from tasks.core.ledger.signing import Mark, Trust
+from tasks.core.ledger.signing import SignatureState, Trust
 from tasks.core.ledger.state import State
 from tasks.core.records import digest, to_dict, to_json
 from tasks.core.store import Store
@@ -124,8 +124,8 @@ def site(store: Store, candidate: Candidate) -> Site:
 def test_what_is_signed_is_used(site: Site) -> None:
     """Versions and decisions made with the key are read, loaded and rolled back where only its public half is."""
     assert site.reader.load_current("loans").version == 2
-    assert {site.reader.standing("loans", version).mark for version in (1, 2)} == {Mark.SIGNED}
-    assert [site.ledger.standing(event.seq)[1].key for event in site.ledger.events()] == [SIGNER.signing] * 4
+    assert {site.reader.signature_status("loans", version).state for version in (1, 2)} == {SignatureState.SIGNED}
+    assert [site.ledger.signature_status(event.seq)[1].key for event in site.ledger.events()] == [SIGNER.signing] * 4
     assert site.reader.contract("loans", site.v1).names == site.reader.load("loans", 1).contract.names
     ledger = site.signer.ledger("loans")
     ledger.append(ledger.head(), Promoted(site.v1), **WHO)
@@ -163,9 +163,11 @@ def test_a_lease_is_renewed_with_the_key(store: Store) -> None:
         while ledger.head().seq < 3 and time.monotonic() < deadline:
             time.sleep(0.02)
         lease.commit(lambda _: decided())
-    kinds = [(event.event, ledger.standing(event.seq)[1].mark) for event in Ledger(store, "loans", READER).events()]
-    assert kinds.count(("renewed", Mark.SIGNED)) >= 2
-    assert {mark for _, mark in kinds} == {Mark.SIGNED}
+    kinds = [
+        (event.event, ledger.signature_status(event.seq)[1].state) for event in Ledger(store, "loans", READER).events()
+    ]
+    assert kinds.count(("renewed", SignatureState.SIGNED)) >= 2
+    assert {mark for _, mark in kinds} == {SignatureState.SIGNED}
 
 
 # --- versions ------------------------------------------------------------------------------------------------
@@ -197,8 +199,8 @@ def test_a_version_signed_with_another_key_is_refused(site: Site, malicious: Can
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("trust", [READER, LENIENT])
-@pytest.mark.parametrize("name", ["manifest.json", "manifest.sig"])
+@pytest.state.parametrize("trust", [READER, LENIENT])
+@pytest.state.parametrize("name", ["manifest.json", "manifest.sig"])
 def test_one_flipped_bit_is_refused(site: Site, trust: Trust, name: str) -> None:
     """A manifest or a signature that differs by one bit is refused, wherever that bit is."""
     path = f"loans/versions/00000001/{name}"
@@ -213,7 +215,7 @@ def test_one_flipped_bit_is_refused(site: Site, trust: Trust, name: str) -> None
     assert Registry(site.store, trust).load("loans", 1).version == 1
 
 
-@pytest.mark.parametrize(("model", "version"), [("loans", 3), ("flights", 1)])
+@pytest.state.parametrize(("model", "version"), [("loans", 3), ("flights", 1)])
 def test_a_signed_version_in_another_place_is_refused(site: Site, model: str, version: int) -> None:
     """A version with its good signature is no version of another number or another model."""
     for info in site.store.objects("loans/versions/00000001"):
@@ -273,7 +275,7 @@ def test_a_rewritten_store_is_refused(site: Site, malicious: Candidate, marker: 
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("kind", ["promoted", "decided"])
+@pytest.state.parametrize("kind", ["promoted", "decided"])
 def test_an_old_version_put_back_without_the_key_is_refused(site: Site, kind: str) -> None:
     """An earlier version, properly signed, is not in service because an unsigned event says so; and no run signs on
     top of that event."""
@@ -313,7 +315,7 @@ HARMLESS: dict[str, dict[str, Any]] = {
 """Bodies of events that may be appended without the key."""
 
 
-@pytest.mark.parametrize("kind", HARMLESS)
+@pytest.state.parametrize("kind", HARMLESS)
 def test_what_needs_no_key(site: Site, kind: str) -> None:
     """Events that put nothing in service may be appended without the key, and a signed one may follow."""
     forge(site.store, kind, HARMLESS[kind])
@@ -323,8 +325,8 @@ def test_what_needs_no_key(site: Site, kind: str) -> None:
     assert [event.event for event in site.ledger.events()][4:] == [kind, "started", "decided"]
 
 
-@pytest.mark.parametrize("kind", HARMLESS)
-@pytest.mark.parametrize(
+@pytest.state.parametrize("kind", HARMLESS)
+@pytest.state.parametrize(
     "change",
     [
         pytest.param(lambda state, v1: replace(state, served=(v1,)), id="in service"),
@@ -347,8 +349,8 @@ def test_a_barred_version_is_cleared_by_the_holder_of_the_key(site: Site) -> Non
     site.refused("not signed and changes barred: only the holder of the key")
 
 
-@pytest.mark.parametrize("body", [{}, {"lease": 1}, {"lease": "x", "expires": []}, {"columns": 1, "until": 1}])
-@pytest.mark.parametrize("kind", ["started", "renewed", "snoozed", "erased", "of a later release"])
+@pytest.state.parametrize("body", [{}, {"lease": 1}, {"lease": "x", "expires": []}, {"columns": 1, "until": 1}])
+@pytest.state.parametrize("kind", ["started", "renewed", "snoozed", "erased", "of a later release"])
 def test_a_body_of_rubbish_is_refused(site: Site, kind: str, body: dict[str, Any]) -> None:
     """An unsigned event that no command writes is refused like any other forgery, without a crash."""
     state = Ledger(site.store, "loans", NONE).head().state
@@ -541,7 +543,7 @@ def test_only_what_is_as_recorded_can_be_signed(old: Store, candidate: Candidate
     alter(old, "loans/versions/00000001/manifest.json", lambda data: data.replace(b'"a test"', b'"a tale"'))
     with pytest.raises(CorruptObject, match="not the manifest that the history names"):
         moving.sign("loans", 1)
-    assert moving.standing("loans", 1).mark is Mark.UNSIGNED
+    assert moving.signature_status("loans", 1).state is SignatureState.UNSIGNED
 
 
 def test_a_version_that_only_an_old_entry_names_is_signed_as_it_says(old: Store, candidate: Candidate) -> None:

@@ -41,7 +41,7 @@ RANGE = ("low", "high")
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class VersionRecord:
     """What a version's record says, as far as it is still in the store."""
 
     manifest: Manifest
@@ -53,7 +53,7 @@ class Recorded:
     """Text of its own modules, which belong to no package, by name; None: their file was removed."""
 
 
-def recorded(registry: Registry, manifest: Manifest) -> Recorded:
+def recorded(registry: Registry, manifest: Manifest) -> VersionRecord:
     """A version's record with what belongs to it but the pipeline, verified. Raises CorruptObject or StoreError."""
     from tasks.core.records import from_json
     from tasks.core.schema.contract import Contract
@@ -75,11 +75,11 @@ def recorded(registry: Registry, manifest: Manifest) -> Recorded:
     try:
         sources = registry.sources(manifest)
     except NotFound:
-        return Recorded(manifest, accepted, importance, None)
-    return Recorded(manifest, accepted, importance, sources)
+        return VersionRecord(manifest, accepted, importance, None)
+    return VersionRecord(manifest, accepted, importance, sources)
 
 
-def differences(a: Recorded, b: Recorded, private: Collection[str] = ()) -> Differences:
+def differences(a: VersionRecord, b: VersionRecord, private: Collection[str] = ()) -> Differences:
     """In what the second version differs from the first. `private`: columns that are private by now."""
     old, new = a.manifest, b.manifest
     hidden = {*private, *old.spec["data"].get("private", ()), *new.spec["data"].get("private", ())}
@@ -202,7 +202,7 @@ def _column(a: Column, b: Column, private: bool) -> ColumnDifference | None:
     )
 
 
-def _code(a: Recorded, b: Recorded) -> tuple[CodeChange, ...] | None:
+def _code(a: VersionRecord, b: VersionRecord) -> tuple[CodeChange, ...] | None:
     if a.sources is None or b.sources is None:
         return None
     changes = []

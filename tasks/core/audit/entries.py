@@ -21,7 +21,7 @@ from tasks.core.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class AuditFinding:
     """What is to be said of one object."""
 
     path: str
@@ -33,7 +33,7 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True)
-class Trail:
+class LedgerReading:
     """What could be read of a ledger, and what is wrong with it."""
 
     events: Mapping[int, Event] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Trail:
     torn: bool = False
     """The highest one is empty or cut off, as a power cut leaves it."""
     bytes: int = 0
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[AuditFinding, ...] = ()
 
     @property
     def head(self) -> str | None:
@@ -58,49 +58,49 @@ class Trail:
         return self.events[max(self.events)].state_after if self.events else State()
 
 
-def read(store: Store, model: str, paths: Iterable[str]) -> Trail:
+def read(store: Store, model: str, paths: Iterable[str]) -> LedgerReading:
     """Read every entry among these paths of a model's objects. Raises nothing for what is damaged."""
     numbers = _numbers(paths)
     last = numbers[-1] if numbers else 0
     events: dict[int, Event] = {}
     digests: dict[int, str] = {}
-    remarks: list[Remark] = []
+    remarks: list[AuditFinding] = []
     total, torn = 0, False
     for seq in range(1, last + 1):
         path = layout.event_path(model, seq)
         if seq not in numbers:
-            remarks.append(Remark(path, "missing: whoever reads the history may stop before it. Restore it"))
+            remarks.append(AuditFinding(path, "missing: whoever reads the history may stop before it. Restore it"))
             continue
         try:
             data = store.read(path)
         except StoreError as error:
-            remarks.append(Remark(path, f"cannot be read: {error}"))
+            remarks.append(AuditFinding(path, f"cannot be read: {error}"))
             continue
         total += len(data)
         digests[seq] = digest(data)
         if seq == last and is_torn(data):
             torn = True
-            remarks.append(Remark(path, _TORN.format(size=len(data), model=model)))
+            remarks.append(AuditFinding(path, _TORN.format(size=len(data), model=model)))
             continue
         try:
             event = from_json(Event, data, path)
         except CorruptObject as error:
-            remarks.append(Remark(path, str(error).removeprefix(f"{path} ")))
+            remarks.append(AuditFinding(path, str(error).removeprefix(f"{path} ")))
             continue
         if seq == last:
             remarks += _whole(event, data, path)
         remarks += [
-            Remark(path, text) for text in _wrong(seq, event, events.get(seq - 1), digests.get(seq - 1), numbers)
+            AuditFinding(path, text) for text in _wrong(seq, event, events.get(seq - 1), digests.get(seq - 1), numbers)
         ]
         events[seq] = event
-    return Trail(events, digests, last, torn, total, tuple(remarks))
+    return LedgerReading(events, digests, last, torn, total, tuple(remarks))
 
 
-def _whole(event: Event, data: bytes, path: str) -> list[Remark]:
+def _whole(event: Event, data: bytes, path: str) -> list[AuditFinding]:
     try:
         check_whole(event, data, path)
     except CorruptObject:
-        return [Remark(path, "is damaged or was altered: it is not what its own digest says. Restore it")]
+        return [AuditFinding(path, "is damaged or was altered: it is not what its own digest says. Restore it")]
     return []
 
 
@@ -163,7 +163,7 @@ def content(event: Event) -> Body | None:
 # --- repair --------------------------------------------------------------------------------------------------
 
 
-def repair(store: Store, model: str) -> Remark | None:
+def repair(store: Store, model: str) -> AuditFinding | None:
     """Move the newest entry aside when it is torn; None when it is whole.
 
     Only one that is no JSON at all, has the highest number, and follows a readable entry by which no run is at work.
@@ -192,7 +192,7 @@ def repair(store: Store, model: str) -> Remark | None:
             )
     aside = layout.aside_path(model, seq, data)
     store.move_aside(path, aside)
-    return Remark(path, f"was cut off ({len(data):,} bytes) and is moved aside, to {aside}", damage=False)
+    return AuditFinding(path, f"was cut off ({len(data):,} bytes) and is moved aside, to {aside}", damage=False)
 
 
 def _numbers(paths: Iterable[str]) -> list[int]:

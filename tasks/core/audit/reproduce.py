@@ -20,7 +20,7 @@ import pandas as pd
 from tasks.core import layout
 from tasks.core.audit import removals
 from tasks.core.audit.removals import Removal
-from tasks.core.audit.training_record import cannot, recorded_fold, recorded_history, recorded_manifest
+from tasks.core.audit.training_record import cannot, recorded_holdout, recorded_manifest, recorded_training_rows
 from tasks.core.checks import performance
 from tasks.core.data.files import atomic_write
 from tasks.core.data.rows import target_of
@@ -119,8 +119,8 @@ def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
     try:
         spec = parse_spec(dict(manifest.spec), f"{workspace.model} v{version}")
         make_importable(spec.folders(workspace.root))
-        history, notes = recorded_history(workspace, spec, manifest, events)
-        training, learned = learn_apart(spec, history, recorded_fold(manifest, history))
+        history, notes = recorded_training_rows(workspace, spec, manifest, events)
+        training, learned = learn_apart(spec, history, recorded_holdout(manifest, history))
         compared, fresh = _compare(workspace, spec, manifest, training, learned, stored, removed)
         modules = persistence.dump(learned.pipeline, spec.pipeline.format).modules
     except (DataError, SpecError, TrainingError) as error:

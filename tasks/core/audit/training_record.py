@@ -28,7 +28,7 @@ def recorded_manifest(workspace: Workspace, version: int, events: Mapping[int, E
         raise workspace.registry.unknown(workspace.model, version) from None
 
 
-def recorded_history(
+def recorded_training_rows(
     workspace: Workspace, spec: ModelSpec, manifest: Manifest, events: Mapping[int, Event]
 ) -> tuple[list[LabelledRows], list[str]]:
     """The batches a version was trained on, in order, with the labels that they had then; and what is worth knowing.
@@ -118,7 +118,7 @@ class _Then:
         return next((count for count in counts if label_digest(self.files[:count]) == seen), None)
 
 
-def recorded_fold(manifest: Manifest, history: Sequence[LabelledRows]) -> int:
+def recorded_holdout(manifest: Manifest, history: Sequence[LabelledRows]) -> int:
     """The share that was kept for the gate: the one by which as many rows of every batch are left as were recorded.
 
     A first version keeps more than later ones; an older release may have kept another share. Raises DataError where

@@ -60,7 +60,7 @@ _START, _END = b'"value": "', b'"\n }\n}'
 """What stands around the value in an event's file: its signature is the last field, as to_json writes it."""
 
 
-class Mark(StrEnum):
+class SignatureState(StrEnum):
     """What a signature is worth here."""
 
     UNSIGNED = "unsigned"
@@ -70,10 +70,10 @@ class Mark(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SignatureStatus:
     """What the signature of one object is worth here, and the key that it names."""
 
-    mark: Mark
+    state: SignatureState
     key: str | None = None
 
 
@@ -169,55 +169,55 @@ class Trust:
 
     # --- checking ---
 
-    def of_manifest(self, data: bytes, signature: bytes | None) -> Standing:
+    def of_manifest(self, data: bytes, signature: bytes | None) -> SignatureStatus:
         """What the bytes of `manifest.sig`, None when there are none, are worth for these bytes of a manifest."""
         if signature is None:
-            return Standing(Mark.UNSIGNED)
+            return SignatureStatus(SignatureState.UNSIGNED)
         try:
-            return self._standing(from_json(Signature, signature, "manifest.sig"), MANIFEST_PREFIX + data)
+            return self._status(from_json(Signature, signature, "manifest.sig"), MANIFEST_PREFIX + data)
         except CorruptObject:
-            return Standing(Mark.WRONG)
+            return SignatureStatus(SignatureState.WRONG)
 
-    def of_event(self, model: str, event: Event, data: bytes) -> Standing:
+    def of_event(self, model: str, event: Event, data: bytes) -> SignatureStatus:
         """What the signature in an event's file is worth. The file is taken as it is: nothing is written anew, so that
         fields of a later release do not matter."""
         if event.signature is None:
-            return Standing(Mark.UNSIGNED)
+            return SignatureStatus(SignatureState.UNSIGNED)
         value = event.signature.value.encode()
         if not value or not data.endswith(_START + value + _END):
-            return Standing(Mark.WRONG, event.signature.key)
+            return SignatureStatus(SignatureState.WRONG, event.signature.key)
         blank = data.removesuffix(value + _END) + _END
-        return self._standing(event.signature, _event_message(model, blank))
+        return self._status(event.signature, _event_message(model, blank))
 
-    def _standing(self, signature: Signature, message: bytes) -> Standing:
+    def _status(self, signature: Signature, message: bytes) -> SignatureStatus:
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
         if signature.key not in self.keys:
-            return Standing(Mark.UNKNOWN_KEY, signature.key)
+            return SignatureStatus(SignatureState.UNKNOWN_KEY, signature.key)
         try:
             value = base64.b64decode(signature.value, validate=True)
             if base64.b64encode(value).decode() == signature.value:  # one way to write it, and no other
                 Ed25519PublicKey.from_public_bytes(self.keys[signature.key]).verify(value, message)
-                return Standing(Mark.SIGNED, signature.key)
+                return SignatureStatus(SignatureState.SIGNED, signature.key)
         except (InvalidSignature, binascii.Error, ValueError):
             pass
-        return Standing(Mark.WRONG, signature.key)
+        return SignatureStatus(SignatureState.WRONG, signature.key)
 
-    def refuse(self, standing: Standing, path: str, remedy: str) -> None:
-        """Raises SignatureError unless an object of this standing may be used; `remedy`: for one without signature."""
-        match standing.mark:
-            case Mark.UNSIGNED if self.required:
+    def refuse(self, status: SignatureStatus, path: str, remedy: str) -> None:
+        """Raises SignatureError unless an object of this status may be used; `remedy`: for one without signature."""
+        match status.state:
+            case SignatureState.UNSIGNED if self.required:
                 raise SignatureError(f"{path} is not signed, and only what is signed is used here. {remedy}")
-            case Mark.UNKNOWN_KEY:
+            case SignatureState.UNKNOWN_KEY:
                 raise SignatureError(
-                    f"{path} is signed with the key {standing.key}, which is not trusted here (trusted: "
+                    f"{path} is signed with the key {status.key}, which is not trusted here (trusted: "
                     f"{', '.join(self.keys)}). If that key is yours, add its public key to {TRUSTED_KEYS}; "
                     "if not, restore the object from a backup."
                 )
-            case Mark.WRONG:
+            case SignatureState.WRONG:
                 raise SignatureError(
-                    f"{path} has a wrong signature{f' of the key {standing.key}' if standing.key else ''}: it was "
+                    f"{path} has a wrong signature{f' of the key {status.key}' if status.key else ''}: it was "
                     "altered, or the signature was made for something else. Restore both from a backup."
                 )
 

@@ -16,11 +16,11 @@ from tasks.core.ledger.lease import Lease
 from tasks.core.overrides import BY_HAND, check_words
 from tasks.core.predictions import predictions_path
 from tasks.core.removal.erase_files import ERASED, whole_word
-from tasks.core.removal.erase_plan import Erased, plan_of
+from tasks.core.removal.erase_plan import Erasure, plan_of
 from tasks.core.workspace import Workspace
 
 
-def erase(workspace: Workspace, key: str, *, reason: str, actor: str, dry_run: bool = False) -> Erased:
+def erase(workspace: Workspace, key: str, *, reason: str, actor: str, dry_run: bool = False) -> Erasure:
     """Erase the rows of one key wherever this model holds them.
 
     Under the lease: no run reads what is being replaced, or registers a version that was trained on it. Raises
@@ -44,7 +44,7 @@ def erase(workspace: Workspace, key: str, *, reason: str, actor: str, dry_run: b
     if dry_run:
         return plan.result(None)
     try:
-        with Lease(workspace.ledger, run=BY_HAND, key="", actor=actor, reason=reason) as lease, _unnamed(key):
+        with Lease(workspace.ledger, run=BY_HAND, key="", actor=actor, reason=reason) as lease, _redact_key(key):
             _complete(workspace)
             plan = plan_of(workspace, key)
             seq = None
@@ -62,7 +62,7 @@ def erase(workspace: Workspace, key: str, *, reason: str, actor: str, dry_run: b
 
 
 @contextlib.contextmanager
-def _unnamed(key: str) -> Iterator[None]:
+def _redact_key(key: str) -> Iterator[None]:
     """What goes wrong is noted in the history, too: libraries quote rows, and files may be called by the key."""
     try:
         yield

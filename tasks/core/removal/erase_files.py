@@ -140,14 +140,14 @@ def _csv_without(path: Path, output: Path, rows: np.ndarray, written: CsvSpec) -
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class KeyMatcher:
     """A key as a word of a text: not within a longer word or number."""
 
     pattern: re.Pattern[str] | None
     """None for a key that cannot be told from any other number or short word."""
 
     @classmethod
-    def of(cls, key: str) -> Words:
+    def of(cls, key: str) -> KeyMatcher:
         if len(key) < 4 or (len(key) < 6 and re.fullmatch(r"[\d.+-]+", key)):
             return cls(None)
         return cls(whole_word(key))

@@ -35,15 +35,15 @@ from tasks.core.predictions import made_from
 from tasks.core.records import digest
 from tasks.core.removal.erase_files import (
     ERASED,
+    KeyMatcher,
     KeyRows,
-    Words,
     check_rewritten,
     is_table,
     key_rows,
     whole_word,
     write_without,
 )
-from tasks.core.removal.erase_store import KeyBatch, Remains, in_words, search
+from tasks.core.removal.erase_store import KeyBatch, StoreMatches, in_words, search
 from tasks.core.run.work import question_key
 from tasks.core.spec import CsvSpec
 from tasks.core.types import Batch, BatchRecord, Request
@@ -68,7 +68,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Erased:
+class Erasure:
     """What was erased, or would be."""
 
     places: tuple[Place, ...]
@@ -112,13 +112,13 @@ class _Changed:
 class Plan:
     workspace: Workspace
     key: str
-    words: Words
+    words: KeyMatcher
     tables: list[_Table] = field(default_factory=list)
     texts: list[tuple[Path, int]] = field(default_factory=list)
     leftovers: list[tuple[Path, int]] = field(default_factory=list)
     """Removed whole: caches, and what killed writes left; with the rows of the key in it."""
     changed: dict[str, _Changed] = field(default_factory=dict)
-    remains: Remains = field(default_factory=Remains)
+    remains: StoreMatches = field(default_factory=StoreMatches)
     stays: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     prepared: dict[Path, Path] = field(default_factory=dict)
@@ -139,11 +139,11 @@ class Plan:
         """As the history may say it: a file may be called by the key."""
         return whole_word(self.key).sub(ERASED, self.shown(path))
 
-    def result(self, seq: int | None) -> Erased:
+    def result(self, seq: int | None) -> Erasure:
         replaced = {place.path for place in self.places}
         whole = sorted({*(self.shown(path) for path, _ in self.leftovers), *self.remains.removed} - replaced)
         note = () if self.words.pattern else ("texts: so short a key cannot be told from any other number or word",)
-        return Erased(
+        return Erasure(
             tuple(self.places), tuple(whole), tuple(self.stays), (*self.unknown, *note),
             tuple(self.remains.learned), seq,
         )  # fmt: skip
@@ -272,7 +272,7 @@ class Plan:
 def plan_of(workspace: Workspace, key: str) -> Plan:
     """Everything that holds the key. Nothing is written."""
     spec, state = workspace.spec, workspace.state()
-    plan = Plan(workspace, key, Words.of(key))
+    plan = Plan(workspace, key, KeyMatcher.of(key))
     columns, seen = (str(spec.key),), set[Path]()
     for path in find(workspace.root, spec.data.batches):
         files = parts(path) if path.is_dir() else [path]

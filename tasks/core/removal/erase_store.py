@@ -24,7 +24,7 @@ from tasks.core.data.files import in_order
 from tasks.core.errors import CorruptObject, DataError
 from tasks.core.ledger.state import State
 from tasks.core.records import from_dict, from_json
-from tasks.core.removal.erase_files import Words
+from tasks.core.removal.erase_files import KeyMatcher
 from tasks.core.schema.contract import Contract
 from tasks.core.schema.frames import frame
 from tasks.core.training.challenger import UNSEEN
@@ -45,7 +45,7 @@ class KeyBatch:
 
 
 @dataclass
-class Remains:
+class StoreMatches:
     """What of the store has to change."""
 
     replaced: dict[str, bytes] = field(default_factory=dict)
@@ -62,9 +62,9 @@ class Remains:
     """Versions whose pipeline was trained on batches that hold rows of the key."""
 
 
-def search(workspace: Workspace, state: State, words: Words, batches: Sequence[KeyBatch]) -> Remains:
+def search(workspace: Workspace, state: State, words: KeyMatcher, batches: Sequence[KeyBatch]) -> StoreMatches:
     """Look through the versions, the runs and the history of a model. Nothing is written. Raises StoreError."""
-    found = Remains()
+    found = StoreMatches()
     store, model = workspace.registry.store, workspace.model
     folders: dict[int, set[str]] = {}
     for item in store.objects(layout.folder(model, layout.VERSIONS)):
@@ -95,7 +95,7 @@ def search(workspace: Workspace, state: State, words: Words, batches: Sequence[K
 
 
 def _version(
-    workspace: Workspace, state: State, found: Remains, version: int, names: set[str], batches: Sequence[KeyBatch]
+    workspace: Workspace, state: State, found: StoreMatches, version: int, names: set[str], batches: Sequence[KeyBatch]
 ) -> None:
     """The reference and the known answers of one version; of a folder that never became one, they are removed."""
     store, folder = workspace.registry.store, layout.version_folder(workspace.model, version)
@@ -137,7 +137,9 @@ def _version(
             found.replaced[path] = _written(table.filter(pa.array(kept)))
 
 
-def _trained(workspace: Workspace, found: Remains, manifest: Manifest, batches: Sequence[KeyBatch]) -> list[KeyBatch]:
+def _trained(
+    workspace: Workspace, found: StoreMatches, manifest: Manifest, batches: Sequence[KeyBatch]
+) -> list[KeyBatch]:
     """Those of the batches that a version was trained on; what is not here any more is noted."""
     names = {file.batch for file in manifest.training}
     if gone := in_order(file.batch for file in manifest.training if not (workspace.root / file.path).exists()):
@@ -191,7 +193,7 @@ def _written(table: pa.Table) -> bytes:
 # --- words ---------------------------------------------------------------------------------------------------
 
 
-def _shown(workspace: Workspace, found: Remains, words: Words, path: str, known_as: str) -> None:
+def _shown(workspace: Workspace, found: StoreMatches, words: KeyMatcher, path: str, known_as: str) -> None:
     """A page or a record of a run, which people look at and nothing depends on."""
     data = workspace.registry.store.read(path)
     as_json = path.endswith(".json")
@@ -201,7 +203,7 @@ def _shown(workspace: Workspace, found: Remains, words: Words, path: str, known_
         found.found.append((path, "report", count, "words"))
 
 
-def _fixed(workspace: Workspace, found: Remains, words: Words, path: str) -> None:
+def _fixed(workspace: Workspace, found: StoreMatches, words: KeyMatcher, path: str) -> None:
     """What digests and the chain rest on."""
     try:
         count = words.count_json(workspace.registry.store.read(path))
@@ -212,6 +214,6 @@ def _fixed(workspace: Workspace, found: Remains, words: Words, path: str) -> Non
         found.stays.append(f"{path} holds the key's text: records and history are never changed")
 
 
-def in_words(path: Path, words: Words) -> int:
+def in_words(path: Path, words: KeyMatcher) -> int:
     """How often the key stands in a file."""
     return words.count(path.read_bytes())

@@ -38,7 +38,7 @@ class Payload:
 
 
 @dataclass(frozen=True, slots=True)
-class Pruned:
+class PruneResult:
     """What a prune removed, or would remove."""
 
     versions: tuple[Payload, ...]
@@ -64,7 +64,7 @@ def prune(
     reason: str,
     actor: str,
     dry_run: bool = False,
-) -> Pruned:
+) -> PruneResult:
     """Remove the payloads of all but the newest `keep` versions, or of those that were made before the time
     `older_than`.
 
@@ -97,7 +97,7 @@ def prune(
             event = workspace.ledger.append(head, body, run=BY_HAND, key="", actor=actor, reason=reason)
         except LedgerConflict:
             continue
-        plan = Pruned(plan.versions, plan.unfinished, plan.spared, event.seq)
+        plan = PruneResult(plan.versions, plan.unfinished, plan.spared, event.seq)
         break
     for payload in (*plan.versions, *plan.unfinished):
         for file in payload.files:
@@ -141,7 +141,7 @@ def oldest_kept(older_than: str, now: datetime | None = None) -> datetime:
 
 def _plan(
     workspace: Workspace, state: State, made: Sequence[Manifest], keep: int | None, older_than: datetime | None
-) -> Pruned:
+) -> PruneResult:
     files = _files(workspace)
     there = [record for record in made if record.version not in state.pruned]
     if keep is not None:
@@ -153,7 +153,7 @@ def _plan(
         record.version: "no decision about it is recorded yet" for record in chosen if record.version > state.newest
     }
     removed = [record for record in chosen if record.version not in safe]
-    return Pruned(
+    return PruneResult(
         versions=tuple(Payload(r.version, r.created, files.get(r.version, ())) for r in removed),
         unfinished=tuple(
             Payload(r.version, r.created, files[r.version])

@@ -51,7 +51,7 @@ class Predictions:
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SerializedPipeline:
     """A pipeline as bytes."""
 
     data: bytes
@@ -59,7 +59,7 @@ class Saved:
     """Modules that these bytes name, sorted: loading imports them."""
 
 
-def dump(pipeline: Any, form: str = "joblib") -> Saved:
+def dump(pipeline: Any, form: str = "joblib") -> SerializedPipeline:
     """Raises TrainingError, with the remedy, for a pipeline that no other process could load."""
     saved = _SAVERS[form](pipeline)
     if "__main__" in saved.modules:
@@ -89,7 +89,7 @@ def load(data: bytes, form: str = "joblib", types: Sequence[str] = ()) -> Any:
         return joblib.load(io.BytesIO(data))
 
 
-def _pickled(pipeline: Any) -> Saved:
+def _pickled(pipeline: Any) -> SerializedPipeline:
     from joblib.numpy_pickle import NumpyPickler
 
     class Pickler(NumpyPickler):
@@ -110,10 +110,10 @@ def _pickled(pipeline: Any) -> Saved:
         pickler.dump(pipeline)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise TrainingError(f"The pipeline cannot be saved: {error}. {MOVE_IT}") from error
-    return Saved(buffer.getvalue(), tuple(sorted(pickler.modules - {"builtins"})))
+    return SerializedPipeline(buffer.getvalue(), tuple(sorted(pickler.modules - {"builtins"})))
 
 
-def _written(pipeline: Any) -> Saved:
+def _written(pipeline: Any) -> SerializedPipeline:
     import json
     import zipfile
 
@@ -125,10 +125,12 @@ def _written(pipeline: Any) -> Saved:
         raise TrainingError(f'skops cannot save this pipeline: {error}. `format = "joblib"` can.') from error
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         schema = json.loads(archive.read("schema.json"))
-    return Saved(data, tuple(sorted({*_named(schema), "skops"} - {"builtins"})))  # it is needed to load them, too
+    return SerializedPipeline(
+        data, tuple(sorted({*_named(schema), "skops"} - {"builtins"}))
+    )  # it is needed to load them, too
 
 
-_SAVERS: Mapping[str, Callable[[Any], Saved]] = {"joblib": _pickled, "skops": _written}
+_SAVERS: Mapping[str, Callable[[Any], SerializedPipeline]] = {"joblib": _pickled, "skops": _written}
 
 MOVE_IT = (
     "Define them with `def` or `class` in a module of their own, in a folder that the model's file names: "

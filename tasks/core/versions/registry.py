@@ -31,7 +31,7 @@ from tasks.core.errors import (
 )
 from tasks.core.ledger.keys import SIGNING_KEY
 from tasks.core.ledger.ledger import Ledger, pruned
-from tasks.core.ledger.signing import Standing, Trust
+from tasks.core.ledger.signing import SignatureStatus, Trust
 from tasks.core.ledger.state import State
 from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
 from tasks.core.store import Store
@@ -262,7 +262,7 @@ class Registry:
         known = ", ".join(f"v{number}" for number in self.versions(model)) or "none"
         return InvalidRequest(parameter, [f"{model} has no version v{version}. Versions: {known}"])
 
-    def standing(self, model: str, version: int) -> Standing:
+    def signature_status(self, model: str, version: int) -> SignatureStatus:
         """What the signature of a version is worth here; nothing is refused for it. Raises NotFound or StoreError."""
         data = self.store.read(layout.version_path(model, version, MANIFEST))
         return self.trust.of_manifest(data, self._signature(model, version))
@@ -287,7 +287,7 @@ class Registry:
         key = (self.store.location, model, sha256, accepted, self._forms, self._types, self._code, trusted)
         cached = None if fresh else _LOADED.get(key)
         if cached is None:
-            with _uncollected():
+            with _gc_paused():
                 cached = _LOADED[key] = self._load(manifest, sha256, accepted)
             while len(_LOADED) > _KEEP_LOADED:
                 _LOADED.pop(next(iter(_LOADED)), None)  # another thread may have been quicker
@@ -400,7 +400,7 @@ _KEEP_LOADED = 16
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def _gc_paused() -> Iterator[None]:
     """Without the garbage collector: a load imports and makes many objects, all to stay, and it would look through
     them again and again."""
     enabled = gc.isenabled()

@@ -372,7 +372,7 @@ def test_a_dry_run_writes_nothing(workspace: Workspace, key: str) -> None:
     assert replace(erase.erase(workspace, key, **WHO), seq=None) == planned
 
 
-@pytest.mark.parametrize(
+@pytest.state.parametrize(
     ("words", "said"),
     [
         ({"key": "client-7777"}, "^key:\n  - not found"),
@@ -451,9 +451,9 @@ def test_a_batch_that_was_altered_stays_altered(workspace: Workspace, key: str) 
 
 def test_a_short_key_is_no_word() -> None:
     """Numbers of few digits are not looked for in texts: they could be any number."""
-    assert erase_files.Words.of("1234").pattern is None
-    assert erase_files.Words.of("123456").count(b"of 123456 and 1234567, 0.123456-1") == 1
-    assert erase_files.Words.of("a<b&c").erased(b"<p>a&lt;b&amp;c</p>") == b"<p>[erased]</p>"
+    assert erase_files.KeyMatcher.of("1234").pattern is None
+    assert erase_files.KeyMatcher.of("123456").count(b"of 123456 and 1234567, 0.123456-1") == 1
+    assert erase_files.KeyMatcher.of("a<b&c").erased(b"<p>a&lt;b&amp;c</p>") == b"<p>[erased]</p>"
 
 
 def test_no_event_puts_another_pipeline_in_place(workspace: Workspace, key: str) -> None:
@@ -489,8 +489,8 @@ def test_where_signatures_are_required(workspace: Workspace, key: str, monkeypat
     done = erase.erase(Workspace.open(workspace.root, "loans"), key, **WHO)
     monkeypatch.delenv(keys.SIGNING_KEY)
     monkeypatch.delenv(keys.REQUIRE)
-    event, standing = Workspace.open(workspace.root, "loans").ledger.standing(done.seq or 0)
-    assert (event.event, standing.mark) == ("erased", signing.Mark.SIGNED)
+    event, status = Workspace.open(workspace.root, "loans").ledger.signature_status(done.seq or 0)
+    assert (event.event, status.state) == ("erased", signing.SignatureState.SIGNED)
     assert everywhere(workspace.root / "data", key) == []
 
 
@@ -530,7 +530,7 @@ def command(root: Path, what: str, key: str, place: int = 0) -> subprocess.Compl
     return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=dict(os.environ))
 
 
-@pytest.mark.slow
+@pytest.state.slow
 def test_a_killed_erasure_is_completed(kept_once: tuple[Path, str], tmp_path: Path) -> None:
     """SIGKILL before every call that writes: the version in service loads, and the same command again completes it;
     then the key is nowhere, no batch counts as altered, and what was decided stands."""
@@ -569,7 +569,7 @@ def check(root: Path, key: str) -> None:
         assert workspace.registry.store.exists(new.path)
 
 
-@pytest.mark.slow
+@pytest.state.slow
 def test_a_killed_prune_is_completed(kept_once: tuple[Path, str], tmp_path: Path) -> None:
     """SIGKILL before every call that writes; the next prune leaves what an undisturbed one leaves."""
     once, _ = kept_once

@@ -9,7 +9,7 @@ import pytest
 from tasks.core.errors import SignatureError
 from tasks.core.ledger.keys import new_pair, read_public_keys
 from tasks.core.ledger.ledger import Ledger
-from tasks.core.ledger.signing import Mark, Trust
+from tasks.core.ledger.signing import SignatureState, Trust
 from tasks.core.records import to_dict
 from tasks.core.store import Store
 from tasks.core.versions.registry import Registry
@@ -17,7 +17,7 @@ from tests.helpers.model import Model, make_rows
 from tests.helpers.ror import QUICK, Ror
 from tests.helpers.stranger import NONE, forge
 
-pytestmark = pytest.mark.usefixtures("prefect")
+pytestmark = pytest.state.usefixtures("prefect")
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_everything_that_flows_make_is_signed(model: Model, ror: Ror, key: str) 
     ledger = service.ledger("loans")
     events = ledger.events()
     assert {"started", "decided", "promoted"} <= {event.event for event in events}
-    assert {ledger.standing(event.seq)[1].mark for event in events} == {Mark.SIGNED}
+    assert {ledger.signature_status(event.seq)[1].state for event in events} == {SignatureState.SIGNED}
     answer = ror.json("store", "keys", "loans")
     assert (answer["signing"], answer["trusted"], answer["required"], answer["refused"]) == (key, [key], True, None)
     assert answer["versions"] == [{"version": number, "signature": "signed", "key": key} for number in (1, 2)]
