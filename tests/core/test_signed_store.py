@@ -199,8 +199,8 @@ def test_a_version_signed_with_another_key_is_refused(site: Site, malicious: Can
     assert not marker.exists()
 
 
-@pytest.state.parametrize("trust", [READER, LENIENT])
-@pytest.state.parametrize("name", ["manifest.json", "manifest.sig"])
+@pytest.mark.parametrize("trust", [READER, LENIENT])
+@pytest.mark.parametrize("name", ["manifest.json", "manifest.sig"])
 def test_one_flipped_bit_is_refused(site: Site, trust: Trust, name: str) -> None:
     """A manifest or a signature that differs by one bit is refused, wherever that bit is."""
     path = f"loans/versions/00000001/{name}"
@@ -215,7 +215,7 @@ def test_one_flipped_bit_is_refused(site: Site, trust: Trust, name: str) -> None
     assert Registry(site.store, trust).load("loans", 1).version == 1
 
 
-@pytest.state.parametrize(("model", "version"), [("loans", 3), ("flights", 1)])
+@pytest.mark.parametrize(("model", "version"), [("loans", 3), ("flights", 1)])
 def test_a_signed_version_in_another_place_is_refused(site: Site, model: str, version: int) -> None:
     """A version with its good signature is no version of another number or another model."""
     for info in site.store.objects("loans/versions/00000001"):
@@ -275,7 +275,7 @@ def test_a_rewritten_store_is_refused(site: Site, malicious: Candidate, marker: 
     assert not marker.exists()
 
 
-@pytest.state.parametrize("kind", ["promoted", "decided"])
+@pytest.mark.parametrize("kind", ["promoted", "decided"])
 def test_an_old_version_put_back_without_the_key_is_refused(site: Site, kind: str) -> None:
     """An earlier version, properly signed, is not in service because an unsigned event says so; and no run signs on
     top of that event."""
@@ -315,7 +315,7 @@ HARMLESS: dict[str, dict[str, Any]] = {
 """Bodies of events that may be appended without the key."""
 
 
-@pytest.state.parametrize("kind", HARMLESS)
+@pytest.mark.parametrize("kind", HARMLESS)
 def test_what_needs_no_key(site: Site, kind: str) -> None:
     """Events that put nothing in service may be appended without the key, and a signed one may follow."""
     forge(site.store, kind, HARMLESS[kind])
@@ -325,8 +325,8 @@ def test_what_needs_no_key(site: Site, kind: str) -> None:
     assert [event.event for event in site.ledger.events()][4:] == [kind, "started", "decided"]
 
 
-@pytest.state.parametrize("kind", HARMLESS)
-@pytest.state.parametrize(
+@pytest.mark.parametrize("kind", HARMLESS)
+@pytest.mark.parametrize(
     "change",
     [
         pytest.param(lambda state, v1: replace(state, served=(v1,)), id="in service"),
@@ -349,8 +349,8 @@ def test_a_barred_version_is_cleared_by_the_holder_of_the_key(site: Site) -> Non
     site.refused("not signed and changes barred: only the holder of the key")
 
 
-@pytest.state.parametrize("body", [{}, {"lease": 1}, {"lease": "x", "expires": []}, {"columns": 1, "until": 1}])
-@pytest.state.parametrize("kind", ["started", "renewed", "snoozed", "erased", "of a later release"])
+@pytest.mark.parametrize("body", [{}, {"lease": 1}, {"lease": "x", "expires": []}, {"columns": 1, "until": 1}])
+@pytest.mark.parametrize("kind", ["started", "renewed", "snoozed", "erased", "of a later release"])
 def test_a_body_of_rubbish_is_refused(site: Site, kind: str, body: dict[str, Any]) -> None:
     """An unsigned event that no command writes is refused like any other forgery, without a crash."""
     state = Ledger(site.store, "loans", NONE).head().state

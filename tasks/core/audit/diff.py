@@ -7,6 +7,7 @@ specification as it is now, is in it.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -72,10 +73,9 @@ def recorded(registry: Registry, manifest: Manifest) -> VersionRecord:
         weights = ((column, item["weight"]) for column, item in json.loads(calibration).items())
         importance = {column: weight for column, weight in weights if not column.startswith("ror:")}
     accepted = from_json(Contract, contract, f"{name} contract.json") if contract else None
-    try:
+    sources = None
+    with contextlib.suppress(NotFound):
         sources = registry.sources(manifest)
-    except NotFound:
-        return VersionRecord(manifest, accepted, importance, None)
     return VersionRecord(manifest, accepted, importance, sources)
 
 
@@ -249,9 +249,6 @@ def _measured_on(manifest: Manifest) -> list[tuple[Any, ...]]:
 
 
 def _files(a: Manifest, b: Manifest) -> tuple[Change, ...]:
-    changes = []
-    for name in {**b.files, **a.files}:
-        old, new = a.files.get(name), b.files.get(name)
-        if old is None or new is None or old.sha256 != new.sha256:
-            changes.append(Change(name, old.size if old else None, new.size if new else None))
-    return tuple(changes)
+    changed = _changes(*({name: file.sha256 for name, file in manifest.files.items()} for manifest in (a, b)))
+    old, new = ({name: file.size for name, file in manifest.files.items()} for manifest in (a, b))
+    return tuple(Change(change.name, old.get(change.name), new.get(change.name)) for change in changed)

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tasks.core import layout
 from tasks.core.errors import CorruptObject, RorError, StoreError, VerificationError
-from tasks.core.ledger.events import Body, Event
+from tasks.core.ledger.events import Body, Event, last_state
 from tasks.core.ledger.lease import is_alive
 from tasks.core.ledger.ledger import check_whole
 from tasks.core.ledger.state import State
@@ -55,7 +55,7 @@ class LedgerReading:
     @property
     def state(self) -> State:
         """After the newest entry that parses."""
-        return self.events[max(self.events)].state_after if self.events else State()
+        return last_state(self.events)
 
 
 def read(store: Store, model: str, paths: Iterable[str]) -> LedgerReading:
@@ -69,7 +69,7 @@ def read(store: Store, model: str, paths: Iterable[str]) -> LedgerReading:
     for seq in range(1, last + 1):
         path = layout.event_path(model, seq)
         if seq not in numbers:
-            remarks.append(AuditFinding(path, "missing: whoever reads the history may stop before it. Restore it"))
+            remarks.append(AuditFinding(path, "missing: a reader of the history may stop before it. Restore it"))
             continue
         try:
             data = store.read(path)
@@ -88,22 +88,16 @@ def read(store: Store, model: str, paths: Iterable[str]) -> LedgerReading:
             remarks.append(AuditFinding(path, str(error).removeprefix(f"{path} ")))
             continue
         if seq == last:
-            remarks += _whole(event, data, path)
-        remarks += [
-            AuditFinding(path, text) for text in _wrong(seq, event, events.get(seq - 1), digests.get(seq - 1), numbers)
-        ]
+            try:
+                check_whole(event, data, path)
+            except CorruptObject:
+                remarks.append(AuditFinding(path, _ALTERED))
+        remarks += [AuditFinding(path, text) for text in _wrong(seq, event, events.get(seq - 1), digests.get(seq - 1))]
         events[seq] = event
     return LedgerReading(events, digests, last, torn, total, tuple(remarks))
 
 
-def _whole(event: Event, data: bytes, path: str) -> list[AuditFinding]:
-    try:
-        check_whole(event, data, path)
-    except CorruptObject:
-        return [AuditFinding(path, "is damaged or was altered: it is not what its own digest says. Restore it")]
-    return []
-
-
+_ALTERED = "is damaged or was altered: it is not what its own digest says. Restore it"
 _TORN = (
     "the newest entry is empty or cut off ({size:,} bytes), as a power cut leaves it: nothing is decided on it. "
     "`ror verify {model} --repair` moves it aside"
@@ -111,7 +105,7 @@ _TORN = (
 
 
 def is_torn(data: bytes) -> bool:
-    """Whether these bytes are no JSON at all. An entry that is, but not a valid one, was altered, not torn."""
+    """Whether these bytes are not JSON. An entry that is JSON, but not a valid entry, was altered, not torn."""
     try:
         json.loads(data)
     except ValueError:
@@ -119,8 +113,8 @@ def is_torn(data: bytes) -> bool:
     return False
 
 
-def _wrong(seq: int, event: Event, before: Event | None, prev: str | None, numbers: Sequence[int]) -> Iterator[str]:
-    """What is wrong with one entry, beside the one before it where that could be read."""
+def _wrong(seq: int, event: Event, before: Event | None, prev: str | None) -> Iterator[str]:
+    """What is wrong with one entry, by itself and after the one before it, where that could be read."""
     if event.seq != seq:
         yield f"says it is entry {event.seq}: it was moved or copied here"
     if seq == 1 and event.prev is not None:
@@ -153,7 +147,7 @@ def _changed(one: State, other: State) -> str:
 
 
 def content(event: Event) -> Body | None:
-    """What an event says; None where that cannot be followed: it excuses nothing."""
+    """What an event says; None for an unknown kind, and where it cannot be parsed: it excuses nothing."""
     try:
         return event.content
     except CorruptObject:
@@ -166,7 +160,7 @@ def content(event: Event) -> Body | None:
 def repair(store: Store, model: str) -> AuditFinding | None:
     """Move the newest entry aside when it is torn; None when it is whole.
 
-    Only one that is no JSON at all, has the highest number, and follows a readable entry by which no run is at work.
+    Only one that is not JSON, has the highest number, and follows a readable entry by which no run is at work.
     Raises VerificationError where the history needs a backup instead, StoreError.
     """
     numbers = _numbers(item.path for item in store.objects(layout.folder(model, layout.LEDGER)))

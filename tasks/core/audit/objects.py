@@ -1,4 +1,4 @@
-"""The objects of a model beside their records, for an audit: versions and runs, and what was removed on record."""
+"""The objects of a model compared with their records, for an audit: versions, runs, and what was removed on record."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.core.versions.manifest import CLAIM, MANIFEST, SIGNATURE, FileRecord,
 
 @dataclass
 class Stored:
-    """The objects of one model beside their records."""
+    """The objects of one model, compared with their records."""
 
     store: Store
     model: str
@@ -82,7 +82,7 @@ class Stored:
             sound += [] if wrong else [name]
         yield from self._consistent(version, manifest, sound)
         yield from self._claim(version, files, manifest.run_key)
-        replacements = {removal.replacement for removal in self.removals.values()}
+        replacements = {removal.replacement.path for removal in self.removals.values() if removal.replacement}
         for name in files:
             extra = name not in manifest.files and name not in (MANIFEST, CLAIM, SIGNATURE)
             if extra and self._path(version, name) not in replacements:
@@ -115,11 +115,11 @@ class Stored:
 
         columns: list[str] = []
         if not any(name.startswith("pipeline.") for name in manifest.files):
-            yield AuditFinding(self._path(version, MANIFEST), "names no pipeline: nobody can load this version")
+            yield AuditFinding(self._path(version, MANIFEST), "names no pipeline: this version cannot be loaded")
         for name in ("contract.json", "calibration.json", "evaluation.json", "reference.parquet", "probe.parquet"):
             path = self._path(version, name)
             if name not in manifest.files:
-                yield AuditFinding(self._path(version, MANIFEST), f"names no {name}: nobody can load this version")
+                yield AuditFinding(self._path(version, MANIFEST), f"names no {name}: this version cannot be loaded")
                 continue
             path, _ = now_at(path, manifest.files[name], self.removals)
             if name not in sound or path in self.removals:
@@ -135,7 +135,7 @@ class Stored:
                         needed = [persistence.PREDICTION] if name == "probe.parquet" else []
                         _check_columns(data, [*columns, *needed])
             except (CorruptObject, StoreError, ValueError, OSError) as error:
-                yield AuditFinding(path, f"is no such record: {str(error).removeprefix(f'{path} ')}")
+                yield AuditFinding(path, f"is not a valid record: {str(error).removeprefix(f'{path} ')}")
 
     def _claim(self, version: int, files: Sequence[str], run_key: str) -> Iterator[AuditFinding]:
         path = self._path(version, CLAIM)
@@ -152,11 +152,11 @@ class Stored:
         """A number without a manifest: its run was killed, or is at work."""
         path = self._path(version, CLAIM)
         claimed = self._claimed(path) if CLAIM in files else None
-        who = f"claimed {ago(claimed[1])} by run key {claimed[0][:12]}" if claimed else "claimed by whom cannot be read"
-        rest = f", with {len(files) - 1:,} files beside it" if len(files) > 1 else ""
+        who = f"claimed {ago(claimed[1])} by run key {claimed[0][:12]}" if claimed else "claimed by an unknown run"
+        rest = f", with {len(files) - 1:,} files" if len(files) > 1 else ""
         yield AuditFinding(
             path if CLAIM in files else self._path(version, files[0]),
-            f"{who}{rest}, without a manifest: its run was killed, or is at work. No version, and harmless",
+            f"{who}{rest}, without a manifest: its run was killed, or is at work. Not a version, and harmless",
             damage=False,
         )
 
@@ -168,7 +168,7 @@ class Stored:
             return None
 
     def runs(self) -> Iterator[AuditFinding]:
-        """What runs wrote beside the history: `decision.json` repeats what an entry says."""
+        """What runs wrote in addition to the history: `decision.json` repeats what an entry says."""
         seen = set()
         for path in self.listed:
             parsed = layout.parse(path)
@@ -223,7 +223,7 @@ class Stored:
 
 
 def _check_columns(data: bytes, needed: Sequence[str]) -> None:
-    """Raises ValueError for bytes that are no Parquet file with these columns."""
+    """Raises ValueError for bytes that are not a Parquet file with these columns."""
     import io
 
     import pyarrow.parquet as pq

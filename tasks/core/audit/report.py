@@ -43,14 +43,17 @@ class Report:
 
     @property
     def damage(self) -> tuple[AuditFinding, ...]:
+        """What is wrong."""
         return tuple(remark for remark in self.remarks if remark.damage)
 
     @property
     def notes(self) -> tuple[AuditFinding, ...]:
+        """What is harmless, and worth knowing."""
         return tuple(remark for remark in self.remarks if not remark.damage)
 
     @property
     def ok(self) -> bool:
+        """Whether nothing is wrong."""
         return not self.damage
 
 

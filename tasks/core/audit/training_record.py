@@ -10,7 +10,7 @@ from tasks.core.data.files import is_unchanged, label_digest
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError, NotFound, VerificationError
-from tasks.core.ledger.events import Decided, Event, named_manifests
+from tasks.core.ledger.events import Decided, Event, last_state, named_manifests
 from tasks.core.run.work import with_origin
 from tasks.core.spec import ModelSpec
 from tasks.core.training.holdout import FIRST_FOLD, FOLD, split
@@ -39,7 +39,7 @@ def recorded_training_rows(
     """
     then = _Then(workspace, spec, manifest.version, events)
     erased = removals.erased_rows(events)
-    known = events[max(events)].state_after.batches if events else {}
+    known = last_state(events).batches
     history, problems, notes = [], [], []
     for file in manifest.training:
         batch = with_origin(Batch(file.batch, file.path, file.sha256), known.get(file.batch))
@@ -126,15 +126,16 @@ def recorded_holdout(manifest: Manifest, history: Sequence[LabelledRows]) -> int
     """
     recorded = [(file.rows, file.held_out) for file in manifest.training]
     likely = FIRST_FOLD if manifest.parent is None else FOLD
-    for fold in (likely, *({FIRST_FOLD, FOLD} - {likely})):
-        training = split(history, fold)
+    for holdout in (likely, *({FIRST_FOLD, FOLD} - {likely})):
+        training = split(history, holdout)
         kept = {part.batch.id for part in training.gate}
         if [(len(part.rows), part.batch.id in kept) for part in training.learn] == recorded:
-            return fold
+            return holdout
     raise DataError("its rows cannot be divided into those trained on and those kept for the gate as they were")
 
 
 def cannot(workspace: Workspace, version: int, problems: Sequence[str]) -> str:
+    """The message for a version that cannot be reproduced: all its problems, one line each, and what to do."""
     lines = "\n".join(f"  - {problem}" for problem in problems)
     then = "Where that can be restored, restore it and run it again."
     return f"{workspace.model} v{version} cannot be reproduced:\n{lines}\n{then}"

@@ -26,13 +26,13 @@ from tasks.core.workspace import Project, Workspace
 
 LEFTOVER = re.compile(r"#\d+$")
 """How names end of what a killed write leaves on a local folder; obstore does not list them."""
-FOREIGN = "is nothing that this program writes: it is never read"
+FOREIGN = "unknown object; ignored"
 LEAST_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class NotedEntry:
-    """An entry that somebody noted: the history must still hold it."""
+    """An entry of the history that a person noted: it must still be there."""
 
     seq: int
     sha256: str
@@ -87,7 +87,7 @@ def _merged(remarks: Sequence[AuditFinding]) -> tuple[AuditFinding, ...]:
 
 
 def workspaces(root: str | Path | None, model: str | None) -> list[Workspace]:
-    """This model, or all: those with a file, and those that only the store knows any more.
+    """This model, or all: those with a file, and those that are only in the store.
 
     A model's file need not be valid, nor be there: what the store keeps of it can be checked all the same. Raises
     InvalidRequest where there is none.
@@ -129,14 +129,14 @@ def _expectation(model: str, history: LedgerReading, expected: NotedEntry | None
         yield AuditFinding(path, f"was there with sha256 {expected.sha256[:LEAST_DIGITS]}, and {ends}: it was cut off")
     elif not found.startswith(expected.sha256):
         shown = f"{found[:LEAST_DIGITS]}, not {expected.sha256[:LEAST_DIGITS]} as was noted"
-        yield AuditFinding(path, f"has sha256 {shown}: the history was written anew, or the note is of another model")
+        yield AuditFinding(path, f"has sha256 {shown}: the history was rewritten, or the note is of another model")
 
 
 # --- strays --------------------------------------------------------------------------------------------------
 
 
 def _strays(store: Store, model: str, listed: Mapping[str, ObjectInfo]) -> Iterator[AuditFinding]:
-    """What lies about: foreign objects, entries moved aside, and leftovers that only a look at the folder shows."""
+    """Unknown objects, entries moved aside, and leftovers of killed writes, which only the folder itself shows."""
     for path in listed:
         parsed = layout.parse(path)
         if parsed.is_aside:

@@ -1,4 +1,4 @@
-"""The ledger: append-only, hash-chained, compare-and-swap; and the lease, which is two kinds of entry in it.
+"""The ledger: append-only, hash-chained, compare-and-swap.
 
 Event *n* is the object `<model>/ledger/<n>.json`, created if absent: of two writers one gets the number, the other
 raises LedgerConflict, reads again and reconsiders. Every event carries the state after it, so a reader needs one.
@@ -280,19 +280,13 @@ def _content(record: Mapping[str, Any]) -> str:
     return digest(json.dumps(rest, sort_keys=True).encode())
 
 
-# --- the lease -----------------------------------------------------------------------------------------------
-
-
 def pruned(ledger: Ledger, state: State, version: int) -> str | None:
     """Why a version cannot be loaded any more, and what is left to do; None when its payload was not pruned."""
     seq = state.pruned.get(version)
     if seq is None:
         return None
-    return (
-        f"v{version} of {ledger.model} was pruned {_by(ledger, seq)}. It cannot be loaded any more; its record is kept."
-    )
-
-
-def _by(ledger: Ledger, seq: int) -> str:
     event = ledger.event(seq)
-    return f"by {event.actor} on {event.at[:10]} (entry {seq}): {event.reason.rstrip('.')}"
+    return (
+        f"v{version} of {ledger.model} was pruned by {event.actor} on {event.at[:10]} (entry {seq}): "
+        f"{event.reason.rstrip('.')}. It cannot be loaded any more; its record is kept."
+    )

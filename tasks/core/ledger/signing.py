@@ -57,7 +57,7 @@ MANIFEST_PREFIX, EVENT_PREFIX = b"ror manifest\n", b"ror event\n"
 """Told apart, so that what was signed as one kind of object never passes for another."""
 
 _START, _END = b'"value": "', b'"\n }\n}'
-"""What stands around the value in an event's file: its signature is the last field, as to_json writes it."""
+"""What is before and after the value in an event's file: its signature is the last field, as to_json writes it."""
 
 
 class SignatureState(StrEnum):
@@ -129,10 +129,10 @@ class Trust:
         return key_id(self.private.public_key().public_bytes_raw()) if self.private else None
 
     def check_outside(self, folder: Path | None) -> None:
-        """Raises SpecError when keys lie in the store's folder: whoever can write there could add one."""
+        """Raises SpecError when keys are in the store's folder: anyone who can write there could add one."""
         for path in self.sources:
             if folder is not None and path.resolve().is_relative_to(folder):
-                raise SpecError(str(path), [f"it lies in the store, {folder}: keep keys where no version is written"])
+                raise SpecError(str(path), [f"it is in the store, {folder}: keep keys where no version is written"])
 
     def check_may_sign(self, what: str) -> None:
         """Raises VerificationError when this process would write what it would itself refuse to read."""
@@ -226,7 +226,7 @@ def check_unsigned(path: str, event: Event, before: State) -> None:
     """Raises SignatureError when an unsigned event does what only a signed one may, or carries a state that does not
     follow from the one before."""
     remedy = (
-        f"sign the history as it stands: where the key is, and with {REQUIRE}=0, `ror run {path.split('/')[0]} "
+        f"sign the history as it is: where the key is, and with {REQUIRE}=0, `ror run {path.split('/')[0]} "
         "--action reload --reason '...'`. If not, restore it from a backup."
     )
     if event.event not in UNSIGNED_KINDS:
@@ -240,7 +240,7 @@ def check_unsigned(path: str, event: Event, before: State) -> None:
         follows = False
     if not follows:
         raise SignatureError(
-            f"{path} is not signed, and its state does not follow from the event before: somebody without the key "
+            f"{path} is not signed, and its state does not follow from the event before: someone without the key "
             f"forged it, or another release wrote it. If you know it was the latter, {remedy}"
         )
     if changed := _out_of_reach(before, event.state_after):
@@ -259,6 +259,3 @@ def _out_of_reach(before: State, after: State) -> list[str]:
 
 def _event_message(model: str, blank: bytes) -> bytes:
     return EVENT_PREFIX + model.encode() + b"\n" + blank
-
-
-# --- keys ----------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def erase(workspace: Workspace, key: str, *, reason: str, actor: str, dry_run: b
     check_words(reason, actor)
     key = key.strip()
     if workspace.spec.key is None:
-        raise SpecError(workspace.model, ["it has no `key`: its rows cannot be told apart, none can be found"])
+        raise SpecError(workspace.model, ["it has no `key`: rows of one person cannot be found"])
     if not key:
         raise InvalidRequest("key", ["must not be empty"])
     for name, value in (("reason", reason), ("actor", actor)):
@@ -39,7 +39,7 @@ def erase(workspace: Workspace, key: str, *, reason: str, actor: str, dry_run: b
             raise InvalidRequest(name, ["must not contain the key: the history keeps it, and is never changed"])
     plan = plan_of(workspace, key)
     if not plan.places and not plan.remains.removed:
-        nowhere = f"not found in anything that {workspace.model} keeps: nothing was written"
+        nowhere = f"not found in anything that {workspace.model} keeps; nothing was written"
         raise InvalidRequest("key", [nowhere, *plan.stays, *plan.unknown])
     if dry_run:
         return plan.result(None)
@@ -85,6 +85,6 @@ def _complete(workspace: Workspace) -> None:
     for batch in record.window if record.in_service else ():
         if not predictions_path(workspace, batch).exists() and is_unchanged(workspace.root, batch):
             raise LedgerConflict(
-                f"Predictions for {batch.id} are not written yet: a run is at it, or was killed. Nothing was erased; "
-                f"`ror run {workspace.model}` completes it, then run this again."
+                f"Predictions for {batch.id} are not written yet: a run is in progress, or was killed. Nothing was "
+                f"erased; `ror run {workspace.model}` completes it, then run this again."
             )

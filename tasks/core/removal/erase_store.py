@@ -10,7 +10,6 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 from tasks.core import layout
 from tasks.core.checks.calibration import ColumnCalibration, scaled
 from tasks.core.data.files import in_order
+from tasks.core.data.labels import BatchLabels
 from tasks.core.errors import CorruptObject, DataError
 from tasks.core.ledger.state import State
 from tasks.core.records import from_dict, from_json
@@ -36,12 +36,31 @@ KNOWN_BY_WORD = (".html", ".json")
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Something that holds the key."""
+
+    path: str
+    """Relative to the root; of an object, to the store."""
+    what: str
+    """`batch 2013-02`, `labels`, `predictions`, `reference of v3`, `report` ..."""
+    count: int
+    """Rows; of a text, words."""
+    note: str = ""
+
+
+@dataclass
 class KeyBatch:
-    """A batch that holds rows of the key."""
+    """A batch that holds rows of the key, and is rewritten."""
 
     batch: Batch
     rows: np.ndarray
     """Row numbers, sorted."""
+    total: int
+    """Rows that the batch has."""
+    labels: BatchLabels | None
+    """As they were, where they can be read."""
+    sha256: str = ""
+    """Afterwards."""
 
 
 @dataclass
@@ -49,11 +68,10 @@ class StoreMatches:
     """What of the store has to change."""
 
     replaced: dict[str, bytes] = field(default_factory=dict)
-    """What is to stand for each object, by the path that the version or the run knows it by."""
+    """The new bytes of each object, by the path that the version or the run knows it by."""
     removed: set[str] = field(default_factory=set)
     """Paths to remove once that is on record."""
-    found: list[tuple[str, str, int, str]] = field(default_factory=list)
-    """Path, what it is, rows or words in it, and a note."""
+    found: list[Place] = field(default_factory=list)
     stays: list[str] = field(default_factory=list)
     """What holds the key and is never changed."""
     unknown: list[str] = field(default_factory=list)
@@ -76,10 +94,10 @@ def search(workspace: Workspace, state: State, words: KeyMatcher, batches: Seque
         for name in sorted(names):
             if name.endswith(".json"):
                 _fixed(workspace, found, words, layout.version_path(model, version, name))
-    standing = {new.path: path for path, new in state.replaced.items()}
+    originals = {new.path: path for path, new in state.replaced.items()}
     for item in store.objects(layout.folder(model, layout.RUNS)):
         if item.path not in state.replaced and item.path.endswith(KNOWN_BY_WORD):
-            _shown(workspace, found, words, item.path, standing.get(item.path, item.path))
+            _shown(workspace, found, words, item.path, originals.get(item.path, item.path))
     for item in store.objects(layout.folder(model, layout.LEDGER)):
         _fixed(workspace, found, words, item.path)
     effective = {new.path for path, new in state.replaced.items() if path not in found.replaced}
@@ -132,7 +150,7 @@ def _version(
         gone = int((~kept).sum())
         note = f"{gone} identical rows, where the key has {len(rows)}" if gone > len(rows) else ""
         what = "reference" if name == "reference.parquet" else "known answers"
-        found.found.append((now, f"{what} of v{version}", gone, note))
+        found.found.append(Place(now, f"{what} of v{version}", gone, note))
         if manifest is not None:
             found.replaced[path] = _written(table.filter(pa.array(kept)))
 
@@ -144,15 +162,15 @@ def _trained(
     names = {file.batch for file in manifest.training}
     if gone := in_order(file.batch for file in manifest.training if not (workspace.root / file.path).exists()):
         found.unknown.append(
-            f"v{manifest.version} was trained on {', '.join(gone)}, not here any more: whether its samples hold rows "
-            "of the key cannot be told"
+            f"v{manifest.version} was trained on {', '.join(gone)}, which are no longer here: whether its samples hold "
+            "rows of the key is unknown"
         )
     return [batch for batch in batches if batch.batch.id in names]
 
 
 def _rows(workspace: Workspace, contract: Contract, batches: Sequence[KeyBatch]) -> pd.DataFrame:
-    parts = [frame(contract, workspace.source(batch.batch), batch.rows) for batch in batches]
-    return pd.concat(parts, ignore_index=True)
+    frames = (frame(contract, workspace.source(batch.batch), batch.rows) for batch in batches)
+    return pd.concat(frames, ignore_index=True)
 
 
 def matching(table: pa.Table, rows: pd.DataFrame, scales: Mapping[str, ColumnCalibration]) -> np.ndarray:
@@ -194,13 +212,13 @@ def _written(table: pa.Table) -> bytes:
 
 
 def _shown(workspace: Workspace, found: StoreMatches, words: KeyMatcher, path: str, known_as: str) -> None:
-    """A page or a record of a run, which people look at and nothing depends on."""
+    """A report or a record of a run, which people look at and nothing depends on."""
     data = workspace.registry.store.read(path)
     as_json = path.endswith(".json")
     if count := words.count_json(data) if as_json else words.count(data):
         found.replaced[known_as] = words.erased_json(data) if as_json else words.erased(data)
         found.removed.add(path)
-        found.found.append((path, "report", count, "words"))
+        found.found.append(Place(path, "report", count, "words"))
 
 
 def _fixed(workspace: Workspace, found: StoreMatches, words: KeyMatcher, path: str) -> None:
@@ -212,8 +230,3 @@ def _fixed(workspace: Workspace, found: StoreMatches, words: KeyMatcher, path: s
         return
     if count:
         found.stays.append(f"{path} holds the key's text: records and history are never changed")
-
-
-def in_words(path: Path, words: KeyMatcher) -> int:
-    """How often the key stands in a file."""
-    return words.count(path.read_bytes())

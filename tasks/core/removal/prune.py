@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from tasks.core import layout
@@ -97,7 +97,7 @@ def prune(
             event = workspace.ledger.append(head, body, run=BY_HAND, key="", actor=actor, reason=reason)
         except LedgerConflict:
             continue
-        plan = PruneResult(plan.versions, plan.unfinished, plan.spared, event.seq)
+        plan = replace(plan, seq=event.seq)
         break
     for payload in (*plan.versions, *plan.unfinished):
         for file in payload.files:

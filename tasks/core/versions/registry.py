@@ -11,7 +11,6 @@ import json
 import logging
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -113,10 +112,12 @@ class LoadedVersion:
 
     @cached_property
     def reference(self) -> pd.DataFrame:
+        """A sample of the training data, shape (rows, columns). Raises as `rest` does."""
         return read_parquet(self.rest["reference.parquet"])
 
     @cached_property
     def calibration(self) -> Mapping[str, Any]:
+        """What drift of each column is measured against, by column. Raises as `rest` does."""
         return dict(json.loads(self.rest["calibration.json"]))
 
 
@@ -124,10 +125,10 @@ class Registry:
     """The versions of every model in one store.
 
     `trust` says which signatures count, by default as the environment does. `forms` are the forms of pipelines that are
-    loaded: ("skops",) refuses to unpickle. `types` are the classes, beside scikit-learn's own, that skops may make.
+    loaded: ("skops",) refuses to unpickle. `types` are the classes, besides scikit-learn's own, that skops may make.
     `code` are folders with modules of the pipelines' own: from the first load on they can be imported. All of it says
-    what this deployment trusts; the store has no say in it. Raises SpecError for keys that cannot be used, or that lie
-    in the store, and for forms that there are not.
+    what this deployment trusts; the store has no say in it. Raises SpecError for keys that cannot be used, or that are
+    in the store, and for unknown forms.
     """
 
     def __init__(
@@ -147,6 +148,7 @@ class Registry:
             raise SpecError("forms", [f"{forms!r} is not a list of {' and '.join(FORMS)}; write forms=('skops',)"])
 
     def ledger(self, model: str) -> Ledger:
+        """The history of one model."""
         return Ledger(self.store, model, self.trust)
 
     # --- registering ---
@@ -250,8 +252,7 @@ class Registry:
         if self.trust.keys:
             remedy = f"If it is yours, sign it where the key is: `ror store keys {model} --sign v{version}`."
             self.trust.refuse(self.trust.of_manifest(data, self._signature(model, version)), path, remedy)
-        manifest = parse_manifest(data, path, model, version)
-        return manifest, sha256
+        return parse_manifest(data, path, model, version), sha256
 
     def manifest_of(self, model: str, served: Served) -> Manifest:
         """The record of a version that the history names. Raises as `manifest` does."""
@@ -399,7 +400,7 @@ _LOADED: dict[tuple[Any, ...], LoadedVersion] = {}
 _KEEP_LOADED = 16
 
 
-@contextmanager
+@contextlib.contextmanager
 def _gc_paused() -> Iterator[None]:
     """Without the garbage collector: a load imports and makes many objects, all to stay, and it would look through
     them again and again."""

@@ -103,13 +103,13 @@ def test_every_key_of_a_folder_is_trusted(environment: Callable[..., Trust], tmp
     assert set(environment(TRUSTED_KEYS=folder).keys) == names
 
 
-@pytest.state.parametrize(
+@pytest.mark.parametrize(
     ("content", "mode", "problem"),
     [
         pytest.param(b"", 0o600, "is empty", id="empty"),
-        pytest.param(b"no key", 0o600, "no Ed25519 private key", id="text"),
-        pytest.param(secret(OURS)[:60], 0o600, "no Ed25519 private key", id="cut short"),
-        pytest.param(shown(OURS), 0o600, "no Ed25519 private key", id="the public half"),
+        pytest.param(b"no key", 0o600, "not an Ed25519 private key", id="text"),
+        pytest.param(secret(OURS)[:60], 0o600, "not an Ed25519 private key", id="cut short"),
+        pytest.param(shown(OURS), 0o600, "not an Ed25519 private key", id="the public half"),
         pytest.param(secret(ec.generate_private_key(ec.SECP256R1())), 0o600, "no Ed25519", id="another curve"),
         pytest.param(secret(rsa.generate_private_key(65537, 2048)), 0o600, "no Ed25519", id="RSA"),
         pytest.param(secret(OURS, serialization.BestAvailableEncryption(b"word")), 0o600, "encrypted", id="encrypted"),
@@ -128,7 +128,7 @@ def test_a_private_key_that_cannot_be_used_is_an_error(
     assert caught.value.exit_code == 2
 
 
-@pytest.state.parametrize(
+@pytest.mark.parametrize(
     ("content", "problem"),
     [
         pytest.param(b"", "is empty", id="empty"),
@@ -139,7 +139,7 @@ def test_a_private_key_that_cannot_be_used_is_an_error(
         pytest.param(b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA ann@host", "not one Ed25519 public key", id="of ssh"),
     ],
 )
-@pytest.state.parametrize("in_folder", [False, True])
+@pytest.mark.parametrize("in_folder", [False, True])
 def test_a_trusted_key_that_cannot_be_used_is_an_error(
     environment: Callable[..., Trust], tmp_path: Path, content: bytes, problem: str, in_folder: bool
 ) -> None:
@@ -168,7 +168,7 @@ def test_a_wrong_path_never_means_no_trust(environment: Callable[..., Trust], tm
             environment(**variables)
 
 
-@pytest.state.skipif(os.geteuid() == 0, reason="root reads everything")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_keys_that_cannot_be_read_are_an_error(environment: Callable[..., Trust], pair: tuple[str, Path, Path]) -> None:
     """Keys that belong to somebody else are an error, not no keys."""
     for file, name in ((pair[1], "SIGNING_KEY"), (pair[2], "TRUSTED_KEYS")):
@@ -191,7 +191,7 @@ def test_keys_in_the_store_are_refused(environment: Callable[..., Trust], tmp_pa
     _, _, inside = new_pair(tmp_path / "artifacts" / "keys")
     for path in (inside, inside.parent):
         trust = environment(TRUSTED_KEYS=path)
-        with pytest.raises(SpecError, match="it lies in the store"):
+        with pytest.raises(SpecError, match="it is in the store"):
             Registry(tmp_path / "artifacts", trust)
     Registry(tmp_path / "elsewhere", trust)
     Registry(Store("memory://"), trust)
@@ -334,7 +334,7 @@ def test_a_signature_is_for_one_kind_one_model_and_these_bytes() -> None:
     assert READER.of_manifest(b"data", json.dumps(to_dict(as_event)).encode()).state is SignatureState.WRONG
 
 
-@pytest.state.parametrize("value", ["", "A" * 88, "é" * 88, "AAAA", "=" * 88, "\\u0000" * 8])
+@pytest.mark.parametrize("value", ["", "A" * 88, "é" * 88, "AAAA", "=" * 88, "\\u0000" * 8])
 def test_a_signature_of_rubbish_is_wrong(value: str) -> None:
     """A signature that is none is wrong, whatever it is made of: no crash."""
     signature = f'{{"key": "{SIGNER.signing}", "value": "{value}"}}'.encode()
@@ -343,7 +343,7 @@ def test_a_signature_of_rubbish_is_wrong(value: str) -> None:
     assert READER.of_manifest(b"data", b'{"key": 1}').state is SignatureState.WRONG
 
 
-@pytest.state.parametrize(
+@pytest.mark.parametrize(
     ("trust", "signature", "message"),
     [
         (READER, None, "v1 is not signed, and only what is signed is used here. Ask ann."),

@@ -26,7 +26,7 @@ from tasks.core.audit.reproduce import reproduce
 from tasks.core.errors import CorruptObject, InvalidRequest, LedgerConflict, SpecError, StoreError, VerificationError
 from tasks.core.ledger import events, keys, signing
 from tasks.core.ledger.lease import Lease
-from tasks.core.ledger.state import State
+from tasks.core.ledger.state import State, Substitute
 from tasks.core.ledger.transitions import transition
 from tasks.core.predictions import predictions_path, read_predictions, write_predictions
 from tasks.core.removal import erase, erase_files, erase_plan, prune
@@ -291,7 +291,8 @@ def test_who_erased_it_is_told(workspace: Workspace, key: str) -> None:
         rf"rows of it were erased by ann on \d{{4}}-..-.. \(entry {done.seq}\): a request of March 3", told["001"]
     )
     path = "loans/versions/00000001/reference.parquet"
-    assert removals.removals(events, "loans")[path].replacement == state(workspace).replaced[path].path
+    now = state(workspace).replaced[path]
+    assert removals.removals(events, "loans")[path].replacement == Substitute(now.path, now.sha256, now.size)
 
 
 def test_the_history_never_names_it(workspace: Workspace, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,7 +373,7 @@ def test_a_dry_run_writes_nothing(workspace: Workspace, key: str) -> None:
     assert replace(erase.erase(workspace, key, **WHO), seq=None) == planned
 
 
-@pytest.state.parametrize(
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         ({"key": "client-7777"}, "^key:\n  - not found"),
@@ -437,7 +438,7 @@ def test_what_is_never_changed_is_named(workspace: Workspace, key: str) -> None:
     assert "loans/ledger/00000005.json holds the key's text" in stays
     assert "data/loans/batches/004.parquet: column 'city' names the key in 300 rows of others" in stays
     assert "data/loans/notes.bin holds the key's text" in stays
-    assert any("v1 was trained on 001, not here any more" in line for line in done.unknown)
+    assert any("v1 was trained on 001, which are no longer here" in line for line in done.unknown)
 
 
 def test_a_batch_that_was_altered_stays_altered(workspace: Workspace, key: str) -> None:
@@ -467,7 +468,7 @@ def test_no_event_puts_another_pipeline_in_place(workspace: Workspace, key: str)
     pipeline = "loans/versions/00000001/pipeline.joblib"
     body = replace(
         workspace.ledger.event(6).content_as(events.Erased),
-        replaced={pipeline: events.Substitute(now.path, now.sha256, now.size)},
+        replaced={pipeline: Substitute(now.path, now.sha256, now.size)},
     )
     workspace.ledger.append(workspace.ledger.head(), body, run="", key="", actor="eve", reason="x")
     (workspace.root / "artifacts" / pipeline).unlink()
@@ -530,7 +531,7 @@ def command(root: Path, what: str, key: str, place: int = 0) -> subprocess.Compl
     return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=dict(os.environ))
 
 
-@pytest.state.slow
+@pytest.mark.slow
 def test_a_killed_erasure_is_completed(kept_once: tuple[Path, str], tmp_path: Path) -> None:
     """SIGKILL before every call that writes: the version in service loads, and the same command again completes it;
     then the key is nowhere, no batch counts as altered, and what was decided stands."""
@@ -569,7 +570,7 @@ def check(root: Path, key: str) -> None:
         assert workspace.registry.store.exists(new.path)
 
 
-@pytest.state.slow
+@pytest.mark.slow
 def test_a_killed_prune_is_completed(kept_once: tuple[Path, str], tmp_path: Path) -> None:
     """SIGKILL before every call that writes; the next prune leaves what an undisturbed one leaves."""
     once, _ = kept_once

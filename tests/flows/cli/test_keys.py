@@ -17,7 +17,7 @@ from tests.helpers.model import Model, make_rows
 from tests.helpers.ror import QUICK, Ror
 from tests.helpers.stranger import NONE, forge
 
-pytestmark = pytest.state.usefixtures("prefect")
+pytestmark = pytest.mark.usefixtures("prefect")
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_what_is_configured_is_shown(ror: Ror, monkeypatch: pytest.MonkeyPatch, 
     assert "chmod 600" in ror.err
     monkeypatch.setenv("ROR_SIGNING_KEY", str(public))
     assert ror("store", "keys") == 2
-    assert "no Ed25519 private key" in " ".join(ror.err.split())  # and not what to do with the wrong file's mode
+    assert "not an Ed25519 private key" in " ".join(ror.err.split())  # and not what to do with the wrong file's mode
     assert ror("store", "keys", "--sign", "v1") == 2
     assert "model:\n  - name the model" in ror.err
     assert ror("store", "keys", "loans", "--new", str(tmp_path / "new")) == 2
