@@ -21,7 +21,7 @@ from tasks.core.versions.persistence import Predictions, predict
 if TYPE_CHECKING:
     from tasks.core.spec import ModelSpec
     from tasks.core.types import Batch
-    from tasks.core.versions.registry import LoadedVersion
+    from tasks.core.versions.loaded import LoadedVersion
     from tasks.core.workspace import Workspace
 
 OURS = ("prediction", "probability", "probabilities", "version", "run")

@@ -35,10 +35,10 @@ from tasks.core.training.holdout import TrainingSet, features_of
 from tasks.core.types import Served
 from tasks.core.versions import persistence
 from tasks.core.versions.environment import Environment, environment_of, recorded_in
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.manifest import MANIFEST, PROBE, Manifest, training_digest
 from tasks.core.versions.own_code import make_importable, texts_of
 from tasks.core.versions.persistence import PREDICTION, PROBABILITY, Predictions
-from tasks.core.versions.registry import LoadedVersion
 from tasks.core.workspace import Workspace
 
 IDENTICAL, CLOSE, DIFFERENT = "identical", "within 1e-9", "different"

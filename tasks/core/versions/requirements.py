@@ -47,7 +47,7 @@ class Requirements:
 
 
 def requirements(manifest: Manifest) -> Requirements:
-    """The packages of a version. Raises CorruptObject for an invalid name or version, which pip may take for options."""
+    """The packages of a version. Raises CorruptObject for an invalid name or version: pip may read it as an option."""
     environment, pins = manifest.environment, []
     distributions = dict(environment["distributions"])
     program = distributions.pop(ITSELF, None)

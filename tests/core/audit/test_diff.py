@@ -15,8 +15,9 @@ from tasks.core.errors import CorruptObject
 from tasks.core.records import to_dict
 from tasks.core.schema.contract import Column
 from tasks.core.types import Gate, Metric, Verdict
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.manifest import FileRecord, Manifest, TrainingFile
-from tasks.core.versions.registry import LoadedVersion, Registry
+from tasks.core.versions.registry import Registry
 from tests.helpers.training import Trained
 
 SHARES = {"income": 0.5, "age": 0.3, "city": 0.2, "member": 0.0}

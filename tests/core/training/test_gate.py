@@ -19,8 +19,8 @@ from tasks.core.training.gate import Recorded, Rival, compare, rival_of
 from tasks.core.training.holdout import GATE_ROWS, TrainingSet, fold_rows, split
 from tasks.core.types import Batch, Verdict
 from tasks.core.versions import persistence
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.persistence import Predictions
-from tasks.core.versions.registry import LoadedVersion
 from tests.helpers.model import make_rows
 from tests.helpers.training import Trained, make_history, make_spec
 

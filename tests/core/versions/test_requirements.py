@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tasks.core.errors import CorruptObject
-from tasks.core.versions.registry import LoadedVersion
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.requirements import Requirements, requirements
 
 
