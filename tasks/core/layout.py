@@ -110,6 +110,15 @@ def parse(path: str) -> ObjectPath:
     return ObjectPath(model, kind, int(number), name)
 
 
+def version_files(paths: Iterable[str]) -> dict[int, set[str]]:
+    """Names of the files of each version among these objects, by its number."""
+    found: dict[int, set[str]] = {}
+    for path in map(parse, paths):
+        if path.kind == VERSIONS and path.number is not None:
+            found.setdefault(path.number, set()).add(path.name)
+    return found
+
+
 def numbers(names: Iterable[str]) -> list[int]:
     """The numbers that these names of folders of versions or runs are, sorted; foreign ones are left out."""
     return sorted(int(name) for name in names if _NUMBER.fullmatch(name))

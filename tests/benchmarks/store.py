@@ -419,7 +419,6 @@ print(joblib.load(sys.argv[1]).predict(pd.DataFrame([json.loads(sys.argv[2])]))[
 VERIFIED = """
 import json, sys
 import pandas as pd
-from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.registry import Registry
 print(Registry(sys.argv[1]).load_current("model").predict(pd.DataFrame([json.loads(sys.argv[2])])).values[0])
 """

@@ -38,11 +38,8 @@ class Stored:
     def versions(self) -> Iterator[AuditFinding]:
         """Every version, and those that the history names and that are not there."""
         named = events.named_manifests(self.history.events)
-        folders: dict[int, list[str]] = {}
-        for path in map(layout.parse, self.listed):
-            if path.kind == layout.VERSIONS and path.number is not None:
-                folders.setdefault(path.number, []).append(path.name)
-        for version, files in sorted(folders.items()):
+        for version, names in sorted(layout.version_files(self.listed).items()):
+            files = sorted(names)
             if MANIFEST in files:
                 yield from self._version(version, files, named.get(version, {}))
             elif version not in named:

@@ -84,12 +84,8 @@ def search(workspace: Workspace, state: State, words: KeyMatcher, batches: Seque
     """Look through the versions, the runs and the history of a model. Nothing is written. Raises StoreError."""
     found = StoreMatches()
     store, model = workspace.registry.store, workspace.model
-    folders: dict[int, set[str]] = {}
-    for item in store.objects(layout.folder(model, layout.VERSIONS)):
-        path = layout.parse(item.path)
-        if path.number is not None:
-            folders.setdefault(path.number, set()).add(path.name)
-    for version, names in folders.items():
+    paths = [item.path for item in store.objects(layout.folder(model, layout.VERSIONS))]
+    for version, names in layout.version_files(paths).items():
         _version(workspace, state, found, version, names, batches)
         for name in sorted(names):
             if name.endswith(".json"):

@@ -152,14 +152,12 @@ def _plan(
     safe = protected(state) | {
         record.version: "no decision about it is recorded yet" for record in chosen if record.version > state.newest
     }
-    removed = [record for record in chosen if record.version not in safe]
+    payloads = {
+        record.version: Payload(record.version, record.created, files.get(record.version, ())) for record in made
+    }
     return PruneResult(
-        versions=tuple(Payload(r.version, r.created, files.get(r.version, ())) for r in removed),
-        unfinished=tuple(
-            Payload(r.version, r.created, files[r.version])
-            for r in made
-            if r.version in state.pruned and files.get(r.version)
-        ),
+        versions=tuple(payloads[record.version] for record in chosen if record.version not in safe),
+        unfinished=tuple(payload for number, payload in payloads.items() if number in state.pruned and payload.files),
         spared=tuple((record.version, safe[record.version]) for record in chosen if record.version in safe),
     )
 
