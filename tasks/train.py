@@ -44,7 +44,7 @@ def train(workspace: Workspace, state: State, work: Work, labelled: Sequence[Lab
         return _attempt(len(usable), version, digest, manifest.gate, first=state.current is None)
     bar = None
     try:
-        history = assess.history(workspace, work, usable)
+        history = assess.training_rows(workspace, work, usable)
         champion = assess.champion_of(workspace, state)
         rows = sum(len(part.rows) for part in history)
         log.info("Training on %d labelled batches, %s rows.", len(history), f"{rows:,}")

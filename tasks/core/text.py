@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from tasks.core.types import Metric
 
@@ -26,6 +27,24 @@ def span(names: Sequence[str], none: str = "-") -> str:
 def counted(number: int, one: str, many: str | None = None) -> str:
     """`1 entry`, `2 entries`; without `many`, an s is added."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+# --- numbers -------------------------------------------------------------------------------------------------
+
+
+def amount(value: float, digits: int = 3) -> str:
+    """A number rounded to so many significant digits and written out: `0.0712`, `73,600`."""
+    return f"{Decimal(f'{value:.{digits}g}'):,f}"
+
+
+def portion(part: float, whole: float) -> str:
+    """A part in percent of the whole, to two digits: `5%`, `0.34%`; the part itself where the whole is 0."""
+    return f"{amount(100 * part / whole, 2)}%" if whole else amount(part)
+
+
+def of_loss(part: float, loss: float) -> str:
+    """A difference of losses per row, as a share of one of them: `5% of its loss`; `0.02 a row` where that is 0."""
+    return f"{portion(part, loss)} {'of its loss' if loss else 'a row'}"
 
 
 # --- times ---------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from tasks.core.types import Action, Rule
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One recorded decision beside what the other policy says of the same evidence."""
+    """One recorded decision, and what the other policy says of the same evidence."""
 
     seq: int
     at: str
@@ -31,6 +31,7 @@ class Answer:
 
     @property
     def same(self) -> bool:
+        """Whether both policies act alike."""
         return self.action == self.other_action
 
 
