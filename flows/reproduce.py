@@ -11,7 +11,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from tasks.core.audit import reproduce as core_reproduce
-from tasks.core.reports.cards import key
+from tasks.core.reports.cards import artifact_name
 from tasks.core.workspace import Workspace
 from tasks.publish import tag_run
 
@@ -43,7 +43,9 @@ def reproduce(model: str, version: Annotated[int, Field(ge=1)], root: str | None
         *(f"- {line}" for line in core_reproduce.details(receipt)),
         f"- `{path.name}`",
     ]
-    create_markdown_artifact("\n".join(lines) + "\n", key=key(model, "reproduce"), description=receipt.message)
+    create_markdown_artifact(
+        "\n".join(lines) + "\n", key=artifact_name(model, "reproduce"), description=receipt.message
+    )
     tag_run(f"v{version}", model)
     if receipt.same:
         return Completed(name="Reproduced", message=receipt.message)

@@ -15,7 +15,7 @@ from prefect.deployments import run_deployment
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
-from flows.run_support import started_by, time_limit, told
+from flows.run_support import quiet_task_log, started_by, time_limit
 from tasks.alert import emit_alerts
 from tasks.check import check_data, check_drift, check_performance
 from tasks.core import text
@@ -78,7 +78,7 @@ def retrain_or_reload(
     workspace = Workspace.open(root, model)
     request = Request(action, reason or None, actor or started_by(), batch or None)  # the form has empty texts
     check_request(request)
-    with time_limit(workspace.spec.timeout_minutes), told():
+    with time_limit(workspace.spec.timeout_minutes), quiet_task_log():
         return check_and_act(workspace, request)
 
 

@@ -76,7 +76,7 @@ ROUTINE = "Finished in state Completed("
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def quiet_task_log() -> Iterator[None]:
     """Leave the routine of this process's tasks out of the log until the block ends."""
     logger = logging.getLogger("prefect.task_runs")
     logger.addFilter(_tells)

@@ -180,7 +180,7 @@ def show_past(models: Sequence[str], at: str, root: Path, as_json: bool, *, many
             terminal.show(terminal.table([f"{answer.model} v{tenure.version}", str(answer.when)], _rows(tenure)))
 
 
-def _as_json(answer: service_history.Past) -> dict[str, Any]:
+def _as_json(answer: service_history.ServiceHistory) -> dict[str, Any]:
     return {
         "model": answer.model,
         "from": answer.when.start.isoformat(),
@@ -190,7 +190,7 @@ def _as_json(answer: service_history.Past) -> dict[str, Any]:
     }
 
 
-def _nothing(found: service_history.Past) -> str:
+def _nothing(found: service_history.ServiceHistory) -> str:
     none = f"No version of {found.model} was in service {found.when}"
     if found.first is None or found.first_since is None:
         return f"{none}, and none has been since."

@@ -90,7 +90,7 @@ def _pool(client: Any, name: str) -> Applied | None:
 def _apply(client: Any, made: Any, pool: str) -> Applied:
     found = read_deployment(client, made.full_name)
     when = [_words(schedule.schedule) for schedule in made.schedules or []]
-    paused = keep_hands(made, found) if found else False
+    paused = preserve_manual_changes(made, found) if found else False
     changed = _changed(client, made, pool, found) if found else []
     # To apply it without need would throw away the runs that are scheduled.
     if found is None or changed:
@@ -101,7 +101,7 @@ def _apply(client: Any, made: Any, pool: str) -> Applied:
     return Applied("deployment", made.full_name, _verdict(found, changed), ", ".join(notes))
 
 
-def keep_hands(made: Any, found: Any) -> bool:
+def preserve_manual_changes(made: Any, found: Any) -> bool:
     """Leave to persons what they did in the UI: what they paused, a deployment or a declared schedule, stays paused,
     which is returned, and schedules that they added stay. Prefect would resume the ones and replace the others."""
     from prefect.client.schemas.actions import DeploymentScheduleCreate

@@ -7,7 +7,7 @@ from pathlib import Path
 from flows.server import environment
 from flows.server.client import answered, connected, read_deployment, require_server
 from flows.server.declarations import deployment, read_declared
-from flows.server.deploy import apply_automations, forget_schedules, keep_hands
+from flows.server.deploy import apply_automations, forget_schedules, preserve_manual_changes
 
 
 def serve_all(root: Path) -> None:
@@ -25,6 +25,6 @@ def serve_all(root: Path) -> None:
     with answered(), connected() as client:
         for one in made:
             if found := read_deployment(client, one.full_name):
-                keep_hands(one, found)
+                preserve_manual_changes(one, found)
                 forget_schedules(client, one, found)
     serve(*made, pause_on_shutdown=False)

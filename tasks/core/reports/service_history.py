@@ -22,7 +22,7 @@ from tasks.core.versions.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
-class When:
+class TimeRange:
     """A moment, or a whole day, UTC."""
 
     start: datetime
@@ -86,11 +86,11 @@ class Tenure:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class ServiceHistory:
     """What was in service then."""
 
     model: str
-    when: When
+    when: TimeRange
     tenures: tuple[Tenure, ...]
     """In order; at a moment one at most, on a day every one of that day. Empty: nothing was in service."""
     first: Served | None
@@ -98,7 +98,7 @@ class Past:
     first_since: str | None
 
 
-def parse_when(text: str) -> When:
+def parse_when(text: str) -> TimeRange:
     """`2013-06-01` is that whole day; `2013-06-01T12:00` a moment, UTC unless it says its zone (`+02:00`, `Z`).
 
     Raises InvalidRequest for anything else.
@@ -108,14 +108,14 @@ def parse_when(text: str) -> When:
             day = datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
         except ValueError:
             moment = _moment(text)
-            return When(moment, moment)
-        return When(day, day + timedelta(days=1))
+            return TimeRange(moment, moment)
+        return TimeRange(day, day + timedelta(days=1))
     except (ValueError, OverflowError):
         examples = "use a date, 2013-06-01, or a time, 2013-06-01T12:00 or '2013-06-01 12:00+02:00' (no zone: UTC)"
         raise InvalidRequest("at", [f"{text!r} is neither a date nor a time: {examples}"]) from None
 
 
-def look_back(registry: Registry, model: str, when: When, now: datetime) -> Past:
+def look_back(registry: Registry, model: str, when: TimeRange, now: datetime) -> ServiceHistory:
     """Every version that was in service then, with who put it there, why, its data and its metrics.
 
     Raises InvalidRequest for a time that has not come, NotFound or CorruptObject where the record of a version is not
@@ -136,7 +136,7 @@ def look_back(registry: Registry, model: str, when: When, now: datetime) -> Past
         seq = following
     later = history.event(seq) if not found and seq <= history.last else None
     first, since = (later.current, later.state_after.since) if later else (None, None)
-    return Past(model, when, tuple(found), first, since)
+    return ServiceHistory(model, when, tuple(found), first, since)
 
 
 def around(registry: Registry, model: str, seq: int) -> tuple[Tenure | None, Tenure | None]:

@@ -23,7 +23,7 @@ MUST_ACT = {
 }
 
 
-def deed(event: Event) -> str | None:
+def describe_event(event: Event) -> str | None:
     """What a person did, in a few words; None for what a run did."""
     match body := event.content:
         case Promoted(served, was, replaced):

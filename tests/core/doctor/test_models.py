@@ -13,18 +13,18 @@ from pathlib import Path
 import pytest
 
 from tasks.core.doctor import models
-from tasks.core.doctor.deployment import SKEW_MAX, Finding, Level, gather
+from tasks.core.doctor.deployment import SKEW_MAX, Diagnosis, Level, gather
 from tasks.core.ledger.events import Failed
 from tasks.core.ledger.lease import Lease
 from tasks.core.workspace import Project
 from tests.helpers.model import Model
 
 
-def look(model: Model) -> dict[str, Finding]:
+def look(model: Model) -> dict[str, Diagnosis]:
     return {finding.name.removeprefix(f"{model.name}: "): finding for finding in every(model)}
 
 
-def every(model: Model) -> Iterator[Finding]:
+def every(model: Model) -> Iterator[Diagnosis]:
     yield from models.model(model.root, model.name)
     yield from models.history(model.workspace.store_location, model.name)
 
