@@ -19,13 +19,7 @@ from tasks.core.workspace import Workspace
 from tasks.publish import context_of, emit_model_event, show_approval, show_losses, tag_run
 
 
-def run_name() -> str:
-    """`flights · v7`: the model and the version to put in service."""
-    asked = flow_run.parameters
-    return f"{asked['model']} · v{asked['version']}"
-
-
-@flow(name="promote", flow_run_name=run_name)
+@flow(name="promote", flow_run_name="{model} · v{version}")
 def promote(
     model: str,
     version: Annotated[int, Field(ge=1)],

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
@@ -16,13 +15,7 @@ from tasks.core.workspace import Workspace
 from tasks.publish import tag_run
 
 
-def run_name() -> str:
-    """`flights · v7 again`: the model and the version that is trained again."""
-    asked = flow_run.parameters
-    return f"{asked['model']} · v{asked['version']} again"
-
-
-@flow(name="reproduce", flow_run_name=run_name)
+@flow(name="reproduce", flow_run_name="{model} · v{version} again")
 def reproduce(model: str, version: Annotated[int, Field(ge=1)], root: str | None = None) -> Any:
     """Train a version again from its record, compare its predictions, and write a receipt. Nothing else changes.
 

@@ -127,12 +127,12 @@ def wait_for_arrivals(workspace: Workspace) -> None:
 
 
 def tell_the_rest(workspace: Workspace, work: Work) -> None:
-    """What may fail without a word against the decision, which stands: the next run says it again."""
+    """What may fail without changing the decision; the next run repeats it."""
     for step in (partial(emit_alerts, workspace), partial(follow_up, workspace, work)):
         try:
             step()
         except Exception as error:  # noqa: BLE001 - whatever it is, the run did what it says
-            get_run_logger().warning("The decision stands; %s failed: %s", step.func.__name__, error)
+            get_run_logger().warning("The decision is not affected; %s failed: %s", step.func.__name__, error)
 
 
 def follow_up(workspace: Workspace, work: Work) -> None:

@@ -44,8 +44,7 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
     objects: dict[str, bytes] = {}
     if pages and (decided.decision.action is Action.RETRAIN or decided.outcome is Outcome.BLOCKED):
         objects |= {file.name: file.read_bytes() for file in sorted(pages.glob("*.html"))}
-    links = [name for name in objects if name.endswith(".html")]
-    objects[layout.REPORT] = page.render(event, decided, model, measured, context.made, links).encode()
+    objects[layout.REPORT] = page.render(event, decided, model, measured, context.made, links=list(objects)).encode()
     replaced = workspace.state().replaced
     for name, data in objects.items():
         path = layout.run_path(model, event.seq, name)
@@ -85,7 +84,7 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
 
 
 def is_published(workspace: Workspace, event: Event) -> bool:
-    """Whether all that there is to show and to tell of a decision was shown and told."""
+    """Whether the last step of `publish` was done for a decision, and so all of them."""
     record = _record(workspace, event)
     return workspace.registry.store.exists(record) or record in workspace.state().replaced
 
@@ -170,7 +169,7 @@ def form_address(deployment: str, root: Path, parameters: dict[str, Any]) -> str
 
 
 def tag_run(*tags: str) -> None:
-    """Give this run tags beside those it has, to filter lists of runs by; where room is short, the first one shows."""
+    """Add tags to this run, to filter lists of runs by; where room is short, the first one shows."""
     if flow_run.id:
         with get_client(sync_client=True) as client:
             client.update_flow_run(flow_run.id, tags=list(dict.fromkeys([*tags, *flow_run.tags])))

@@ -66,7 +66,7 @@ def train(workspace: Workspace, state: State, work: Work, labelled: Sequence[Lab
 
 
 def expected_seconds(champion: Champion | None, rows: int) -> float:
-    """How long a fit on so many rows will take, going by the version in service; for a first version by rows alone."""
+    """Seconds that a fit on `rows` rows will take, by the version in service; for a first version by rows alone."""
     if champion is None or not champion.manifest.rows:
         return rows / FIRST_ROWS
     return champion.manifest.duration_seconds * rows / champion.manifest.rows

@@ -105,7 +105,7 @@ def _reach(client: Any, url: str) -> Iterator[Diagnosis]:
     except httpx.TransportError as error:
         yield Diagnosis("server", Level.FAIL, f"{url} cannot be reached: {one_line(error)}", _where(url))
         return
-    except ValueError:  # an answer that is no JSON: of the UI, say
+    except ValueError:  # the answer is not JSON: of the UI, for example
         yield _refused(404, url)
         return
     yield _versions(url, str(version))
@@ -176,7 +176,7 @@ ON_ITS_PAGE = "Switch it on again, on the deployment's page in the UI"
 
 
 def _deployments(client: Any, root: Path) -> Iterator[Diagnosis]:
-    """What prefect.yaml declares beside what the server has, and who would run it."""
+    """What prefect.yaml declares compared with what the server has, and which process would run it."""
     from flows.server.declarations import read_declared
 
     declared = read_declared(root).deployments
@@ -185,7 +185,7 @@ def _deployments(client: Any, root: Path) -> Iterator[Diagnosis]:
     ours = [item for item in known if _root_of(item) in (None, root)]  # a server may serve several roots
     yield from _elsewhere(root, declared, ours, known)
     yield from _missing(declared, ours)
-    yield from as_diagnoses("schedules", partial(_schedules, root, declared, ours))
+    yield from as_diagnoses("schedules", partial(_schedules, root, ours))
     served = [item for item in ours if item.work_pool_name is None]
     if served:
         yield from as_diagnoses("serving", partial(_served, served))
@@ -238,7 +238,7 @@ def _missing(declared: Sequence[Mapping[str, Any]], ours: Sequence[Any]) -> Iter
         )
 
 
-def _schedules(root: Path, declared: Sequence[Mapping[str, Any]], ours: Sequence[Any]) -> Iterator[Diagnosis]:
+def _schedules(root: Path, ours: Sequence[Any]) -> Iterator[Diagnosis]:
     """Which schedules fire, and which models have none."""
     active = {item.name: [one for one in item.schedules if one.active] for item in ours if item.schedules}
     for name in sorted(name for name, schedules in active.items() if not schedules):
@@ -269,7 +269,9 @@ def _served(served: Sequence[Any]) -> Iterator[Diagnosis]:
     heard = max((item.last_polled for item in served if item.last_polled), default=None)
     if dead:
         names = ", ".join(sorted(item.name for item in dead))
-        yield Diagnosis("serving", Level.FAIL, f"nobody runs {names}; last heard of {ago(heard)}", "Start `ror serve`.")
+        yield Diagnosis(
+            "serving", Level.FAIL, f"no process runs {names}; last heard of {ago(heard)}", "Start `ror serve`."
+        )
     else:
         yield Diagnosis("serving", Level.OK, f"`ror serve` runs {len(served)} deployments, heard of {ago(heard)}")
 
@@ -317,7 +319,7 @@ def _missed(worker: Any) -> float:
 
 
 def _late(client: Any, ours: Sequence[Any]) -> Iterator[Diagnosis]:
-    """Runs that should have started and that nobody has picked up."""
+    """Runs that should have started and that no worker has picked up."""
     from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 
     if not ours:
@@ -328,6 +330,8 @@ def _late(client: Any, ours: Sequence[Any]) -> Iterator[Diagnosis]:
     )
     if late:
         remedy = "See work pool and worker; on the server: `prefect flow-run ls --state Late`."
-        yield Diagnosis("late runs", Level.WARN, f"{late} should have started, and nobody has picked them up", remedy)
+        yield Diagnosis(
+            "late runs", Level.WARN, f"{late} should have started, and no worker has picked them up", remedy
+        )
     else:
         yield Diagnosis("late runs", Level.OK, "none")

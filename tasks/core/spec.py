@@ -56,6 +56,8 @@ Day = Annotated[str, BeforeValidator(_day)]
 
 
 class Section(BaseModel):
+    """A section of a model's file: immutable, and unknown keys are errors."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
@@ -159,6 +161,7 @@ class Expected(Section):
 
     @property
     def yearly(self) -> bool:
+        """Whether it comes back every year."""
         return len(self.start) == len("12-20")
 
 
@@ -372,6 +375,7 @@ def load_spec(root: Path, model: str) -> ModelSpec:
 
 
 def parse_spec(values: dict[str, Any], where: str) -> ModelSpec:
+    """A model's file from its values. Raises SpecError with every problem; `where` names the file in it."""
     try:
         spec = ModelSpec.model_validate(values)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What a deployment needs, looked at from here: libraries, telemetry, keys and the store. Models: `diagnosis_models`.
+"""What a deployment needs, looked at from here: libraries, telemetry, keys and the store. `doctor.models` has models.
 
 Every check is made, whatever the others find; none raises, and together they end in a bounded time. What a check writes
 to try something out it removes again. Nothing here knows Prefect: `flows.server.doctor` adds what concerns it.
@@ -73,8 +73,8 @@ DoctorCheck = Callable[[], Iterable[Diagnosis]]
 
 
 def gather(checks: Mapping[str, DoctorCheck], seconds: float) -> tuple[Diagnosis, ...]:
-    """The findings of all checks, in their order. All are made at once; one that raises, or that has not ended after so
-    many seconds, is a failure of its own, and takes away nothing of the others."""
+    """The findings of all checks, in their order. All are made at once; one that raises, or that has not ended after
+    `seconds`, is a failure of its own, and takes away nothing of the others."""
     found: dict[str, list[Diagnosis]] = {name: [] for name in checks}
     # Daemons: what hangs in a dead network must not keep the process. Prefect's settings live in the context.
     threads = {
@@ -116,6 +116,7 @@ def as_diagnoses(name: str, check: DoctorCheck) -> Iterator[Diagnosis]:
 
 
 def one_line(error: Exception) -> str:
+    """The text of an error without line breaks."""
     return " ".join(str(error).split())
 
 
@@ -123,7 +124,7 @@ def one_line(error: Exception) -> str:
 
 
 def program() -> Iterator[Diagnosis]:
-    """Our own version, Python, and the libraries beside what we declare to work with."""
+    """Our own version, Python, and the libraries compared with what we declare to work with."""
     try:
         metadata = importlib.metadata.metadata(ITSELF)
     except importlib.metadata.PackageNotFoundError:
@@ -280,7 +281,8 @@ def _create_twice(opened: Store, location: str, note: str) -> Iterator[Diagnosis
 
 @contextlib.contextmanager
 def _place(location: str) -> Iterator[tuple[str, str]]:
-    """Where to try the store out, and a note: where its folder is still missing, one beside it, removed afterwards."""
+    """Where to try the store out, and a note: the store, or while its folder is missing, another one near it, removed
+    afterwards."""
     folder = Path(location)
     if "://" in location or folder.exists():
         yield location, ""
@@ -317,7 +319,7 @@ def _bytes(count: float) -> str:
 
 
 def clocks(name: str, ahead: float, what: str) -> Diagnosis:
-    """Our clock beside another: `ahead` in seconds, negative where ours is behind."""
+    """Our clock compared with another: `ahead` in seconds, negative where ours is behind."""
     way = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {what}"
     if abs(ahead) <= SKEW:
         return Diagnosis(name, Level.OK, f"agrees with {what}")

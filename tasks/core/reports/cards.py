@@ -15,14 +15,14 @@ from tasks.core.ledger.state import State
 from tasks.core.records import digest
 from tasks.core.reports import loss_chart, wording
 from tasks.core.reports.service_history import Tenure
-from tasks.core.text import cell, interval_text, minute, named, span
+from tasks.core.text import cell, interval_text, minute, named, number, span
 from tasks.core.types import AttemptOutcome, Check, Finding, Gate, Metric, Verdict
 from tasks.core.versions.manifest import Manifest
 
 NARROW = "\N{NO-BREAK SPACE}"
 """Keeps a short name on one line."""
 FEW = 30
-"""Checks that a card names; the table beside it has all of them."""
+"""Checks that a card names; the table of checks has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,17 @@ class CardContext:
 
     @property
     def state(self) -> State:
+        """The state after the entry."""
         return self.event.state_after
 
 
 def decision_card(decided: Decided, context: CardContext) -> str:
     """One decision: what is in service, must I act, why, what every rule saw, how good it is, where to look further."""
     model, seq = context.model, context.event.seq
-    ended, why = wording.summary(decided)
+    why = wording.reasons(decided)
     gate = decided.attempt.gate.reason if decided.attempt and decided.attempt.gate else None
     why = [line for place, line in enumerate(why) if place == 0 or gate is None or gate not in line]  # has a row below
-    lines = [f"## {cell(wording.about(decided, model))}: {ended}", "", *(f"- {cell(line)}" for line in why)]
+    lines = [f"## {cell(wording.title(decided, model))}", "", *(f"- {cell(line)}" for line in why)]
     rule = f"{decided.decision.action.value}, by the rule *{cell(decided.decision.rule)}*"
     rows = [
         ("Must I act?", f"**{cell(wording.MUST_ACT[decided.outcome])}**"),
@@ -101,7 +102,7 @@ def promotion_line(model: str, event: Event) -> str:
 
 
 def approval_form(context: CardContext) -> dict[str, Any]:
-    """What to fill into the form of `promote` to approve what waits. A reason is left to whoever does."""
+    """What to fill into the form of `promote` to approve what waits. The person who approves adds the reason."""
     now = context.current.version if context.current else 0
     return {"model": context.model, "version": context.waiting[-1].version, "reason": "", "expected": now}
 
@@ -206,8 +207,8 @@ def artifact_name(model: str, kind: str) -> str:
 
 
 def _service(context: CardContext, *, told: bool = False) -> list[tuple[str, str]]:
-    """Which version is in service, since when and by whom, and which one was before it. Why stands where it is not
-    `told`: on the card of the entry that put it there, it is."""
+    """Which version is in service, since when and by whom, and which one was before it; why, unless the card has
+    `told` that already, as the card of the entry that put it there does."""
     now, was = context.current, context.previous
     if now is None:
         return [("In service", "no version yet")]
@@ -243,7 +244,7 @@ def _remedies(decided: Decided, model: str) -> list[tuple[str, str]]:
     for item in decided.blocked:
         if item.changed:
             command = _code(f"ror accept {model} {item.batch} --reason '...'")
-            found.append(("Accept it", f"if that is how the world is now: {command}"))
+            found.append(("Accept it", f"if this content is the new normal: {command}"))
     if (batch := decided.decision.suspect) is not None:
         good, bad = (_code(f"ror {word} {model} {batch} --reason '...'") for word in ("release", "quarantine"))
         found.append(("Its labels", f"the next labelled batch decides, or you: {good} if they are right, {bad} if not"))
@@ -255,7 +256,7 @@ def _ended(outcome: AttemptOutcome, decided: Decided) -> str:
         case AttemptOutcome.REGISTERED if decided.in_service:
             return "in service"
         case AttemptOutcome.WAITING:
-            return "kept until somebody approves it"
+            return "kept until a person approves it"
         case AttemptOutcome.REFUSED:
             return "kept, and not put in service"
     return outcome.value
@@ -292,7 +293,7 @@ def _finding(finding: Finding) -> str:
 
 
 def _metrics(made: Manifest) -> list[str]:
-    """Those of a version, beside its rival's on the same rows."""
+    """The metrics of a version, next to those of its rival on the same rows."""
     rival = made.gate.against or "its rival"
     theirs = f" | {cell(rival)} on the same rows | 95 % interval" if made.champion_metrics else ""
     lines = ["", f"### v{made.version} on rows that it never saw", ""]
@@ -306,7 +307,7 @@ def _metrics(made: Manifest) -> list[str]:
 
 
 def _both(metric: Metric | None) -> str:
-    return f"{metric.value:.4g} | {interval_text(metric)}" if metric else "– | –"
+    return f"{number(metric.value)} | {interval_text(metric)}" if metric else "– | –"
 
 
 def _picture(context: CardContext) -> list[str]:
@@ -333,7 +334,7 @@ def _number(value: float | int | str | None) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return number(value)
     return f"{value:,}" if isinstance(value, int) else value
 
 

@@ -31,6 +31,7 @@ class TimeRange:
 
     @property
     def is_day(self) -> bool:
+        """Whether it is a whole day."""
         return self.end > self.start
 
     def __str__(self) -> str:
@@ -54,11 +55,11 @@ class Tenure:
     event: str
     """Kind of that entry: `decided` by a run, `promoted` by a person."""
     outcome: str | None
-    """How that run ended, None for a person's deed."""
+    """How that run ended, None where a person acted."""
     rule: Rule | None
-    """The rule that decided, None for a person's deed."""
+    """The rule that decided, None where a person acted."""
     was: str | None
-    """What a person's deed was: `approved`, `rolled back`, `gate overridden`, `cleared` or `chosen`."""
+    """What a person did: `approved`, `rolled back`, `gate overridden`, `cleared` or `chosen`."""
     actor: str
     """The person, or who started the run."""
     run: str
@@ -142,7 +143,7 @@ def look_back(registry: Registry, model: str, when: TimeRange, now: datetime) ->
 def around(registry: Registry, model: str, seq: int) -> tuple[Tenure | None, Tenure | None]:
     """The version in service after an event of the history, and the one that it took over from; None for none.
 
-    Raises as `look_back` does. Of the earlier one's record nothing is needed by anybody: None also where it is gone.
+    Raises as `look_back` does. The earlier one is None also where its record is gone: nothing depends on it.
     """
     history = _History(registry.ledger(model))
     if history.event(seq).current is None:

@@ -1,4 +1,4 @@
-"""What people and scripts read: status, history, and the text of a decision, for card, page and terminal alike."""
+"""What people and scripts read: the status of a model, and its history."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Entry:
     outcome: Outcome | None
     blocked: tuple[str, ...]
     batch: str | None
-    """The one that a person's deed is about."""
+    """The one that a person acted on."""
     deed: str | None
     """What a person did, in words."""
 
