@@ -219,8 +219,8 @@ def _left_over(client: Any, declared: set[str]) -> list[Applied]:
 
 
 def _forgotten(client: Any, declared: set[str]) -> list[Applied]:
-    """Automations that an earlier `ror deploy` made and no file declares now. Those that start a deployment are left out:
-    they go with it."""
+    """Automations that an earlier `ror deploy` made and no file declares now; those that start a deployment, which go
+    with it, are left out."""
     known = _automations(client)
     starts = {one.name for one in known if any(action.type == "run-deployment" for action in one.actions)}
     found = [one.name for one in known if one.name.startswith("ror: ") and one.name not in starts]

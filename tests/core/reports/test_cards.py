@@ -112,7 +112,7 @@ def test_every_rule_shows_its_numbers() -> None:
     [
         (Outcome.RETRAINED, AttemptOutcome.REGISTERED, "It is in service"),
         (Outcome.KEPT, AttemptOutcome.REFUSED, "It is kept, and not put in service"),
-        (Outcome.AWAITING_APPROVAL, AttemptOutcome.WAITING, "It is kept until somebody approves it"),
+        (Outcome.AWAITING_APPROVAL, AttemptOutcome.WAITING, "It is kept until a person approves it"),
     ],
 )
 def test_the_gate_is_shown_once(outcome: Outcome, attempt: AttemptOutcome, then: str) -> None:
