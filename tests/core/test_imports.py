@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +54,16 @@ def test_the_layers_are_kept() -> None:
     """Flows use tasks, tasks use the core, never the other way round; Evidently has one importer."""
     output = run(str(Path(sys.executable).with_name("lint-imports")))
     assert "0 broken" in output
+
+
+def test_no_test_module_imports_another() -> None:
+    """What several tests share is in tests/helpers: a test module or a conftest is nobody's library."""
+    wrong = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests."):
+                names = [*str(node.module).split("."), *(alias.name for alias in node.names)]
+                wrong += [
+                    f"{path.relative_to(ROOT)}:{node.lineno}" for name in names if re.match("test_|conftest", name)
+                ]
+    assert wrong == []

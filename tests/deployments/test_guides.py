@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from flows.server.environment import NO_TELEMETRY, QUIET
-from tests.deployments.conftest import FOLDER, Place, Unit, guide
 from tests.helpers.database import postgresql
+from tests.helpers.guides import FOLDER, Place, Unit, guide
 from tests.helpers.model import Model, make_rows
 from tests.helpers.quiet import Watch
 from tests.helpers.server import REPOSITORY, Server, free_port, started, stop, wait_for

@@ -12,8 +12,7 @@ import pytest
 
 from flows.server import client
 from tests.faults import deeds
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.helpers.server import REPOSITORY
 
 
 @pytest.fixture(scope="session")

@@ -24,9 +24,9 @@ from tasks.core.store import Store
 from tasks.core.types import Served
 from tasks.core.versions.registry import Registry
 from tests.faults import racers
-from tests.faults.conftest import REPOSITORY
 from tests.faults.deeds import FRESH, in_child, perform
 from tests.helpers.model import Model
+from tests.helpers.server import REPOSITORY
 from tests.helpers.versions import put_in_service
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -10,8 +10,10 @@ from threadpoolctl import threadpool_limits
 
 from flows.cli import demo
 from flows.server import launch
+from tasks.core.types import Outcome
 from tests.helpers.model import Model
 from tests.helpers.ror import QUICK, Ror, play
+from tests.helpers.runs import run
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +47,11 @@ def grown(grown_once: Path, tmp_path: Path) -> Model:
 @pytest.fixture
 def ror(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ror:
     return Ror(tmp_path, capsys, monkeypatch)
+
+
+@pytest.fixture
+def trained(model: Model) -> Model:
+    """A model with v1 in service, trained on one batch."""
+    model.deliver("001")
+    assert run(model).outcome is Outcome.RETRAINED
+    return model

@@ -11,11 +11,9 @@ import pytest
 from flows import retrain_or_reload as main
 from tasks.core.reports import status
 from tasks.core.types import Outcome, Verdict
-from tests.flows.test_retrain_or_reload import trained
 from tests.helpers.model import Model, make_rows
 from tests.helpers.runs import decided, run, serving, words
 
-__all__ = ["trained"]
 pytestmark = pytest.mark.usefixtures("prefect")
 
 

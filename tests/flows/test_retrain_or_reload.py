@@ -26,14 +26,6 @@ from tests.helpers.runs import decided, run, serving, words
 pytestmark = pytest.mark.usefixtures("prefect")
 
 
-@pytest.fixture
-def trained(model: Model) -> Model:
-    """A model with v1 in service, trained on one batch."""
-    model.deliver("001")
-    assert run(model).outcome is Outcome.RETRAINED
-    return model
-
-
 def test_first_run_trains_and_second_reloads(trained: Model) -> None:
     """With enough labels the first run trains v1; a batch like the first leaves it in service."""
     trained.deliver("002")

@@ -30,6 +30,19 @@ def stores() -> list[Path]:
     return sorted(path.parent for path in FORMATS.glob("v*/*/root"))
 
 
+@contextlib.contextmanager
+def code_below(folder: Path) -> Iterator[None]:
+    """Modules below a folder are forgotten at the end: the next store has others of these names."""
+    before = [*sys.path]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+        for name, module in [*sys.modules.items()]:
+            if str(getattr(module, "__file__", None)).startswith(f"{folder}{os.sep}"):
+                del sys.modules[name]
+
+
 @dataclass(frozen=True)
 class Frozen:
     """One store: `root/` as it was left, `next/` with files to be laid over it, `keys/` where it is signed."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 from tasks.core.decision.policy import POLICY_VERSION
 from tasks.core.errors import EnvironmentMismatch
 from tests.formats import write
-from tests.formats.frozen import Frozen, stores
+from tests.formats.frozen import Frozen, code_below, stores
 
 NAMES = {folder: f"{folder.parent.name}/{folder.name}" for folder in stores()}
 
@@ -30,13 +29,10 @@ def thawed(folder: Path, elsewhere: Path) -> Frozen:
 
 
 @pytest.fixture(params=NAMES, ids=NAMES.values())
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Frozen]:
-    """A copy of each frozen store; code of its own is forgotten with it."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    yield thawed(request.param, tmp_path)
-    for name, module in [*sys.modules.items()]:
-        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
-            del sys.modules[name]
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Frozen]:
+    """A copy of each frozen store."""
+    with code_below(tmp_path):
+        yield thawed(request.param, tmp_path)
 
 
 @pytest.fixture
@@ -97,6 +93,7 @@ def test_nothing_is_decided_anew(store: Frozen, at_home: bool, prefect: None) ->
     assert store.decided() == store.expected["again"]
 
 
+@pytest.mark.slow
 def test_it_goes_on(usable: Frozen, at_home: bool) -> None:
     """What arrives next is decided as the release that wrote the store decided it, the version in service is made again
     from its record, with the same answers, and what this release appended is whole."""

@@ -31,23 +31,20 @@ from tasks.core.ledger.events import Event
 from tasks.core.ledger.signing import UNSIGNED_KINDS
 from tasks.core.ledger.state import State
 from tasks.core.records import from_json
-from tests.formats.frozen import FORMATS, Frozen
+from tests import isolation
+from tests.formats.frozen import FORMATS, Frozen, code_below
 from tests.helpers.model import make_rows
 
 EXAMPLE = "example"
 """Host and user of the history: nothing of where it is written may be in it."""
+MOST = 2 * 1024**2
+"""Bytes of all stores of a format."""
 ROWS = 600
 QUICK = {"pipeline": "parameters = { max_iter = 10, max_leaf_nodes = 7 }"}
 SMALL = {"checks": "sample_rows = 100"}
 TINY = {"pipeline": "parameters = { max_iter = 3, max_leaf_nodes = 4 }"}
-SKOPS = json.dumps(
-    [
-        "numpy.dtype",
-        "sklearn.compose._column_transformer.make_column_selector",
-        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    ]
-)
-"""What the default pipeline is made of that skops does not know."""
+SKOPS = ["example_steps.Tamed", "numpy.dtype", "sklearn.compose._column_transformer.make_column_selector"]
+"""What the factory's pipelines are made of that skops does not know."""
 STEPS = '''"""A step of the user's own."""
 
 import numpy as np
@@ -68,19 +65,20 @@ FACTORY = '''"""A factory of the user's own."""
 
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from example_steps import Tamed
 
 
-def build(alpha=1.0):
+def build(task, alpha=1.0):
     columns = make_column_transformer(
         (make_pipeline(SimpleImputer(), Tamed()), make_column_selector(dtype_include="number")),
         (OneHotEncoder(handle_unknown="ignore"), make_column_selector(dtype_exclude="number")),
     )
-    return make_pipeline(columns, Ridge(alpha=alpha))
+    model = Ridge(alpha=alpha) if task == "regression" else LogisticRegression(C=1 / alpha)
+    return make_pipeline(columns, model)
 '''
 
 
@@ -122,7 +120,7 @@ class Story(Frozen):
         self._put(below, "labels", f"{batch}-{share:g}", rows.head(int(len(rows) * share)))
 
     def rows(self, batch: str) -> pd.DataFrame:
-        return make_rows(ROWS, seed=int(batch))
+        return make_rows(ROWS, seed=int(batch)).round(2)
 
     def _put(self, below: str, kind: str, name: str, rows: pd.DataFrame) -> None:
         folder = self.folder / below / "data" / self.name / kind
@@ -214,11 +212,11 @@ def unsigned(folder: Path) -> Story:
         it.label(batch)
     it.run("RolledBack")
     it.write_spec(policy='on_change = "block"')
-    it.deliver("008", it.rows("008").assign(city="Bodø"))
+    it.deliver("008", sparse(it.rows("008")))
     it.run("Blocked")
     it.hand("accept", it.name, "008")
     it.run("Held")
-    it.deliver("009")
+    it.deliver("009", sparse(it.rows("009")))
     it.write_spec(pipeline='factory = "sys:exit"')
     it.ror("run", it.name, "--action", "retrain", "--reason", "it is ended in the middle of training")
     it.write_spec()
@@ -268,13 +266,13 @@ def pruned(folder: Path) -> Story:
 def erased(folder: Path) -> Story:
     """Rows of two people were erased, from batches, labels and what versions keep of them; one column is private."""
     it = Story(folder, data='private = ["income"]', sections=TINY, late=True)
-    for batch in ("001", "002"):
+    for batch, outcome in (("001", "Retrained"), ("002", "Reloaded")):
         it.deliver(batch)
         it.label(batch)
-        it.run("Retrained", retrain=True)
+        it.run(outcome)
     it.deliver("003")
     it.run("Reloaded")
-    for key in ("1-7", "3-9"):
+    for key in ("1-3", "3-9"):  # v1 keeps the first one among its samples
         it.hand("store", "erase", it.name, "--key", key)
     it.label("003")
     it.run("Retrained", retrain=True)
@@ -284,28 +282,24 @@ def erased(folder: Path) -> Story:
 
 
 def skops(folder: Path) -> Story:
-    """Versions that are no pickles; a fit that looks at the newest batches only."""
+    """Versions that are no pickles, and hold a class of the user's own; a fit looks at the newest batches only."""
+    write_code(folder)
+    pipeline = f'format = "skops"\ntypes = {json.dumps(SKOPS)}\nfactory = "example_pipeline:build"'
     it = Story(
         folder,
-        sections={
-            "pipeline": f'format = "skops"\ntypes = {SKOPS}\n{QUICK["pipeline"]}',
-            "policy.forgetting": "window = 2",
-        },
+        'task = "binary"\ncode = ["src"]',
+        sections={"pipeline": pipeline, "policy.forgetting": "window = 2"},
     )
-    for batch in ("001", "002"):
-        it.deliver(batch)
-        it.run("Retrained", retrain=True)
-    it.deliver("003")
+    it.deliver("001")
+    it.run("Retrained")
+    it.deliver("002")
     it.run("Reloaded")
     return it
 
 
 def own_code(folder: Path) -> Story:
     """A regression with factory and steps of the user's own, which changed since: accepted by a person, on record."""
-    source = folder / "root/src"
-    source.mkdir(parents=True)
-    (source / "example_steps.py").write_text(STEPS)
-    (source / "example_pipeline.py").write_text(FACTORY)
+    source = write_code(folder)
     it = Continuous(
         folder,
         'task = "regression"\ncode = ["src"]',
@@ -320,6 +314,20 @@ def own_code(folder: Path) -> Story:
     it.deliver("003")
     it.run("Reloaded")
     return it
+
+
+def sparse(rows: pd.DataFrame) -> pd.DataFrame:
+    """Changed content: every other age is missing."""
+    return rows.assign(age=rows["age"].where(rows.index % 2 == 0))
+
+
+def write_code(folder: Path) -> Path:
+    """Modules of the user's own, and where they are."""
+    source = folder / "root/src"
+    source.mkdir(parents=True)
+    (source / "example_steps.py").write_text(STEPS)
+    (source / "example_pipeline.py").write_text(FACTORY)
+    return source
 
 
 class Graded(Story):
@@ -360,9 +368,11 @@ def freeze(target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder, anonymous(), launch.prefect_ready():
         made = Path(folder) / target.name
         for name, told in STORIES.items():
-            told(made / name).end()
+            with code_below(made):
+                told(made / name).end()
         check_anonymous(made, [*secrets, folder])
         check_covered(made)
+        check_small(made)
         shutil.copytree(made, target)
 
 
@@ -412,7 +422,15 @@ def check_covered(folder: Path) -> None:
         raise ValueError(f"No story has events {sorted(kinds)} and state {sorted(fields)}.")
 
 
+def check_small(folder: Path) -> None:
+    """Raises ValueError for more than the repository should carry for ever."""
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if size > MOST:
+        raise ValueError(f"The stores have {size:,} bytes; {MOST:,} are to be enough.")
+
+
 def main() -> None:
+    isolation.enter()  # Prefect reads its environment once, when it is imported
     match sys.argv[1:]:
         case [name] if re.fullmatch(r"v[1-9]\d*", name):
             freeze(FORMATS / name)

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from threadpoolctl import threadpool_limits
 
 from tasks.core.backtest.fits import Fits
-from tasks.core.backtest.history import History, read_history
-from tests.helpers.model import make_rows
-from tests.helpers.training import make_spec, put
-
-BATCHES, ROWS = 10, 200
-
-
-def lay_out(root: Path, batches: int = BATCHES) -> History:
-    """`batches` small batches; from the seventh on the relation is another one, so that retraining pays."""
-    for number in range(batches):
-        put(root, make_rows(ROWS, seed=number, flip=0.0 if number < 6 else 0.8), f"{number:03d}.parquet")
-    return read_history(root, make_spec())
+from tasks.core.backtest.history import History
+from tests.helpers.backtest import lay_out
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -36,7 +36,7 @@ from tasks.core.training.fit import fit
 from tasks.core.training.holdout import fold_rows
 from tasks.core.versions import persistence, registry
 from tasks.core.versions.own_code import texts_with_program
-from tests.core.backtest.conftest import BATCHES, lay_out
+from tests.helpers.backtest import BATCHES, lay_out
 from tests.helpers.model import make_rows
 from tests.helpers.training import make_spec, put
 

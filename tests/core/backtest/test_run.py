@@ -17,7 +17,7 @@ from tasks.core.backtest.replay import Replay, Step
 from tasks.core.errors import InvalidRequest, SpecError
 from tasks.core.spec import PolicySpec
 from tasks.core.types import Action, Outcome
-from tests.core.backtest.conftest import BATCHES
+from tests.helpers.backtest import BATCHES
 from tests.helpers.model import make_rows
 from tests.helpers.training import make_spec, put
 

@@ -1,0 +1,4 @@
+{
+ "key": "bb9f16cdfc059770",
+ "value": "EXHShRBJj56q747wEytnYWKImXiqJBBSEWadtfsKRFO+/sFQUdHTi7jiOAPGJuhJJEErSSQHIqlYpPbryJcjBA=="
+}
