@@ -264,7 +264,7 @@ def test_it_can_be_trained_again(workspace: Workspace, key: str) -> None:
 
 
 def test_the_gate_keeps_the_rows_it_kept(workspace: Workspace, key: str) -> None:
-    """However often rows are erased, the holdout of a batch holds the people that it held, less those: a version is never
+    """However often rows are erased, the holdout of a batch has the people that it had, less those: a version is never
     measured on rows that it was trained on."""
 
     def kept() -> list[set[str]]:

@@ -56,7 +56,7 @@ def test_anybody_can_derive_the_fold() -> None:
 
 
 def test_a_first_version_keeps_more() -> None:
-    """The holdout of a first version is a fifth, and contains that of later versions: what those judge by is new to it."""
+    """A first version's holdout is a fifth and contains that of later versions: what those judge by is new to it."""
     first = holdout_rows(BATCH, 20_000, holdout.FIRST_HOLDOUT_EVERY)
     assert 0.19 < len(first) / 20_000 < 0.21
     assert set(holdout_rows(BATCH, 20_000)) <= set(first)
@@ -115,7 +115,7 @@ def test_the_first_rival_is_dummy(trained: Trained) -> None:
 
 
 def test_a_champion_is_judged_on_rows_it_never_saw(trained: Trained, champion: LoadedVersion) -> None:
-    """Of a batch that the champion was trained on no row counts; of a batch of which a holdout was kept that holdout does."""
+    """Of a batch that the champion was trained on no row counts; where a holdout of it was kept, that holdout does."""
     parts = tuple(item.part(holdout_rows(item.batch, item.total)) for item in trained.history)
     against = rival_of(trained.spec, TrainingSet((), parts), np.array([]), champion)
     assert [file.held_out for file in champion.manifest.training] == [False, False, True]
