@@ -14,7 +14,7 @@ from flows.cli import terminal
 from flows.cli.options import Debug, Json, Model, Reason, Root, open_workspace, version_number
 from tasks.core.errors import InvalidRequest, NotFound, RorError
 from tasks.core.ledger.keys import SIGNING_KEY, TRUSTED_KEYS, new_pair
-from tasks.core.ledger.signing import Mark, Standing, Trust
+from tasks.core.ledger.signing import SignatureState, SignatureStatus, Trust
 from tasks.core.records import to_dict
 from tasks.core.workspace import Workspace
 
@@ -227,7 +227,7 @@ def _to_sign(workspace: Workspace, versions: Sequence[str]) -> list[int]:
 def _sign(workspace: Workspace, version: int) -> None:
     """A version with a good signature is left as it is, so that the command can be repeated."""
     try:
-        if workspace.registry.standing(workspace.model, version).mark is Mark.SIGNED:
+        if workspace.registry.signature_status(workspace.model, version).state is SignatureState.SIGNED:
             return
         workspace.registry.sign(workspace.model, version)
     except NotFound:
@@ -235,14 +235,15 @@ def _sign(workspace: Workspace, version: int) -> None:
 
 
 def _signed(workspace: Workspace) -> dict[str, Any]:
-    """The standing of every version and of the newest entries; nothing is refused for it here."""
+    """The status of every version and of the newest entries; nothing is refused for it here."""
     registry, ledger, model = workspace.registry, workspace.ledger, workspace.model
     newest = ledger.last()
     shown: Iterable[int] = range(newest, max(0, newest - NEWEST), -1)
     return {
         "model": model,
         "versions": [
-            {"version": number, **_plain(registry.standing(model, number))} for number in registry.versions(model)
+            {"version": number, **_plain(registry.signature_status(model, number))}
+            for number in registry.versions(model)
         ],
         "events": [_entry(workspace, seq) for seq in shown],
         "refused": _refusal(workspace),
@@ -250,8 +251,8 @@ def _signed(workspace: Workspace) -> dict[str, Any]:
 
 
 def _entry(workspace: Workspace, seq: int) -> dict[str, Any]:
-    event, standing = workspace.ledger.standing(seq)
-    return {"seq": seq, "event": event.event, **_plain(standing)}
+    event, status = workspace.ledger.signature_status(seq)
+    return {"seq": seq, "event": event.event, **_plain(status)}
 
 
 def _refusal(workspace: Workspace) -> str | None:
@@ -263,16 +264,16 @@ def _refusal(workspace: Workspace) -> str | None:
     return None
 
 
-def _plain(standing: Standing) -> dict[str, Any]:
-    return {"signature": standing.mark.value, "key": standing.key}
+def _plain(status: SignatureStatus) -> dict[str, Any]:
+    return {"signature": status.state.value, "key": status.key}
 
 
 def _words(item: dict[str, Any]) -> str:
     match item["signature"]:
-        case Mark.SIGNED:
+        case SignatureState.SIGNED:
             return f"signed by {item['key']}"
-        case Mark.UNKNOWN_KEY:
+        case SignatureState.UNKNOWN_KEY:
             return f"signed by {item['key']}, which is not trusted here"
-        case Mark.WRONG:
+        case SignatureState.WRONG:
             return "WRONG signature"
     return "not signed"

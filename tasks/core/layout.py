@@ -19,7 +19,7 @@ VERSIONS, LEDGER, RUNS = FOLDERS = ("versions", "ledger", "runs")
 """What the folders of a model are called."""
 
 DECISION, REPORT = "decision.json", "report.html"
-"""What a run shows of its decision: the record, written last, and the page. Evidently's pages are beside them."""
+"""What a run shows of its decision: the record, written last, and the report. Evidently's pages are next to them."""
 
 _NUMBER = re.compile(r"\d{8}", re.ASCII)
 _EVENT = re.compile(r"(\d{8})\.json", re.ASCII)
@@ -33,6 +33,7 @@ def folder(model: str, kind: str) -> str:
 
 
 def version_folder(model: str, version: int) -> str:
+    """The folder of one version's files."""
     return f"{model}/{VERSIONS}/{version:08d}"
 
 
@@ -42,6 +43,7 @@ def version_path(model: str, version: int, name: str) -> str:
 
 
 def event_path(model: str, seq: int) -> str:
+    """The object of one event."""
     return f"{model}/{LEDGER}/{seq:08d}.json"
 
 
@@ -51,6 +53,7 @@ def aside_path(model: str, seq: int, data: bytes) -> str:
 
 
 def run_folder(model: str, seq: int) -> str:
+    """The folder of what a run shows of the decision which is event `seq`."""
     return f"{model}/{RUNS}/{seq:08d}"
 
 
@@ -60,8 +63,8 @@ def run_path(model: str, seq: int, name: str) -> str:
 
 
 def replacement_path(path: str, data: bytes) -> str:
-    """What stands for an object from which rows were erased: beside the original, with the beginning of its own digest
-    in the name. Whoever prepares the same twice meets his own."""
+    """The object that replaces one from which rows were erased: in the same folder, with the beginning of its own
+    digest in the name. Preparing the same replacement twice gives the same path."""
     stem, _, ending = path.rpartition(".")
     return f"{stem}-{digest(data)[:12]}.{ending}"
 
@@ -75,11 +78,11 @@ class ObjectPath:
 
     model: str
     kind: str
-    """One of FOLDERS; empty for what lies elsewhere."""
+    """One of FOLDERS; empty for what is elsewhere."""
     number: int | None
     """Of the version, the event or the run; None for what this program does not write there."""
     name: str
-    """Below the folder of the version or run, or else below the model's; of several parts for what lies deeper."""
+    """Below the folder of the version or run, or else below the model's; of several parts for what is deeper."""
 
     @property
     def is_aside(self) -> bool:
@@ -105,6 +108,15 @@ def parse(path: str) -> ObjectPath:
     if not name or not _NUMBER.fullmatch(number):
         return ObjectPath(model, kind, None, rest)
     return ObjectPath(model, kind, int(number), name)
+
+
+def version_files(paths: Iterable[str]) -> dict[int, set[str]]:
+    """Names of the files of each version among these objects, by its number."""
+    found: dict[int, set[str]] = {}
+    for path in map(parse, paths):
+        if path.kind == VERSIONS and path.number is not None:
+            found.setdefault(path.number, set()).add(path.name)
+    return found
 
 
 def numbers(names: Iterable[str]) -> list[int]:

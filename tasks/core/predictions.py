@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +21,14 @@ from tasks.core.versions.persistence import Predictions, predict
 if TYPE_CHECKING:
     from tasks.core.spec import ModelSpec
     from tasks.core.types import Batch
-    from tasks.core.versions.registry import LoadedVersion
+    from tasks.core.versions.loaded import LoadedVersion
     from tasks.core.workspace import Workspace
 
 OURS = ("prediction", "probability", "probabilities", "version", "run")
 
 
 def predictions_path(workspace: Workspace, batch: Batch) -> Path:
-    """Where the predictions for a batch stand, once they are written."""
+    """Where the predictions for a batch are, once they are written."""
     return workspace.data / "predictions" / f"{batch.id}.parquet"
 
 
@@ -86,11 +87,10 @@ def _write(source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, 
             rows = len(part)
             identity = keys[0] if keys else pa.array(np.arange(start, start + rows))
             answers = predict(version.pipeline, part, private=version.contract.private)
-            classes = list(answers.classes)
-            columns = {_key_name(spec.key): identity, **_columns(answers)}
             table = pa.table(
                 {
-                    **columns,
+                    _key_name(spec.key): identity,
+                    **_columns(answers),
                     "version": pa.array(np.full(rows, version.version)),
                     "run": pa.array([run] * rows),
                 }
@@ -99,7 +99,7 @@ def _write(source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, 
                 about = {
                     "ror": sha256,
                     "version": str(version.version),
-                    "classes": json.dumps(classes),
+                    "classes": json.dumps(list(answers.classes)),
                     "probabilities": json.dumps(answers.probabilities is not None),
                 }
                 writer = pq.ParquetWriter(path, table.schema.with_metadata(about), write_page_checksum=True)
@@ -133,10 +133,8 @@ def _columns(answers: Predictions) -> dict[str, pa.Array]:
 
 def written_version(path: Path) -> int | None:
     """The version that a file of predictions was written by; None when there is no such file."""
-    try:
-        return int((pq.read_schema(path).metadata or {})[b"version"])
-    except (pa.ArrowException, OSError, KeyError, ValueError):
-        return None
+    number = _about(path).get(b"version", b"")
+    return int(number) if number.isdigit() else None
 
 
 def read_predictions(path: Path, sha256: str, total: int, rows: np.ndarray) -> Predictions:
@@ -177,9 +175,13 @@ def _probabilities(columns: dict[str, pa.Array], classes: int) -> np.ndarray | N
 
 def made_from(path: Path) -> str | None:
     """Digest of the data that a file of predictions was made from; None for any other file."""
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-    except (pa.ArrowException, OSError):
-        return None  # not a file of ours
-    recorded = metadata.get(b"ror")
+    recorded = _about(path).get(b"ror")
     return recorded.decode() if recorded else None
+
+
+def _about(path: Path) -> Mapping[bytes, bytes]:
+    """The metadata of a Parquet file; empty for any other file, and for none."""
+    try:
+        return pq.read_schema(path).metadata or {}
+    except (pa.ArrowException, OSError):
+        return {}

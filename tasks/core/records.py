@@ -36,6 +36,7 @@ def to_json(record: Any) -> bytes:
 
 
 def from_dict(cls: type[T], value: Any) -> T:
+    """A record from plain types. Raises pydantic's ValidationError when they are not such a record."""
     record: T = _adapter(cls).validate_python(value)
     return record
 
@@ -60,6 +61,7 @@ def first_problem(error: ValidationError) -> str:
 
 
 def digest(data: bytes) -> str:
+    """sha256 as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 

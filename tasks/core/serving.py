@@ -5,6 +5,7 @@ Neither Prefect, Evidently nor anything that trains is imported. These names sta
 
 from __future__ import annotations
 
-from tasks.core.versions.registry import LoadedVersion, Registry
+from tasks.core.versions.loaded import LoadedVersion
+from tasks.core.versions.registry import Registry
 
 __all__ = ["LoadedVersion", "Registry"]

@@ -27,6 +27,8 @@ from tasks.core.errors import AlreadyExists, NotFound, StoreError
 if TYPE_CHECKING:
     from obstore.store import RetryConfig
 
+MEMORY = "memory://"
+
 RETRIES: RetryConfig = {
     "max_retries": 8,
     "retry_timeout": timedelta(seconds=90),
@@ -57,16 +59,12 @@ class Store:
 
     @cached_property
     def _backend(self) -> ObjectStore:
-        """Opened when it is first needed: a folder appears with its first object, not because somebody looked."""
+        """Opened when it is first needed: a folder appears with its first object, not by looking."""
         if self.folder is not None:
             return LocalStore(self.folder, mkdir=True)
-        if self.location == "memory://":
+        if self.location == MEMORY:
             return MemoryStore()
         return from_url(self.location, retry_config=RETRIES)
-
-    @property
-    def _asks_again(self) -> bool:
-        return self.folder is None and self.location != "memory://"
 
     @property
     def _is_there(self) -> bool:
@@ -84,7 +82,8 @@ class Store:
             try:
                 obstore.put(self._backend, path, data, mode="create")
             except AlreadyExistsError:
-                if not self._asks_again or bytes(obstore.get(self._backend, path).bytes()) != data:
+                remote = self.folder is None and self.location != MEMORY  # the only ones that are asked again
+                if not remote or bytes(obstore.get(self._backend, path).bytes()) != data:
                     raise
             if durable and self.folder is not None:
                 _fsync(self.folder / path)
@@ -104,9 +103,7 @@ class Store:
         by whom and why. On a local folder it survives a power cut. Raises StoreError when it cannot be removed.
         """
         with contextlib.suppress(NotFound), self._translated("remove", path):
-            obstore.delete(self._backend, path)
-            if self.folder is not None:
-                _fsync((self.folder / path).parent)
+            self._delete(path)
 
     def fingerprint(self, path: str) -> tuple[str, int]:
         """sha256 and size of one object, read in pieces: it may be larger than the memory there is.
@@ -129,11 +126,15 @@ class Store:
         if self.read(to) != data or self.read(path) != data:
             raise StoreError(f"{self._name(path)} was changed while it was moved aside. Run it again.")
         with self._translated("move", path):
-            obstore.delete(self._backend, path)
-            if self.folder is not None:
-                _fsync((self.folder / path).parent)
+            self._delete(path)
+
+    def _delete(self, path: str) -> None:
+        obstore.delete(self._backend, path)
+        if self.folder is not None:
+            _fsync((self.folder / path).parent)
 
     def exists(self, path: str) -> bool:
+        """Whether there is such an object. Raises StoreError."""
         try:
             with self._translated("read", path):
                 if self.folder is not None:

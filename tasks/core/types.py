@@ -48,6 +48,7 @@ class Outcome(StrEnum):
 
     @property
     def failed(self) -> bool:
+        """Whether the run's final state is a failure, because a person is needed."""
         return self in {Outcome.BLOCKED, Outcome.RETRAIN_FAILED, Outcome.LABELS_OVERDUE}
 
 
@@ -84,9 +85,9 @@ class CheckKind(StrEnum):
     """What a check is about; its subject says of which column, batch or metric."""
 
     CONTENT = "content"
-    """A column's values beside what the version in service was trained on."""
+    """A column's values compared with what the version in service was trained on."""
     DRIFT = "drift"
-    """A column's distribution beside that of training."""
+    """A column's distribution compared with that of training."""
     PERFORMANCE = "performance"
     """A metric on newly labelled rows."""
     SLICE = "slice"
@@ -228,6 +229,7 @@ class Check:
 
     @property
     def kind(self) -> CheckKind:
+        """What it is about; OTHER for a name that this release does not know."""
         return self._named[0]
 
     @property

@@ -43,7 +43,7 @@ class Project:
         return models(self.root)
 
     def require_models(self) -> list[str]:
-        """The same. Raises InvalidRequest where there is none."""
+        """Names of the models that have a file here, sorted. Raises InvalidRequest where there is none."""
         if found := self.models:
             return found
         where = (self.root / "deployments").resolve()
@@ -51,7 +51,7 @@ class Project:
 
     @property
     def known(self) -> list[str]:
-        """Those that have a file, and those that only the store knows any more, sorted. Raises StoreError."""
+        """Names of the models that have a file here or objects in the store, sorted. Raises StoreError."""
         stored = [name for name in Store(self.store_location).folders("") if MODEL_NAME.fullmatch(name)]
         return sorted({*self.models, *stored})
 
@@ -79,10 +79,12 @@ class Workspace:
 
     @property
     def root(self) -> Path:
+        """The project's folder, which holds deployments/ and data/."""
         return self.project.root
 
     @property
     def store_location(self) -> str:
+        """The project's store: a folder or a URL."""
         return self.project.store_location
 
     @cached_property
@@ -100,6 +102,7 @@ class Workspace:
 
     @property
     def ledger(self) -> Ledger:
+        """The model's history."""
         return self.registry.ledger(self.model)
 
     def state(self) -> State:
@@ -118,4 +121,5 @@ class Workspace:
 
     @property
     def data(self) -> Path:
+        """The folder with the model's data."""
         return self.root / "data" / self.model

@@ -56,6 +56,7 @@ from tasks.core.training.fit import PROBE_ROWS
 from tasks.core.types import BatchRecord, Served
 from tasks.core.versions import environment, persistence, registry
 from tasks.core.versions import loading as revive
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.manifest import Candidate, Manifest
 from tasks.core.versions.registry import Registry
 from tests.benchmarks.drift import NAMES, NUMBERS, window
@@ -214,7 +215,7 @@ class Shelf:
         self.ledger.append(self.ledger.head(), Promoted(Served(number, sha256, data_end=4)), **WHO)
         return self.folder / "store" / MODEL / "versions" / f"{number:08d}"
 
-    def load(self) -> registry.LoadedVersion:
+    def load(self) -> LoadedVersion:
         """The version in service, from the ledger's head on, as if it had never been loaded."""
         served = self.ledger.head().state.current
         assert served is not None

@@ -10,7 +10,8 @@ import pytest
 from tasks.core.checks import performance
 from tasks.core.schema.contract import Contract, infer
 from tasks.core.store import Store
-from tasks.core.versions.registry import LoadedVersion, Registry
+from tasks.core.versions.loaded import LoadedVersion
+from tasks.core.versions.registry import Registry
 from tests.helpers.model import make_rows
 from tests.helpers.training import ROWS, Trained, make_history, make_spec, put, train
 

@@ -18,8 +18,8 @@ from tasks.core.schema.frames import conform, frame
 from tasks.core.schema.validation import Validation, validate
 from tasks.core.spec import CsvSpec, ModelSpec
 from tasks.core.types import Verdict
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.persistence import predict
-from tasks.core.versions.registry import LoadedVersion
 from tests.core import dirty
 from tests.core.dirty import FRAMES, VALUES, Accepted, Changed, Coerced, Outcome, Refused, Warned
 from tests.core.dirty_files import FILES, FOLDERS

@@ -16,7 +16,7 @@ from tasks.core.data import source as sources
 from tasks.core.data.files import fingerprint
 from tasks.core.errors import AlreadyExists, DataError, RorError, StoreError, UnpredictableData
 from tasks.core.predictions import read_predictions, write_predictions, written_version
-from tasks.core.versions.registry import LoadedVersion
+from tasks.core.versions.loaded import LoadedVersion
 from tests.helpers.model import make_rows
 from tests.helpers.training import make_spec, put
 

@@ -24,8 +24,8 @@ from tasks.core.schema.frames import conform
 from tasks.core.schema.validation import validate
 from tasks.core.spec import ModelSpec
 from tasks.core.training.fit import fit, learn
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.persistence import Predictions, predict
-from tasks.core.versions.registry import LoadedVersion
 from tests.helpers.training import ROWS, make_history, make_spec, put
 
 WORD, NUMBER = "xyz" + "zy", 98765 * 10**4 + 4321

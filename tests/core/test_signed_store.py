@@ -17,7 +17,7 @@ from tasks.core.errors import AlreadyExists, CorruptObject, RorError, SignatureE
 from tasks.core.ledger.events import Accepted, Decided, Promoted
 from tasks.core.ledger.lease import Lease
 from tasks.core.ledger.ledger import Ledger
-from tasks.core.ledger.signing import Mark, Trust
+from tasks.core.ledger.signing import SignatureState, Trust
 from tasks.core.ledger.state import State
 from tasks.core.records import digest, to_dict, to_json
 from tasks.core.store import Store
@@ -124,8 +124,8 @@ def site(store: Store, candidate: Candidate) -> Site:
 def test_what_is_signed_is_used(site: Site) -> None:
     """Versions and decisions made with the key are read, loaded and rolled back where only its public half is."""
     assert site.reader.load_current("loans").version == 2
-    assert {site.reader.standing("loans", version).mark for version in (1, 2)} == {Mark.SIGNED}
-    assert [site.ledger.standing(event.seq)[1].key for event in site.ledger.events()] == [SIGNER.signing] * 4
+    assert {site.reader.signature_status("loans", version).state for version in (1, 2)} == {SignatureState.SIGNED}
+    assert [site.ledger.signature_status(event.seq)[1].key for event in site.ledger.events()] == [SIGNER.signing] * 4
     assert site.reader.contract("loans", site.v1).names == site.reader.load("loans", 1).contract.names
     ledger = site.signer.ledger("loans")
     ledger.append(ledger.head(), Promoted(site.v1), **WHO)
@@ -163,9 +163,11 @@ def test_a_lease_is_renewed_with_the_key(store: Store) -> None:
         while ledger.head().seq < 3 and time.monotonic() < deadline:
             time.sleep(0.02)
         lease.commit(lambda _: decided())
-    kinds = [(event.event, ledger.standing(event.seq)[1].mark) for event in Ledger(store, "loans", READER).events()]
-    assert kinds.count(("renewed", Mark.SIGNED)) >= 2
-    assert {mark for _, mark in kinds} == {Mark.SIGNED}
+    kinds = [
+        (event.event, ledger.signature_status(event.seq)[1].state) for event in Ledger(store, "loans", READER).events()
+    ]
+    assert kinds.count(("renewed", SignatureState.SIGNED)) >= 2
+    assert {mark for _, mark in kinds} == {SignatureState.SIGNED}
 
 
 # --- versions ------------------------------------------------------------------------------------------------
@@ -541,7 +543,7 @@ def test_only_what_is_as_recorded_can_be_signed(old: Store, candidate: Candidate
     alter(old, "loans/versions/00000001/manifest.json", lambda data: data.replace(b'"a test"', b'"a tale"'))
     with pytest.raises(CorruptObject, match="not the manifest that the history names"):
         moving.sign("loans", 1)
-    assert moving.standing("loans", 1).mark is Mark.UNSIGNED
+    assert moving.signature_status("loans", 1).state is SignatureState.UNSIGNED
 
 
 def test_a_version_that_only_an_old_entry_names_is_signed_as_it_says(old: Store, candidate: Candidate) -> None:

@@ -40,6 +40,7 @@ from tasks.core.ledger.ledger import Ledger
 from tasks.core.records import to_dict
 from tasks.core.store import Store
 from tasks.core.versions import registry
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.manifest import Candidate
 from tasks.core.versions.registry import Registry
 
@@ -176,7 +177,7 @@ def in_service(root: Path) -> int | None:
     return current.version if current else None
 
 
-def answers_of(version: registry.LoadedVersion) -> str:
+def answers_of(version: LoadedVersion) -> str:
     answers = version.predict(FRESH)
     assert answers.probabilities is not None
     return hashlib.sha256(answers.values.tobytes() + answers.probabilities.tobytes()).hexdigest()

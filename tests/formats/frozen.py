@@ -17,7 +17,7 @@ from unittest import mock
 import pandas as pd
 
 from flows.cli import app
-from tasks.core.versions.registry import LoadedVersion
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.workspace import Workspace
 
 FORMATS = Path(__file__).parent

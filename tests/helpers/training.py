@@ -16,7 +16,7 @@ from tasks.core.data.source import Source
 from tasks.core.spec import ModelSpec, parse_spec
 from tasks.core.training.challenger import Challenger
 from tasks.core.training.challenger import train as train_challenger
-from tasks.core.versions.registry import LoadedVersion
+from tasks.core.versions.loaded import LoadedVersion
 from tests.helpers.model import make_rows
 
 ROWS = make_rows(200, seed=1)

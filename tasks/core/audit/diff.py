@@ -7,6 +7,7 @@ specification as it is now, is in it.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -41,7 +42,7 @@ RANGE = ("low", "high")
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class VersionRecord:
     """What a version's record says, as far as it is still in the store."""
 
     manifest: Manifest
@@ -53,7 +54,7 @@ class Recorded:
     """Text of its own modules, which belong to no package, by name; None: their file was removed."""
 
 
-def recorded(registry: Registry, manifest: Manifest) -> Recorded:
+def recorded(registry: Registry, manifest: Manifest) -> VersionRecord:
     """A version's record with what belongs to it but the pipeline, verified. Raises CorruptObject or StoreError."""
     from tasks.core.records import from_json
     from tasks.core.schema.contract import Contract
@@ -72,14 +73,13 @@ def recorded(registry: Registry, manifest: Manifest) -> Recorded:
         weights = ((column, item["weight"]) for column, item in json.loads(calibration).items())
         importance = {column: weight for column, weight in weights if not column.startswith("ror:")}
     accepted = from_json(Contract, contract, f"{name} contract.json") if contract else None
-    try:
+    sources = None
+    with contextlib.suppress(NotFound):
         sources = registry.sources(manifest)
-    except NotFound:
-        return Recorded(manifest, accepted, importance, None)
-    return Recorded(manifest, accepted, importance, sources)
+    return VersionRecord(manifest, accepted, importance, sources)
 
 
-def differences(a: Recorded, b: Recorded, private: Collection[str] = ()) -> Differences:
+def differences(a: VersionRecord, b: VersionRecord, private: Collection[str] = ()) -> Differences:
     """In what the second version differs from the first. `private`: columns that are private by now."""
     old, new = a.manifest, b.manifest
     hidden = {*private, *old.spec["data"].get("private", ()), *new.spec["data"].get("private", ())}
@@ -202,7 +202,7 @@ def _column(a: Column, b: Column, private: bool) -> ColumnDifference | None:
     )
 
 
-def _code(a: Recorded, b: Recorded) -> tuple[CodeChange, ...] | None:
+def _code(a: VersionRecord, b: VersionRecord) -> tuple[CodeChange, ...] | None:
     if a.sources is None or b.sources is None:
         return None
     changes = []
@@ -249,9 +249,6 @@ def _measured_on(manifest: Manifest) -> list[tuple[Any, ...]]:
 
 
 def _files(a: Manifest, b: Manifest) -> tuple[Change, ...]:
-    changes = []
-    for name in {**b.files, **a.files}:
-        old, new = a.files.get(name), b.files.get(name)
-        if old is None or new is None or old.sha256 != new.sha256:
-            changes.append(Change(name, old.size if old else None, new.size if new else None))
-    return tuple(changes)
+    changed = _changes(*({name: file.sha256 for name, file in manifest.files.items()} for manifest in (a, b)))
+    old, new = ({name: file.size for name, file in manifest.files.items()} for manifest in (a, b))
+    return tuple(Change(change.name, old.get(change.name), new.get(change.name)) for change in changed)

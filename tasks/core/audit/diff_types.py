@@ -55,6 +55,7 @@ class DataDifference:
 
     @property
     def identical(self) -> bool:
+        """Whether both were trained on the same data."""
         return not (self.added or self.removed or self.changed)
 
 
@@ -105,6 +106,7 @@ class SchemaDifference:
 
     @property
     def identical(self) -> bool:
+        """Whether both accept the same inputs."""
         return not (self.added or self.removed or self.changed or self.now_ignored or self.no_longer_ignored)
 
 
@@ -133,6 +135,7 @@ class MetricsDifference:
 
     @property
     def identical(self) -> bool:
+        """Whether the numbers are the same, on the same rows."""
         return self.same_rows and all(pair.a == pair.b for pair in self.each) and self.gates[0] == self.gates[1]
 
 

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tasks.core import layout
 from tasks.core.errors import CorruptObject, RorError, StoreError, VerificationError
-from tasks.core.ledger.events import Body, Event
+from tasks.core.ledger.events import Body, Event, last_state
 from tasks.core.ledger.lease import is_alive
 from tasks.core.ledger.ledger import check_whole
 from tasks.core.ledger.state import State
@@ -21,7 +21,7 @@ from tasks.core.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class AuditFinding:
     """What is to be said of one object."""
 
     path: str
@@ -33,7 +33,7 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True)
-class Trail:
+class LedgerReading:
     """What could be read of a ledger, and what is wrong with it."""
 
     events: Mapping[int, Event] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Trail:
     torn: bool = False
     """The highest one is empty or cut off, as a power cut leaves it."""
     bytes: int = 0
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[AuditFinding, ...] = ()
 
     @property
     def head(self) -> str | None:
@@ -55,55 +55,49 @@ class Trail:
     @property
     def state(self) -> State:
         """After the newest entry that parses."""
-        return self.events[max(self.events)].state_after if self.events else State()
+        return last_state(self.events)
 
 
-def read(store: Store, model: str, paths: Iterable[str]) -> Trail:
+def read(store: Store, model: str, paths: Iterable[str]) -> LedgerReading:
     """Read every entry among these paths of a model's objects. Raises nothing for what is damaged."""
     numbers = _numbers(paths)
     last = numbers[-1] if numbers else 0
     events: dict[int, Event] = {}
     digests: dict[int, str] = {}
-    remarks: list[Remark] = []
+    remarks: list[AuditFinding] = []
     total, torn = 0, False
     for seq in range(1, last + 1):
         path = layout.event_path(model, seq)
         if seq not in numbers:
-            remarks.append(Remark(path, "missing: whoever reads the history may stop before it. Restore it"))
+            remarks.append(AuditFinding(path, "missing: a reader of the history may stop before it. Restore it"))
             continue
         try:
             data = store.read(path)
         except StoreError as error:
-            remarks.append(Remark(path, f"cannot be read: {error}"))
+            remarks.append(AuditFinding(path, f"cannot be read: {error}"))
             continue
         total += len(data)
         digests[seq] = digest(data)
         if seq == last and is_torn(data):
             torn = True
-            remarks.append(Remark(path, _TORN.format(size=len(data), model=model)))
+            remarks.append(AuditFinding(path, _TORN.format(size=len(data), model=model)))
             continue
         try:
             event = from_json(Event, data, path)
         except CorruptObject as error:
-            remarks.append(Remark(path, str(error).removeprefix(f"{path} ")))
+            remarks.append(AuditFinding(path, str(error).removeprefix(f"{path} ")))
             continue
         if seq == last:
-            remarks += _whole(event, data, path)
-        remarks += [
-            Remark(path, text) for text in _wrong(seq, event, events.get(seq - 1), digests.get(seq - 1), numbers)
-        ]
+            try:
+                check_whole(event, data, path)
+            except CorruptObject:
+                remarks.append(AuditFinding(path, _ALTERED))
+        remarks += [AuditFinding(path, text) for text in _wrong(seq, event, events.get(seq - 1), digests.get(seq - 1))]
         events[seq] = event
-    return Trail(events, digests, last, torn, total, tuple(remarks))
+    return LedgerReading(events, digests, last, torn, total, tuple(remarks))
 
 
-def _whole(event: Event, data: bytes, path: str) -> list[Remark]:
-    try:
-        check_whole(event, data, path)
-    except CorruptObject:
-        return [Remark(path, "is damaged or was altered: it is not what its own digest says. Restore it")]
-    return []
-
-
+_ALTERED = "is damaged or was altered: it is not what its own digest says. Restore it"
 _TORN = (
     "the newest entry is empty or cut off ({size:,} bytes), as a power cut leaves it: nothing is decided on it. "
     "`ror verify {model} --repair` moves it aside"
@@ -111,7 +105,7 @@ _TORN = (
 
 
 def is_torn(data: bytes) -> bool:
-    """Whether these bytes are no JSON at all. An entry that is, but not a valid one, was altered, not torn."""
+    """Whether these bytes are not JSON. An entry that is JSON, but not a valid entry, was altered, not torn."""
     try:
         json.loads(data)
     except ValueError:
@@ -119,8 +113,8 @@ def is_torn(data: bytes) -> bool:
     return False
 
 
-def _wrong(seq: int, event: Event, before: Event | None, prev: str | None, numbers: Sequence[int]) -> Iterator[str]:
-    """What is wrong with one entry, beside the one before it where that could be read."""
+def _wrong(seq: int, event: Event, before: Event | None, prev: str | None) -> Iterator[str]:
+    """What is wrong with one entry, by itself and after the one before it, where that could be read."""
     if event.seq != seq:
         yield f"says it is entry {event.seq}: it was moved or copied here"
     if seq == 1 and event.prev is not None:
@@ -153,7 +147,7 @@ def _changed(one: State, other: State) -> str:
 
 
 def content(event: Event) -> Body | None:
-    """What an event says; None where that cannot be followed: it excuses nothing."""
+    """What an event says; None for an unknown kind, and where it cannot be parsed: it excuses nothing."""
     try:
         return event.content
     except CorruptObject:
@@ -163,10 +157,10 @@ def content(event: Event) -> Body | None:
 # --- repair --------------------------------------------------------------------------------------------------
 
 
-def repair(store: Store, model: str) -> Remark | None:
+def repair(store: Store, model: str) -> AuditFinding | None:
     """Move the newest entry aside when it is torn; None when it is whole.
 
-    Only one that is no JSON at all, has the highest number, and follows a readable entry by which no run is at work.
+    Only one that is not JSON, has the highest number, and follows a readable entry by which no run is at work.
     Raises VerificationError where the history needs a backup instead, StoreError.
     """
     numbers = _numbers(item.path for item in store.objects(layout.folder(model, layout.LEDGER)))
@@ -192,7 +186,7 @@ def repair(store: Store, model: str) -> Remark | None:
             )
     aside = layout.aside_path(model, seq, data)
     store.move_aside(path, aside)
-    return Remark(path, f"was cut off ({len(data):,} bytes) and is moved aside, to {aside}", damage=False)
+    return AuditFinding(path, f"was cut off ({len(data):,} bytes) and is moved aside, to {aside}", damage=False)
 
 
 def _numbers(paths: Iterable[str]) -> list[int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tasks.core import layout
 from tasks.core.audit.entries import content
 from tasks.core.ledger.events import Erased, Event, Pruned
+from tasks.core.ledger.state import Substitute
 from tasks.core.versions.manifest import PAYLOAD, FileRecord
 
 
@@ -22,43 +23,37 @@ class Removal:
     actor: str
     at: str
     reason: str
-    replacement: str | None = None
-    sha256: str | None = None
-    """Of the replacement."""
-    size: int | None = None
+    replacement: Substitute | None = None
 
     @property
     def words(self) -> str:
+        """Who removed it, when and why."""
         return f"removed by {self.actor} on {self.at[:10]}: {self.reason}"
 
 
 def removals(events: Mapping[int, Event], model: str) -> dict[str, Removal]:
     """Every object of a model that a person removed on record, by path: reads the bodies of `pruned` and `erased`.
 
-    What no such command removes, a manifest or an entry of the history say, is not excused by whoever wrote that it
-    was; nor is a pipeline that another one took the place of.
+    What no such command removes, for example a manifest or an entry of the history, is not excused by an event that
+    says so; nor is a pipeline that was replaced by another one.
     """
     found: dict[str, Removal] = {}
     for seq, event in events.items():
         common = (event.event, seq, event.actor, event.at, event.reason)
         match body := content(event):
             case Pruned():
-                found |= {path: Removal(*common) for path in body.files if _prunable(path, model)}
+                found |= {
+                    path: Removal(*common)
+                    for path in body.files
+                    if PAYLOAD.fullmatch(_name(path, model, layout.VERSIONS))
+                }
             case Erased():
                 found |= {path: Removal(*common) for path in body.removed if _erasable(path, model)}
-                found |= {
-                    path: Removal(*common, new.path, new.sha256, new.size)
-                    for path, new in body.replaced.items()
-                    if _erasable(path, model)
-                }
+                found |= {path: Removal(*common, new) for path, new in body.replaced.items() if _erasable(path, model)}
     return found
 
 
 _ERASED = re.compile(r"(reference|probe)(-\w+)?\.parquet")
-
-
-def _prunable(path: str, model: str) -> bool:
-    return bool(PAYLOAD.fullmatch(_name(path, model, layout.VERSIONS)))
 
 
 def _erasable(path: str, model: str) -> bool:
@@ -85,8 +80,7 @@ def erased_rows(events: Mapping[int, Event]) -> dict[str, str]:
 def now_at(path: str, record: FileRecord, removed: Mapping[str, Removal]) -> tuple[str, FileRecord]:
     """Where a file of a version is now, and its record there: another object where rows were erased from it."""
     seen = set()
-    while path in removed and removed[path].replacement and path not in seen:
+    while path in removed and (new := removed[path].replacement) and path not in seen:
         seen.add(path)
-        item = removed[path]
-        path, record = str(item.replacement), FileRecord(str(item.sha256), int(item.size or 0))
+        path, record = new.path, FileRecord(new.sha256, new.size)
     return path, record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks.core.audit.entries import Remark
+from tasks.core.audit.entries import AuditFinding
 from tasks.core.audit.signatures import Signed
 from tasks.core.text import cell, counted
 
@@ -34,7 +34,7 @@ class Report:
     events: int
     head: str | None
     """`42:<sha256>`: number and digest of the newest entry, to be noted; None where there is none to rely on."""
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[AuditFinding, ...] = ()
     """Damage first."""
     signed: Signed | None = None
     """None where no key is trusted: signatures are not looked at."""
@@ -42,15 +42,18 @@ class Report:
     """None where it was not asked for."""
 
     @property
-    def damage(self) -> tuple[Remark, ...]:
+    def damage(self) -> tuple[AuditFinding, ...]:
+        """What is wrong."""
         return tuple(remark for remark in self.remarks if remark.damage)
 
     @property
-    def notes(self) -> tuple[Remark, ...]:
+    def notes(self) -> tuple[AuditFinding, ...]:
+        """What is harmless, and worth knowing."""
         return tuple(remark for remark in self.remarks if not remark.damage)
 
     @property
     def ok(self) -> bool:
+        """Whether nothing is wrong."""
         return not self.damage
 
 

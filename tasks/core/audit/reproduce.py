@@ -20,13 +20,12 @@ import pandas as pd
 from tasks.core import layout
 from tasks.core.audit import removals
 from tasks.core.audit.removals import Removal
-from tasks.core.audit.training_record import cannot, recorded_fold, recorded_history, recorded_manifest
+from tasks.core.audit.training_record import cannot, recorded_holdout, recorded_manifest, recorded_training_rows
 from tasks.core.checks import performance
 from tasks.core.data.files import atomic_write
 from tasks.core.data.rows import target_of
 from tasks.core.errors import DataError, NotFound, RorError, SpecError, TrainingError, VerificationError
-from tasks.core.ledger.events import Event
-from tasks.core.ledger.state import State
+from tasks.core.ledger.events import last_state
 from tasks.core.records import digest, to_json
 from tasks.core.schema.contract import Contract
 from tasks.core.schema.frames import conform
@@ -36,10 +35,10 @@ from tasks.core.training.holdout import TrainingSet, features_of
 from tasks.core.types import Served
 from tasks.core.versions import persistence
 from tasks.core.versions.environment import Environment, environment_of, recorded_in
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.manifest import MANIFEST, PROBE, Manifest, training_digest
 from tasks.core.versions.own_code import make_importable, texts_of
 from tasks.core.versions.persistence import PREDICTION, PROBABILITY, Predictions
-from tasks.core.versions.registry import LoadedVersion
 from tasks.core.workspace import Workspace
 
 IDENTICAL, CLOSE, DIFFERENT = "identical", "within 1e-9", "different"
@@ -96,12 +95,13 @@ class Receipt:
     environment_then: Environment
     environment_now: Environment
     differences: tuple[str, ...] = ()
-    """What is not as it was, beside the predictions: libraries, platform, source code."""
+    """What else than the predictions is not as it was: libraries, platform, source code."""
     notes: tuple[str, ...] = ()
     """What else is worth knowing: labels that were put together again, a stored pipeline that does not load here."""
 
     @property
     def same(self) -> bool:
+        """Whether the answers are the same, or differ by less than another platform may make them."""
         return self.verdict in (IDENTICAL, CLOSE)
 
 
@@ -114,19 +114,19 @@ def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
     started, now = time.monotonic(), datetime.now(UTC)
     events = {event.seq: event for event in workspace.ledger.events()}
     manifest, sha256 = recorded_manifest(workspace, version, events)
-    stored, why_not = _stored(workspace, _state(events).as_known(Served(version, sha256, 0)))
+    stored, why_not = _stored(workspace, last_state(events).as_known(Served(version, sha256, 0)))
     removed = removals.removals(events, workspace.model)
     try:
         spec = parse_spec(dict(manifest.spec), f"{workspace.model} v{version}")
         make_importable(spec.folders(workspace.root))
-        history, notes = recorded_history(workspace, spec, manifest, events)
-        training, learned = learn_apart(spec, history, recorded_fold(manifest, history))
+        history, notes = recorded_training_rows(workspace, spec, manifest, events)
+        training, learned = learn_apart(spec, history, recorded_holdout(manifest, history))
         compared, fresh = _compare(workspace, spec, manifest, training, learned, stored, removed)
         modules = persistence.dump(learned.pipeline, spec.pipeline.format).modules
     except (DataError, SpecError, TrainingError) as error:
         raise VerificationError(cannot(workspace, version, [f"training fails here: {error}"])) from error
     if why_not:
-        notes.append(f"the stored pipeline is not asked, for it does not load here: {why_not}")
+        notes.append(f"the stored pipeline was not compared, because it does not load here: {why_not}")
     if not compared:
         folder = layout.version_folder(workspace.model, version)
         gone = [f"{path} was {item.words}" for path, item in removed.items() if path.startswith(f"{folder}/")]
@@ -177,10 +177,6 @@ def details(receipt: Receipt) -> Iterator[str]:
 # --- the comparison ------------------------------------------------------------------------------------------
 
 
-def _state(events: Mapping[int, Event]) -> State:
-    return events[max(events)].state_after if events else State()
-
-
 def _stored(workspace: Workspace, served: Served) -> tuple[LoadedVersion | None, str]:
     """The version itself, or why it does not load here."""
     try:
@@ -208,17 +204,17 @@ def _compare(
     fresh = _ask(contract, pipeline, features_of(contract, gate)) if gate else None
     compared = []
     if (probe := _probe(workspace, manifest, removed)) is not None:
-        now = _answers(_ask(contract, pipeline, conform(contract, probe)))
+        now = _ask(contract, pipeline, conform(contract, probe)).columns
         if stored is None:
             columns = [name for name in probe if str(name) == PREDICTION or str(name).startswith(PROBABILITY)]
             then = {str(name): probe[name].to_numpy() for name in columns}
         else:
-            then = _answers(_ask(stored.contract, stored.pipeline, conform(stored.contract, probe)))
+            then = _ask(stored.contract, stored.pipeline, conform(stored.contract, probe)).columns
         against = "its recorded answers" if stored is None else "the stored pipeline"
         compared.append(_differ("known answers", against, then, now, classes))
     if stored is not None and fresh is not None:
         theirs = _ask(stored.contract, stored.pipeline, features_of(stored.contract, gate))
-        compared.append(_differ("gate rows", "the stored pipeline", _answers(theirs), _answers(fresh), classes))
+        compared.append(_differ("gate rows", "the stored pipeline", theirs.columns, fresh.columns, classes))
     return compared, fresh
 
 
@@ -238,15 +234,6 @@ def _ask(contract: Contract, pipeline: Any, frame: pd.DataFrame) -> Predictions:
 
     with joblib.parallel_config(backend="sequential"):
         return persistence.predict(pipeline, frame, private=contract.private)
-
-
-def _answers(predictions: Predictions) -> dict[str, np.ndarray]:
-    """Column by column, named as among the known answers."""
-    found = {PREDICTION: predictions.values}
-    if predictions.probabilities is not None:
-        columns = range(predictions.probabilities.shape[1])
-        found |= {f"{PROBABILITY}{place}": predictions.probabilities[:, place] for place in columns}
-    return found
 
 
 def _differ(
@@ -351,7 +338,7 @@ def _own_code(workspace: Workspace, manifest: Manifest, modules: Sequence[str]) 
     try:
         then = workspace.registry.sources(manifest)
     except RorError as error:
-        yield f"whether the source code has changed is not known: {error}"
+        yield f"whether the source code has changed is unknown: {error}"
         return
     now = texts_of(modules)
     changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
@@ -361,7 +348,7 @@ def _own_code(workspace: Workspace, manifest: Manifest, modules: Sequence[str]) 
 
 def _schema(learned: FittedPipeline, stored: LoadedVersion | None) -> Iterator[str]:
     if stored is not None and stored.contract != learned.contract:
-        yield "the input schema that its training data make is another one now"
+        yield "the input schema inferred from its training data has changed since"
 
 
 def _write(workspace: Workspace, receipt: Receipt, at: datetime) -> Path:

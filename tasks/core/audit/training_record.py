@@ -10,7 +10,7 @@ from tasks.core.data.files import is_unchanged, label_digest
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError, NotFound, VerificationError
-from tasks.core.ledger.events import Decided, Event, named_manifests
+from tasks.core.ledger.events import Decided, Event, last_state, named_manifests
 from tasks.core.run.work import with_origin
 from tasks.core.spec import ModelSpec
 from tasks.core.training.holdout import FIRST_HOLDOUT_EVERY, HOLDOUT_EVERY, split
@@ -28,7 +28,7 @@ def recorded_manifest(workspace: Workspace, version: int, events: Mapping[int, E
         raise workspace.registry.unknown(workspace.model, version) from None
 
 
-def recorded_history(
+def recorded_training_rows(
     workspace: Workspace, spec: ModelSpec, manifest: Manifest, events: Mapping[int, Event]
 ) -> tuple[list[LabelledRows], list[str]]:
     """The batches a version was trained on, in order, with the labels that they had then; and what is worth knowing.
@@ -39,7 +39,7 @@ def recorded_history(
     """
     then = _Then(workspace, spec, manifest.version, events)
     erased = removals.erased_rows(events)
-    known = events[max(events)].state_after.batches if events else {}
+    known = last_state(events).batches
     history, problems, notes = [], [], []
     for file in manifest.training:
         batch = with_origin(Batch(file.batch, file.path, file.sha256), known.get(file.batch))
@@ -118,7 +118,7 @@ class _Then:
         return next((count for count in counts if label_digest(self.files[:count]) == seen), None)
 
 
-def recorded_fold(manifest: Manifest, history: Sequence[LabelledRows]) -> int:
+def recorded_holdout(manifest: Manifest, history: Sequence[LabelledRows]) -> int:
     """The share that was kept for the gate: the one by which as many rows of every batch are left as were recorded.
 
     A first version keeps more than later ones; an older release may have kept another share. Raises DataError where
@@ -126,15 +126,16 @@ def recorded_fold(manifest: Manifest, history: Sequence[LabelledRows]) -> int:
     """
     recorded = [(file.rows, file.held_out) for file in manifest.training]
     likely = FIRST_HOLDOUT_EVERY if manifest.parent is None else HOLDOUT_EVERY
-    for fold in (likely, *({FIRST_HOLDOUT_EVERY, HOLDOUT_EVERY} - {likely})):
-        training = split(history, fold)
+    for holdout in (likely, *({FIRST_HOLDOUT_EVERY, HOLDOUT_EVERY} - {likely})):
+        training = split(history, holdout)
         kept = {part.batch.id for part in training.gate}
         if [(len(part.rows), part.batch.id in kept) for part in training.learn] == recorded:
-            return fold
+            return holdout
     raise DataError("its rows cannot be divided into those trained on and those kept for the gate as they were")
 
 
 def cannot(workspace: Workspace, version: int, problems: Sequence[str]) -> str:
+    """The message for a version that cannot be reproduced: all its problems, one line each, and what to do."""
     lines = "\n".join(f"  - {problem}" for problem in problems)
     then = "Where that can be restored, restore it and run it again."
     return f"{workspace.model} v{version} cannot be reproduced:\n{lines}\n{then}"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tasks.core import layout
 from tasks.core.audit import entries, removals
-from tasks.core.audit.entries import Remark, Trail
+from tasks.core.audit.entries import AuditFinding, LedgerReading
 from tasks.core.audit.objects import Stored
 from tasks.core.audit.report import Loads, Report
 from tasks.core.audit.signatures import signatures
@@ -26,20 +26,20 @@ from tasks.core.workspace import Project, Workspace
 
 LEFTOVER = re.compile(r"#\d+$")
 """How names end of what a killed write leaves on a local folder; obstore does not list them."""
-FOREIGN = "is nothing that this program writes: it is never read"
+FOREIGN = "unknown object; ignored"
 LEAST_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """An entry that somebody noted: the history must still hold it."""
+class NotedEntry:
+    """An entry of the history that a person noted: it must still be there."""
 
     seq: int
     sha256: str
     """The digest of its bytes, or the first digits of it."""
 
 
-def audit(registry: Registry, model: str, *, expected: Expected | None = None, load: bool = False) -> Report:
+def audit(registry: Registry, model: str, *, expected: NotedEntry | None = None, load: bool = False) -> Report:
     """Check every object of a model against its record, and the records against each other.
 
     Raises StoreError when the store cannot be listed, nothing for what is damaged.
@@ -76,16 +76,18 @@ def audit(registry: Registry, model: str, *, expected: Expected | None = None, l
     )
 
 
-def _merged(remarks: Sequence[Remark]) -> tuple[Remark, ...]:
+def _merged(remarks: Sequence[AuditFinding]) -> tuple[AuditFinding, ...]:
     """One remark for each object, damage first."""
     texts: dict[tuple[bool, str], list[str]] = {}
     for remark in remarks:
         texts.setdefault((not remark.damage, remark.path), []).append(remark.text)
-    return tuple(Remark(path, "; ".join(found), not harmless) for (harmless, path), found in sorted(texts.items()))
+    return tuple(
+        AuditFinding(path, "; ".join(found), not harmless) for (harmless, path), found in sorted(texts.items())
+    )
 
 
 def workspaces(root: str | Path | None, model: str | None) -> list[Workspace]:
-    """This model, or all: those with a file, and those that only the store knows any more.
+    """This model, or all: those with a file, and those that are only in the store.
 
     A model's file need not be valid, nor be there: what the store keeps of it can be checked all the same. Raises
     InvalidRequest where there is none.
@@ -106,7 +108,7 @@ def registry_of(workspace: Workspace, *, load: bool) -> Registry:
     return workspace.registry if load else workspace.project.registry
 
 
-def expectation(text: str) -> Expected:
+def expectation(text: str) -> NotedEntry:
     """`42:ab12...` as a value. Raises InvalidRequest."""
     number, _, sha256 = text.lower().partition(":")
     if not number.isdecimal() or int(number) == 0 or not re.fullmatch(rf"[0-9a-f]{{{LEAST_DIGITS},64}}", sha256):
@@ -114,33 +116,33 @@ def expectation(text: str) -> Expected:
             "expect_head",
             [f"{text!r} is not NUMBER:SHA256; `ror verify M` ends with it. At least {LEAST_DIGITS} digits of it"],
         )
-    return Expected(int(number), sha256)
+    return NotedEntry(int(number), sha256)
 
 
-def _expectation(model: str, history: Trail, expected: Expected | None) -> Iterator[Remark]:
+def _expectation(model: str, history: LedgerReading, expected: NotedEntry | None) -> Iterator[AuditFinding]:
     if expected is None:
         return
     path = layout.event_path(model, expected.seq)
     found = history.digests.get(expected.seq)
     if found is None:
         ends = f"the history ends at entry {history.last}" if expected.seq > history.last else "it is missing"
-        yield Remark(path, f"was there with sha256 {expected.sha256[:LEAST_DIGITS]}, and {ends}: it was cut off")
+        yield AuditFinding(path, f"was there with sha256 {expected.sha256[:LEAST_DIGITS]}, and {ends}: it was cut off")
     elif not found.startswith(expected.sha256):
         shown = f"{found[:LEAST_DIGITS]}, not {expected.sha256[:LEAST_DIGITS]} as was noted"
-        yield Remark(path, f"has sha256 {shown}: the history was written anew, or the note is of another model")
+        yield AuditFinding(path, f"has sha256 {shown}: the history was rewritten, or the note is of another model")
 
 
 # --- strays --------------------------------------------------------------------------------------------------
 
 
-def _strays(store: Store, model: str, listed: Mapping[str, ObjectInfo]) -> Iterator[Remark]:
-    """What lies about: foreign objects, entries moved aside, and leftovers that only a look at the folder shows."""
+def _strays(store: Store, model: str, listed: Mapping[str, ObjectInfo]) -> Iterator[AuditFinding]:
+    """Unknown objects, entries moved aside, and leftovers of killed writes, which only the folder itself shows."""
     for path in listed:
         parsed = layout.parse(path)
         if parsed.is_aside:
-            yield Remark(path, "a torn entry that `ror verify --repair` moved aside", damage=False)
+            yield AuditFinding(path, "a torn entry that `ror verify --repair` moved aside", damage=False)
         elif parsed.number is None:
-            yield Remark(path, FOREIGN, damage=False)
+            yield AuditFinding(path, FOREIGN, damage=False)
     if store.folder is None:
         return
     for folder, _, names in os.walk(store.folder / model):
@@ -149,15 +151,15 @@ def _strays(store: Store, model: str, listed: Mapping[str, ObjectInfo]) -> Itera
             if path in listed:
                 continue
             left = "was left by a write that was killed: harmless; delete it when no run is at work"
-            yield Remark(path, left if LEFTOVER.search(name) else FOREIGN, damage=False)
+            yield AuditFinding(path, left if LEFTOVER.search(name) else FOREIGN, damage=False)
 
 
 # --- loading -------------------------------------------------------------------------------------------------
 
 
 def _load_all(
-    registry: Registry, model: str, versions: Sequence[int], history: Trail
-) -> tuple[tuple[Loads, ...], list[Remark]]:
+    registry: Registry, model: str, versions: Sequence[int], history: LedgerReading
+) -> tuple[tuple[Loads, ...], list[AuditFinding]]:
     """Try every version as a run would: environment, bytes, known answers. Only the one in service must load."""
     named = named_manifests(history.events)
     current = history.state.current
@@ -175,5 +177,5 @@ def _load_all(
             found.append(Loads(version, False, f"{type(error).__name__}: {error}"))
         if current is not None and current.version == version:
             text = f"v{version} is in service and does not load here: {found[-1].why_not}"
-            remarks.append(Remark(layout.version_folder(model, version), text))
+            remarks.append(AuditFinding(layout.version_folder(model, version), text))
     return tuple(found), remarks

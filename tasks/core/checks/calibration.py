@@ -21,7 +21,7 @@ from tasks.core.records import from_dict
 from tasks.core.schema.contract import Contract
 
 if TYPE_CHECKING:
-    from tasks.core.versions.registry import LoadedVersion
+    from tasks.core.versions.loaded import LoadedVersion
 
 CLIP = 5.0
 """Scaled values beyond this are cut: one outlier must neither hide nor fake a shift."""

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from tasks.core.decision.evidence import Evidence
 from tasks.core.errors import CorruptObject
-from tasks.core.ledger.state import LeaseRecord, State
+from tasks.core.ledger.state import LeaseRecord, State, Substitute
 from tasks.core.records import first_problem, from_dict
 from tasks.core.types import (
     Attempt,
@@ -180,15 +180,6 @@ class Pruned:
 
 
 @dataclass(frozen=True, slots=True)
-class Substitute:
-    """The object that takes the place of another one, from which rows were erased."""
-
-    path: str
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
 class Erased:
     """The rows of one key are removed; the key is not named."""
 
@@ -293,6 +284,11 @@ class Event:
         if not isinstance(content := self.content, kind):
             raise CorruptObject(f"Ledger event {self.seq} is {self.event!r}, not {kind.kind.value!r}.")
         return content
+
+
+def last_state(events: Mapping[int, Event]) -> State:
+    """The state after the newest of these events, which are given by number; the empty state before the first."""
+    return events[max(events)].state_after if events else State()
 
 
 def named_manifests(events: Mapping[int, Event]) -> dict[int, dict[str, int]]:

@@ -18,12 +18,12 @@ SIGNING_KEY, TRUSTED_KEYS, REQUIRE = "ROR_SIGNING_KEY", "ROR_TRUSTED_KEYS", "ROR
 
 
 def key_id(public: bytes) -> str:
-    """How a key is called: 16 hexadecimal digits of the sha256 of its raw public half."""
+    """The id of a key: 16 hexadecimal digits of the sha256 of its raw public half."""
     return hashlib.sha256(public).hexdigest()[:16]
 
 
 def read_private_key(path: Path) -> Ed25519PrivateKey:
-    """Raises SpecError unless the file is a PKCS8 PEM of an Ed25519 key that nobody else can read."""
+    """Raises SpecError unless the file is a PKCS8 PEM of an Ed25519 key that no other user can read."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -37,7 +37,8 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
         key = None
     if not isinstance(key, Ed25519PrivateKey):
         raise SpecError(
-            SIGNING_KEY, [f"{path} is no Ed25519 private key in PEM format; `ror store keys --new FOLDER` makes one"]
+            SIGNING_KEY,
+            [f"{path} is not an Ed25519 private key in PEM format; `ror store keys --new FOLDER` makes one"],
         )
     if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise SpecError(SIGNING_KEY, [f"{path} can be read by others: `chmod 600 {path}`"])
@@ -108,6 +109,7 @@ def new_pair(folder: Path) -> tuple[str, Path, Path]:
 
 
 def path_in(name: str) -> Path | None:
+    """The path in an environment variable; None where it is not set. Raises SpecError where it is empty."""
     value = os.environ.get(name)
     if value is None:
         return None

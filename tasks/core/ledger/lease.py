@@ -29,7 +29,7 @@ class Lease:
     """The right to decide for one model, held while the `with` block runs.
 
     A `started` event takes it and its number is the fencing token; `renewed` events keep it alive from a thread;
-    `decided` or `failed` gives it back. Nobody is ever locked out for longer than the time to live, and a dead process
+    `decided` or `failed` gives it back. No run is ever locked out for longer than the time to live, and a dead process
     on this host is noticed at once. Clock skew may cost time, never safety: every append is compare-and-swap.
     """
 
@@ -77,7 +77,7 @@ class Lease:
     def commit(self, build: Callable[[State], Decided]) -> Event:
         """Append the run's `decided` event: `build(state)` gives its body for the newest state.
 
-        It is called again when somebody else (a promotion by hand, say) appended in between, so that the run
+        It is called again when another writer (a promotion by hand, say) appended in between, so that the run
         reconsiders instead of overruling. Raises LeaseHeld when a later run has fenced this one off.
         """
         event = self.record(build)
@@ -86,7 +86,10 @@ class Lease:
         return event
 
     def record(self, build: Callable[[State], Body]) -> Event:
-        """Append an event as `commit` does, and keep the lease."""
+        """Append an event, with the body that `build` gives for the newest state, and keep the lease.
+
+        Raises LeaseHeld as `commit` does.
+        """
         with self._write:
             while True:
                 head = self._ledger.head()
@@ -157,7 +160,7 @@ def is_alive(lease: LeaseRecord) -> bool:
 
     try:
         process = psutil.Process(lease.pid)
-        if process.status() == psutil.STATUS_ZOMBIE:  # dead, and nobody has asked how it ended
+        if process.status() == psutil.STATUS_ZOMBIE:  # dead, and its parent has not asked how it ended
             return False
         return abs(process.create_time() - lease.process_started) < 1
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""The ledger: append-only, hash-chained, compare-and-swap; and the lease, which is two kinds of entry in it.
+"""The ledger: append-only, hash-chained, compare-and-swap.
 
 Event *n* is the object `<model>/ledger/<n>.json`, created if absent: of two writers one gets the number, the other
 raises LedgerConflict, reads again and reconsiders. Every event carries the state after it, so a reader needs one.
@@ -21,7 +21,7 @@ from tasks.core.errors import (
     NotFound,
 )
 from tasks.core.ledger.events import Body, Decided, Event
-from tasks.core.ledger.signing import UNSIGNED_KINDS, Mark, Standing, Trust, check_unsigned
+from tasks.core.ledger.signing import UNSIGNED_KINDS, SignatureState, SignatureStatus, Trust, check_unsigned
 from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import transition
 from tasks.core.records import digest, from_json, installed_release, to_dict
@@ -98,7 +98,7 @@ class Ledger:
         """Every event, oldest first, with the chain and the signatures checked. Raises CorruptObject where the chain
         breaks or an entry is missing, and SignatureError as `head` does and for every signature that is wrong."""
         events: list[Event] = []
-        unsigned: list[tuple[Event, Standing, State]] = []  # since the newest signed one
+        unsigned: list[tuple[Event, SignatureStatus, State]] = []  # since the newest signed one
         previous, state = None, State()
         for seq in range(1, self.last() + 1):
             try:
@@ -110,12 +110,12 @@ class Ledger:
                 ) from None
             self._check_follows(event, previous)
             if self.trust.keys:
-                standing = self._standing(event, data)
-                unsigned = [] if standing.mark is Mark.SIGNED else [*unsigned, (event, standing, state)]
+                status = self._status(event, data)
+                unsigned = [] if status.state is SignatureState.SIGNED else [*unsigned, (event, status, state)]
             events.append(event)
             previous, state = digest(data), event.state_after
-        for event, standing, before in unsigned:
-            self._check_unsigned(event, standing, before)
+        for event, status, before in unsigned:
+            self._check_unsigned(event, status, before)
         if events:
             check_whole(events[-1], data, self._path(len(events)))
         return events
@@ -175,7 +175,7 @@ class Ledger:
         if kind not in UNSIGNED_KINDS:
             self.trust.check_may_sign(f"A {str(kind)!r} event of {self.model}")
 
-    def standing(self, seq: int) -> tuple[Event, Standing]:
+    def signature_status(self, seq: int) -> tuple[Event, SignatureStatus]:
         """An event and what its signature is worth here; nothing is refused for it. Raises NotFound, CorruptObject."""
         event, data = self._read(seq)
         return event, self.trust.of_event(self.model, event, data)
@@ -202,12 +202,12 @@ class Ledger:
 
     def _check_newest(self, event: Event, data: bytes) -> None:
         """From the head back to the newest signed event, usually the head itself."""
-        while (standing := self._standing(event, data)).mark is not Mark.SIGNED:
-            if standing.mark is Mark.UNSIGNED and not self.trust.required:
+        while (status := self._status(event, data)).state is not SignatureState.SIGNED:
+            if status.state is SignatureState.UNSIGNED and not self.trust.required:
                 return
             before, its_data = self._read(event.seq - 1) if event.seq > 1 else (None, None)
             self._check_follows(event, digest(its_data) if its_data else None)
-            self._check_unsigned(event, standing, before.state_after if before else State())
+            self._check_unsigned(event, status, before.state_after if before else State())
             if before is None or its_data is None:
                 return
             event, data = before, its_data
@@ -215,37 +215,37 @@ class Ledger:
     def _check_older(self, event: Event, data: bytes) -> None:
         """An event that no trusted key signed counts when a later one leads back to it that is signed; the newest ones
         are judged with the head."""
-        standing, seq = self._standing(event, data), event.seq
-        if standing.mark is Mark.UNSIGNED and not self.trust.required:
+        status, seq = self._status(event, data), event.seq
+        if status.state is SignatureState.UNSIGNED and not self.trust.required:
             return
-        mark = standing.mark
-        while mark is not Mark.SIGNED:
+        state = status.state
+        while state is not SignatureState.SIGNED:
             seq, previous = seq + 1, digest(data)
             try:
                 later, data = self._read(seq)
             except NotFound:
-                self._check_key(event, standing)
+                self._check_key(event, status)
                 self.head()
                 return
             self._check_follows(later, previous)
-            mark = self._standing(later, data).mark
+            state = self._status(later, data).state
 
-    def _standing(self, event: Event, data: bytes) -> Standing:
+    def _status(self, event: Event, data: bytes) -> SignatureStatus:
         """Raises SignatureError for a signature that is wrong."""
-        standing = self.trust.of_event(self.model, event, data)
-        if standing.mark is Mark.WRONG:
-            self.trust.refuse(standing, self._path(event.seq), "")
-        return standing
+        status = self.trust.of_event(self.model, event, data)
+        if status.state is SignatureState.WRONG:
+            self.trust.refuse(status, self._path(event.seq), "")
+        return status
 
-    def _check_unsigned(self, event: Event, standing: Standing, before: State) -> None:
-        self._check_key(event, standing)
+    def _check_unsigned(self, event: Event, status: SignatureStatus, before: State) -> None:
+        self._check_key(event, status)
         if self.trust.required:
             check_unsigned(self._path(event.seq), event, before)
 
-    def _check_key(self, event: Event, standing: Standing) -> None:
+    def _check_key(self, event: Event, status: SignatureStatus) -> None:
         """Raises SignatureError for a key that is not trusted."""
-        if standing.mark is Mark.UNKNOWN_KEY:
-            self.trust.refuse(standing, self._path(event.seq), "")
+        if status.state is SignatureState.UNKNOWN_KEY:
+            self.trust.refuse(status, self._path(event.seq), "")
 
     def last(self) -> int:
         """The highest number, found by galloping: events are contiguous, so about 2 log2(n) look-ups suffice."""
@@ -280,19 +280,13 @@ def _content(record: Mapping[str, Any]) -> str:
     return digest(json.dumps(rest, sort_keys=True).encode())
 
 
-# --- the lease -----------------------------------------------------------------------------------------------
-
-
 def pruned(ledger: Ledger, state: State, version: int) -> str | None:
     """Why a version cannot be loaded any more, and what is left to do; None when its payload was not pruned."""
     seq = state.pruned.get(version)
     if seq is None:
         return None
-    return (
-        f"v{version} of {ledger.model} was pruned {_by(ledger, seq)}. It cannot be loaded any more; its record is kept."
-    )
-
-
-def _by(ledger: Ledger, seq: int) -> str:
     event = ledger.event(seq)
-    return f"by {event.actor} on {event.at[:10]} (entry {seq}): {event.reason.rstrip('.')}"
+    return (
+        f"v{version} of {ledger.model} was pruned by {event.actor} on {event.at[:10]} (entry {seq}): "
+        f"{event.reason.rstrip('.')}. It cannot be loaded any more; its record is kept."
+    )

@@ -57,10 +57,10 @@ MANIFEST_PREFIX, EVENT_PREFIX = b"ror manifest\n", b"ror event\n"
 """Told apart, so that what was signed as one kind of object never passes for another."""
 
 _START, _END = b'"value": "', b'"\n }\n}'
-"""What stands around the value in an event's file: its signature is the last field, as to_json writes it."""
+"""What is before and after the value in an event's file: its signature is the last field, as to_json writes it."""
 
 
-class Mark(StrEnum):
+class SignatureState(StrEnum):
     """What a signature is worth here."""
 
     UNSIGNED = "unsigned"
@@ -70,10 +70,10 @@ class Mark(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SignatureStatus:
     """What the signature of one object is worth here, and the key that it names."""
 
-    mark: Mark
+    state: SignatureState
     key: str | None = None
 
 
@@ -129,10 +129,10 @@ class Trust:
         return key_id(self.private.public_key().public_bytes_raw()) if self.private else None
 
     def check_outside(self, folder: Path | None) -> None:
-        """Raises SpecError when keys lie in the store's folder: whoever can write there could add one."""
+        """Raises SpecError when keys are in the store's folder: anyone who can write there could add one."""
         for path in self.sources:
             if folder is not None and path.resolve().is_relative_to(folder):
-                raise SpecError(str(path), [f"it lies in the store, {folder}: keep keys where no version is written"])
+                raise SpecError(str(path), [f"it is in the store, {folder}: keep keys where no version is written"])
 
     def check_may_sign(self, what: str) -> None:
         """Raises VerificationError when this process would write what it would itself refuse to read."""
@@ -169,55 +169,55 @@ class Trust:
 
     # --- checking ---
 
-    def of_manifest(self, data: bytes, signature: bytes | None) -> Standing:
+    def of_manifest(self, data: bytes, signature: bytes | None) -> SignatureStatus:
         """What the bytes of `manifest.sig`, None when there are none, are worth for these bytes of a manifest."""
         if signature is None:
-            return Standing(Mark.UNSIGNED)
+            return SignatureStatus(SignatureState.UNSIGNED)
         try:
-            return self._standing(from_json(Signature, signature, "manifest.sig"), MANIFEST_PREFIX + data)
+            return self._status(from_json(Signature, signature, "manifest.sig"), MANIFEST_PREFIX + data)
         except CorruptObject:
-            return Standing(Mark.WRONG)
+            return SignatureStatus(SignatureState.WRONG)
 
-    def of_event(self, model: str, event: Event, data: bytes) -> Standing:
+    def of_event(self, model: str, event: Event, data: bytes) -> SignatureStatus:
         """What the signature in an event's file is worth. The file is taken as it is: nothing is written anew, so that
         fields of a later release do not matter."""
         if event.signature is None:
-            return Standing(Mark.UNSIGNED)
+            return SignatureStatus(SignatureState.UNSIGNED)
         value = event.signature.value.encode()
         if not value or not data.endswith(_START + value + _END):
-            return Standing(Mark.WRONG, event.signature.key)
+            return SignatureStatus(SignatureState.WRONG, event.signature.key)
         blank = data.removesuffix(value + _END) + _END
-        return self._standing(event.signature, _event_message(model, blank))
+        return self._status(event.signature, _event_message(model, blank))
 
-    def _standing(self, signature: Signature, message: bytes) -> Standing:
+    def _status(self, signature: Signature, message: bytes) -> SignatureStatus:
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
         if signature.key not in self.keys:
-            return Standing(Mark.UNKNOWN_KEY, signature.key)
+            return SignatureStatus(SignatureState.UNKNOWN_KEY, signature.key)
         try:
             value = base64.b64decode(signature.value, validate=True)
             if base64.b64encode(value).decode() == signature.value:  # one way to write it, and no other
                 Ed25519PublicKey.from_public_bytes(self.keys[signature.key]).verify(value, message)
-                return Standing(Mark.SIGNED, signature.key)
+                return SignatureStatus(SignatureState.SIGNED, signature.key)
         except (InvalidSignature, binascii.Error, ValueError):
             pass
-        return Standing(Mark.WRONG, signature.key)
+        return SignatureStatus(SignatureState.WRONG, signature.key)
 
-    def refuse(self, standing: Standing, path: str, remedy: str) -> None:
-        """Raises SignatureError unless an object of this standing may be used; `remedy`: for one without signature."""
-        match standing.mark:
-            case Mark.UNSIGNED if self.required:
+    def refuse(self, status: SignatureStatus, path: str, remedy: str) -> None:
+        """Raises SignatureError unless an object of this status may be used; `remedy`: for one without signature."""
+        match status.state:
+            case SignatureState.UNSIGNED if self.required:
                 raise SignatureError(f"{path} is not signed, and only what is signed is used here. {remedy}")
-            case Mark.UNKNOWN_KEY:
+            case SignatureState.UNKNOWN_KEY:
                 raise SignatureError(
-                    f"{path} is signed with the key {standing.key}, which is not trusted here (trusted: "
+                    f"{path} is signed with the key {status.key}, which is not trusted here (trusted: "
                     f"{', '.join(self.keys)}). If that key is yours, add its public key to {TRUSTED_KEYS}; "
                     "if not, restore the object from a backup."
                 )
-            case Mark.WRONG:
+            case SignatureState.WRONG:
                 raise SignatureError(
-                    f"{path} has a wrong signature{f' of the key {standing.key}' if standing.key else ''}: it was "
+                    f"{path} has a wrong signature{f' of the key {status.key}' if status.key else ''}: it was "
                     "altered, or the signature was made for something else. Restore both from a backup."
                 )
 
@@ -226,7 +226,7 @@ def check_unsigned(path: str, event: Event, before: State) -> None:
     """Raises SignatureError when an unsigned event does what only a signed one may, or carries a state that does not
     follow from the one before."""
     remedy = (
-        f"sign the history as it stands: where the key is, and with {REQUIRE}=0, `ror run {path.split('/')[0]} "
+        f"sign the history as it is: where the key is, and with {REQUIRE}=0, `ror run {path.split('/')[0]} "
         "--action reload --reason '...'`. If not, restore it from a backup."
     )
     if event.event not in UNSIGNED_KINDS:
@@ -240,7 +240,7 @@ def check_unsigned(path: str, event: Event, before: State) -> None:
         follows = False
     if not follows:
         raise SignatureError(
-            f"{path} is not signed, and its state does not follow from the event before: somebody without the key "
+            f"{path} is not signed, and its state does not follow from the event before: someone without the key "
             f"forged it, or another release wrote it. If you know it was the latter, {remedy}"
         )
     if changed := _out_of_reach(before, event.state_after):
@@ -259,6 +259,3 @@ def _out_of_reach(before: State, after: State) -> list[str]:
 
 def _event_message(model: str, blank: bytes) -> bytes:
     return EVENT_PREFIX + model.encode() + b"\n" + blank
-
-
-# --- keys ----------------------------------------------------------------------------------------------------

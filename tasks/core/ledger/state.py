@@ -39,12 +39,18 @@ class LastDecision:
 
 
 @dataclass(frozen=True, slots=True)
-class Replacement:
-    """What stands for an object of the store since rows of it were erased."""
+class Substitute:
+    """The object that takes the place of another one, from which rows were erased."""
 
     path: str
     sha256: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement(Substitute):
+    """Such an object, as the state remembers it."""
+
     seq: int = 0
     """Number of the event that says so."""
 
@@ -92,14 +98,16 @@ class State:
     pruned: Mapping[int, int] = field(default_factory=dict)
     """Versions whose payload was removed on record, each with the sequence number of the event: they load no more."""
     replaced: Mapping[str, Replacement] = field(default_factory=dict)
-    """Objects of the store that rows were erased from, by path, each with what stands for it now."""
+    """Objects of the store that rows were erased from, by path, each with the object that replaces it now."""
 
     @property
     def current(self) -> Served | None:
+        """The version in service; None before the first."""
         return self.served[-1] if self.served else None
 
     @property
     def predecessor(self) -> Served | None:
+        """The version that was in service before the current one; None where there was none."""
         return self.served[-2] if len(self.served) > 1 else None
 
     def as_known(self, served: Served) -> Served:

@@ -107,7 +107,7 @@ def _unless(suspect: str | None, batch: str | None) -> str | None:
 
 
 def _after_erasure(state: State, body: Erased, seq: int) -> State:
-    """What was decided stands: batches and labels are what they were, less some rows, and not altered by anybody."""
+    """What was decided stays: batches and labels are what they were, less some rows, and count as unchanged."""
     batches = {
         batch: from_dict(BatchRecord, {**to_dict(state.batches[batch]), **fields, "erased": seq})
         for batch, fields in body.batches.items()
@@ -182,7 +182,7 @@ def _uncounted(state: State) -> State:
 def with_labels(state: State, labelled: Sequence[Labelled], decision: Decision | None = None) -> State:
     """The state once these labels count, and the decision has spoken about suspect batches.
 
-    Where a person spoke about one meanwhile, the person's word stands.
+    What a person said about one meanwhile counts.
     """
     batches = dict(state.batches)
     for item in labelled:
@@ -200,14 +200,12 @@ def with_labels(state: State, labelled: Sequence[Labelled], decision: Decision |
 
 def with_losses(points: Sequence[LossPoint], new: Iterable[LossPoint]) -> tuple[LossPoint, ...]:
     """Losses in the order they were first measured; a new one for the same batch and version supersedes."""
-    known = {(point.batch, point.version): point for point in points}
-    return tuple((known | {(point.batch, point.version): point for point in new}).values())
+    return tuple({(point.batch, point.version): point for point in (*points, *new)}.values())
 
 
 def with_comparisons(items: Sequence[Comparison], new: Iterable[Comparison]) -> tuple[Comparison, ...]:
     """Comparisons in the order they were first made; a new one of the same versions on a batch supersedes."""
-    known = {(item.batch, item.version, item.predecessor): item for item in items}
-    return tuple((known | {(item.batch, item.version, item.predecessor): item for item in new}).values())
+    return tuple({(item.batch, item.version, item.predecessor): item for item in (*items, *new)}.values())
 
 
 def after_decision(state: State, decided: Decided, mark: LastDecision, at: str) -> State:

@@ -16,11 +16,11 @@ from tasks.core.ledger.lease import Lease
 from tasks.core.overrides import BY_HAND, check_words
 from tasks.core.predictions import predictions_path
 from tasks.core.removal.erase_files import ERASED, whole_word
-from tasks.core.removal.erase_plan import Erased, plan_of
+from tasks.core.removal.erase_plan import Erasure, plan_of
 from tasks.core.workspace import Workspace
 
 
-def erase(workspace: Workspace, key: str, *, reason: str, actor: str, dry_run: bool = False) -> Erased:
+def erase(workspace: Workspace, key: str, *, reason: str, actor: str, dry_run: bool = False) -> Erasure:
     """Erase the rows of one key wherever this model holds them.
 
     Under the lease: no run reads what is being replaced, or registers a version that was trained on it. Raises
@@ -31,7 +31,7 @@ def erase(workspace: Workspace, key: str, *, reason: str, actor: str, dry_run: b
     check_words(reason, actor)
     key = key.strip()
     if workspace.spec.key is None:
-        raise SpecError(workspace.model, ["it has no `key`: its rows cannot be told apart, none can be found"])
+        raise SpecError(workspace.model, ["it has no `key`: rows of one person cannot be found"])
     if not key:
         raise InvalidRequest("key", ["must not be empty"])
     for name, value in (("reason", reason), ("actor", actor)):
@@ -39,12 +39,12 @@ def erase(workspace: Workspace, key: str, *, reason: str, actor: str, dry_run: b
             raise InvalidRequest(name, ["must not contain the key: the history keeps it, and is never changed"])
     plan = plan_of(workspace, key)
     if not plan.places and not plan.remains.removed:
-        nowhere = f"not found in anything that {workspace.model} keeps: nothing was written"
+        nowhere = f"not found in anything that {workspace.model} keeps; nothing was written"
         raise InvalidRequest("key", [nowhere, *plan.stays, *plan.unknown])
     if dry_run:
         return plan.result(None)
     try:
-        with Lease(workspace.ledger, run=BY_HAND, key="", actor=actor, reason=reason) as lease, _unnamed(key):
+        with Lease(workspace.ledger, run=BY_HAND, key="", actor=actor, reason=reason) as lease, _redact_key(key):
             _complete(workspace)
             plan = plan_of(workspace, key)
             seq = None
@@ -62,7 +62,7 @@ def erase(workspace: Workspace, key: str, *, reason: str, actor: str, dry_run: b
 
 
 @contextlib.contextmanager
-def _unnamed(key: str) -> Iterator[None]:
+def _redact_key(key: str) -> Iterator[None]:
     """What goes wrong is noted in the history, too: libraries quote rows, and files may be called by the key."""
     try:
         yield
@@ -85,6 +85,6 @@ def _complete(workspace: Workspace) -> None:
     for batch in record.window if record.in_service else ():
         if not predictions_path(workspace, batch).exists() and is_unchanged(workspace.root, batch):
             raise LedgerConflict(
-                f"Predictions for {batch.id} are not written yet: a run is at it, or was killed. Nothing was erased; "
-                f"`ror run {workspace.model}` completes it, then run this again."
+                f"Predictions for {batch.id} are not written yet: a run is in progress, or was killed. Nothing was "
+                f"erased; `ror run {workspace.model}` completes it, then run this again."
             )

@@ -25,7 +25,7 @@ from tasks.core.errors import DataError, StoreError, UnreadableData
 from tasks.core.spec import CsvSpec
 
 ERASED = "[erased]"
-"""What stands in a text where the key stood."""
+"""Replaces the key in a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def _csv_without(path: Path, output: Path, rows: np.ndarray, written: CsvSpec) -
                 kept.append(raw)
             number += bool(record)  # empty lines are no rows
     except csv.Error as error:
-        raise DataError(f"{path.name}: its records cannot be told apart ({error}). Remove the row by hand.") from None
+        raise DataError(f"{path.name}: it is not valid CSV ({error}). Remove the row by hand.") from None
     output.write_bytes("".join(kept).encode(written.encoding))
 
 
@@ -140,30 +140,35 @@ def _csv_without(path: Path, output: Path, rows: np.ndarray, written: CsvSpec) -
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class KeyMatcher:
     """A key as a word of a text: not within a longer word or number."""
 
     pattern: re.Pattern[str] | None
     """None for a key that cannot be told from any other number or short word."""
 
     @classmethod
-    def of(cls, key: str) -> Words:
+    def of(cls, key: str) -> KeyMatcher:
+        """Of fewer than 4 characters, or of fewer than 6 digits, a key cannot be told from other words and numbers."""
         if len(key) < 4 or (len(key) < 6 and re.fullmatch(r"[\d.+-]+", key)):
             return cls(None)
         return cls(whole_word(key))
 
     def count(self, data: bytes) -> int:
-        """How often it stands in a text, or in bytes of any kind."""
+        """How often the key is in a text, or in bytes of any kind."""
         return len(self.pattern.findall(data.decode("utf-8", "replace"))) if self.pattern else 0
 
+    def count_in(self, path: Path) -> int:
+        """How often the key is in a file of any kind."""
+        return self.count(path.read_bytes())
+
     def erased(self, data: bytes) -> bytes:
-        """The text without it; bytes that are no text stay as they are."""
+        """The text without the key; bytes that are not text stay as they are."""
         if self.pattern is None:
             return data
         return self.pattern.sub(ERASED, data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
     def count_json(self, data: bytes) -> int:
-        """How often it stands in the strings of a JSON document: numbers of ours are no keys."""
+        """How often the key is in the strings of a JSON document: a number in it is never a key."""
         found = 0
 
         def look(text: str) -> str:
@@ -175,7 +180,7 @@ class Words:
         return found
 
     def erased_json(self, data: bytes) -> bytes:
-        """The JSON document without it, written as records are."""
+        """The JSON document without the key, written as records are."""
         assert self.pattern is not None
         pattern = self.pattern
         value = _strings(json.loads(data), lambda text: pattern.sub(ERASED, text))
@@ -183,7 +188,7 @@ class Words:
 
 
 def whole_word(key: str) -> re.Pattern[str]:
-    """Finds the key where it is no part of a longer word, as text, HTML or JSON spells it."""
+    """Finds the key where it is not part of a longer word, as text, HTML or JSON spells it."""
     spellings = {key, html.escape(key), json.dumps(key)[1:-1], json.dumps(key, ensure_ascii=False)[1:-1]}
     either = "|".join(re.escape(word) for word in sorted(spellings, key=len, reverse=True))
     return re.compile(rf"(?<![\w-])(?:{either})(?![\w-])")
@@ -209,7 +214,7 @@ def is_table(path: Path) -> bool:
 
 
 def check_rewritten(path: Path, columns: Sequence[str], key: str, written: CsvSpec, rows: int) -> None:
-    """Raises DataError unless a rewritten file reads, has so many rows, and none of the key."""
+    """Raises DataError unless a rewritten file can be read, has `rows` rows, and none of the key."""
     try:
         found = key_rows(path, columns, key, written)
     except UnreadableData as error:

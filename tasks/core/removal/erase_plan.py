@@ -1,4 +1,4 @@
-"""What an erasure will do: every place that holds the key, what will stand there, and what the history will say of it.
+"""What an erasure will do: every place that holds the key, what will replace it, and what the history will say of it.
 
 Searching changes nothing. `tasks.core.removal.erase` has the order in which a plan is carried out.
 """
@@ -27,48 +27,36 @@ from tasks.core.data.files import (
     label_files,
     parts,
 )
-from tasks.core.data.labels import BatchLabels, Labels
+from tasks.core.data.labels import Labels
 from tasks.core.errors import AlreadyExists, DataError, UnreadableData
 from tasks.core.ledger import events
-from tasks.core.ledger.state import State
+from tasks.core.ledger.state import State, Substitute
 from tasks.core.predictions import made_from
 from tasks.core.records import digest
 from tasks.core.removal.erase_files import (
     ERASED,
+    KeyMatcher,
     KeyRows,
-    Words,
     check_rewritten,
     is_table,
     key_rows,
     whole_word,
     write_without,
 )
-from tasks.core.removal.erase_store import KeyBatch, Remains, in_words, search
+from tasks.core.removal.erase_store import KeyBatch, Place, StoreMatches, search
 from tasks.core.run.work import question_key
 from tasks.core.spec import CsvSpec
-from tasks.core.types import Batch, BatchRecord, Request
+from tasks.core.types import BatchRecord, Request
 from tasks.core.workspace import Workspace
 
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}(\.\w+)?")
 """Names of files that a write which was killed leaves behind."""
+TOO_SHORT = "texts: not searched, because the key is too short to be told from other numbers or words"
 TEXTS = (".html", ".json", ".txt", ".md", ".log")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Something that holds the key."""
-
-    path: str
-    """Relative to the root; of an object, to the store."""
-    what: str
-    """`batch 2013-02`, `labels`, `predictions`, `reference of v3`, `report` ..."""
-    count: int
-    """Rows; of a text, words."""
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Erased:
+class Erasure:
     """What was erased, or would be."""
 
     places: tuple[Place, ...]
@@ -96,29 +84,18 @@ class _Table:
 
 
 @dataclass
-class _Changed:
-    """A batch that is rewritten."""
-
-    batch: Batch
-    rows: np.ndarray
-    total: int
-    labels: BatchLabels | None
-    """As they were, where they can be read."""
-    sha256: str = ""
-    """Afterwards."""
-
-
-@dataclass
 class Plan:
+    """All that an erasure changes, in the order in which it was found; `prepare`, record `body`, then `carry_out`."""
+
     workspace: Workspace
     key: str
-    words: Words
+    words: KeyMatcher
     tables: list[_Table] = field(default_factory=list)
     texts: list[tuple[Path, int]] = field(default_factory=list)
     leftovers: list[tuple[Path, int]] = field(default_factory=list)
     """Removed whole: caches, and what killed writes left; with the rows of the key in it."""
-    changed: dict[str, _Changed] = field(default_factory=dict)
-    remains: Remains = field(default_factory=Remains)
+    changed: dict[str, KeyBatch] = field(default_factory=dict)
+    remains: StoreMatches = field(default_factory=StoreMatches)
     stays: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     prepared: dict[Path, Path] = field(default_factory=dict)
@@ -126,12 +103,14 @@ class Plan:
 
     @property
     def places(self) -> list[Place]:
+        """Everything that holds the key and will not any more."""
         tables = [Place(self.shown(t.path), t.what, len(t.found.rows)) for t in self.tables]
         texts = [Place(self.shown(path), "report", count, "words") for path, count in self.texts]
         left = [Place(self.shown(path), "left by a killed write", rows) for path, rows in self.leftovers if rows]
-        return [*tables, *texts, *left, *(Place(*found) for found in self.remains.found)]
+        return [*tables, *texts, *left, *self.remains.found]
 
     def shown(self, path: Path) -> str:
+        """A path for people: relative to the root where it is below it."""
         root = self.workspace.root
         return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
@@ -139,19 +118,28 @@ class Plan:
         """As the history may say it: a file may be called by the key."""
         return whole_word(self.key).sub(ERASED, self.shown(path))
 
-    def result(self, seq: int | None) -> Erased:
+    def result(self, seq: int | None) -> Erasure:
+        """The plan for people; `seq` is the number of the event that records it, None where there is none."""
         replaced = {place.path for place in self.places}
         whole = sorted({*(self.shown(path) for path, _ in self.leftovers), *self.remains.removed} - replaced)
-        note = () if self.words.pattern else ("texts: so short a key cannot be told from any other number or word",)
-        return Erased(
-            tuple(self.places), tuple(whole), tuple(self.stays), (*self.unknown, *note),
-            tuple(self.remains.learned), seq,
-        )  # fmt: skip
+        note = (
+            ()
+            if self.words.pattern
+            else ("texts: not searched, because the key is too short to tell from other numbers or words",)
+        )
+        return Erasure(
+            places=tuple(self.places),
+            removed=tuple(whole),
+            stays=tuple(self.stays),
+            unknown=(*self.unknown, *note),
+            learned=tuple(self.remains.learned),
+            seq=seq,
+        )
 
     # --- carrying it out ---
 
     def prepare(self) -> None:
-        """Write everything that will stand for something else, beside it."""
+        """Write everything that will replace something, beside it."""
         store = self.workspace.registry.store
         for table in self.tables:
             if table.what.startswith("batch "):
@@ -195,15 +183,15 @@ class Plan:
             self.workspace.registry.store.remove(name)
 
     def clean_up(self) -> None:
+        """Remove what was prepared and not swapped in."""
         for new in self.prepared.values():
             new.unlink(missing_ok=True)
 
     # --- the record ---
 
     def body(self, now: State) -> events.Erased:
-        """The event for this state: what is where, never whose."""
+        """The event for this state: what was changed, without the key."""
         workspace = self.workspace
-        records = {batch: record for batch in self.changed if (record := now.batches.get(batch))}
         files = label_files(workspace.root, workspace.spec)
         before = label_digest(files)
         after = hashlib.sha256("".join(f"{p.name}\0{self.digest_of(p)}\n" for p in files).encode()).hexdigest()
@@ -216,9 +204,9 @@ class Plan:
             rows=sum(rows),
             files=tuple(self.unnamed(path) for path in self.prepared),
             batches={
-                batch: self._record(self.changed[batch], base)
-                for batch, record in records.items()
-                if (base := self._base(self.changed[batch], record))
+                batch: self._record(change, base)
+                for batch, change in self.changed.items()
+                if (known := now.batches.get(batch)) and (base := self._base(change, known))
             },
             before={batch: change.batch.sha256 for batch, change in self.changed.items()},
             blocked={
@@ -229,14 +217,14 @@ class Plan:
             label_files=after if now.label_files == before else None,
             key=question_key(workspace, Request(), now, fresh, after) if decided else None,
             replaced={
-                path: events.Substitute(layout.replacement_path(path, data), digest(data), len(data))
+                path: Substitute(layout.replacement_path(path, data), digest(data), len(data))
                 for path, data in self.remains.replaced.items()
             },
             removed=(*(self.unnamed(path) for path, _ in self.leftovers), *sorted(self.remains.removed)),
             versions=tuple(self.remains.learned),
         )
 
-    def _base(self, change: _Changed, now: BatchRecord) -> BatchRecord | None:
+    def _base(self, change: KeyBatch, now: BatchRecord) -> BatchRecord | None:
         """What the history knew of the batch as it is on disk; None where somebody altered it, which stays an alarm.
 
         After an erasure that was killed before it swapped the file, that is the record before it.
@@ -251,7 +239,7 @@ class Plan:
             return ledger.event(now.erased - 1).state_after.batches[change.batch.id]
         return None
 
-    def _record(self, change: _Changed, base: BatchRecord) -> dict[str, Any]:
+    def _record(self, change: KeyBatch, base: BatchRecord) -> dict[str, Any]:
         """The fields of a batch's record that are others afterwards."""
         delivered = np.delete(np.arange(change.total + len(base.gone)), base.gone)
         fields: dict[str, Any] = {
@@ -270,9 +258,9 @@ class Plan:
 
 
 def plan_of(workspace: Workspace, key: str) -> Plan:
-    """Everything that holds the key. Nothing is written."""
+    """Everything that holds the key. Nothing is written. Raises StoreError."""
     spec, state = workspace.spec, workspace.state()
-    plan = Plan(workspace, key, Words.of(key))
+    plan = Plan(workspace, key, KeyMatcher.of(key))
     columns, seen = (str(spec.key),), set[Path]()
     for path in find(workspace.root, spec.data.batches):
         files = parts(path) if path.is_dir() else [path]
@@ -287,8 +275,7 @@ def plan_of(workspace: Workspace, key: str) -> Plan:
         if path.is_file() and path.resolve() not in seen:
             seen.add(path.resolve())
             _other(plan, path.resolve())
-    batches = [KeyBatch(c.batch, c.rows) for c in plan.changed.values()]
-    plan.remains = search(workspace, state, plan.words, batches)
+    plan.remains = search(workspace, state, plan.words, [*plan.changed.values()])
     plan.stays += plan.remains.stays
     plan.unknown += plan.remains.unknown
     return plan
@@ -300,7 +287,7 @@ def _table(plan: Plan, path: Path, what: str, columns: tuple[str, ...], written:
     try:
         found = key_rows(path, columns, plan.key, written)
     except UnreadableData as error:
-        if in_words(path, plan.words):
+        if plan.words.count_in(path):
             plan.stays.append(f"{shown} holds the key's text and cannot be read: {error} Remove it by hand")
         else:
             plan.unknown.append(f"{shown}: {error}")
@@ -329,7 +316,7 @@ def _batch(plan: Plan, path: Path, found: list[KeyRows | None]) -> None:
         labels = Labels(root, spec).of(batch)
     except DataError:
         labels = None
-    plan.changed[batch.id] = _Changed(batch, np.concatenate(rows), start, labels)
+    plan.changed[batch.id] = KeyBatch(batch, np.concatenate(rows), start, labels)
 
 
 def _other(plan: Plan, path: Path) -> None:
@@ -340,7 +327,7 @@ def _other(plan: Plan, path: Path) -> None:
     elif below.parts[0] == "backtest" and plan.changed:
         plan.leftovers.append((path, 0))  # a cache of what was computed from these very batches: it is computed again
     elif path.suffix in TEXTS:
-        if count := in_words(path, plan.words):
+        if count := plan.words.count_in(path):
             plan.texts.append((path, count))
     elif is_table(path):
         what = below.parts[0] if below.parts[0] in ("predictions", "batches", "labels") else "table"
@@ -350,12 +337,12 @@ def _other(plan: Plan, path: Path) -> None:
             found = _table(plan, path, what, columns, spec.data.csv)
         if found is None:
             _by_number(plan, path, what)
-    elif in_words(path, plan.words):
-        plan.stays.append(f"{plan.shown(path)} holds the key's text and is of no known kind: remove it by hand")
+    elif plan.words.count_in(path):
+        plan.stays.append(f"{plan.shown(path)} holds the key's text and is of an unknown kind: remove it by hand")
 
 
 def _left_over(plan: Plan, path: Path) -> int:
-    """Rows of the key in what a killed write left; what is cut short cannot be told, and goes with the others."""
+    """Rows of the key in what a killed write left; of what is cut short that is unknown: none."""
     try:
         found = key_rows(path, (str(plan.workspace.spec.key), "key"), plan.key, CsvSpec()) if is_table(path) else None
     except UnreadableData:

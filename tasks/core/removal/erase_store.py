@@ -10,7 +10,6 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,11 @@ import pyarrow.parquet as pq
 from tasks.core import layout
 from tasks.core.checks.calibration import ColumnCalibration, scaled
 from tasks.core.data.files import in_order
+from tasks.core.data.labels import BatchLabels
 from tasks.core.errors import CorruptObject, DataError
 from tasks.core.ledger.state import State
 from tasks.core.records import from_dict, from_json
-from tasks.core.removal.erase_files import Words
+from tasks.core.removal.erase_files import KeyMatcher
 from tasks.core.schema.contract import Contract
 from tasks.core.schema.frames import frame
 from tasks.core.training.challenger import UNSEEN
@@ -36,24 +36,42 @@ KNOWN_BY_WORD = (".html", ".json")
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Something that holds the key."""
+
+    path: str
+    """Relative to the root; of an object, to the store."""
+    what: str
+    """`batch 2013-02`, `labels`, `predictions`, `reference of v3`, `report` ..."""
+    count: int
+    """Rows; of a text, words."""
+    note: str = ""
+
+
+@dataclass
 class KeyBatch:
-    """A batch that holds rows of the key."""
+    """A batch that holds rows of the key, and is rewritten."""
 
     batch: Batch
     rows: np.ndarray
     """Row numbers, sorted."""
+    total: int
+    """Rows that the batch has."""
+    labels: BatchLabels | None
+    """As they were, where they can be read."""
+    sha256: str = ""
+    """Afterwards."""
 
 
 @dataclass
-class Remains:
+class StoreMatches:
     """What of the store has to change."""
 
     replaced: dict[str, bytes] = field(default_factory=dict)
-    """What is to stand for each object, by the path that the version or the run knows it by."""
+    """The new bytes of each object, by the path that the version or the run knows it by."""
     removed: set[str] = field(default_factory=set)
     """Paths to remove once that is on record."""
-    found: list[tuple[str, str, int, str]] = field(default_factory=list)
-    """Path, what it is, rows or words in it, and a note."""
+    found: list[Place] = field(default_factory=list)
     stays: list[str] = field(default_factory=list)
     """What holds the key and is never changed."""
     unknown: list[str] = field(default_factory=list)
@@ -62,24 +80,20 @@ class Remains:
     """Versions whose pipeline was trained on batches that hold rows of the key."""
 
 
-def search(workspace: Workspace, state: State, words: Words, batches: Sequence[KeyBatch]) -> Remains:
+def search(workspace: Workspace, state: State, words: KeyMatcher, batches: Sequence[KeyBatch]) -> StoreMatches:
     """Look through the versions, the runs and the history of a model. Nothing is written. Raises StoreError."""
-    found = Remains()
+    found = StoreMatches()
     store, model = workspace.registry.store, workspace.model
-    folders: dict[int, set[str]] = {}
-    for item in store.objects(layout.folder(model, layout.VERSIONS)):
-        path = layout.parse(item.path)
-        if path.number is not None:
-            folders.setdefault(path.number, set()).add(path.name)
-    for version, names in folders.items():
+    paths = [item.path for item in store.objects(layout.folder(model, layout.VERSIONS))]
+    for version, names in layout.version_files(paths).items():
         _version(workspace, state, found, version, names, batches)
         for name in sorted(names):
             if name.endswith(".json"):
                 _fixed(workspace, found, words, layout.version_path(model, version, name))
-    standing = {new.path: path for path, new in state.replaced.items()}
+    originals = {new.path: path for path, new in state.replaced.items()}
     for item in store.objects(layout.folder(model, layout.RUNS)):
         if item.path not in state.replaced and item.path.endswith(KNOWN_BY_WORD):
-            _shown(workspace, found, words, item.path, standing.get(item.path, item.path))
+            _shown(workspace, found, words, item.path, originals.get(item.path, item.path))
     for item in store.objects(layout.folder(model, layout.LEDGER)):
         _fixed(workspace, found, words, item.path)
     effective = {new.path for path, new in state.replaced.items() if path not in found.replaced}
@@ -95,7 +109,7 @@ def search(workspace: Workspace, state: State, words: Words, batches: Sequence[K
 
 
 def _version(
-    workspace: Workspace, state: State, found: Remains, version: int, names: set[str], batches: Sequence[KeyBatch]
+    workspace: Workspace, state: State, found: StoreMatches, version: int, names: set[str], batches: Sequence[KeyBatch]
 ) -> None:
     """The reference and the known answers of one version; of a folder that never became one, they are removed."""
     store, folder = workspace.registry.store, layout.version_folder(workspace.model, version)
@@ -132,25 +146,27 @@ def _version(
         gone = int((~kept).sum())
         note = f"{gone} identical rows, where the key has {len(rows)}" if gone > len(rows) else ""
         what = "reference" if name == "reference.parquet" else "known answers"
-        found.found.append((now, f"{what} of v{version}", gone, note))
+        found.found.append(Place(now, f"{what} of v{version}", gone, note))
         if manifest is not None:
             found.replaced[path] = _written(table.filter(pa.array(kept)))
 
 
-def _trained(workspace: Workspace, found: Remains, manifest: Manifest, batches: Sequence[KeyBatch]) -> list[KeyBatch]:
+def _trained(
+    workspace: Workspace, found: StoreMatches, manifest: Manifest, batches: Sequence[KeyBatch]
+) -> list[KeyBatch]:
     """Those of the batches that a version was trained on; what is not here any more is noted."""
     names = {file.batch for file in manifest.training}
     if gone := in_order(file.batch for file in manifest.training if not (workspace.root / file.path).exists()):
         found.unknown.append(
-            f"v{manifest.version} was trained on {', '.join(gone)}, not here any more: whether its samples hold rows "
-            "of the key cannot be told"
+            f"v{manifest.version} was trained on {', '.join(gone)}, which are no longer here: whether its samples hold "
+            "rows of the key is unknown"
         )
     return [batch for batch in batches if batch.batch.id in names]
 
 
 def _rows(workspace: Workspace, contract: Contract, batches: Sequence[KeyBatch]) -> pd.DataFrame:
-    parts = [frame(contract, workspace.source(batch.batch), batch.rows) for batch in batches]
-    return pd.concat(parts, ignore_index=True)
+    frames = (frame(contract, workspace.source(batch.batch), batch.rows) for batch in batches)
+    return pd.concat(frames, ignore_index=True)
 
 
 def matching(table: pa.Table, rows: pd.DataFrame, scales: Mapping[str, ColumnCalibration]) -> np.ndarray:
@@ -191,17 +207,17 @@ def _written(table: pa.Table) -> bytes:
 # --- words ---------------------------------------------------------------------------------------------------
 
 
-def _shown(workspace: Workspace, found: Remains, words: Words, path: str, known_as: str) -> None:
-    """A page or a record of a run, which people look at and nothing depends on."""
+def _shown(workspace: Workspace, found: StoreMatches, words: KeyMatcher, path: str, known_as: str) -> None:
+    """A report or a record of a run, which people look at and nothing depends on."""
     data = workspace.registry.store.read(path)
     as_json = path.endswith(".json")
     if count := words.count_json(data) if as_json else words.count(data):
         found.replaced[known_as] = words.erased_json(data) if as_json else words.erased(data)
         found.removed.add(path)
-        found.found.append((path, "report", count, "words"))
+        found.found.append(Place(path, "report", count, "words"))
 
 
-def _fixed(workspace: Workspace, found: Remains, words: Words, path: str) -> None:
+def _fixed(workspace: Workspace, found: StoreMatches, words: KeyMatcher, path: str) -> None:
     """What digests and the chain rest on."""
     try:
         count = words.count_json(workspace.registry.store.read(path))
@@ -210,8 +226,3 @@ def _fixed(workspace: Workspace, found: Remains, words: Words, path: str) -> Non
         return
     if count:
         found.stays.append(f"{path} holds the key's text: records and history are never changed")
-
-
-def in_words(path: Path, words: Words) -> int:
-    """How often the key stands in a file."""
-    return words.count(path.read_bytes())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from tasks.core import layout
@@ -38,7 +38,7 @@ class Payload:
 
 
 @dataclass(frozen=True, slots=True)
-class Pruned:
+class PruneResult:
     """What a prune removed, or would remove."""
 
     versions: tuple[Payload, ...]
@@ -64,7 +64,7 @@ def prune(
     reason: str,
     actor: str,
     dry_run: bool = False,
-) -> Pruned:
+) -> PruneResult:
     """Remove the payloads of all but the newest `keep` versions, or of those that were made before the time
     `older_than`.
 
@@ -97,7 +97,7 @@ def prune(
             event = workspace.ledger.append(head, body, run=BY_HAND, key="", actor=actor, reason=reason)
         except LedgerConflict:
             continue
-        plan = Pruned(plan.versions, plan.unfinished, plan.spared, event.seq)
+        plan = replace(plan, seq=event.seq)
         break
     for payload in (*plan.versions, *plan.unfinished):
         for file in payload.files:
@@ -141,7 +141,7 @@ def oldest_kept(older_than: str, now: datetime | None = None) -> datetime:
 
 def _plan(
     workspace: Workspace, state: State, made: Sequence[Manifest], keep: int | None, older_than: datetime | None
-) -> Pruned:
+) -> PruneResult:
     files = _files(workspace)
     there = [record for record in made if record.version not in state.pruned]
     if keep is not None:
@@ -152,14 +152,12 @@ def _plan(
     safe = protected(state) | {
         record.version: "no decision about it is recorded yet" for record in chosen if record.version > state.newest
     }
-    removed = [record for record in chosen if record.version not in safe]
-    return Pruned(
-        versions=tuple(Payload(r.version, r.created, files.get(r.version, ())) for r in removed),
-        unfinished=tuple(
-            Payload(r.version, r.created, files[r.version])
-            for r in made
-            if r.version in state.pruned and files.get(r.version)
-        ),
+    payloads = {
+        record.version: Payload(record.version, record.created, files.get(record.version, ())) for record in made
+    }
+    return PruneResult(
+        versions=tuple(payloads[record.version] for record in chosen if record.version not in safe),
+        unfinished=tuple(payload for number, payload in payloads.items() if number in state.pruned and payload.files),
         spared=tuple((record.version, safe[record.version]) for record in chosen if record.version in safe),
     )
 

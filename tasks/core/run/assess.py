@@ -28,7 +28,7 @@ from tasks.core.schema.validation import Validation, validate
 from tasks.core.training.gate import Champion, Recorded
 from tasks.core.types import Batch, Blocked, Check, CheckKind, Request, Verdict
 from tasks.core.versions import persistence
-from tasks.core.versions.registry import LoadedVersion
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.workspace import Workspace
 
 NOT_HERE = (EnvironmentMismatch, UntrustedTypes)

@@ -31,7 +31,7 @@ from tasks.core.spec import DataSpec
 from tasks.core.text import named
 from tasks.core.types import Batch, Blocked, Check, CheckKind, Comparison, Labelled, LossPoint, Verdict
 from tasks.core.versions import persistence
-from tasks.core.versions.registry import LoadedVersion
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.workspace import Workspace
 
 MATURED_ROWS = 30

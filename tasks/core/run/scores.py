@@ -16,7 +16,7 @@ from tasks.core.schema.frames import frame
 from tasks.core.schema.validation import validate
 from tasks.core.types import Batch, Check, CheckKind, Comparison, LossPoint, Verdict
 from tasks.core.versions import persistence
-from tasks.core.versions.registry import LoadedVersion
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.workspace import Workspace
 
 

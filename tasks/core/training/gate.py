@@ -22,8 +22,8 @@ from tasks.core.types import Gate, Metric, Verdict
 from tasks.core.versions import persistence
 
 if TYPE_CHECKING:
+    from tasks.core.versions.loaded import LoadedVersion
     from tasks.core.versions.manifest import Manifest
-    from tasks.core.versions.registry import LoadedVersion
 
 
 @dataclass(frozen=True)

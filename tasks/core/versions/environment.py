@@ -7,7 +7,6 @@ import platform
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from tasks.core.records import ITSELF, from_json, installed_release, to_json
 from tasks.core.versions import own_code
 
 MINOR = ("scikit-learn", "numpy", "scipy")
-"""Always recorded, beside those that the pipeline's own classes come from: a pickled estimator is promised to load in
+"""Always recorded, with those that the pipeline's own classes come from: a pickled estimator is promised to load in
 no other major.minor release."""
 
 INFORMATIVE = ("joblib", "pandas", ITSELF)
@@ -50,7 +49,7 @@ def environment_of(modules: Iterable[str], root: Path) -> Environment:
 
 
 def recorded_in(record: Mapping[str, Any], where: str) -> Environment:
-    """The environment that a manifest records. Raises CorruptObject, naming it, for what is none."""
+    """The environment that a manifest records. Raises CorruptObject, naming it, for a record of another shape."""
     return from_json(Environment, to_json(dict(record)), where)
 
 
@@ -108,7 +107,6 @@ def _refusal(
     return "\n".join(lines)
 
 
-@cache
 def _minor(version: str) -> list[str]:
     return version.split(".")[:2]
 

@@ -22,7 +22,8 @@ def revive(
 ) -> tuple[Contract, Any]:
     """Input schema and pipeline, once the known answers were given again.
 
-    Raises CorruptObject, UntrustedTypes, ProbeMismatch, or VerificationError where the bytes make no pipeline here.
+    Raises CorruptObject, UntrustedTypes, ProbeMismatch, or VerificationError where the bytes cannot be deserialized
+    here.
     """
     contract = from_json(Contract, files["contract.json"], f"{what} contract.json")
     probe = read_parquet(files["probe.parquet"])
@@ -31,7 +32,9 @@ def revive(
     except RorError:
         raise
     except Exception as error:
-        raise VerificationError(f"{what}: its verified bytes do not make a pipeline here: {error!r}") from error
+        raise VerificationError(
+            f"{what}: the pipeline could not be deserialized in this environment: {error!r}"
+        ) from error
     if len(probe):  # all of them may have been erased
         inputs = frames.conform(contract, probe)
         persistence.replay_probe(pipeline, probe, inputs, what, exact=exact, private=contract.private)

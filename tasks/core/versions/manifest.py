@@ -59,7 +59,7 @@ class TrainingFile:
     rows: int
     """Rows that were trained on: labelled, and not kept for the gate."""
     held_out: bool = False
-    """The fold of this batch was kept for the gate: a tenth of its rows, a fifth for a version without a parent."""
+    """The holdout of this batch was kept for the gate: a tenth of its rows, a fifth for a version without a parent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,7 @@ class Manifest:
 
     @property
     def rows(self) -> int:
+        """Rows that were trained on, of all batches together."""
         return sum(file.rows for file in self.training)
 
     @property
@@ -142,7 +143,7 @@ class Candidate:
 
 
 def parse_manifest(data: bytes, path: str, model: str, version: int) -> Manifest:
-    """Raises CorruptObject when it is none, or one of another version."""
+    """A manifest from its bytes. Raises CorruptObject when it is not valid, or that of another version."""
     manifest = from_json(Manifest, data, path)
     if (manifest.model, manifest.version) != (model, version):
         raise CorruptObject(f"{path} says it is {manifest.model} v{manifest.version}: it was moved or copied here.")
@@ -155,6 +156,7 @@ def predicts(name: str) -> bool:
 
 
 def read_parquet(data: bytes) -> pd.DataFrame:
+    """A table of a version from the bytes of its file, shape (rows, columns)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

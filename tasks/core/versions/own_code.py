@@ -44,10 +44,10 @@ def texts_of(modules: Iterable[str]) -> dict[str, str]:
 
 
 def texts_with_program(modules: Iterable[str]) -> dict[str, str]:
-    """The same, and that of this program's modules, too.
+    """The source that `texts_of` gives, and that of this program's modules.
 
-    Raises RorError for a module of this program that is imported and has no source here: nobody could tell which code
-    it is.
+    Raises RorError for a module of this program that is imported and has no source here: which code it is would be
+    unknown.
     """
 
     def absent(module: str) -> None:
@@ -121,8 +121,8 @@ def _is_for_editing(distribution: str) -> bool:
 def _file(module: str) -> Path | None:
     """The Python file that importing a module would read, None where there is none.
 
-    Nothing is imported for it: `importlib.util.find_spec` would run the packages around the module, before anybody has
-    looked at what is in them.
+    Nothing is imported for it: `importlib.util.find_spec` would run the packages around the module, before their
+    content was looked at.
     """
     package, _, name = module.rpartition(".")
     if package:
@@ -185,7 +185,7 @@ def _reached(
 @lru_cache(maxsize=1024)
 def _imports(module: str, text: str, *, is_package: bool) -> tuple[tuple[str, bool], ...]:
     """Every name that a module's text imports, and whether it must be a module; of `from a import b`, `a` must be one,
-    and `a.b` may be. None where the text is no Python of this release.
+    and `a.b` may be. Nothing where the text is no Python of this release.
 
     Kept by the text, as parsing takes by far the longest.
     """

@@ -11,10 +11,10 @@ import pickle
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -49,9 +49,15 @@ class Predictions:
             return self.probabilities[:, 1]
         return self.values
 
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """All of it by column name, as known answers are stored, each of shape (rows,)."""
+        each = () if self.probabilities is None else self.probabilities.T
+        return {PREDICTION: self.values} | {f"{PROBABILITY}{place}": column for place, column in enumerate(each)}
+
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SerializedPipeline:
     """A pipeline as bytes."""
 
     data: bytes
@@ -59,7 +65,7 @@ class Saved:
     """Modules that these bytes name, sorted: loading imports them."""
 
 
-def dump(pipeline: Any, form: str = "joblib") -> Saved:
+def dump(pipeline: Any, form: str = "joblib") -> SerializedPipeline:
     """Raises TrainingError, with the remedy, for a pipeline that no other process could load."""
     saved = _SAVERS[form](pipeline)
     if "__main__" in saved.modules:
@@ -79,7 +85,7 @@ def load(data: bytes, form: str = "joblib", types: Sequence[str] = ()) -> Any:
     if form == "skops":
         import skops.io
 
-        _check_types(data, types, UntrustedTypes)
+        check_types(data, types, UntrustedTypes)
         return skops.io.loads(data, trusted=list(types))
     import joblib
     from sklearn.exceptions import InconsistentVersionWarning
@@ -89,7 +95,7 @@ def load(data: bytes, form: str = "joblib", types: Sequence[str] = ()) -> Any:
         return joblib.load(io.BytesIO(data))
 
 
-def _pickled(pipeline: Any) -> Saved:
+def _pickled(pipeline: Any) -> SerializedPipeline:
     from joblib.numpy_pickle import NumpyPickler
 
     class Pickler(NumpyPickler):
@@ -110,10 +116,10 @@ def _pickled(pipeline: Any) -> Saved:
         pickler.dump(pipeline)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise TrainingError(f"The pipeline cannot be saved: {error}. {MOVE_IT}") from error
-    return Saved(buffer.getvalue(), tuple(sorted(pickler.modules - {"builtins"})))
+    return SerializedPipeline(buffer.getvalue(), tuple(sorted(pickler.modules - {"builtins"})))
 
 
-def _written(pipeline: Any) -> Saved:
+def _written(pipeline: Any) -> SerializedPipeline:
     import json
     import zipfile
 
@@ -125,10 +131,12 @@ def _written(pipeline: Any) -> Saved:
         raise TrainingError(f'skops cannot save this pipeline: {error}. `format = "joblib"` can.') from error
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         schema = json.loads(archive.read("schema.json"))
-    return Saved(data, tuple(sorted({*_named(schema), "skops"} - {"builtins"})))  # it is needed to load them, too
+    return SerializedPipeline(
+        data, tuple(sorted({*_named(schema), "skops"} - {"builtins"}))
+    )  # it is needed to load them, too
 
 
-_SAVERS: Mapping[str, Callable[[Any], Saved]] = {"joblib": _pickled, "skops": _written}
+_SAVERS: Mapping[str, Callable[[Any], SerializedPipeline]] = {"joblib": _pickled, "skops": _written}
 
 MOVE_IT = (
     "Define them with `def` or `class` in a module of their own, in a folder that the model's file names: "
@@ -147,12 +155,8 @@ def _named(schema: Any) -> Iterator[str]:
             yield from _named(part)
 
 
-def check_types(data: bytes, types: Sequence[str]) -> None:
-    """Raises TrainingError for classes that a freshly saved skops pipeline needs and that `types` does not allow."""
-    _check_types(data, types, TrainingError)
-
-
-def _check_types(data: bytes, types: Sequence[str], error: type[RorError]) -> None:
+def check_types(data: bytes, types: Sequence[str], error: type[RorError] = TrainingError) -> None:
+    """Raises this error for classes that a skops pipeline needs and that `types` does not allow."""
     import skops.io
 
     missing = sorted({*skops.io.get_untrusted_types(data=data)} - {*types})
@@ -169,22 +173,19 @@ def predict(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> Pre
 
     Raises UnpredictableData when the pipeline fails; without the library's text where some of the columns are private.
     """
+    from joblib import parallel_config
+
     # For few rows a thread team costs more than it brings, and stalls when the machine is busy.
     # And a forest's threads add up its trees in any order: the last bit of an answer would change from call to call.
     few = len(frame) <= SMALL
     try:
-        with _thread_pools(len(sys.modules)).limit(limits=1 if few else None), _in_turn() if few else nullcontext():
+        in_turn = parallel_config(backend="sequential") if few else nullcontext()
+        with in_turn, _thread_pools(len(sys.modules)).limit(limits=1 if few else None):
             return _predict(pipeline, frame)
     except Exception as error:  # noqa: BLE001 - a pipeline is anybody's code
         reason = f"The pipeline cannot predict these {len(frame):,} rows: {in_short(error, withheld=private)}."
         # What was raised is not chained to it where logs would show its text.
         raise UnpredictableData(reason) from (None if private else error)
-
-
-def _in_turn() -> AbstractContextManager[Any]:
-    from joblib import parallel_config
-
-    return cast(AbstractContextManager[Any], parallel_config(backend="sequential"))
 
 
 @lru_cache(maxsize=1)
@@ -208,7 +209,7 @@ def _predict(pipeline: Any, frame: pd.DataFrame) -> Predictions:
 
 def make_probe(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> pd.DataFrame:
     """Input rows with the answers the pipeline gives now."""
-    return frame.assign(**_answers(pipeline, frame, private))
+    return frame.assign(**predict(pipeline, frame, private=private).columns)
 
 
 def replay_probe(
@@ -220,7 +221,7 @@ def replay_probe(
     ProbeMismatch.
     """
     try:
-        answers = _answers(pipeline, frame, private)
+        answers = predict(pipeline, frame, private=private).columns
     except UnpredictableData as error:
         raise ProbeMismatch(f"{what} no longer gives its known answers, but fails. Retrain.") from error
     for name, now in answers.items():
@@ -234,14 +235,5 @@ def replay_probe(
         if not same:
             raise ProbeMismatch(
                 f"{what} no longer gives its known answers ({name.removeprefix('ror:')} differs{worst}). "
-                "It stays unserved: a library, or its own code, has changed under it. Restore that or retrain."
+                "Not served: a library or its own code changed since registration. Restore that or retrain."
             )
-
-
-def _answers(pipeline: Any, frame: pd.DataFrame, private: bool) -> dict[str, np.ndarray]:
-    predictions = predict(pipeline, frame, private=private)
-    answers = {PREDICTION: predictions.values}
-    if predictions.probabilities is not None:
-        for index in range(predictions.probabilities.shape[1]):
-            answers[f"{PROBABILITY}{index}"] = predictions.probabilities[:, index]
-    return answers

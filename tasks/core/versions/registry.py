@@ -8,13 +8,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import logging
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +27,12 @@ from tasks.core.errors import (
 )
 from tasks.core.ledger.keys import SIGNING_KEY
 from tasks.core.ledger.ledger import Ledger, pruned
-from tasks.core.ledger.signing import Standing, Trust
+from tasks.core.ledger.signing import SignatureStatus, Trust
 from tasks.core.ledger.state import State
 from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
 from tasks.core.store import Store
 from tasks.core.types import Served
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.manifest import (
     CLAIM,
     ERASABLE,
@@ -50,84 +47,20 @@ from tasks.core.versions.manifest import (
     Manifest,
     parse_manifest,
     predicts,
-    read_parquet,
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from tasks.core.schema.contract import Contract
-    from tasks.core.versions.persistence import Predictions
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, repr=False)
-class LoadedVersion:
-    """A verified version, ready to predict."""
-
-    model: str
-    version: int
-    digest: str
-    manifest: Manifest
-    contract: Contract
-    pipeline: Any
-    notes: tuple[str, ...]
-    """What differs from where it was made, and does not change its known answers."""
-    _registry: Registry
-
-    def __repr__(self) -> str:
-        return f"<{self.model} v{self.version}, sha256 {self.digest[:12]}>"  # for logs: the record is pages long
-
-    def predict(self, frame: pd.DataFrame) -> Predictions:
-        """Answers for a frame that satisfies the contract; they name the version, and so does the log (at INFO).
-
-        Raises DataError naming every violation, or saying how the pipeline failed.
-        """
-        from tasks.core.schema import frames
-        from tasks.core.versions import persistence
-
-        inputs = frames.conform(self.contract, frame)
-        answers = persistence.predict(self.pipeline, inputs, private=self.contract.private)
-        log.info("%s v%d predicted %d rows", self.model, self.version, len(inputs))
-        return replace(answers, version=self.version)
-
-    def refresh(self) -> LoadedVersion:
-        """The version that is in service now: this very object as long as it is the one.
-
-        Costs one look at the newest entry of the history. Raises as `Registry.load_current` does; until it succeeds,
-        this version goes on to predict.
-        """
-        state = self._registry.ledger(self.model).head().state
-        if state.current and (state.current.version, state.current.manifest) == (self.version, self.digest):
-            return self
-        return self._registry.load_in_service(self.model, state, whole=False)
-
-    @cached_property
-    def rest(self) -> Mapping[str, bytes]:
-        """The files that predicting does not need, by name: read and verified when one of them is first used.
-
-        Raises CorruptObject, NotFound or StoreError.
-        """
-        return {name: self._registry.file(self.manifest, name) for name in self.manifest.files if not predicts(name)}
-
-    @cached_property
-    def reference(self) -> pd.DataFrame:
-        return read_parquet(self.rest["reference.parquet"])
-
-    @cached_property
-    def calibration(self) -> Mapping[str, Any]:
-        return dict(json.loads(self.rest["calibration.json"]))
 
 
 class Registry:
     """The versions of every model in one store.
 
     `trust` says which signatures count, by default as the environment does. `forms` are the forms of pipelines that are
-    loaded: ("skops",) refuses to unpickle. `types` are the classes, beside scikit-learn's own, that skops may make.
+    loaded: ("skops",) refuses to unpickle. `types` are the classes, besides scikit-learn's own, that skops may make.
     `code` are folders with modules of the pipelines' own: from the first load on they can be imported. All of it says
-    what this deployment trusts; the store has no say in it. Raises SpecError for keys that cannot be used, or that lie
-    in the store, and for forms that there are not.
+    what this deployment trusts; the store has no say in it. Raises SpecError for keys that cannot be used, or that are
+    in the store, and for unknown forms.
     """
 
     def __init__(
@@ -147,6 +80,7 @@ class Registry:
             raise SpecError("forms", [f"{forms!r} is not a list of {' and '.join(FORMS)}; write forms=('skops',)"])
 
     def ledger(self, model: str) -> Ledger:
+        """The history of one model."""
         return Ledger(self.store, model, self.trust)
 
     # --- registering ---
@@ -250,8 +184,7 @@ class Registry:
         if self.trust.keys:
             remedy = f"If it is yours, sign it where the key is: `ror store keys {model} --sign v{version}`."
             self.trust.refuse(self.trust.of_manifest(data, self._signature(model, version)), path, remedy)
-        manifest = parse_manifest(data, path, model, version)
-        return manifest, sha256
+        return parse_manifest(data, path, model, version), sha256
 
     def manifest_of(self, model: str, served: Served) -> Manifest:
         """The record of a version that the history names. Raises as `manifest` does."""
@@ -262,7 +195,7 @@ class Registry:
         known = ", ".join(f"v{number}" for number in self.versions(model)) or "none"
         return InvalidRequest(parameter, [f"{model} has no version v{version}. Versions: {known}"])
 
-    def standing(self, model: str, version: int) -> Standing:
+    def signature_status(self, model: str, version: int) -> SignatureStatus:
         """What the signature of a version is worth here; nothing is refused for it. Raises NotFound or StoreError."""
         data = self.store.read(layout.version_path(model, version, MANIFEST))
         return self.trust.of_manifest(data, self._signature(model, version))
@@ -287,7 +220,7 @@ class Registry:
         key = (self.store.location, model, sha256, accepted, self._forms, self._types, self._code, trusted)
         cached = None if fresh else _LOADED.get(key)
         if cached is None:
-            with _uncollected():
+            with _gc_paused():
                 cached = _LOADED[key] = self._load(manifest, sha256, accepted)
             while len(_LOADED) > _KEEP_LOADED:
                 _LOADED.pop(next(iter(_LOADED)), None)  # another thread may have been quicker
@@ -399,8 +332,8 @@ _LOADED: dict[tuple[Any, ...], LoadedVersion] = {}
 _KEEP_LOADED = 16
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
+@contextlib.contextmanager
+def _gc_paused() -> Iterator[None]:
     """Without the garbage collector: a load imports and makes many objects, all to stay, and it would look through
     them again and again."""
     enabled = gc.isenabled()

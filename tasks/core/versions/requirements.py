@@ -39,7 +39,7 @@ class Requirements:
         ]
         if self.program:
             lines.append(f"# {ITSELF} {self.program}, installed as it is here")
-        lines += [f"# module {module} of no package, sha256 {sha256}" for module, sha256 in self.sources.items()]
+        lines += [f"# module {module} without a package, sha256 {sha256}" for module, sha256 in self.sources.items()]
         if self.git_commit:
             lines.append(f"# git commit {self.git_commit}")
         # What is recorded must not become an instruction to pip by a line break in it.
@@ -47,7 +47,7 @@ class Requirements:
 
 
 def requirements(manifest: Manifest) -> Requirements:
-    """Raises CorruptObject for a recorded name or version that is none: pip would take it for an instruction."""
+    """The packages of a version. Raises CorruptObject for an invalid name or version: pip may read it as an option."""
     environment, pins = manifest.environment, []
     distributions = dict(environment["distributions"])
     program = distributions.pop(ITSELF, None)

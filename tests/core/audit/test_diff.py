@@ -10,30 +10,31 @@ from typing import Any
 
 import pytest
 
-from tasks.core.audit.diff import Change, Differences, Recorded, differences, flat, recorded
+from tasks.core.audit.diff import Change, Differences, VersionRecord, differences, flat, recorded
 from tasks.core.errors import CorruptObject
 from tasks.core.records import to_dict
 from tasks.core.schema.contract import Column
 from tasks.core.types import Gate, Metric, Verdict
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.manifest import FileRecord, Manifest, TrainingFile
-from tasks.core.versions.registry import LoadedVersion, Registry
+from tasks.core.versions.registry import Registry
 from tests.helpers.training import Trained
 
 SHARES = {"income": 0.5, "age": 0.3, "city": 0.2, "member": 0.0}
 
 
 @pytest.fixture
-def first(champion: LoadedVersion) -> Recorded:
+def first(champion: LoadedVersion) -> VersionRecord:
     """A version with all of its record."""
-    return Recorded(champion.manifest, champion.contract, SHARES, {"mine": "a = 1\nb = 2\n", "mine.old": ""})
+    return VersionRecord(champion.manifest, champion.contract, SHARES, {"mine": "a = 1\nb = 2\n", "mine.old": ""})
 
 
-def second(first: Recorded, **changes: Any) -> Recorded:
+def second(first: VersionRecord, **changes: Any) -> VersionRecord:
     """A later version, the same but for these fields of its manifest."""
     return replace(first, manifest=replace(first.manifest, version=2, **changes))
 
 
-def with_columns(first: Recorded, change: Callable[[Column], Column | None]) -> Recorded:
+def with_columns(first: VersionRecord, change: Callable[[Column], Column | None]) -> VersionRecord:
     """A later version whose input schema has these columns instead; None leaves one out."""
     assert first.contract is not None
     columns = tuple(column for old in first.contract.features if (column := change(old)) is not None)
@@ -45,7 +46,7 @@ def pairs(changes: tuple[Change, ...] | None) -> dict[str, tuple[Any, Any]]:
     return {change.name: (change.a, change.b) for change in changes}
 
 
-def test_a_version_is_identical_to_itself(first: Recorded) -> None:
+def test_a_version_is_identical_to_itself(first: VersionRecord) -> None:
     """No section differs."""
     found = differences(first, first)
     assert found.data.identical and found.data.same == 3
@@ -58,7 +59,7 @@ def test_a_version_is_identical_to_itself(first: Recorded) -> None:
 # --- data -----------------------------------------------------------------------------------------------------
 
 
-def test_batches_come_go_and_change(first: Recorded) -> None:
+def test_batches_come_go_and_change(first: VersionRecord) -> None:
     """Batches of one of them only are told with rows and digests, those of both that are not alike with what is not."""
     one, two, three = first.manifest.training
     corrected = replace(two, labels="l" * 64, rows=two.rows - 5)
@@ -82,7 +83,7 @@ def test_batches_come_go_and_change(first: Recorded) -> None:
 # --- specification and environment ----------------------------------------------------------------------------
 
 
-def test_every_key_is_told_with_both_values(first: Recorded) -> None:
+def test_every_key_is_told_with_both_values(first: VersionRecord) -> None:
     """Nested keys are dotted; what only one has is None in the other."""
     spec = {**first.manifest.spec}
     spec["policy"] = {**spec["policy"], "max_age": 3}
@@ -98,7 +99,7 @@ def test_every_key_is_told_with_both_values(first: Recorded) -> None:
     }
 
 
-def test_a_key_that_a_newer_release_brought_is_no_change(first: Recorded) -> None:
+def test_a_key_that_a_newer_release_brought_is_no_change(first: VersionRecord) -> None:
     """An option that is off is the same as one that did not exist; the other way round, too."""
     with_option = second(first, spec={**first.manifest.spec, "brand_new": None})
     assert differences(first, with_option).specification == differences(with_option, first).specification == ()
@@ -116,13 +117,13 @@ def test_flat_mappings() -> None:
     }
 
 
-def test_a_switch_is_no_number(first: Recorded) -> None:
+def test_a_switch_is_no_number(first: VersionRecord) -> None:
     """From 1 to true is a change."""
     one, true = (second(first, parameters={"warm": value}) for value in (1, True))
     assert pairs(differences(one, true).specification) == {"pipeline.parameters.warm": (1, True)}
 
 
-def test_environments(first: Recorded) -> None:
+def test_environments(first: VersionRecord) -> None:
     """Python, distributions that came, went or moved, and own modules are told."""
     environment = {**first.manifest.environment, "python": "3.12.1", "sources": {"mine.features": "a" * 64}}
     environment["distributions"] = {**environment["distributions"], "scipy": "9.9.9", "lightgbm": "4.0"}
@@ -138,7 +139,7 @@ def test_environments(first: Recorded) -> None:
     }
 
 
-def test_own_code(first: Recorded) -> None:
+def test_own_code(first: VersionRecord) -> None:
     """Modules of no package are told line by line, also those of one of them only."""
     found = differences(first, replace(second(first), sources={"mine": "a = 1\nb = 3\nc = 4\n", "mine.new": "d = 5\n"}))
     assert found.code is not None
@@ -152,7 +153,7 @@ def test_own_code(first: Recorded) -> None:
     assert differences(first, replace(second(first), sources=None)).code is None
 
 
-def test_how_it_was_made(first: Recorded) -> None:
+def test_how_it_was_made(first: VersionRecord) -> None:
     """When, from which version, why and at what cost."""
     found = pairs(differences(first, second(first, parent=1, reasons=("drift",), duration_seconds=99.0)).made)
     assert found["parent"] == (None, 1)
@@ -163,7 +164,7 @@ def test_how_it_was_made(first: Recorded) -> None:
 # --- input schema ---------------------------------------------------------------------------------------------
 
 
-def test_columns_come_and_go(first: Recorded) -> None:
+def test_columns_come_and_go(first: VersionRecord) -> None:
     """A column of one of them only is told with its kind; so is one that is no input any more."""
     fewer = with_columns(first, lambda column: None if column.name == "age" else column)
     assert fewer.contract is not None
@@ -177,7 +178,7 @@ def test_columns_come_and_go(first: Recorded) -> None:
         assert listed == (("age",), ())
 
 
-def test_columns_change(first: Recorded) -> None:
+def test_columns_change(first: VersionRecord) -> None:
     """Kind, range, null rate and categories; their order alone is no change."""
 
     def change(column: Column) -> Column:
@@ -212,7 +213,7 @@ def test_columns_change(first: Recorded) -> None:
     assert schema is not None and schema.identical
 
 
-def test_a_full_list_of_categories_is_said_to_be(first: Recorded) -> None:
+def test_a_full_list_of_categories_is_said_to_be(first: VersionRecord) -> None:
     """Where more categories were there than are listed, one can leave the list by its rank alone."""
 
     def change(column: Column) -> Column:
@@ -224,7 +225,7 @@ def test_a_full_list_of_categories_is_said_to_be(first: Recorded) -> None:
 
 
 @pytest.mark.parametrize("where", ["first", "second", "its file then", "its file now"])
-def test_private_values_are_not_in_it(first: Recorded, where: str) -> None:
+def test_private_values_are_not_in_it(first: VersionRecord, where: str) -> None:
     """Wherever a column is called private, its range and categories are in no field; that they differ is."""
 
     def secret(column: Column) -> Column:
@@ -253,7 +254,7 @@ def test_private_values_are_not_in_it(first: Recorded, where: str) -> None:
 # --- importance, metrics, files -------------------------------------------------------------------------------
 
 
-def test_importance_largest_change_first(first: Recorded) -> None:
+def test_importance_largest_change_first(first: VersionRecord) -> None:
     """Columns are in the order of how much their share moved; equal shares are left out."""
     shares = {"income": 0.2, "age": 0.25, "city": 0.2, "new": 0.35}
     found = pairs(differences(first, replace(second(first), importance=shares)).importance)
@@ -269,7 +270,7 @@ def metric(value: float, rows: int = 300) -> dict[str, Metric]:
     return {"loss": Metric(value, value - 0.1, value + 0.1, rows)}
 
 
-def test_metrics_on_other_rows(first: Recorded) -> None:
+def test_metrics_on_other_rows(first: VersionRecord) -> None:
     """Numbers measured on the rows of different gates are marked as such; those of one gate are comparable."""
     one, two, three = first.manifest.training
     rows = replace(first, manifest=replace(first.manifest, metrics=metric(0.2), parent=None))
@@ -285,7 +286,7 @@ def test_metrics_on_other_rows(first: Recorded) -> None:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_parent_and_child_are_compared_on_the_childs_rows(first: Recorded, turned: bool) -> None:
+def test_parent_and_child_are_compared_on_the_childs_rows(first: VersionRecord, turned: bool) -> None:
     """Where one was the champion at the other's gate, both are told on the rows of that gate, in either order, with
     how many of them the champion had learned from."""
     gate = Gate(Verdict.PASS, "better than v1", 280, against="v1")
@@ -301,7 +302,7 @@ def test_parent_and_child_are_compared_on_the_childs_rows(first: Recorded, turne
     assert differences(first, stranger).metrics.compared == ()
 
 
-def test_files_by_size(first: Recorded) -> None:
+def test_files_by_size(first: VersionRecord) -> None:
     """Files whose bytes differ are told by their sizes, also those of one of them only."""
     files = {**first.manifest.files, "contract.json": FileRecord("0" * 64, 5), "sources.json": FileRecord("1" * 64, 7)}
     del files["probe.parquet"]

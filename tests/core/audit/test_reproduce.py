@@ -21,8 +21,8 @@ from tasks.core.errors import CorruptObject, InvalidRequest, VerificationError
 from tasks.core.records import from_json
 from tasks.core.spec import ModelSpec
 from tasks.core.versions import persistence
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.manifest import Candidate
-from tasks.core.versions.registry import LoadedVersion
 from tasks.core.workspace import Workspace
 from tests.helpers.model import Model, make_rows
 from tests.helpers.training import Trained, make_history, make_spec, train

@@ -319,7 +319,7 @@ def test_a_cut_off_history_is_noticed(workspace: Workspace) -> None:
         in said(look(workspace, expected=noted))[f"{LEDGER}/00000005.json"]
     )
     wrong = verify.expectation(f"4:{'0' * 64}")
-    assert "written anew" in said(look(workspace, expected=wrong))[f"{LEDGER}/00000004.json"]
+    assert "rewritten" in said(look(workspace, expected=wrong))[f"{LEDGER}/00000004.json"]
 
 
 @pytest.mark.parametrize("text", ["", "5", "5:abc", "0:" + "a" * 64, "x:" + "a" * 64, "5:" + "g" * 64, "5:" + "a" * 65])

@@ -15,7 +15,7 @@ from tasks.core.data.source import Source
 from tasks.core.errors import UnreadableData
 from tasks.core.spec import CsvSpec
 from tasks.core.types import Batch
-from tasks.core.workspace import Workspace
+from tasks.core.workspace import Project, Workspace
 from tests.helpers.training import make_spec, put
 
 KEYS = pd.DataFrame({"id": [1, 2, 3, 4], "x": [0.1, 0.2, 0.3, 0.4]})
@@ -174,5 +174,5 @@ def test_a_batch_is_read_as_the_model_says(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Workspace, "spec", spec)
     (tmp_path / "1.csv").write_text("a;b\n1,5;2\n")
     batch = Batch("1", "1.csv", "digest")
-    for source in (Source.of(tmp_path, spec, batch), Workspace(tmp_path, "loans", "memory://").source(batch)):
+    for source in (Source.of(tmp_path, spec, batch), Workspace(Project(tmp_path, "memory://"), "loans").source(batch)):
         assert (source.path, source.names, source.decimal) == ("1.csv", ["a", "b"], ",")

@@ -25,11 +25,10 @@ from tasks.core.ledger.events import (
     Renewed,
     Snoozed,
     Started,
-    Substitute,
 )
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.signing import Trust
-from tasks.core.ledger.state import LeaseRecord, State
+from tasks.core.ledger.state import LeaseRecord, State, Substitute
 from tasks.core.records import from_json, to_dict, to_json
 from tasks.core.store import Store
 from tasks.core.types import Action, Attempt, Gate, LossPoint, Served, Verdict

@@ -29,11 +29,10 @@ from tasks.core.ledger.events import (
     Quarantined,
     Snoozed,
     Started,
-    Substitute,
 )
 from tasks.core.ledger.lease import Lease, is_alive
 from tasks.core.ledger.ledger import Head, Ledger
-from tasks.core.ledger.state import LeaseRecord, State
+from tasks.core.ledger.state import LeaseRecord, State, Substitute
 from tasks.core.ledger.transitions import transition
 from tasks.core.records import digest, installed_release
 from tasks.core.store import Store

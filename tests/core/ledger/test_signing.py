@@ -19,7 +19,7 @@ from tasks.core.errors import RorError, SignatureError, SpecError, VerificationE
 from tasks.core.ledger.events import Event
 from tasks.core.ledger.keys import new_pair
 from tasks.core.ledger.ledger import Ledger
-from tasks.core.ledger.signing import Mark, Standing, Trust
+from tasks.core.ledger.signing import SignatureState, SignatureStatus, Trust
 from tasks.core.ledger.state import State
 from tasks.core.records import digest, from_json, to_dict
 from tasks.core.store import Store
@@ -107,11 +107,11 @@ def test_every_key_of_a_folder_is_trusted(environment: Callable[..., Trust], tmp
     ("content", "mode", "problem"),
     [
         pytest.param(b"", 0o600, "is empty", id="empty"),
-        pytest.param(b"no key", 0o600, "no Ed25519 private key", id="text"),
-        pytest.param(secret(OURS)[:60], 0o600, "no Ed25519 private key", id="cut short"),
-        pytest.param(shown(OURS), 0o600, "no Ed25519 private key", id="the public half"),
-        pytest.param(secret(ec.generate_private_key(ec.SECP256R1())), 0o600, "no Ed25519", id="another curve"),
-        pytest.param(secret(rsa.generate_private_key(65537, 2048)), 0o600, "no Ed25519", id="RSA"),
+        pytest.param(b"no key", 0o600, "not an Ed25519 private key", id="text"),
+        pytest.param(secret(OURS)[:60], 0o600, "not an Ed25519 private key", id="cut short"),
+        pytest.param(shown(OURS), 0o600, "not an Ed25519 private key", id="the public half"),
+        pytest.param(secret(ec.generate_private_key(ec.SECP256R1())), 0o600, "not an Ed25519", id="another curve"),
+        pytest.param(secret(rsa.generate_private_key(65537, 2048)), 0o600, "not an Ed25519", id="RSA"),
         pytest.param(secret(OURS, serialization.BestAvailableEncryption(b"word")), 0o600, "encrypted", id="encrypted"),
         pytest.param(secret(OURS), 0o640, "can be read by others: `chmod 600", id="the group reads it"),
         pytest.param(secret(OURS), 0o604, "can be read by others: `chmod 600", id="everybody reads it"),
@@ -191,7 +191,7 @@ def test_keys_in_the_store_are_refused(environment: Callable[..., Trust], tmp_pa
     _, _, inside = new_pair(tmp_path / "artifacts" / "keys")
     for path in (inside, inside.parent):
         trust = environment(TRUSTED_KEYS=path)
-        with pytest.raises(SpecError, match="it lies in the store"):
+        with pytest.raises(SpecError, match="it is in the store"):
             Registry(tmp_path / "artifacts", trust)
     Registry(tmp_path / "elsewhere", trust)
     Registry(Store("memory://"), trust)
@@ -221,7 +221,7 @@ def test_a_new_pair_works(environment: Callable[..., Trust], pair: tuple[str, Pa
     assert private.stat().st_mode & 0o777 == 0o600
     assert file.name == f"{name}.pub"
     signer = environment(SIGNING_KEY=private, TRUSTED_KEYS=file.parent)
-    assert signer.of_manifest(b"data", signer.sign_manifest(b"data")) == Standing(Mark.SIGNED, name)
+    assert signer.of_manifest(b"data", signer.sign_manifest(b"data")) == SignatureStatus(SignatureState.SIGNED, name)
     raw = next(iter(signer.keys.values()))
     assert name == digest(raw)[:16]
     assert len(raw) == 32
@@ -273,7 +273,7 @@ def test_a_signed_event_ends_with_its_signature() -> None:
     assert data.count(value.encode()) == 1
     message = b"ror event\nloans\n" + data.replace(value.encode(), b"")
     OURS.public_key().verify(base64.b64decode(value), message)
-    assert READER.of_event("loans", event, data) == Standing(Mark.SIGNED, SIGNER.signing)
+    assert READER.of_event("loans", event, data) == SignatureStatus(SignatureState.SIGNED, SIGNER.signing)
 
 
 def test_a_field_of_a_later_release_does_not_matter() -> None:
@@ -285,9 +285,9 @@ def test_a_field_of_a_later_release_does_not_matter() -> None:
     signature = SIGNER.sign(b"ror event\nloans\n" + blank)
     assert signature is not None
     signed = blank.replace(b'"value": ""', f'"value": "{signature.value}"'.encode())
-    assert READER.of_event("loans", from_json(Event, signed, "event"), signed).mark is Mark.SIGNED
+    assert READER.of_event("loans", from_json(Event, signed, "event"), signed).state is SignatureState.SIGNED
     other = signed.replace("ø".encode(), b"o")
-    assert READER.of_event("loans", from_json(Event, other, "event"), other).mark is Mark.WRONG
+    assert READER.of_event("loans", from_json(Event, other, "event"), other).state is SignatureState.WRONG
 
 
 def test_every_bit_of_a_signed_event_counts() -> None:
@@ -297,12 +297,16 @@ def test_every_bit_of_a_signed_event_counts() -> None:
     for position in range(len(data)):
         altered = bytes([*data[:position], data[position] ^ 1, *data[position + 1 :]])
         try:
-            mark = READER.of_event("loans", from_json(Event, altered, "event"), altered).mark
+            mark = READER.of_event("loans", from_json(Event, altered, "event"), altered).state
         except VerificationError:
             continue
-        assert mark is not Mark.SIGNED, position
+        assert mark is not SignatureState.SIGNED, position
         seen.add(mark)
-    assert {Mark.WRONG, Mark.UNKNOWN_KEY} <= seen <= {Mark.WRONG, Mark.UNKNOWN_KEY, Mark.UNSIGNED}
+    assert (
+        {SignatureState.WRONG, SignatureState.UNKNOWN_KEY}
+        <= seen
+        <= {SignatureState.WRONG, SignatureState.UNKNOWN_KEY, SignatureState.UNSIGNED}
+    )
 
 
 def test_a_signature_can_be_written_in_one_way_only() -> None:
@@ -314,29 +318,29 @@ def test_a_signature_can_be_written_in_one_way_only() -> None:
     twin = f"{value[:-3]}{alphabet[alphabet.index(value[-3]) + 1]}=="
     assert base64.b64decode(twin) == base64.b64decode(value)
     other = data.replace(value.encode(), twin.encode())
-    assert READER.of_event("loans", from_json(Event, other, "event"), other).mark is Mark.WRONG
+    assert READER.of_event("loans", from_json(Event, other, "event"), other).state is SignatureState.WRONG
 
 
 def test_a_signature_is_for_one_kind_one_model_and_these_bytes() -> None:
     """What was signed as an event is no manifest, nor an event of another model; and the other way round."""
     event, data = SIGNER.sign_event("loans", EVENT)
-    assert READER.of_event("flights", event, data).mark is Mark.WRONG
+    assert READER.of_event("flights", event, data).state is SignatureState.WRONG
     signature = SIGNER.sign_manifest(b"data")
     assert signature is not None
-    assert READER.of_manifest(b"data", signature).mark is Mark.SIGNED
-    assert READER.of_manifest(b"Data", signature).mark is Mark.WRONG
+    assert READER.of_manifest(b"data", signature).state is SignatureState.SIGNED
+    assert READER.of_manifest(b"Data", signature).state is SignatureState.WRONG
     as_event = SIGNER.sign(b"ror event\nloans\ndata")
     assert as_event is not None
-    assert READER.of_manifest(b"data", json.dumps(to_dict(as_event)).encode()).mark is Mark.WRONG
+    assert READER.of_manifest(b"data", json.dumps(to_dict(as_event)).encode()).state is SignatureState.WRONG
 
 
 @pytest.mark.parametrize("value", ["", "A" * 88, "é" * 88, "AAAA", "=" * 88, "\\u0000" * 8])
 def test_a_signature_of_rubbish_is_wrong(value: str) -> None:
     """A signature that is none is wrong, whatever it is made of: no crash."""
     signature = f'{{"key": "{SIGNER.signing}", "value": "{value}"}}'.encode()
-    assert READER.of_manifest(b"data", signature).mark is Mark.WRONG
-    assert READER.of_manifest(b"data", b"\xff{").mark is Mark.WRONG
-    assert READER.of_manifest(b"data", b'{"key": 1}').mark is Mark.WRONG
+    assert READER.of_manifest(b"data", signature).state is SignatureState.WRONG
+    assert READER.of_manifest(b"data", b"\xff{").state is SignatureState.WRONG
+    assert READER.of_manifest(b"data", b'{"key": 1}').state is SignatureState.WRONG
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from tasks.core.audit.reproduce import reproduce
 from tasks.core.errors import CorruptObject, InvalidRequest, LedgerConflict, SpecError, StoreError, VerificationError
 from tasks.core.ledger import events, keys, signing
 from tasks.core.ledger.lease import Lease
-from tasks.core.ledger.state import State
+from tasks.core.ledger.state import State, Substitute
 from tasks.core.ledger.transitions import transition
 from tasks.core.predictions import predictions_path, read_predictions, write_predictions
 from tasks.core.removal import erase, erase_files, erase_plan, prune
@@ -264,7 +264,7 @@ def test_it_can_be_trained_again(workspace: Workspace, key: str) -> None:
 
 
 def test_the_gate_keeps_the_rows_it_kept(workspace: Workspace, key: str) -> None:
-    """However often rows are erased, a batch's holdout has the people that it held, less those: a version is never
+    """However often rows are erased, the holdout of a batch has the people that it had, less those: a version is never
     measured on rows that it was trained on."""
 
     def kept() -> list[set[str]]:
@@ -291,7 +291,8 @@ def test_who_erased_it_is_told(workspace: Workspace, key: str) -> None:
         rf"rows of it were erased by ann on \d{{4}}-..-.. \(entry {done.seq}\): a request of March 3", told["001"]
     )
     path = "loans/versions/00000001/reference.parquet"
-    assert removals.removals(events, "loans")[path].replacement == state(workspace).replaced[path].path
+    now = state(workspace).replaced[path]
+    assert removals.removals(events, "loans")[path].replacement == Substitute(now.path, now.sha256, now.size)
 
 
 def test_the_history_never_names_it(workspace: Workspace, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -437,7 +438,7 @@ def test_what_is_never_changed_is_named(workspace: Workspace, key: str) -> None:
     assert "loans/ledger/00000005.json holds the key's text" in stays
     assert "data/loans/batches/004.parquet: column 'city' names the key in 300 rows of others" in stays
     assert "data/loans/notes.bin holds the key's text" in stays
-    assert any("v1 was trained on 001, not here any more" in line for line in done.unknown)
+    assert any("v1 was trained on 001, which are no longer here" in line for line in done.unknown)
 
 
 def test_a_batch_that_was_altered_stays_altered(workspace: Workspace, key: str) -> None:
@@ -451,9 +452,9 @@ def test_a_batch_that_was_altered_stays_altered(workspace: Workspace, key: str) 
 
 def test_a_short_key_is_no_word() -> None:
     """Numbers of few digits are not looked for in texts: they could be any number."""
-    assert erase_files.Words.of("1234").pattern is None
-    assert erase_files.Words.of("123456").count(b"of 123456 and 1234567, 0.123456-1") == 1
-    assert erase_files.Words.of("a<b&c").erased(b"<p>a&lt;b&amp;c</p>") == b"<p>[erased]</p>"
+    assert erase_files.KeyMatcher.of("1234").pattern is None
+    assert erase_files.KeyMatcher.of("123456").count(b"of 123456 and 1234567, 0.123456-1") == 1
+    assert erase_files.KeyMatcher.of("a<b&c").erased(b"<p>a&lt;b&amp;c</p>") == b"<p>[erased]</p>"
 
 
 def test_no_event_puts_another_pipeline_in_place(workspace: Workspace, key: str) -> None:
@@ -467,7 +468,7 @@ def test_no_event_puts_another_pipeline_in_place(workspace: Workspace, key: str)
     pipeline = "loans/versions/00000001/pipeline.joblib"
     body = replace(
         workspace.ledger.event(6).content_as(events.Erased),
-        replaced={pipeline: events.Substitute(now.path, now.sha256, now.size)},
+        replaced={pipeline: Substitute(now.path, now.sha256, now.size)},
     )
     workspace.ledger.append(workspace.ledger.head(), body, run="", key="", actor="eve", reason="x")
     (workspace.root / "artifacts" / pipeline).unlink()
@@ -489,8 +490,8 @@ def test_where_signatures_are_required(workspace: Workspace, key: str, monkeypat
     done = erase.erase(Workspace.open(workspace.root, "loans"), key, **WHO)
     monkeypatch.delenv(keys.SIGNING_KEY)
     monkeypatch.delenv(keys.REQUIRE)
-    event, standing = Workspace.open(workspace.root, "loans").ledger.standing(done.seq or 0)
-    assert (event.event, standing.mark) == ("erased", signing.Mark.SIGNED)
+    event, status = Workspace.open(workspace.root, "loans").ledger.signature_status(done.seq or 0)
+    assert (event.event, status.state) == ("erased", signing.SignatureState.SIGNED)
     assert everywhere(workspace.root / "data", key) == []
 
 

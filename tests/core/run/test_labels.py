@@ -24,7 +24,7 @@ from tasks.core.run.conclude import conclude
 from tasks.core.run.labels import LabelFindings
 from tasks.core.run.work import find_work
 from tasks.core.types import Action, Decision, Outcome, Request, Rule, Served, Verdict
-from tasks.core.versions.registry import LoadedVersion
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.workspace import Workspace
 from tests.helpers.model import Model, make_rows
 

@@ -19,8 +19,8 @@ from tasks.core.training.gate import Recorded, Rival, compare, rival_of
 from tasks.core.training.holdout import GATE_ROWS, TrainingSet, holdout_rows, split
 from tasks.core.types import Batch, Verdict
 from tasks.core.versions import persistence
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.persistence import Predictions
-from tasks.core.versions.registry import LoadedVersion
 from tests.helpers.model import make_rows
 from tests.helpers.training import Trained, make_history, make_spec
 
@@ -45,7 +45,7 @@ ACCURACY = make_spec(metric="accuracy")
 # --- the holdout ---------------------------------------------------------------------------------------------
 
 
-def test_anybody_can_derive_the_holdout() -> None:
+def test_anybody_can_derive_the_fold() -> None:
     """A row is kept when blake2b of the batch's digest and the row's number, eight bytes each way, divides by ten."""
     derived = []
     for row in range(500):
@@ -56,19 +56,19 @@ def test_anybody_can_derive_the_holdout() -> None:
 
 
 def test_a_first_version_keeps_more() -> None:
-    """The holdout of a first version is a fifth, and contains that of later ones: what those judge by is new to it."""
+    """A first version's holdout is a fifth and contains that of later versions: what those judge by is new to it."""
     first = holdout_rows(BATCH, 20_000, holdout.FIRST_HOLDOUT_EVERY)
     assert 0.19 < len(first) / 20_000 < 0.21
     assert set(holdout_rows(BATCH, 20_000)) <= set(first)
 
 
-def test_the_holdout_is_a_tenth() -> None:
+def test_the_fold_is_a_tenth() -> None:
     """About every tenth row is kept, others in each batch, and the first rows stay kept when more arrive."""
-    kept = holdout_rows(BATCH, 20_000)
-    assert 0.09 < len(kept) / 20_000 < 0.11
-    assert np.array_equal(holdout_rows(BATCH, 5_000), kept[kept < 5_000])
+    holdout = holdout_rows(BATCH, 20_000)
+    assert 0.09 < len(holdout) / 20_000 < 0.11
+    assert np.array_equal(holdout_rows(BATCH, 5_000), holdout[holdout < 5_000])
     other = holdout_rows(Batch("b", "b", hashlib.sha256(b"other data").hexdigest()), 20_000)
-    assert 0.07 < np.isin(kept, other).mean() < 0.13
+    assert 0.07 < np.isin(holdout, other).mean() < 0.13
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_the_first_rival_is_dummy(trained: Trained) -> None:
 
 
 def test_a_champion_is_judged_on_rows_it_never_saw(trained: Trained, champion: LoadedVersion) -> None:
-    """Of a batch that the champion was trained on no row counts; of a batch with a holdout, that holdout does."""
+    """Of a batch that the champion was trained on no row counts; where a holdout of it was kept, that holdout does."""
     parts = tuple(item.part(holdout_rows(item.batch, item.total)) for item in trained.history)
     against = rival_of(trained.spec, TrainingSet((), parts), np.array([]), champion)
     assert [file.held_out for file in champion.manifest.training] == [False, False, True]

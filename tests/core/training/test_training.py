@@ -23,7 +23,8 @@ from tasks.core.schema.frames import frame
 from tasks.core.training.factory import build
 from tasks.core.types import Verdict
 from tasks.core.versions import persistence
-from tasks.core.versions.registry import LoadedVersion, Registry
+from tasks.core.versions.loaded import LoadedVersion
+from tasks.core.versions.registry import Registry
 from tests.helpers.model import make_rows
 from tests.helpers.training import Trained, make_history, make_spec, put, train
 

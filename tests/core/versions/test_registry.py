@@ -33,9 +33,10 @@ from tasks.core.training.challenger import UNSEEN
 from tasks.core.training.fit import features_of
 from tasks.core.types import Served
 from tasks.core.versions import persistence
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.manifest import Candidate
 from tasks.core.versions.own_code import digests_of
-from tasks.core.versions.registry import LoadedVersion, Registry
+from tasks.core.versions.registry import Registry
 from tests.helpers.model import make_rows
 from tests.helpers.training import Trained, make_spec, train
 from tests.helpers.versions import Payload, put_in_service
@@ -296,7 +297,7 @@ def test_patch_releases_are_compatible(registry: Registry, candidate: Candidate)
 def test_verified_bytes_that_do_not_unpickle(registry: Registry, candidate: Candidate) -> None:
     """A pipeline whose bytes are as recorded and still do not load is a failed verification, not a crash."""
     version, _ = registry.register("loans", "key", replace(candidate, pipeline=b"no pickle"))
-    with pytest.raises(VerificationError, match="do not make a pipeline here"):
+    with pytest.raises(VerificationError, match="could not be deserialized in this environment"):
         registry.load("loans", version)
 
 
@@ -321,7 +322,7 @@ def test_other_answers_than_recorded_are_refused(
 
 def test_the_answers_name_their_version(registry: Registry, served: Served, caplog: pytest.LogCaptureFixture) -> None:
     """A service can log which version answered; it is in the log anyway, at INFO."""
-    with caplog.at_level("INFO", logger="tasks.core.versions.registry"):
+    with caplog.at_level("INFO", logger="tasks.core.versions.loaded"):
         assert registry.load("loans", served).predict(make_rows(3, seed=9)).version == served.version
     assert caplog.messages == [f"loans v{served.version} predicted 3 rows"]
 

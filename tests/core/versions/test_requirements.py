@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tasks.core.errors import CorruptObject
-from tasks.core.versions.registry import LoadedVersion
+from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.requirements import Requirements, requirements
 
 
@@ -54,7 +54,7 @@ def test_pip_takes_it(champion: LoadedVersion, tmp_path: Path) -> None:
 def test_own_modules_are_named(champion: LoadedVersion) -> None:
     """What belongs to no package is a comment with its digest; so is the commit."""
     found = of(champion, sources={"mine.features": "a" * 64}, git_commit="c0ffee")
-    assert f"# module mine.features of no package, sha256 {'a' * 64}" in found.text
+    assert f"# module mine.features without a package, sha256 {'a' * 64}" in found.text
     assert "# git commit c0ffee" in found.text
     assert pins(found) == pins(requirements(champion.manifest))
 

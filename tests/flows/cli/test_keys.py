@@ -9,7 +9,7 @@ import pytest
 from tasks.core.errors import SignatureError
 from tasks.core.ledger.keys import new_pair, read_public_keys
 from tasks.core.ledger.ledger import Ledger
-from tasks.core.ledger.signing import Mark, Trust
+from tasks.core.ledger.signing import SignatureState, Trust
 from tasks.core.records import to_dict
 from tasks.core.store import Store
 from tasks.core.versions.registry import Registry
@@ -58,7 +58,7 @@ def test_everything_that_flows_make_is_signed(model: Model, ror: Ror, key: str) 
     ledger = service.ledger("loans")
     events = ledger.events()
     assert {"started", "decided", "promoted"} <= {event.event for event in events}
-    assert {ledger.standing(event.seq)[1].mark for event in events} == {Mark.SIGNED}
+    assert {ledger.signature_status(event.seq)[1].state for event in events} == {SignatureState.SIGNED}
     answer = ror.json("store", "keys", "loans")
     assert (answer["signing"], answer["trusted"], answer["required"], answer["refused"]) == (key, [key], True, None)
     assert answer["versions"] == [{"version": number, "signature": "signed", "key": key} for number in (1, 2)]
@@ -158,7 +158,7 @@ def test_what_is_configured_is_shown(ror: Ror, monkeypatch: pytest.MonkeyPatch, 
     assert "chmod 600" in ror.err
     monkeypatch.setenv("ROR_SIGNING_KEY", str(public))
     assert ror("store", "keys") == 2
-    assert "no Ed25519 private key" in " ".join(ror.err.split())  # and not what to do with the wrong file's mode
+    assert "not an Ed25519 private key" in " ".join(ror.err.split())  # and not what to do with the wrong file's mode
     assert ror("store", "keys", "--sign", "v1") == 2
     assert "model:\n  - name the model" in ror.err
     assert ror("store", "keys", "loans", "--new", str(tmp_path / "new")) == 2
