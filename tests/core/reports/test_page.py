@@ -88,7 +88,9 @@ def test_the_headline_is_short() -> None:
     """The title is what was decided on and how it ended; the command is typed as it is there; the reasons follow."""
     made = Attempt(7, AttemptOutcome.WAITING, 3, "d", gate=Gate(Verdict.PASS, "better than v2", 200, 0.1, 0.01, "v2"))
     text = rendered(measured(MOVED), outcome=Outcome.AWAITING_APPROVAL, attempt=made)
-    title, command, reasons = re.search(r"<h1>(.*?)</h1>\s*<p><code>(.*?)</code></p>\s*<ul>(.*?)</ul>", text).groups()
+    found = re.search(r"<h1>(.*?)</h1>\s*<p><code>(.*?)</code></p>\s*<ul>(.*?)</ul>", text)
+    assert found
+    title, command, reasons = found.groups()
     assert title == "flights · 2013-04: AwaitingApproval — no version in service"
     assert unescape(command) == "ror promote flights v3 --reason '...'"
     assert re.findall(r"<li>(.*?)</li>", reasons)[1:] == ["v3 waiting: better than v2."]

@@ -44,7 +44,7 @@ def test_promote(grown: Model, ror: Ror) -> None:
         (("promote", "loans", "v1", *WHY, "--expected", "v1"), 1, "v2 of loans is in service, not v1"),
         (("promote", "loans", "v1", *WHY, "--expected", "none"), 1, "not no version"),
         (("accept", "loans", "2024", *WHY), 2, "The newest: 001, 002"),
-        (("accept", "loans", "002", *WHY), 2, "was trained on it"),
+        (("accept", "loans", "002", *WHY), 2, "was trained on 002"),
         (("quarantine", "loans", "2024", *WHY), 2, "The newest: 001, 002"),
         (("quarantine", "loans", "002"), 2, "--reason"),
         (("release", "loans", "002", *WHY), 2, "neither in quarantine nor suspect"),
