@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.errors import SpecError
+from tasks.core.errors import InvalidRequest
 from tasks.core.versions import registry as registry_module
 from tasks.core.workspace import Project, Workspace
 from tests.helpers.model import Model, make_rows
@@ -90,5 +90,5 @@ def test_a_project_knows_its_models(model: Model, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("ROR_STORE", "memory://")
     elsewhere = Project.open()
     assert elsewhere == Project(tmp_path / "empty", "memory://")
-    with pytest.raises(SpecError, match="is --root right"):
+    with pytest.raises(InvalidRequest, match="there are no models in"):
         elsewhere.require_models()
