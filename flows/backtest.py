@@ -10,7 +10,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from tasks.core.backtest import report, run
-from tasks.core.reports.cards import key
+from tasks.core.reports.cards import artifact_name
 from tasks.core.workspace import Workspace
 from tasks.progress import Progress
 from tasks.publish import tag_run
@@ -37,7 +37,7 @@ def backtest(
     log = get_run_logger()
     spec = workspace.spec if cost is None else run.at_cost(workspace.spec, cost)
     question = run.Question(run.usual_delay(spec) if delay is None else delay, starts)
-    bar = Progress(key(model, "backtest-progress"))
+    bar = Progress(artifact_name(model, "backtest-progress"))
     found = run.backtest(
         model,
         workspace.root,
@@ -47,7 +47,7 @@ def backtest(
         lambda what, done, total: bar.at(100 * done / max(1, total), what),
     )
     says = report.recommendation(found)
-    create_markdown_artifact(report.markdown(found), key=key(model, "backtest"), description=says)
+    create_markdown_artifact(report.markdown(found), key=artifact_name(model, "backtest"), description=says)
     log.info(says)
     tag_run(model)
     return Completed(name="Backtested", message=says)

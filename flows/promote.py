@@ -16,16 +16,10 @@ from tasks.core.ledger.events import Event, Promoted
 from tasks.core.reports import cards
 from tasks.core.types import Outcome
 from tasks.core.workspace import Workspace
-from tasks.publish import scene_of, show_approval, show_losses, tag_run, tell
+from tasks.publish import context_of, emit_model_event, show_approval, show_losses, tag_run
 
 
-def run_name() -> str:
-    """`flights · v7`: the model and the version to put in service."""
-    asked = flow_run.parameters
-    return f"{asked['model']} · v{asked['version']}"
-
-
-@flow(name="promote", flow_run_name=run_name)
+@flow(name="promote", flow_run_name="{model} · v{version}")
 def promote(
     model: str,
     version: Annotated[int, Field(ge=1)],
@@ -61,7 +55,7 @@ def promote(
     show(workspace, event)
     message = cards.promotion_line(model, event)
     get_run_logger().info(message)
-    tell(
+    emit_model_event(
         model,
         Outcome.PROMOTED.value,
         seq=event.seq,
@@ -74,12 +68,12 @@ def promote(
 
 def show(workspace: Workspace, event: Event) -> None:
     """The model's cards tell of this version from now on: what it replaced, and that it waits no more."""
-    scene, model = scene_of(workspace, event), workspace.model
+    context, model = context_of(workspace, event), workspace.model
     create_markdown_artifact(
-        cards.promotion_card(scene),
-        key=cards.key(model, "decision"),
+        cards.promotion_card(context),
+        key=cards.artifact_name(model, "decision"),
         description=text.cell(cards.promotion_line(model, event)),
     )
-    show_losses(scene)
-    show_approval(workspace, scene, remind=True)
+    show_losses(context)
+    show_approval(workspace, context, remind=True)
     tag_run(f"v{event.content_as(Promoted).served.version}", model, Outcome.PROMOTED.value)

@@ -6,23 +6,16 @@ from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
 from tasks.core.audit import reproduce as core_reproduce
-from tasks.core.reports.cards import key
+from tasks.core.reports.cards import artifact_name
 from tasks.core.workspace import Workspace
 from tasks.publish import tag_run
 
 
-def run_name() -> str:
-    """`flights · v7 again`: the model and the version that is trained again."""
-    asked = flow_run.parameters
-    return f"{asked['model']} · v{asked['version']} again"
-
-
-@flow(name="reproduce", flow_run_name=run_name)
+@flow(name="reproduce", flow_run_name="{model} · v{version} again")
 def reproduce(model: str, version: Annotated[int, Field(ge=1)], root: str | None = None) -> Any:
     """Train a version again from its record, compare its predictions, and write a receipt. Nothing else changes.
 
@@ -43,7 +36,9 @@ def reproduce(model: str, version: Annotated[int, Field(ge=1)], root: str | None
         *(f"- {line}" for line in core_reproduce.details(receipt)),
         f"- `{path.name}`",
     ]
-    create_markdown_artifact("\n".join(lines) + "\n", key=key(model, "reproduce"), description=receipt.message)
+    create_markdown_artifact(
+        "\n".join(lines) + "\n", key=artifact_name(model, "reproduce"), description=receipt.message
+    )
     tag_run(f"v{version}", model)
     if receipt.same:
         return Completed(name="Reproduced", message=receipt.message)

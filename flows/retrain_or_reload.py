@@ -15,7 +15,7 @@ from prefect.deployments import run_deployment
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
-from flows.run_support import started_by, time_limit, told
+from flows.run_support import quiet_task_log, started_by, time_limit
 from tasks.alert import emit_alerts
 from tasks.check import check_data, check_drift, check_performance
 from tasks.core import text
@@ -78,7 +78,7 @@ def retrain_or_reload(
     workspace = Workspace.open(root, model)
     request = Request(action, reason or None, actor or started_by(), batch or None)  # the form has empty texts
     check_request(request)
-    with time_limit(workspace.spec.timeout_minutes), told():
+    with time_limit(workspace.spec.timeout_minutes), quiet_task_log():
         return check_and_act(workspace, request)
 
 
@@ -127,12 +127,12 @@ def wait_for_arrivals(workspace: Workspace) -> None:
 
 
 def tell_the_rest(workspace: Workspace, work: Work) -> None:
-    """What may fail without a word against the decision, which stands: the next run says it again."""
+    """What may fail without changing the decision; the next run repeats it."""
     for step in (partial(emit_alerts, workspace), partial(follow_up, workspace, work)):
         try:
             step()
         except Exception as error:  # noqa: BLE001 - whatever it is, the run did what it says
-            get_run_logger().warning("The decision stands; %s failed: %s", step.func.__name__, error)
+            get_run_logger().warning("The decision is not affected; %s failed: %s", step.func.__name__, error)
 
 
 def follow_up(workspace: Workspace, work: Work) -> None:

@@ -1,12 +1,12 @@
-"""What every flow of a run needs: its time limit, a quiet log, and who started it.
+"""What a run of a flow needs around it: a time limit, a log without routine, and the name of who started it.
 
-A run that hangs must end: it is interrupted after its time limit, and where nothing can do that, its process ends.
+A run that hangs must end: it is interrupted after its time limit, and where nothing can interrupt it, its process ends.
 
-A signal interrupts whatever Python code is at work, and libraries between two steps. It does not interrupt compiled
-code that computes for hours on end (libsvm, say), for Python looks at signals only when that returns; and an exception
-for another thread, as `concurrent.futures` or a watcher thread would raise, comes no sooner. What always works is the
-interpreter's own watchdog, `faulthandler.dump_traceback_later`: a thread that needs nothing of Python. It writes to
-standard error where the run was, and ends the process: the worker reports it as Crashed, its lease is free at once.
+A signal interrupts Python code, and libraries between two steps. It does not interrupt compiled code that computes for
+hours (libsvm, for example), because Python handles signals only when that code returns; an exception from another
+thread, as `concurrent.futures` would raise it, arrives no sooner. What always works is the interpreter's own watchdog,
+`faulthandler.dump_traceback_later`: a thread that needs nothing of Python. It writes to standard error where the run
+was, and ends the process: the worker reports it as Crashed, and its lease is free at once.
 """
 
 from __future__ import annotations
@@ -24,15 +24,20 @@ from prefect.context import FlowRunContext
 
 from tasks.core.errors import RunTimedOut
 
+ROUTINE = "Finished in state Completed("
+"""How Prefect's message about a task that succeeded begins. A run has up to eight of them; other messages are kept."""
+
+PATIENCE = (15.0, 60.0)
+"""Seconds that an interrupted run may take to stop, at least and at most; between them, a tenth of its time limit."""
+
 
 class OutOfTime(BaseException):
-    """No Exception: nobody's code, a pipeline's least of all, may take it for an error of its own."""
+    """The limit was reached. Not an Exception: no code, a pipeline's least of all, may catch it as its own error."""
 
 
 @contextmanager
 def time_limit(minutes: float) -> Iterator[None]:
-    """Raises RunTimedOut when the block takes longer. The process ends when it has not stopped a while after that: a
-    tenth of the limit, at least fifteen seconds and at most a minute.
+    """Raises RunTimedOut when the block takes longer. The process ends when the block has not stopped `patience` after.
 
     Only where signals can be handled: in the main thread, and not on Windows. Elsewhere nothing is limited.
     """
@@ -58,8 +63,9 @@ def time_limit(minutes: float) -> Iterator[None]:
 
 
 def patience(seconds: float) -> float:
-    """How long a run may take to stop."""
-    return min(60.0, max(15.0, seconds / 10))
+    """Seconds that a run with a limit of `seconds` may take to stop once it was interrupted."""
+    least, most = PATIENCE
+    return min(most, max(least, seconds / 10))
 
 
 def started_by() -> str:
@@ -71,20 +77,16 @@ def started_by() -> str:
     return "prefect"
 
 
-ROUTINE = "Finished in state Completed("
-"""Prefect says so of every task that went well, and a run of ours has up to eight; those that did not go well stay."""
-
-
 @contextmanager
-def told() -> Iterator[None]:
-    """Leave the routine of this process's tasks out of the log until the block ends."""
+def quiet_task_log() -> Iterator[None]:
+    """Keep ROUTINE messages about this process's tasks out of the log until the block ends."""
     logger = logging.getLogger("prefect.task_runs")
-    logger.addFilter(_tells)
+    logger.addFilter(_is_unusual)
     try:
         yield
     finally:
-        logger.removeFilter(_tells)
+        logger.removeFilter(_is_unusual)
 
 
-def _tells(record: logging.LogRecord) -> bool:
+def _is_unusual(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(ROUTINE)

@@ -12,7 +12,7 @@ from prefect.states import Completed, Failed
 from tasks.core.audit import verify as core_verify
 from tasks.core.audit.report import markdown, summary, verdict
 from tasks.core.errors import InvalidRequest
-from tasks.core.reports.cards import key
+from tasks.core.reports.cards import artifact_name
 from tasks.publish import tag_run
 
 
@@ -51,7 +51,7 @@ def verify(
         log.info("%s Newest entry of the history: %s.", verdict(report), report.head or "none")
         create_markdown_artifact(
             markdown(report),
-            key=key(workspace.model, "verify"),
+            key=artifact_name(workspace.model, "verify"),
             description=verdict(report),
         )
     tag_run(*(report.model for report in reports))

@@ -53,9 +53,9 @@ def check_performance(workspace: Workspace, state: State, work: Work, data: Data
     for point in findings.losses[-FEW:]:
         item = about[point.batch]
         log.info(
-            "v%d loses %.4g a row on %s, %s (%.0f %% of its rows, label lag %d).",
+            "v%d loses %s a row on %s, %s (%.0f %% of its rows, label lag %d).",
             point.version,
-            point.mean,
+            text.number(point.mean),
             point.batch,
             "labelled anew" if item.corrected else "newly labelled",
             100 * item.coverage,

@@ -14,6 +14,6 @@ from tasks.retry import READING
 
 @task(cache_policy=NO_CACHE, task_run_name="find what arrived", **READING)
 def find_arrived(workspace: Workspace, request: Request, state: State) -> Work:
-    """Batches and labels on disk beside what the history knows. Raises SpecError when the requested batch does not
+    """Batches and labels on disk that the history does not know. Raises SpecError when the requested batch does not
     exist, UnavailableData when a file cannot be read."""
     return find_work(workspace, request, state)

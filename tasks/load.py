@@ -20,7 +20,7 @@ def load_current(workspace: Workspace, state: State, request: Request) -> State:
 
     Its bytes, environment and known answers are checked here; later tasks get it from the process's cache. Raises
     VerificationError: no other version is loaded instead. Where it is only this machine that cannot load it, as after
-    an upgrade, a retrain asked for by hand goes on without it, or nobody could ever get out of that.
+    an upgrade, a retrain asked for by hand goes on without it: it is the way out.
     """
     log = get_run_logger()
     try:

@@ -23,7 +23,7 @@ from tasks.core.errors import AlreadyExists, NotFound, VerificationError
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.records import to_json
 from tasks.core.reports import cards, page, service_history, wording
-from tasks.core.reports.cards import Scene, key
+from tasks.core.reports.cards import CardContext, artifact_name
 from tasks.core.run.assess import Findings
 from tasks.core.text import minute
 from tasks.core.types import Action, Outcome
@@ -40,12 +40,11 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
     Evidently's pages, in the folder `pages`, are megabytes each: they are kept for retrains and blocked batches.
     """
     model, decided, store = workspace.model, event.content_as(Decided), workspace.registry.store
-    scene = scene_of(workspace, event)
+    context = context_of(workspace, event)
     objects: dict[str, bytes] = {}
     if pages and (decided.decision.action is Action.RETRAIN or decided.outcome is Outcome.BLOCKED):
         objects |= {file.name: file.read_bytes() for file in sorted(pages.glob("*.html"))}
-    links = [name for name in objects if name.endswith(".html")]
-    objects[layout.REPORT] = page.render(event, decided, model, measured, scene.made, links).encode()
+    objects[layout.REPORT] = page.render(event, decided, model, measured, context.made, links=list(objects)).encode()
     replaced = workspace.state().replaced
     for name, data in objects.items():
         path = layout.run_path(model, event.seq, name)
@@ -56,17 +55,17 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
     fresh = not is_published(workspace, event)
 
     # Lists have what is newest first: what people look for first is made last.
-    show_page(scene)
-    show_losses(scene)
+    show_page(context)
+    show_losses(context)
     if decided.checks:
         create_table_artifact(
             cards.check_rows(decided.checks),
-            key=key(model, "checks"),
+            key=artifact_name(model, "checks"),
             description=cards.checks_in_short(decided.checks),
         )
-    card = cards.decision_card(decided, scene)
-    create_markdown_artifact(card, key=key(model, "decision"), description=cards.in_short(decided))
-    show_approval(workspace, scene, remind=fresh)  # not again by every run that finds nothing new
+    card = cards.decision_card(decided, context)
+    create_markdown_artifact(card, key=artifact_name(model, "decision"), description=cards.in_short(decided))
+    show_approval(workspace, context, remind=fresh)  # not again by every run that finds nothing new
     version = f"v{decided.in_service.version}" if decided.in_service else "no-version"
     tag_run(version, model, decided.outcome.value)
     what = {
@@ -77,15 +76,15 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
         "reasons": list(decided.decision.reasons),
     }
     if fresh:  # once per decision: what waits for it must not happen again because nothing happened
-        tell(model, decided.outcome.value, **what)
-    tell(model, "checked", fresh=fresh, **what)
+        emit_model_event(model, decided.outcome.value, **what)
+    emit_model_event(model, "checked", fresh=fresh, **what)
     if fresh:  # last: a run that is killed before says all of it again
         with contextlib.suppress(AlreadyExists):
             store.create(_record(workspace, event), to_json(decided))
 
 
 def is_published(workspace: Workspace, event: Event) -> bool:
-    """Whether all that there is to show and to tell of a decision was shown and told."""
+    """Whether the last step of `publish` was done for a decision, and so all of them."""
     record = _record(workspace, event)
     return workspace.registry.store.exists(record) or record in workspace.state().replaced
 
@@ -94,7 +93,7 @@ def _record(workspace: Workspace, event: Event) -> str:
     return layout.run_path(workspace.model, event.seq, layout.DECISION)
 
 
-def scene_of(workspace: Workspace, event: Event) -> Scene:
+def context_of(workspace: Workspace, event: Event) -> CardContext:
     """What surrounds an entry of the history. Raises NotFound or VerificationError where the record of the version in
     service is not what the history names."""
     registry, model = workspace.registry, workspace.model
@@ -107,47 +106,49 @@ def scene_of(workspace: Workspace, event: Event) -> Scene:
     store = registry.store
     address = f"{store.folder.as_uri() if store.folder else store.location.rstrip('/')}/{page_path(workspace, event)}"
     decision = isinstance(event.content, Decided)
-    return Scene(model, event, current, previous, made, tuple(waiting), address if decision else None)
+    return CardContext(model, event, current, previous, made, tuple(waiting), address if decision else None)
 
 
-def show_losses(scene: Scene) -> None:
+def show_losses(context: CardContext) -> None:
     """The loss of what was served, over its batches, as a picture."""
-    if picture := cards.picture_card(scene):
+    if picture := cards.picture_card(context):
         create_markdown_artifact(
             picture,
-            key=key(scene.model, "loss"),
+            key=artifact_name(context.model, "loss"),
             description="Loss over the batches, as they were served",
         )
 
 
-def show_page(scene: Scene) -> None:
+def show_page(context: CardContext) -> None:
     """Where the run's whole page is. No browser follows a link from Prefect to a file: its address can be copied."""
-    if scene.page:
+    if context.page:
         create_link_artifact(
-            scene.page,
-            scene.page,
-            key=key(scene.model, "page"),
-            description=f"The whole page of this run: `ror report {scene.model} {scene.event.seq}`",
+            context.page,
+            context.page,
+            key=artifact_name(context.model, "page"),
+            description=f"The whole page of this run: `ror report {context.model} {context.event.seq}`",
         )
 
 
-def show_approval(workspace: Workspace, scene: Scene, *, remind: bool) -> None:
+def show_approval(workspace: Workspace, context: CardContext, *, remind: bool) -> None:
     """A card as long as something waits for approval, and a reminder; that it is settled, once nothing does."""
-    name = key(scene.model, "approval")
-    if not scene.waiting:
-        before = workspace.ledger.event(scene.event.seq - 1) if scene.event.seq > 1 else None
+    name = artifact_name(context.model, "approval")
+    if not context.waiting:
+        before = workspace.ledger.event(context.event.seq - 1) if context.event.seq > 1 else None
         if before and before.state_after.waiting:
-            create_markdown_artifact(cards.settled_card(scene), key=name, description="Nothing waits for approval")
+            create_markdown_artifact(cards.settled_card(context), key=name, description="Nothing waits for approval")
         return
-    made = scene.waiting[-1]
+    made = context.waiting[-1]
     text = f"v{made.version} waits for approval since {minute(made.created)} UTC"
-    form = form_address(PROMOTE, workspace.root, cards.approval_form(scene))
-    create_markdown_artifact(cards.approval_card(scene, form), key=name, description=text)
-    decided = scene.event.content
+    form = form_address(PROMOTE, workspace.root, cards.approval_form(context))
+    create_markdown_artifact(cards.approval_card(context, form), key=name, description=text)
+    decided = context.event.content
     attempt = decided.attempt if isinstance(decided, Decided) else None
     if remind and (attempt is None or attempt.version != made.version):  # the run that made it says so itself
-        get_run_logger().warning("%s: %s.", text, wording.promotion(scene.model, made.version))
-        tell(scene.model, Outcome.AWAITING_APPROVAL.value, seq=scene.event.seq, version=made.version, reminder=True)
+        get_run_logger().warning("%s: %s.", text, wording.promotion(context.model, made.version))
+        emit_model_event(
+            context.model, Outcome.AWAITING_APPROVAL.value, seq=context.event.seq, version=made.version, reminder=True
+        )
 
 
 def form_address(deployment: str, root: Path, parameters: dict[str, Any]) -> str | None:
@@ -168,13 +169,13 @@ def form_address(deployment: str, root: Path, parameters: dict[str, Any]) -> str
 
 
 def tag_run(*tags: str) -> None:
-    """Give this run tags beside those it has, to filter lists of runs by; where room is short, the first one shows."""
+    """Add tags to this run, to filter lists of runs by; where room is short, the first one shows."""
     if flow_run.id:
         with get_client(sync_client=True) as client:
             client.update_flow_run(flow_run.id, tags=list(dict.fromkeys([*tags, *flow_run.tags])))
 
 
-def tell(model: str, word: str, **what: Any) -> None:
+def emit_model_event(model: str, word: str, **what: Any) -> None:
     """Emit `ror.<model>.<word>`, which automations can wait for: an outcome, once per decision; `checked`, every run
     that came to one or found nothing new."""
     emit_event(

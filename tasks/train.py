@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.core.errors import DataError, TrainingError
 from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import with_labels
-from tasks.core.reports.cards import key
+from tasks.core.reports.cards import artifact_name
 from tasks.core.run import assess
 from tasks.core.run.work import Work
 from tasks.core.training import proof
@@ -44,12 +44,12 @@ def train(workspace: Workspace, state: State, work: Work, labelled: Sequence[Lab
         return _attempt(len(usable), version, digest, manifest.gate, first=state.current is None)
     bar = None
     try:
-        history = assess.history(workspace, work, usable)
+        history = assess.training_rows(workspace, work, usable)
         champion = assess.champion_of(workspace, state)
         rows = sum(len(part.rows) for part in history)
         log.info("Training on %d labelled batches, %s rows.", len(history), f"{rows:,}")
         seconds = expected_seconds(champion, rows)
-        bar = Progress(key(workspace.model, "training"), shown=seconds >= LONG)
+        bar = Progress(artifact_name(workspace.model, "training"), shown=seconds >= LONG)
         bar.at(10, f"Fitting on {rows:,} rows: about {seconds:.0f} s, judged by the version in service")
         challenger = train_challenger(workspace.root, spec, history, champion, decision.action.value, decision.reasons)
         bar.at(80, "Fitted and compared; proving that a clean process can load it")
@@ -66,7 +66,7 @@ def train(workspace: Workspace, state: State, work: Work, labelled: Sequence[Lab
 
 
 def expected_seconds(champion: Champion | None, rows: int) -> float:
-    """How long a fit on so many rows will take, going by the version in service; for a first version by rows alone."""
+    """Seconds that a fit on `rows` rows will take, by the version in service; for a first version by rows alone."""
     if champion is None or not champion.manifest.rows:
         return rows / FIRST_ROWS
     return champion.manifest.duration_seconds * rows / champion.manifest.rows

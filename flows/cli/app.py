@@ -32,6 +32,7 @@ class Command(TyperCommand):
     """A command of `ror`: errors about its parameters name them as its help does, `--until`, or `version`."""
 
     def invoke(self, ctx: Any) -> Any:
+        """Run the command. Raises InvalidRequest with parameters spelled as on the command line."""
         try:
             return super().invoke(ctx)
         except InvalidRequest as error:

@@ -29,6 +29,8 @@ SECONDS = 5.0
 
 
 class Measure(StrEnum):
+    """Values of `--measure`."""
+
     loss = "loss"
     error = "error"
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from flows.cli import terminal
 from flows.cli.options import Debug, Json, Model, Root, manifest_of, open_workspace
 from tasks.core.records import to_dict
-from tasks.core.text import interval_text, named, second
+from tasks.core.text import metric_text, named, second
 from tasks.core.types import Gate, Metric
 
 if TYPE_CHECKING:
@@ -102,23 +102,23 @@ def _data(data: diff_types.DataDifference) -> Rows:
             rows.append([name, f"{names}: {sum(item.rows for item in batches):,} rows"])
     rows += [[f"{item.batch} changed", _batch(item)] for item in data.changed]
     if data.same:
-        rows.append(["batches alike", str(data.same)])
+        rows.append(["unchanged batches", str(data.same)])
     return [*rows, ["sha256", " → ".join(digest[:12] for digest in data.digests)]]
 
 
 def _batch(item: diff_types.ChangedBatch) -> str:
-    told = []
+    parts = []
     for change in item.changes:
         match change.name:
             case "sha256":
-                told.append(f"another file ({_value(change.a)} → {_value(change.b)})")
+                parts.append(f"another file ({_value(change.a)} → {_value(change.b)})")
             case "labels":
-                told.append(f"other labels ({_value(change.a)} → {_value(change.b)})")
+                parts.append(f"other labels ({_value(change.a)} → {_value(change.b)})")
             case "rows":
-                told.append(f"rows {change.a:,} → {change.b:,}")
+                parts.append(f"rows {change.a:,} → {change.b:,}")
             case _:
-                told.append("rows kept for the gate" if change.b else "rows no longer kept for the gate")
-    return "; ".join(told)
+                parts.append("rows kept for the gate" if change.b else "rows no longer kept for the gate")
+    return "; ".join(parts)
 
 
 def _schema(schema: diff_types.SchemaDifference) -> Rows:
@@ -136,7 +136,7 @@ def _schema(schema: diff_types.SchemaDifference) -> Rows:
         if names:
             rows.append([name, named(names, SHOWN)])
     if rows and schema.same:
-        rows.append(["columns alike", str(schema.same)])
+        rows.append(["unchanged columns", str(schema.same)])
     return rows
 
 
@@ -146,24 +146,24 @@ def _column(column: diff_types.ColumnSummary) -> str:
 
 def _column_changes(column: diff_types.ColumnDifference) -> str:
     """Empty for what rounding hides."""
-    changes, told = {change.name: change for change in column.changes}, []
+    changes, parts = {change.name: change for change in column.changes}, []
     fields = {"low": ("lowest", _number), "high": ("highest", _number)}
     for name in ("kind", "type", "codes", "private", *fields):
         label, show = fields.get(name, (name, _value))
         if change := changes.get(name):
-            told.append(f"{label} {show(change.a)} → {show(change.b)}")
+            parts.append(f"{label} {show(change.a)} → {show(change.b)}")
     if column.hidden:
-        told.append("another range (private)")
+        parts.append("another range (private)")
     for name, label in (("null_rate", "missing"), ("other_share", "outside the listed categories")):
         if (change := changes.get(name)) and (rates := [f"{rate:.1%}" for rate in (change.a, change.b)]) != rates[::-1]:
-            told.append(f"{label} {rates[0]} → {rates[1]}")
+            parts.append(f"{label} {rates[0]} → {rates[1]}")
     for label, count, names in (("new", column.new, column.added), ("gone", column.gone, column.removed)):
         if count:
             listed = f": {named(names, SHOWN)}" if names else " (private)"
-            told.append(f"{count} {'category' if count == 1 else 'categories'} {label}{listed}")
+            parts.append(f"{count} {'category' if count == 1 else 'categories'} {label}{listed}")
     if column.capped and (column.new or column.gone):
-        told.append("the list is full: some entered or left it by rank alone")
-    return "; ".join(told)
+        parts.append("the list is full: some entered or left it by rank alone")
+    return "; ".join(parts)
 
 
 def _code(changes: Sequence[diff_types.CodeChange]) -> Rows:
@@ -221,7 +221,7 @@ def _size(size: int | None) -> str:
 
 
 def _metric(metric: Metric | None) -> str:
-    return f"{metric.value:.4g} ({interval_text(metric)}) on {metric.rows:,} rows" if metric else "-"
+    return metric_text(metric) if metric else "-"
 
 
 def _share(share: float | None) -> str:

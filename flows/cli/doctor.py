@@ -12,7 +12,7 @@ from rich.text import Text
 from flows.cli import terminal
 from flows.cli.options import Debug, Json, Root
 from flows.server.doctor import examine
-from tasks.core.doctor.deployment import Finding, Level
+from tasks.core.doctor.deployment import Diagnosis, Level
 from tasks.core.records import to_dict
 
 STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.SKIPPED: "dim"}
@@ -33,7 +33,7 @@ def doctor(root: Root = Path(), as_json: Json = False, debug: Debug = False) -> 
     raise typer.Exit(1 if failed else 0)
 
 
-def _show(findings: Sequence[Finding]) -> None:
+def _show(findings: Sequence[Diagnosis]) -> None:
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
         line = Text.assemble(

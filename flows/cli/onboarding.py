@@ -30,13 +30,14 @@ def init(
 
     from tasks.core.errors import InvalidRequest
     from tasks.core.onboarding.intake import begin, model_name
-    from tasks.core.spec import CsvSpec, problems_of
+    from tasks.core.spec import CsvSpec
+    from tasks.core.spec_problems import problems_of
 
     try:
         written = CsvSpec(separator=separator.replace("\\t", "\t"), decimal=decimal, encoding=encoding)
     except ValidationError as error:
         wrong = [str(item["loc"][0]) for item in error.errors() if item["loc"]]
-        raise InvalidRequest(wrong or ("separator", "decimal"), problems_of(error)) from None
+        raise InvalidRequest(wrong or ("separator", "decimal"), problems_of(error, CsvSpec)) from None
     model = name or model_name(data)
     path, proposal = begin(root.resolve(), data, target, model, owner=getpass.getuser(), written=written)
     rows = [

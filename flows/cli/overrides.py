@@ -121,5 +121,5 @@ def _do(act: Callable[..., Event], model: str, what: Any, reason: str, root: Pat
     if as_json:
         terminal.print_json(to_dict(status.history(workspace.ledger, [event])[0]))
         return
-    terminal.out.print(Text(f"{model} · {wording.deed(event)}."))
+    terminal.out.print(Text(f"{model} · {wording.describe_event(event)}."))
     terminal.out.print(Text(f"  {then}"))

@@ -11,7 +11,6 @@ from rich.text import Text
 
 from flows.cli import terminal
 from flows.cli.options import Debug, Json, Model, Root, Verbose, open_workspace
-from flows.cli.status import last_decision
 from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
 from tasks.core.records import to_dict
@@ -20,6 +19,8 @@ from tasks.core.types import Outcome, Request
 
 
 class ActionChoice(StrEnum):
+    """Values of `--action`."""
+
     auto = "auto"
     reload = "reload"
     retrain = "retrain"
@@ -53,7 +54,7 @@ def run(
     with terminal.spinner(f"{model}: checking and deciding ..."), launch.prefect_ready(verbose=verbose):
         result = launch.run(workspace.root, model, action=action.value, batch=batch, reason=reason)
     state = workspace.state()
-    decided = last_decision(workspace, state)
+    decided = workspace.ledger.decision(state.decided.seq) if state.decided else None
     fresh = state.decided != before.decided
     if as_json:
         terminal.print_json(_run_json(result.outcome, result.message, state, decided, fresh))

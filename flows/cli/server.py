@@ -1,4 +1,4 @@
-"""`ror serve`, `deploy`, `notify`: what Prefect is told of schedules, triggers and arrivals."""
+"""`ror serve`, `deploy`, `notify`: tell Prefect of schedules, triggers and arrivals."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.text import Text
 
 from flows.cli import terminal
 from flows.cli.options import Debug, Json, Model, Root, open_workspace
+from tasks.core.records import to_dict
 
 
 def serve(root: Root = Path(), debug: Debug = False) -> None:
@@ -35,9 +36,7 @@ def deploy(
     with terminal.spinner("telling the server ..."):
         done = deploy_all(root.resolve(), model, worker_root=worker_root)
     if as_json:
-        terminal.print_json(
-            [{"kind": item.kind, "name": item.name, "verdict": item.verdict, "note": item.note} for item in done]
-        )
+        terminal.print_json([to_dict(item) for item in done])
         return
     rows = [[item.kind, item.name, item.verdict, item.note] for item in done]
     terminal.show(terminal.table(["", "name", "is now", ""], rows))

@@ -63,10 +63,7 @@ def show(
         ["parent", terminal.version(manifest.parent)],
         ["trained on", f"{manifest.rows:,} rows: " + ", ".join(f.batch for f in manifest.training)],
         ["pipeline", f"{manifest.factory} {manifest.parameters or ''}".strip()],
-        *(
-            [name, f"{metric.value:.4g} ({text.interval_text(metric)}) on {metric.rows:,} rows"]
-            for name, metric in manifest.metrics.items()
-        ),
+        *([name, text.metric_text(metric)] for name, metric in manifest.metrics.items()),
         ["gate", f"{manifest.gate.verdict.value}: {manifest.gate.reason}"],
         ["Python", str(manifest.environment["python"])],
         ["distributions", ", ".join(f"{n} {v}" for n, v in manifest.environment["distributions"].items())],

@@ -13,13 +13,11 @@ from rich.text import Text
 
 from flows.cli import backtest, terminal
 from flows.cli.options import Debug, Json, Model, Root, open_workspace
-from tasks.core.ledger.events import Decided
-from tasks.core.ledger.state import State
 from tasks.core.records import to_dict
 from tasks.core.reports import service_history, wording
 from tasks.core.reports import status as core_status
-from tasks.core.text import interval_text, second, span
-from tasks.core.workspace import Project, Workspace
+from tasks.core.text import counted, interval_text, metric_text, number, second, span
+from tasks.core.workspace import Project
 
 
 def status(
@@ -38,8 +36,6 @@ def status(
     """Which version is in service, since when, why, trained on which data, justified by which metrics."""
     names = [model] if model is not None else Project.open(root).require_models()
     if at is not None:
-        from flows.cli.status import show_past
-
         show_past(names, at, root, as_json, many=model is None)
         return
     if model is None:
@@ -75,11 +71,11 @@ def status(
         on = f"{trained.rows:,} rows of {span(trained.batches)} (sha256 {trained.sha256[:12]})"
         rows += [["made because", "; ".join(answer.made_because)], ["trained on", on]]
     for name, metric in answer.metrics.items():
-        interval = f" ({metric.low:.4g} to {metric.high:.4g})" if metric.low is not None else ""
-        measured = f"{metric.value:.4g}{interval} on {metric.rows:,} rows it never saw"
+        interval = f" ({interval_text(metric)})" if metric.low is not None else ""
+        measured = f"{number(metric.value)}{interval} on {metric.rows:,} rows it never saw"
         rows.append([f"{name}, before service", measured])
     if seen := answer.prequential:
-        lost = f"{seen.loss:.4g} on {seen.rows:,} rows of {span(seen.batches)}"
+        lost = f"{number(seen.loss)} on {seen.rows:,} rows of {span(seen.batches)}"
         rows += [["loss, in service", lost], ["newest with labels", _labelled(seen.each[-1])]]
     rows.append(["pending batches", ", ".join(answer.pending_batches) or "none"])
     rows += _asks(answer)
@@ -145,10 +141,6 @@ def _asks(answer: core_status.Status) -> list[list[str]]:
     return rows + [["barred", f"v{v}, rolled back: `{wording.promotion(model, v)}`"] for v in answer.barred]
 
 
-def last_decision(workspace: Workspace, state: State) -> Decided | None:
-    return workspace.ledger.decision(state.decided.seq) if state.decided else None
-
-
 def _by_hand(promotion: core_status.Promotion) -> str:
     was = f" ({promotion.was})" if promotion.was else ""
     return f"{promotion.actor}{was}: {promotion.reason}"
@@ -161,12 +153,15 @@ def _why(entry: core_status.Entry) -> str:
 
 def _labelled(batch: core_status.ServedBatch) -> str:
     """The loss of what users saw of one batch, with coverage and lag of its labels."""
-    late = f", {batch.lag} {'batch' if batch.lag == 1 else 'batches'} later" if batch.lag else ""
-    return f"{batch.batch}: {batch.loss:.4g} by v{batch.version} ({batch.coverage:.0%} of its rows{late})"
+    late = f", {counted(batch.lag, 'batch', 'batches')} later" if batch.lag else ""
+    return f"{batch.batch}: {number(batch.loss)} by v{batch.version} ({batch.coverage:.0%} of its rows{late})"
 
 
 def show_past(models: Sequence[str], at: str, root: Path, as_json: bool, *, many: bool) -> None:
-    """One table for each version that was in service then; as JSON one answer, or a list of them for many models."""
+    """One table for each version that was in service `at` that time; as JSON one answer, or a list for many models.
+
+    Raises InvalidRequest for a text that is not a time, and for a time that has not come.
+    """
     when, now = service_history.parse_when(at), datetime.now(UTC)
     answers = [service_history.look_back(open_workspace(root, model).registry, model, when, now) for model in models]
     if as_json:
@@ -180,7 +175,7 @@ def show_past(models: Sequence[str], at: str, root: Path, as_json: bool, *, many
             terminal.show(terminal.table([f"{answer.model} v{tenure.version}", str(answer.when)], _rows(tenure)))
 
 
-def _as_json(answer: service_history.Past) -> dict[str, Any]:
+def _as_json(answer: service_history.ServiceHistory) -> dict[str, Any]:
     return {
         "model": answer.model,
         "from": answer.when.start.isoformat(),
@@ -190,7 +185,7 @@ def _as_json(answer: service_history.Past) -> dict[str, Any]:
     }
 
 
-def _nothing(found: service_history.Past) -> str:
+def _nothing(found: service_history.ServiceHistory) -> str:
     none = f"No version of {found.model} was in service {found.when}"
     if found.first is None or found.first_since is None:
         return f"{none}, and none has been since."
@@ -212,9 +207,6 @@ def _rows(tenure: service_history.Tenure) -> list[list[str]]:
             "trained on",
             f"{tenure.rows:,} rows of {span(tenure.batches)} (sha256 {tenure.training_sha256[:12]})",
         ],
-        *(
-            [f"{name}, before service", f"{metric.value:.4g} ({interval_text(metric)}) on {metric.rows:,} rows"]
-            for name, metric in tenure.metrics.items()
-        ),
+        *([f"{name}, before service", metric_text(metric)] for name, metric in tenure.metrics.items()),
         ["gate", f"{tenure.gate.verdict.value}: {tenure.gate.reason}"],
     ]

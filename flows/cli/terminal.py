@@ -40,6 +40,7 @@ def spinner(message: str) -> AbstractContextManager[object]:
 
 
 def print_json(value: Any) -> None:
+    """To standard output, for scripts: never wrapped or styled."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
@@ -55,12 +56,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str |
 
 
 def show(built: Table) -> None:
-    """Without a terminal there is no width to fit: nothing is cut."""
+    """Print a table. Where the output is not a terminal, no width limits it: nothing is cut."""
     console = out if out.is_terminal else Console(highlight=False, width=200)
     console.print(built)
 
 
 def decision(decided: Decided, model: str, *, rules: bool) -> None:
+    """A decision in words; with `rules`, also what every rule saw."""
     out.print(Text(headline(decided, model), style=STYLES.get(decided.outcome, "")))
     for line in sentences(decided):
         out.print(Text(f"  {line}"))
@@ -70,8 +72,10 @@ def decision(decided: Decided, model: str, *, rules: bool) -> None:
 
 
 def version(number: int | None) -> str:
+    """`v7`, or a dash for none."""
     return f"v{number}" if number is not None else "-"
 
 
 def when(at: str | None) -> str:
+    """A time to the minute, or a dash for none."""
     return minute(at) if at else "-"

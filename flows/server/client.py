@@ -1,4 +1,4 @@
-"""Prefect's client, and its errors in the words of this program."""
+"""Prefect's client, and its errors as errors of this program."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ def require_server(command: str) -> None:
 
 @contextmanager
 def connected() -> Iterator[Any]:
+    """A client of the configured server. Raises RorError for what the server does wrong until the block ends."""
     from prefect import get_client
 
-    with get_client(sync_client=True) as client:
+    with server_errors(), get_client(sync_client=True) as client:
         yield client
 
 
 def read_deployment(client: Any, full_name: str) -> Any:
+    """The deployment `flow/name` as the server has it, None where there is none."""
     from prefect.exceptions import ObjectNotFound
 
     try:
@@ -44,7 +46,7 @@ def read_deployment(client: Any, full_name: str) -> Any:
 
 
 def all_pages(read: Callable[..., list[Any]], most: int | None = None, **wanted: Any) -> list[Any]:
-    """What a method of the client gives a page at a time, of at most so many pages; `wanted` are its filters."""
+    """All that a method of the client returns page by page, of at most `most` pages; `wanted` are its filters."""
     found: list[Any] = []
     for number in islice(count(), most):
         page = read(**wanted, limit=PAGE, offset=number * PAGE)
@@ -68,7 +70,7 @@ def public(url: str | None) -> str:
 
 
 def refusal(status: int) -> tuple[str, str]:
-    """What a server that answers with this status says of us, to follow its address, and what to do about it."""
+    """What an HTTP status of the server means, to follow its address, and what to do about it."""
     from prefect.settings import get_current_settings
 
     api = get_current_settings().api
@@ -83,8 +85,8 @@ def refusal(status: int) -> tuple[str, str]:
 
 
 @contextmanager
-def answered() -> Iterator[None]:
-    """What the configured server, or the way to it, does wrong until the block ends is one line: raises RorError."""
+def server_errors() -> Iterator[None]:
+    """Raises RorError, one line, for what the configured server or the connection to it does wrong in the block."""
     import httpx
     from prefect.exceptions import PrefectException
 

@@ -58,7 +58,8 @@ def read_declared(root: Path, only: str | None = None) -> Declared:
         spec = load_spec(root, name)
         values = _values(name, spec)
         if each:
-            deployments.append({**_filled(each, values), "schedules": _schedules(spec.schedule)})
+            schedules = [spec.schedule.model_dump(include={"cron", "timezone"})] if spec.schedule else []
+            deployments.append({**_filled(each, values), "schedules": schedules})
         automations += [_filled(item, values) for item in written if "<model>" in item["name"]]
     of = Counter((str(item.get("entrypoint")), item["name"]) for item in deployments)
     if twice := [name for (_, name), count in of.items() if count > 1]:
@@ -112,12 +113,8 @@ def _usual_hours(name: str, schedule: ScheduleSpec | None) -> float:
     return 1.25 * max(gaps, default=UNSCHEDULED_HOURS)
 
 
-def _schedules(schedule: ScheduleSpec | None) -> list[dict[str, Any]]:
-    return [{"cron": schedule.cron, "timezone": schedule.timezone}] if schedule else []
-
-
 def _filled(value: Any, values: dict[str, str]) -> Any:
-    """The same with every <name> replaced by its value, in texts however deep."""
+    """`value` with every <name> replaced by its value, in texts at any depth."""
     if isinstance(value, dict):
         return {key: _filled(item, values) for key, item in value.items()}
     if isinstance(value, list):

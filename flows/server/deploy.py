@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.server import environment
-from flows.server.client import all_pages, answered, connected, read_deployment, require_server
+from flows.server.client import all_pages, connected, read_deployment, require_server
 from flows.server.declarations import OURS, POOL, Declared, automation, deployment, read_declared
 from tasks.core.errors import SpecError
 
@@ -38,36 +38,35 @@ def deploy_all(root: Path, model: str | None = None, *, worker_root: str | None 
     declared = read_declared(root, model)
     environment.configure(verbose=False)
     require_server("ror deploy")
-    # A worker without this would find no history beside the root, and begin another one.
+    # A worker without this would find no history below its root, and begin another one.
     where = (worker_root or str(root), declared.models, os.environ.get("ROR_STORE"))
     made = [(item, deployment(item, *where)) for item in declared.deployments]
-    with answered(), connected() as client:
+    with connected() as client:
         pools = {item.get("work_pool", {}).get("name", POOL) for item, _ in made}
         done = [pool for name in sorted(pools) if (pool := _pool(client, name))]
         for item, one in made:
             done.append(_apply(client, one, item.get("work_pool", {}).get("name", POOL)))
-        done += apply_automations(declared)
+        done += apply_automations(client, declared)
         if model is None:
             done += _left_over(client, {one.full_name for _, one in made})
             done += _forgotten(client, {item["name"] for item in declared.automations})
     return done
 
 
-def apply_automations(declared: Declared) -> list[Applied]:
+def apply_automations(client: Any, declared: Declared) -> list[Applied]:
     """Create and update what is declared, by name; what is as declared stays untouched, with what it has counted."""
     done = []
-    with answered(), connected() as client:
-        block, known = _block(client, declared.notify), _automations(client)
-        for item in declared.automations:
-            wanted = automation(item, block)
-            found = next((one for one in known if one.name == wanted.name), None)
-            changed = _differences(found, wanted) if found else []
-            if found is None:
-                client.create_automation(wanted)
-            elif changed:
-                client.update_automation(found.id, wanted.model_copy(update={"enabled": found.enabled}))
-            notes = [*_changes(changed), *([UNSENT] if not block and "subject" in item else [])]
-            done.append(Applied("automation", wanted.name, _verdict(found, changed), ", ".join(notes)))
+    block, known = _block(client, declared.notify), _automations(client)
+    for item in declared.automations:
+        wanted = automation(item, block)
+        found = next((one for one in known if one.name == wanted.name), None)
+        changed = _differences(found, wanted) if found else []
+        if found is None:
+            client.create_automation(wanted)
+        elif changed:
+            client.update_automation(found.id, wanted.model_copy(update={"enabled": found.enabled}))
+        notes = [*_changes(changed), *([UNSENT] if not block and "subject" in item else [])]
+        done.append(Applied("automation", wanted.name, _verdict(found, changed), ", ".join(notes)))
     return done
 
 
@@ -90,20 +89,20 @@ def _pool(client: Any, name: str) -> Applied | None:
 def _apply(client: Any, made: Any, pool: str) -> Applied:
     found = read_deployment(client, made.full_name)
     when = [_words(schedule.schedule) for schedule in made.schedules or []]
-    paused = keep_hands(made, found) if found else False
+    paused = preserve_manual_changes(made, found) if found else False
     changed = _changed(client, made, pool, found) if found else []
     # To apply it without need would throw away the runs that are scheduled.
     if found is None or changed:
         made.apply(work_pool_name=pool)
     if "schedules" in changed:
         forget_schedules(client, made, found)
-    notes = [*when, *_changes(changed), *(["paused, as somebody left it"] if paused else [])]
+    notes = [*when, *_changes(changed), *(["paused in the UI"] if paused else [])]
     return Applied("deployment", made.full_name, _verdict(found, changed), ", ".join(notes))
 
 
-def keep_hands(made: Any, found: Any) -> bool:
-    """Leave to persons what they did in the UI: what they paused, a deployment or a declared schedule, stays paused,
-    which is returned, and schedules that they added stay. Prefect would resume the ones and replace the others."""
+def preserve_manual_changes(made: Any, found: Any) -> bool:
+    """Keep what people did in the UI: a deployment or declared schedule that they paused stays paused, and schedules
+    that they added stay. Prefect would resume the first and replace the others. Returns whether anything is paused."""
     from prefect.client.schemas.actions import DeploymentScheduleCreate
 
     paused = {one.slug for one in found.schedules if not one.active}
@@ -132,7 +131,7 @@ def forget_schedules(client: Any, made: Any, found: Any) -> None:
 
 
 def _changed(client: Any, made: Any, pool: str, found: Any) -> list[str]:
-    """What of a declared deployment the server has otherwise."""
+    """Which parts of a declared deployment differ on the server."""
     limit = found.global_concurrency_limit.limit if found.global_concurrency_limit else None
     for trigger in made.triggers:
         trigger.set_deployment_id(found.id)
@@ -193,7 +192,7 @@ def _block(client: Any, notify: str | None) -> Any:
 
 
 def _differences(found: Any, wanted: Any) -> list[str]:
-    """What of a declared automation the server has otherwise, beside what it numbers itself."""
+    """Which parts of a declared automation differ on the server, apart from the ids it gives itself."""
     fields = ("description", "trigger", "actions")
     return [field for field in fields if _plain(getattr(found, field)) != _plain(getattr(wanted, field))]
 
@@ -220,7 +219,8 @@ def _left_over(client: Any, declared: set[str]) -> list[Applied]:
 
 
 def _forgotten(client: Any, declared: set[str]) -> list[Applied]:
-    """Likewise automations; those that start a deployment go with it."""
+    """Automations that an earlier `ror deploy` made and no file declares now; those that start a deployment, which go
+    with it, are left out."""
     known = _automations(client)
     starts = {one.name for one in known if any(action.type == "run-deployment" for action in one.actions)}
     found = [one.name for one in known if one.name.startswith("ror: ") and one.name not in starts]

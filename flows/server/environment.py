@@ -11,7 +11,8 @@ NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
     # Read by a Prefect server, when it starts.
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # Likewise: its newer UI has the browser ask a company for statistics, whatever else is set; the older asks nobody.
+    # Read by a Prefect server too: its newer UI sends statistics to a company from the browser, whatever else is set.
+    # The older UI sends none.
     "PREFECT_SERVER_UI_V2_ENABLED": "false",
 }
 """All that reports its use, switched off: scikit-learn and the other libraries report nothing. A server or worker that

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from flows.server.client import answered, server_url
+from flows.server.client import server_errors, server_url
 from flows.server.environment import actor, configure
 from tasks.core.errors import RorError
 from tasks.core.types import Outcome
@@ -28,6 +28,7 @@ class Result:
 
     @property
     def exit_code(self) -> int:
+        """Of `ror run`: 0 unless a person must act now."""
         return EXIT_CODES.get(self.outcome, 0)
 
 
@@ -43,12 +44,12 @@ def prefect_ready(*, verbose: bool = False) -> Iterator[None]:
         temporary_settings,
     )
 
-    # Heartbeats tell of processes that died unseen. This one has somebody in front of it, or a scheduler that waits for
-    # its exit code; and whoever waits for the thread that sends them waits up to a second. Who sets them gets them.
+    # Heartbeats tell of processes that died unseen. This one is watched by a person, or by a scheduler that waits for
+    # its exit code; and ending the thread that sends them takes up to a second. A user who sets them gets them.
     wanted = "heartbeat_frequency" in get_current_settings().flows.model_fields_set
     without: dict[Any, Any] = {} if wanted else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     if server_url():
-        with answered(), get_client(sync_client=True) as client:
+        with server_errors(), get_client(sync_client=True) as client:
             client.api_version()  # whether it is there and lets us in, before anything is done
         with temporary_settings(without):
             yield
@@ -80,7 +81,7 @@ def run(root: Path, model: str, **parameters: Any) -> Result:
 
 
 def promote(root: Path, model: str, **parameters: Any) -> Result:
-    """One run of the flow that puts a version in service by hand, likewise."""
+    """One run of the flow that puts a version in service by hand. Raises the flow's own error where it ended in one."""
     from flows.promote import promote
 
     return _call(promote, root, model, parameters)

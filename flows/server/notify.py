@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flows.server import environment
-from flows.server.client import answered, connected, require_server
+from flows.server.client import connected, require_server
 from tasks.core.data.files import batch_name, find, fingerprint
 from tasks.core.errors import UnreadableData
 from tasks.core.workspace import Workspace
@@ -40,7 +40,7 @@ def notify(workspace: Workspace, file: Path) -> tuple[str, bool]:
             "actor": environment.actor(),
         },
     )
-    # Posted, not queued: who delivers files must hear when nobody listened.
-    with answered(), connected() as client:
+    # Posted, not queued: a caller that delivers files must hear when the server did not take it.
+    with connected() as client:
         client.request("POST", "/events", json=[event.model_dump(mode="json")]).raise_for_status()
     return sha256, known

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from flows.server import environment
-from flows.server.client import answered, connected, read_deployment, require_server
+from flows.server.client import connected, read_deployment, require_server
 from flows.server.declarations import deployment, read_declared
-from flows.server.deploy import apply_automations, forget_schedules, keep_hands
+from flows.server.deploy import apply_automations, forget_schedules, preserve_manual_changes
 
 
 def serve_all(root: Path) -> None:
@@ -20,11 +20,11 @@ def serve_all(root: Path) -> None:
     require_server("ror serve")
     from prefect import serve
 
-    apply_automations(declared)
     made = [deployment(item, str(root), declared.models) for item in declared.deployments]
-    with answered(), connected() as client:
+    with connected() as client:
+        apply_automations(client, declared)
         for one in made:
             if found := read_deployment(client, one.full_name):
-                keep_hands(one, found)
+                preserve_manual_changes(one, found)
                 forget_schedules(client, one, found)
     serve(*made, pause_on_shutdown=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import difflib
 import hashlib
 import json
 import re
@@ -11,7 +10,7 @@ import tomllib
 from collections.abc import Collection, Mapping
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -25,6 +24,7 @@ from pydantic import (
 )
 
 from tasks.core.errors import InvalidRequest, SpecError
+from tasks.core.spec_problems import problems_of
 
 PREDICTION = "prediction"
 """What people call the distribution of the answers, where they name columns that are expected to drift."""
@@ -56,6 +56,8 @@ Day = Annotated[str, BeforeValidator(_day)]
 
 
 class Section(BaseModel):
+    """A section of a model's file: immutable, and unknown keys are errors."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
@@ -159,6 +161,7 @@ class Expected(Section):
 
     @property
     def yearly(self) -> bool:
+        """Whether it comes back every year."""
         return len(self.start) == len("12-20")
 
 
@@ -372,49 +375,14 @@ def load_spec(root: Path, model: str) -> ModelSpec:
 
 
 def parse_spec(values: dict[str, Any], where: str) -> ModelSpec:
+    """A model's file from its values. Raises SpecError with every problem; `where` names the file in it."""
     try:
         spec = ModelSpec.model_validate(values)
     except ValidationError as error:
-        raise SpecError(where, problems_of(error)) from None
+        raise SpecError(where, problems_of(error, ModelSpec)) from None
     return spec
-
-
-def problems_of(error: ValidationError, below: tuple[str, ...] = ()) -> list[str]:
-    """Every violation in plain words; `below` is the section of a model's file that the values are in."""
-    return [_problem({**item, "loc": (*below, *item["loc"])}) for item in error.errors(include_url=False)]
 
 
 def models(root: Path) -> list[str]:
     """Names of the models below `root`, sorted."""
     return sorted(path.stem for path in (root / "deployments").glob("*.toml"))
-
-
-def _problem(item: Any) -> str:
-    """One violation in plain words: key, value, what is allowed."""
-    path = [str(part) for part in item["loc"] if not str(part).startswith(("constrained-", "literal["))]
-    key, value = ".".join(path), item["input"]
-    if item["type"] == "extra_forbidden":
-        allowed = sorted(field.alias or name for name, field in _section(path[:-1]).model_fields.items())
-        close = difflib.get_close_matches(path[-1], allowed, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        return f"{key} = {value!r}: unknown key; {hint}Allowed: {', '.join(allowed)}"
-    if item["type"] == "missing":
-        fields = {field.alias or name: field for name, field in _section(path[:-1]).model_fields.items()}
-        return f"{key}: missing; {fields[path[-1]].description or 'it is required'}"
-    message = item["msg"].removeprefix("Value error, ")
-    message = message.replace("Input should be", "must be").replace("String should match pattern", "must match")
-    if item["type"] == "value_error" and isinstance(value, dict):  # about a whole section: the message has its values
-        return f"{key}: {message}" if key else message
-    return f"{key} = {value!r}: {message}" if key else message
-
-
-def _section(path: list[str]) -> type[BaseModel]:
-    section: type[BaseModel] = ModelSpec
-    for name in path:
-        if name.isdecimal():  # the place in a list of sections
-            continue
-        annotation = section.model_fields[name].annotation
-        annotation = next(iter(get_args(annotation)), annotation)
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        section = annotation
-    return section

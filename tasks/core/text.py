@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from tasks.core.types import Metric
 
 
+def number(value: float) -> str:
+    """Four significant digits; from a thousand on whole, with separators: `0.7125`, `73,570`."""
+    rounded = float(f"{value:.4g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:.4g}"
+
+
 def interval_text(metric: Metric) -> str:
-    return f"{metric.low:.4g} to {metric.high:.4g}" if metric.low is not None and metric.high is not None else "unknown"
+    """The 95 % interval of a metric, `0.70 to 0.72`."""
+    if metric.low is None or metric.high is None:
+        return "unknown"
+    return f"{number(metric.low)} to {number(metric.high)}"
+
+
+def metric_text(metric: Metric) -> str:
+    """A metric in one line: `0.71 (0.70 to 0.72) on 1,200 rows`."""
+    return f"{number(metric.value)} ({interval_text(metric)}) on {metric.rows:,} rows"
 
 
 def named(names: Sequence[str], few: int = 5, separator: str = ", ") -> str:
@@ -28,6 +43,24 @@ def counted(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
+# --- numbers -------------------------------------------------------------------------------------------------
+
+
+def amount(value: float, digits: int = 3) -> str:
+    """A number rounded to so many significant digits and written out: `0.0712`, `73,600`."""
+    return f"{Decimal(f'{value:.{digits}g}'):,f}"
+
+
+def portion(part: float, whole: float) -> str:
+    """A part in percent of the whole, to two digits: `5%`, `0.34%`; the part itself where the whole is 0."""
+    return f"{amount(100 * part / whole, 2)}%" if whole else amount(part)
+
+
+def of_loss(part: float, loss: float) -> str:
+    """A difference of losses per row, as a share of one of them: `5% of its loss`; `0.02 a row` where that is 0."""
+    return f"{portion(part, loss)} {'of its loss' if loss else 'a row'}"
+
+
 # --- times ---------------------------------------------------------------------------------------------------
 
 
@@ -37,7 +70,7 @@ def minute(at: str) -> str:
 
 
 def second(at: str) -> str:
-    """The same to the second."""
+    """A time that was written as ISO 8601, to the second, in its own zone (UTC): `2026-11-24 08:07:31`."""
     return at[:19].replace("T", " ")
 
 
@@ -63,5 +96,5 @@ _MEANINGFUL = str.maketrans({"|": "\\|", "[": "\\[", "<": "&lt;", "\n": " ", "\r
 
 
 def cell(text: str) -> str:
-    """Text of anybody as a cell, or one line, of markdown that means just itself."""
+    """Any text as a cell, or one line, of markdown: nothing in it is taken for markup."""
     return text.translate(_MEANINGFUL)

@@ -89,8 +89,8 @@ class Trained:
         parts = [frame.iloc[sample_rows(rows, limit, 0)].assign(**{TARGET: 0.0, SCORE: 0.0}) for frame in whole]
         weights = dict.fromkeys(self.contract.names, 1 / len(self.contract.names))
         self.calibration = calibrate(parts, self.contract, weights, np.array([]), 0.1, seed=0)
-        self.reference = reference_of(parts, self.calibration, SAMPLE, seed=0)
         self.sample = pd.concat(parts, ignore_index=True)
+        self.reference = reference_of(self.sample, self.calibration, SAMPLE, seed=0)
 
     def _put(self, frame: pd.DataFrame) -> Source:
         path = self.folder / f"{np.random.default_rng().integers(2**62)}.parquet"
@@ -188,7 +188,7 @@ def cost(rows: int, rounds: int, memory: list[int]) -> None:
             part.assign(**{TARGET: 0.0, SCORE: 0.0}) for _, part in sample.groupby(np.arange(SAMPLE) * 10 // SAMPLE)
         ]
         calibration = calibrate(parts, contract, dict.fromkeys(WIDE, 0.02), np.array([]), 0.1, seed=0)
-        reference = reference_of(parts, calibration, SAMPLE, seed=0)
+        reference = reference_of(pd.concat(parts, ignore_index=True), calibration, SAMPLE, seed=0)
         joblib.dump((contract, calibration, reference), folder / "version.joblib")
         write_rows(folder / "now.parquet", rows, seed=2)
         now = pd.read_parquet(folder / "now.parquet")

@@ -88,11 +88,16 @@ def reload_directly(root: Path) -> str:
         write_predictions(root, batch.path, output, version, workspace.spec, "direct")
     current, previous = service_history.around(workspace.registry, MODEL, event.seq)
     made = workspace.registry.manifest(MODEL, event.current.version, event.current.manifest)[0]
-    scene = cards.Scene(MODEL, event, current, previous, made)
+    context = cards.CardContext(MODEL, event, current, previous, made)
     report = page.render(event, decided, MODEL, measured, made, [])
     for name, content in {"decision.json": to_json(decided), "report.html": report.encode()}.items():
         workspace.registry.store.create(f"{MODEL}/runs/{event.seq:08d}/{name}", content)
-    cards.decision_card(decided, scene), cards.check_rows(decided.checks), cards.picture_card(scene), alerts(workspace)
+    (
+        cards.decision_card(decided, context),
+        cards.check_rows(decided.checks),
+        cards.picture_card(context),
+        alerts(workspace),
+    )
     return decided.outcome.value
 
 

@@ -219,7 +219,7 @@ def alarms(work: Path, names: Sequence[str], every: int = 4) -> None:
                 ignore_index=True,
             )
             for place in range(start, min(start + every, len(parts))):
-                sight = world.fits(plan).sight(place)
+                sight = world.fits(plan).checks(place)
                 share = evidently_adapter.preset_share(reference, frame(contract, parts[place].source), numeric)
                 seen = sight.drift
                 by_rule = seen.weight >= spec.policy.drift_weight or seen.prediction

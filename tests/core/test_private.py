@@ -191,7 +191,7 @@ def test_pipelines_that_quote_values(champion: LoadedVersion, private: LoadedVer
         for columns in ((), ("city",)):
             spec = make_spec(pipeline={"factory": factory}, data={"batches": "*.parquet", "private": columns})
             history = make_history(tmp_path, spec, ROWS.assign(city=[WORD, *ROWS["city"][1:]]), ROWS)
-            text = said(lambda spec=spec, history=history: fit(tmp_path, spec, history, first=True).gate)  # type: ignore[misc]
+            text = said(lambda spec=spec, history=history: fit(spec, history, first=True).gate)  # type: ignore[misc]
             assert "Fitting failed" in text or "cannot predict" in text or "gate" in text
             if columns:
                 silent(text)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.core.text import ago, cell, counted, minute, named, second, span
+from tasks.core.text import ago, amount, cell, counted, minute, named, of_loss, portion, second, span
 from tasks.core.types import Verdict
 
 
@@ -15,6 +15,13 @@ def test_many_names_are_cut() -> None:
     assert named(["a", "b"]) == "a, b"
     assert named([f"{number}" for number in range(9)]) == "0, 1, 2, 3, 4 and 4 more"
     assert named(["a, b", "c", "d"], 2, "; ") == "a, b; c and 1 more"
+
+
+def test_numbers_are_written_out() -> None:
+    """A number for people has few digits and no exponent; a part is told in percent where the whole is not 0."""
+    assert [amount(value) for value in (73_571.4, 0.0711, -2.0, 7.7523e-05)] == ["73,600", "0.0711", "-2", "0.0000775"]
+    assert [portion(part, 0.4) for part in (0.02, 0.0032, 6.0)] == ["5%", "0.8%", "1,500%"]
+    assert [of_loss(0.02, loss) for loss in (0.4, 0.0)] == ["5% of its loss", "0.02 a row"]
 
 
 def test_text_of_anybody_means_only_itself() -> None:

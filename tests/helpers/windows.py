@@ -43,7 +43,7 @@ def reference(
     windows: Sequence[pd.DataFrame] = WINDOWS, calibration: Mapping[str, ColumnCalibration] = CALIBRATION
 ) -> pd.DataFrame:
     """All rows of the windows, as they are compared."""
-    return reference_of(windows, calibration, 20_000, seed=0)
+    return reference_of(pd.concat(windows, ignore_index=True), calibration, 20_000, seed=0)
 
 
 REFERENCE = reference()

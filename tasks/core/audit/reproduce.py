@@ -30,7 +30,7 @@ from tasks.core.records import digest, to_json
 from tasks.core.schema.contract import Contract
 from tasks.core.schema.frames import conform
 from tasks.core.spec import ModelSpec, parse_spec
-from tasks.core.training.fit import Learned, learn_apart
+from tasks.core.training.fit import FittedPipeline, learn_apart
 from tasks.core.training.holdout import TrainingSet, features_of
 from tasks.core.types import Served
 from tasks.core.versions import persistence
@@ -190,7 +190,7 @@ def _compare(
     spec: ModelSpec,
     manifest: Manifest,
     training: TrainingSet,
-    learned: Learned,
+    learned: FittedPipeline,
     stored: LoadedVersion | None,
     removed: Mapping[str, Removal],
 ) -> tuple[list[Compared], Predictions | None]:
@@ -346,7 +346,7 @@ def _own_code(workspace: Workspace, manifest: Manifest, modules: Sequence[str]) 
         yield f"the source code of {', '.join(changed)} has changed since"
 
 
-def _schema(learned: Learned, stored: LoadedVersion | None) -> Iterator[str]:
+def _schema(learned: FittedPipeline, stored: LoadedVersion | None) -> Iterator[str]:
     if stored is not None and stored.contract != learned.contract:
         yield "the input schema inferred from its training data has changed since"
 

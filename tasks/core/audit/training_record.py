@@ -13,7 +13,7 @@ from tasks.core.errors import DataError, NotFound, VerificationError
 from tasks.core.ledger.events import Decided, Event, last_state, named_manifests
 from tasks.core.run.work import with_origin
 from tasks.core.spec import ModelSpec
-from tasks.core.training.holdout import FIRST_FOLD, FOLD, split
+from tasks.core.training.holdout import FIRST_HOLDOUT_EVERY, HOLDOUT_EVERY, split
 from tasks.core.types import Batch
 from tasks.core.versions.manifest import Manifest
 from tasks.core.workspace import Workspace
@@ -125,8 +125,8 @@ def recorded_holdout(manifest: Manifest, history: Sequence[LabelledRows]) -> int
     neither fits.
     """
     recorded = [(file.rows, file.held_out) for file in manifest.training]
-    likely = FIRST_FOLD if manifest.parent is None else FOLD
-    for holdout in (likely, *({FIRST_FOLD, FOLD} - {likely})):
+    likely = FIRST_HOLDOUT_EVERY if manifest.parent is None else HOLDOUT_EVERY
+    for holdout in (likely, *({FIRST_HOLDOUT_EVERY, HOLDOUT_EVERY} - {likely})):
         training = split(history, holdout)
         kept = {part.batch.id for part in training.gate}
         if [(len(part.rows), part.batch.id in kept) for part in training.learn] == recorded:

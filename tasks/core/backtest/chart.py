@@ -19,7 +19,7 @@ SHOWN = {
     "drift-share": "#8a6d1d",
     OPTIMUM: "#2f7d4f",
 }
-"""Policies that are drawn, beside the best fixed interval."""
+"""Policies that are drawn, with the best fixed interval."""
 
 
 def draw_backtest(found: Backtest, path: Path) -> None:

@@ -28,7 +28,7 @@ from tasks.core.schema.contract import infer
 from tasks.core.schema.frames import frame
 from tasks.core.schema.validation import validate
 from tasks.core.spec import Forgetting, ModelSpec
-from tasks.core.training.fit import Fitted, Learned, fit, learn
+from tasks.core.training.fit import CalibratedFit, FittedPipeline, fit, learn
 from tasks.core.training.forgetting import remembered
 from tasks.core.types import Verdict
 from tasks.core.versions import persistence
@@ -44,7 +44,7 @@ class Plan:
     """The gate's rows are kept out, and the checks on later data are measured too; else it learns from all rows."""
     forgetting: Forgetting = field(default_factory=Forgetting)
     first: bool = False
-    """As a first version, whose fold is larger."""
+    """As a first version, whose holdout is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Alarms:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class FitChecks:
     """What a version's checks say of a later batch."""
 
     problems: tuple[str, ...] = ()
@@ -84,8 +84,8 @@ def relevant(spec: ModelSpec) -> ModelSpec:
     """The specification as far as a fit depends on it: all else is blank.
 
     Left out is who reads what and when runs start, how versions are saved, what is shown of their performance, when to
-    retrain (what is forgotten stands in the Plan), and how batches and labels are found, for they are named one by one.
-    An option that is new here counts until it is left out.
+    retrain (the Plan says what is forgotten), and how batches and labels are found, for they are named one by one. An
+    option that is new here counts until it is left out.
     """
     kept = spec.model_dump(
         exclude={
@@ -125,14 +125,14 @@ def _fitted(root: Path, spec: ModelSpec, history: Sequence[LabelledRows], plan: 
     spec = spec.model_copy(update={"policy": policy})
     parts = [history[place] for place in plan.train]
     try:
-        learned: Learned = (
-            fit(root, spec, parts, first=plan.first) if plan.gated else learn(spec, remembered(parts, plan.forgetting))
+        learned: FittedPipeline = (
+            fit(spec, parts, first=plan.first) if plan.gated else learn(spec, remembered(parts, plan.forgetting))
         )
     except (TrainingError, DataError) as error:
         return _Found(len(history), failed=str(error))
     found = _Found(len(history), learned=plan.train[len(plan.train) - len(remembered(parts, plan.forgetting)) :])
     found.about["first"] = plan.first
-    if isinstance(learned, Fitted):
+    if isinstance(learned, CalibratedFit):
         found.gate({part.batch.id: place for place, part in enumerate(history)}, learned, spec)
     for place in range(plan.train[0] + 1, len(history)):
         if place not in plan.train:
@@ -150,10 +150,10 @@ class _Found:
             "dummy": np.array([]),
         }
         self.about: dict[str, Any] = {
-            "failed": failed, "learned": list(learned), "held_out": [], "reached": None, "sights": {}, "first": False,
+            "failed": failed, "learned": list(learned), "held_out": [], "reached": None, "checks": {}, "first": False,
         }  # fmt: skip
 
-    def gate(self, position: Mapping[str, int], fitted: Fitted, spec: ModelSpec) -> None:
+    def gate(self, position: Mapping[str, int], fitted: CalibratedFit, spec: ModelSpec) -> None:
         """The gate's rows: this fit's losses on them, and Dummy's for a first version."""
         truth = target_of(fitted.training.gate)
         if fitted.answers is None or not len(truth):
@@ -170,19 +170,12 @@ class _Found:
         # Whether or not a floor is set: the policy is no part of a fit's name.
         self.about["reached"] = performance.value_of(spec.metric, fitted.answers, truth, spec.task)
 
-    def later(
-        self,
-        place: int,
-        root: Path,
-        part: LabelledRows,
-        learned: Learned,
-        spec: ModelSpec,
-    ) -> None:
+    def later(self, place: int, root: Path, part: LabelledRows, learned: FittedPipeline, spec: ModelSpec) -> None:
         """Losses on a batch that this fit has not seen; and what its checks say, for a gated one."""
         problems: tuple[str, ...] = ()
         try:
             found, excuses = None, dict[str, str]()
-            if isinstance(learned, Fitted):
+            if isinstance(learned, CalibratedFit):
                 weights = {name: column.weight for name, column in learned.calibration.items()}
                 excuses = dict(excused(root, spec, (), [part.batch], learned.contract.names).columns)
                 found = validate(learned.contract, part.source, spec, excused=excuses, weights=weights)
@@ -193,19 +186,19 @@ class _Found:
         except DataError as error:
             problems, answers, found = (str(error),), None, None
         if answers is None:
-            self.about["sights"][str(place)] = to_dict(Sight(problems))
+            self.about["checks"][str(place)] = to_dict(FitChecks(problems))
             return
         labelled = performance.take(answers, part.rows)
         losses = performance.row_losses(labelled, part.target, spec.task)
         self.arrays["means"][place] = losses.mean()
         self.arrays["errors"][place] = performance.hard_losses(labelled, part.target, spec.task).mean()
-        if isinstance(learned, Fitted) and found is not None:
+        if isinstance(learned, CalibratedFit) and found is not None:
             self.arrays[str(place)] = losses
-            changes = tuple(check.summary for check in found.changes if check.verdict is Verdict.FAIL)
+            failed = [check.summary for check in found.changes if check.verdict is Verdict.FAIL]
+            changes = tuple(f"{part.batch.id}: {change}" for change in failed)
             chosen = sample_rows(part.total, spec.checks.sample_rows, spec.seed)
             window = data.iloc[chosen].assign(**{SCORE: answers.score[chosen]})
             moved = drift.drift_evidence(learned.reference, window, learned.calibration, excuses)
             usual = dummy(learned.reference[LABEL].to_numpy(), spec.task, len(part.rows))
             expected = float(performance.row_losses(usual, part.target, spec.task).mean())
-            changes = tuple(f"{part.batch.id}: {change}" for change in changes)
-            self.about["sights"][str(place)] = to_dict(Sight((), changes, moved, expected))
+            self.about["checks"][str(place)] = to_dict(FitChecks((), changes, moved, expected))

@@ -20,7 +20,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from tasks.core.backtest import compute
-from tasks.core.backtest.compute import Alarms, Plan, Sight
+from tasks.core.backtest.compute import Alarms, FitChecks, Plan
 from tasks.core.backtest.history import History, history_of
 from tasks.core.data.files import atomic_write
 from tasks.core.errors import SpecError
@@ -49,20 +49,21 @@ class Fit:
         self.failed: str | None = about["failed"]
         """Why there is no such version, where the fit failed."""
         self.learned: tuple[int, ...] = tuple(about["learned"])
-        """Batches it learned from; those in `held_out` but for the gate's fold."""
+        """Batches it learned from; those in `held_out` but for the gate's holdout."""
         self.held_out: tuple[int, ...] = tuple(about["held_out"])
         self.first: bool = about["first"]
         self.reached: float | None = about["reached"]
         """The primary metric on the gate's rows."""
-        self._sights = about["sights"]
+        self._checks = about["checks"]
 
     def losses(self, place: int) -> np.ndarray:
-        """Loss of each labelled row of a later batch, or of the gate's fold of a batch that was held out."""
+        """Loss of each labelled row of a later batch, or of the holdout of a batch that the gate kept some of."""
         with np.load(self._path) as arrays:
             return np.asarray(arrays[str(place)])
 
-    def sight(self, place: int) -> Sight:
-        return from_dict(Sight, self._sights[str(place)])
+    def checks(self, place: int) -> FitChecks:
+        """What the checks of this version say of a later batch."""
+        return from_dict(FitChecks, self._checks[str(place)])
 
 
 class Missing(Exception):
@@ -106,6 +107,7 @@ class Fits:
         return frozenset(json.loads(self.path(alarms).read_text()))
 
     def path(self, job: Plan | Alarms) -> Path:
+        """The file of a job's result, whether it is there or not."""
         depends = [self._common, type(job).__name__, to_dict(job)]
         if isinstance(job, Alarms):
             depends.append(importlib.metadata.version(OF_ALARMS))
@@ -132,7 +134,7 @@ def _compute(root: Path, spec_json: str, batches: tuple[Batch, ...], job: Plan |
 
 
 def _depends(spec: ModelSpec) -> dict[str, Any]:
-    """What every fit of a specification depends on, beside its data."""
+    """What every fit of a specification depends on, apart from its data."""
     factory = spec.pipeline.factory.partition(":")[0]
     code = own_code.texts_with_program([compute.__name__, factory])
     if own_code.is_own(factory) and factory not in code:

@@ -15,7 +15,7 @@ from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError, SpecError
 from tasks.core.run.labels import counts
 from tasks.core.spec import ModelSpec
-from tasks.core.training.holdout import FIRST_FOLD, fold_rows
+from tasks.core.training.holdout import FIRST_HOLDOUT_EVERY, holdout_rows
 from tasks.core.types import Batch, Labelled
 
 FEWEST = 6
@@ -37,20 +37,24 @@ class History:
 
     @property
     def batches(self) -> tuple[Batch, ...]:
+        """The batches, in time order."""
         return tuple(part.batch for part in self.parts)
 
     @cached_property
-    def folds(self) -> tuple[np.ndarray, ...]:
-        """For each batch: which of its labelled rows belong to the gate's fold, shape (rows,)."""
-        return tuple(np.isin(part.rows, fold_rows(part.batch, part.total)) for part in self.parts)
+    def holdouts(self) -> tuple[np.ndarray, ...]:
+        """For each batch: which of its labelled rows belong to the gate's holdout, shape (rows,)."""
+        return tuple(np.isin(part.rows, holdout_rows(part.batch, part.total)) for part in self.parts)
 
     @cached_property
-    def first_folds(self) -> tuple[np.ndarray, ...]:
-        """The same for the fold of a first version."""
-        return tuple(np.isin(part.rows, fold_rows(part.batch, part.total, FIRST_FOLD)) for part in self.parts)
+    def first_holdouts(self) -> tuple[np.ndarray, ...]:
+        """For each batch: which of its labelled rows belong to a first version's holdout, shape (rows,)."""
+        return tuple(
+            np.isin(part.rows, holdout_rows(part.batch, part.total, FIRST_HOLDOUT_EVERY)) for part in self.parts
+        )
 
     @cached_property
     def position(self) -> dict[str, int]:
+        """The place of each batch, by its name."""
         return {part.batch.id: place for place, part in enumerate(self.parts)}
 
 

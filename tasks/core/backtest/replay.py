@@ -5,7 +5,7 @@ Batch t arrives, labels are known up to t - delay, the policy decides, then batc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -128,22 +128,20 @@ class Replay:
         part, current = self.history.parts[place], self._loaded(self.state.current)
         if current is None:
             return DataFindings((part.batch,), (part.total,))
-        sight, other = current.sight(place), self._loaded(self.state.predecessor)
-        novel = tuple(b for b in self.state.novel if current.sight(self.history.position[b]).changes)
-        if sight.problems:
-            return DataFindings(blocked=(Blocked(part.batch.id, part.batch.sha256, sight.problems),), novel=novel)
-        if sight.changes and self.spec.policy.on_change == "block":  # nobody is there to accept it
-            aside = Blocked(part.batch.id, part.batch.sha256, sight.changes, changed=True)
-            return DataFindings(blocked=(aside,), changes=sight.changes, novel=novel)
-        ready = other is not None and not other.sight(place).problems
-        novel += (part.batch.id,) if sight.changes else ()
-        return DataFindings(
-            (part.batch,), (part.total,), changes=sight.changes, predecessor_ready=ready, novel=novel
-        )  # fmt: skip
+        found, other = current.checks(place), self._loaded(self.state.predecessor)
+        novel = tuple(b for b in self.state.novel if current.checks(self.history.position[b]).changes)
+        if found.problems:
+            return DataFindings(blocked=(Blocked(part.batch.id, part.batch.sha256, found.problems),), novel=novel)
+        if found.changes and self.spec.policy.on_change == "block":  # there is no person to accept it
+            aside = Blocked(part.batch.id, part.batch.sha256, found.changes, changed=True)
+            return DataFindings(blocked=(aside,), changes=found.changes, novel=novel)
+        ready = other is not None and not other.checks(place).problems
+        novel += (part.batch.id,) if found.changes else ()
+        return DataFindings((part.batch,), (part.total,), changes=found.changes, predecessor_ready=ready, novel=novel)
 
     def _drift(self, place: int) -> DriftEvidence:
         current = self._loaded(self.state.current)
-        return current.sight(place).drift if current else DriftEvidence()
+        return current.checks(place).drift if current else DriftEvidence()
 
     def _labels(self, place: int) -> LabelFindings:
         """Losses of champion and predecessor on the batches whose labels are known from this step on."""
@@ -170,7 +168,7 @@ class Replay:
                 theirs = self.versions[predecessor.version].losses(other)
                 losses.append(performance.loss_point(part.batch.id, predecessor.version, theirs))
                 comparisons.append(performance.comparison(part.batch.id, current, predecessor, ours, theirs))
-        usual = self.versions[current.version].sight(known[-1]).dummy_loss
+        usual = self.versions[current.version].checks(known[-1]).dummy_loss
         return replace(found, losses=tuple(losses), comparisons=tuple(comparisons), dummy_loss=usual)
 
     # --- what production would do ---
@@ -191,28 +189,22 @@ class Replay:
     def _gate(self, challenger: Fit) -> Gate:
         if not challenger.held_out:
             return gate.NOTHING_KEPT
-        ours = [challenger.losses(place) for place in challenger.held_out]
-        if self.state.current is None:
-            return gate.judge(self.spec, np.concatenate(ours), challenger.dummy, None, challenger.reached)
-        champion = self.versions[self.state.current.version]
-        clean = [i for i, place in enumerate(challenger.held_out) if self._unseen(champion, place)]
-        mine = [ours[i] for i in clean]
-        theirs = [self._fold(champion, challenger.held_out[i]) for i in clean]
-        return gate.judge(
-            self.spec, _joined(mine), _joined(theirs), self.state.current.version, challenger.reached
-        )  # fmt: skip
+        clean, version, theirs = challenger.held_out, None, challenger.dummy
+        if self.state.current is not None:
+            version = self.state.current.version
+            champion = self.versions[version]
+            clean = tuple(p for p in clean if p not in champion.learned or p in champion.held_out)
+            theirs = _joined(self._held_out(champion, place) for place in clean)
+        ours = _joined(challenger.losses(place) for place in clean)
+        return gate.judge(self.spec, ours, theirs, version, challenger.reached)
 
-    @staticmethod
-    def _unseen(champion: Fit, place: int) -> bool:
-        return place not in champion.learned or place in champion.held_out
-
-    def _fold(self, fit: Fit, place: int) -> np.ndarray:
-        """Losses on the gate's fold of a batch that this version has not learned."""
-        losses, fold = fit.losses(place), self.history.folds[place]
+    def _held_out(self, fit: Fit, place: int) -> np.ndarray:
+        """Losses on a batch's holdout, which this version has not learned."""
+        losses, holdout = fit.losses(place), self.history.holdouts[place]
         if place not in fit.held_out:
-            return np.asarray(losses[fold])
-        return np.asarray(losses[fold[self.history.first_folds[place]]]) if fit.first else losses
+            return np.asarray(losses[holdout])
+        return np.asarray(losses[holdout[self.history.first_holdouts[place]]]) if fit.first else losses
 
 
-def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.array([])
+def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.array([]), *parts])

@@ -6,6 +6,7 @@ from typing import Any
 
 from tasks.core.backtest.run import CONFIGURED, OPTIMUM, WINDOWS, Backtest, Score
 from tasks.core.records import to_dict
+from tasks.core.text import amount, counted
 
 CLOSE = 0.005
 """Costs that differ by less are not told apart: starting points alone move them by as much."""
@@ -30,7 +31,8 @@ def as_json(found: Backtest) -> dict[str, Any]:
 
 
 def title(found: Backtest) -> str:
-    late = "1 batch" if found.delay == 1 else f"{found.delay} batches"
+    """The heading of a backtest: which model, how much was replayed, how late labels were."""
+    late = counted(found.delay, "batch", "batches")
     return f"{found.model}: {found.batches} labelled batches, {found.decisions} decisions replayed, labels {late} late"
 
 
@@ -39,7 +41,7 @@ def rows(found: Backtest) -> list[list[str]]:
     return [
         [
             score.name,
-            f"{score.loss:.4g}",
+            amount(score.loss, 4),
             f"{score.retrains:.1f}",
             f"{score.fits:.0%}",
             f"{score.loss_vs_always:.3f}",
@@ -65,7 +67,7 @@ def recommendation(found: Backtest) -> str:
     """What a person can do about it, claiming no more than the table shows."""
     ours, fixed = found.score(CONFIGURED), found.score("every-4")
     facts = [
-        f"At a cost of {found.cost:.3g} a fit, the configured policy {_against_always(ours)}, "
+        f"At a cost of {amount(found.cost)} a fit, the configured policy {_against_always(ours)}, "
         f"training at {ours.fits:.0%} of {found.decisions} batches",
         f"every fourth batch {_against_always(fixed)}",
         f"drift alarms alone would retrain {found.score('drift-share').fits:.0%} of the time",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tasks.core.backtest.compute import Plan
-from tasks.core.backtest.fits import FitOf
+from tasks.core.backtest.fits import Fit, FitOf
 from tasks.core.backtest.history import History
 from tasks.core.backtest.replay import Step
 
@@ -40,18 +40,22 @@ Price = Callable[[float], float]
 
 
 def never(_: Seen) -> bool:
+    """Keep the first version."""
     return False
 
 
 def always(_: Seen) -> bool:
+    """Retrain at every batch."""
     return True
 
 
 def every(batches: int) -> Rule:
+    """Retrain at fixed intervals of labelled batches."""
     return lambda seen: (seen.news + 1) % batches == 0
 
 
 def performance_drop(seen: Seen) -> bool:
+    """Retrain when the newest loss is more than DROP times the mean of those before it."""
     return len(seen.losses) > 1 and seen.losses[-1] > DROP * float(np.mean(seen.losses[:-1]))
 
 
@@ -60,22 +64,26 @@ def when(places: Collection[int]) -> Rule:
     return lambda seen: seen.place in places
 
 
+def _upto(fits: FitOf, end: int) -> Fit:
+    """The fit on all labelled rows of the first `end` batches. Raises Missing."""
+    return fits(Plan(tuple(range(end)), gated=False))
+
+
 def run(history: History, fits: FitOf, rule: Rule, start: int, delay: int) -> list[Step]:
     """One step a batch from `start` on. Raises Missing for a fit that is not there yet."""
     end, steps = start, []
     losses: list[float] = []
     for place in range(start, len(history)):
-        fit = fits(Plan(tuple(range(end)), gated=False))
+        fit = _upto(fits, end)
         newest = place - delay
         if newest >= end and place > start:
             losses.append(float(fit.means[newest]))
         retrain = place > start and rule(Seen(newest + 1 - start, tuple(losses), end, place))
         if retrain:
             end, losses = max(end, newest + 1), []
-            fit = fits(Plan(tuple(range(end)), gated=False))
-        steps.append(
-            Step(history.batches[place].id, float(fit.means[place]), retrain, retrain, float(fit.errors[place]))
-        )  # fmt: skip
+            fit = _upto(fits, end)
+        loss, error = float(fit.means[place]), float(fit.errors[place])
+        steps.append(Step(history.batches[place].id, loss, retrain, retrain, error))
     return steps
 
 
@@ -106,7 +114,7 @@ def hindsight(losses: np.ndarray, price: float) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Possible:
+class HindsightTable:
     """What could have been had from one starting point: every version on every batch."""
 
     batches: tuple[str, ...]
@@ -114,30 +122,26 @@ class Possible:
     """Shape (decisions, versions), as `hindsight` takes them; infinite where a version cannot predict."""
     errors: np.ndarray
 
-    def measured(self, measure: str) -> np.ndarray:
-        return self.errors if measure == "error" else self.losses
-
     def best(self, price: Price, measure: str) -> list[Step]:
         """The least loss plus cost that any choice of retrains could have had, knowing the future."""
-        table = self.measured(measure)
+        table = self.errors if measure == "error" else self.losses
         usual = float(np.mean(np.diagonal(table)[np.isfinite(np.diagonal(table))]))
         steps = []
         for step, version in enumerate(hindsight(table, price(usual))):
             new = version == step and step > 0
-            steps.append(
-                Step(self.batches[step], float(self.losses[step, version]), new, new, float(self.errors[step, version]))
-            )
+            loss, error = float(self.losses[step, version]), float(self.errors[step, version])
+            steps.append(Step(self.batches[step], loss, new, new, error))
         return steps
 
 
-def possible(history: History, fits: FitOf, start: int, delay: int) -> Possible:
+def possible(history: History, fits: FitOf, start: int, delay: int) -> HindsightTable:
     """Raises Missing for a fit that is not there yet."""
     places = range(start, len(history))
     ends = [start, *(max(start, place - delay + 1) for place in places[1:])]
-    opened = [fits(Plan(tuple(range(end)), gated=False)) for end in ends]
+    opened = [_upto(fits, end) for end in ends]
 
     def table(name: str) -> np.ndarray:
         values = np.array([[getattr(fit, name)[place] for fit in opened] for place in places])
         return np.where(np.isnan(values), np.inf, values)
 
-    return Possible(tuple(history.batches[place].id for place in places), table("means"), table("errors"))
+    return HindsightTable(tuple(history.batches[place].id for place in places), table("means"), table("errors"))

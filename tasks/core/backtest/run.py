@@ -55,11 +55,12 @@ class Backtest:
     scores: tuple[Score, ...]
     paths: Mapping[str, tuple[tuple[Step, ...], ...]]
     """For each policy the steps from each starting point."""
-    possible: tuple[rivals.Possible, ...]
+    possible: tuple[rivals.HindsightTable, ...]
     """For each starting point, what any choice of retrains could have had."""
     left_out: Mapping[str, str]
 
     def score(self, name: str) -> Score:
+        """What a policy of this name would have cost."""
         return next(score for score in self.scores if score.name == name)
 
 
@@ -89,7 +90,7 @@ def backtest(
     others: Mapping[str, PolicySpec] | None = None,
     workers: int = -1,
 ) -> Backtest:
-    """Replay every policy, and `others` by name beside the configured one. Fits are kept in `folder`; an interrupted
+    """Replay every policy, and `others` by name like the configured one. Fits are kept in `folder`; an interrupted
     backtest goes on from what is there.
 
     Raises InvalidRequest for a delay below 1 and for more starting points than the history has room for, SpecError when
@@ -193,7 +194,15 @@ def _fit_all(fits: Fits, starts: Sequence[int], question: Question, progress: Pr
     ends = range(starts[0], max(starts[-1], len(fits.history) - question.delay) + 1)
     jobs: list[Plan | Alarms] = [Plan(tuple(range(end)), gated=False) for end in ends]
     jobs += [Alarms(start, question.delay) for start in starts]
-    _compute(fits, jobs, "one fit per batch", progress, workers)
+    done = sum(fits.path(job).exists() for job in jobs)
+
+    def count(finished: int = 1) -> None:
+        nonlocal done
+        done += finished
+        progress("one fit per batch", done, len(jobs))
+
+    count(0)
+    fits.compute(jobs, count, workers)
 
 
 def _replay(
@@ -215,19 +224,6 @@ def _replay(
         if not missing:
             return {name: tuple(finished[name, start] for start in starts) for name in runs}
         fits.compute(missing, lambda: None, workers)
-
-
-def _compute(fits: Fits, jobs: Sequence[Plan | Alarms], what: str, progress: Progress, workers: int) -> None:
-    missing = sum(not fits.path(job).exists() for job in set(jobs))
-    done = len(set(jobs)) - missing
-
-    def one() -> None:
-        nonlocal done
-        done += 1
-        progress(what, done, len(set(jobs)))
-
-    progress(what, done, len(set(jobs)))
-    fits.compute(jobs, one, workers)
 
 
 # --- scores --------------------------------------------------------------------------------------------------

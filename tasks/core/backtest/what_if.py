@@ -12,13 +12,14 @@ from pydantic import ValidationError
 from tasks.core.decision.policy import decide
 from tasks.core.errors import SpecError
 from tasks.core.ledger.events import Decided, Event
-from tasks.core.spec import PolicySpec, problems_of
+from tasks.core.spec import ModelSpec, PolicySpec
+from tasks.core.spec_problems import problems_of
 from tasks.core.types import Action, Rule
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One recorded decision beside what the other policy says of the same evidence."""
+    """One recorded decision, and what the other policy says of the same evidence."""
 
     seq: int
     at: str
@@ -31,6 +32,7 @@ class Answer:
 
     @property
     def same(self) -> bool:
+        """Whether both policies act alike."""
         return self.action == self.other_action
 
 
@@ -47,7 +49,7 @@ def read_policy(path: Path) -> PolicySpec:
     try:
         return PolicySpec.model_validate(values["policy"])
     except ValidationError as error:
-        raise SpecError(str(path), problems_of(error, ("policy",))) from None
+        raise SpecError(str(path), problems_of(error, ModelSpec, ("policy",))) from None
 
 
 def ask(events: Sequence[Event], policy: PolicySpec) -> list[Answer]:

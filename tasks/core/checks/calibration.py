@@ -1,6 +1,6 @@
 """How far a column may move before it counts: scales and thresholds from the training stream's own history.
 
-A distance between two samples has two causes that are no drift: chance, which shrinks as samples grow, and the wobble
+A distance between two samples has two causes besides drift: chance, which shrinks as samples grow, and the wobble
 of the stream itself, season included, which does not. Chance is computed from the reference; the wobble is what is
 left of the distances between each training batch and the rest once chance is taken off. Together they give every
 distance, at whatever size the window has, the probability of one as large without any drift.
@@ -173,11 +173,10 @@ def comparable(frame: pd.DataFrame, calibration: Mapping[str, ColumnCalibration]
 
 
 def reference_of(
-    windows: Sequence[pd.DataFrame], calibration: Mapping[str, ColumnCalibration], rows: int, seed: int
+    trained: pd.DataFrame, calibration: Mapping[str, ColumnCalibration], rows: int, seed: int
 ) -> pd.DataFrame:
-    """A sample of at most so many rows of the training data as they are compared, and their labels as LABEL."""
-    whole = pd.concat(windows, ignore_index=True)
-    sample = whole.iloc[sample_rows(len(whole), rows, seed)]
+    """A sample of at most `rows` rows of the training data as they are compared, and their labels as LABEL."""
+    sample = trained.iloc[sample_rows(len(trained), rows, seed)]
     return pd.DataFrame({**comparable(sample, calibration), LABEL: sample[TARGET].to_numpy()})
 
 
@@ -276,4 +275,5 @@ def window_distances(values: np.ndarray, origin: np.ndarray, numeric: bool) -> t
 
 
 def calibration_of(version: LoadedVersion) -> dict[str, ColumnCalibration]:
+    """The calibration that a version was registered with, by column."""
     return {name: from_dict(ColumnCalibration, column) for name, column in version.calibration.items()}

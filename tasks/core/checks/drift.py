@@ -190,7 +190,7 @@ def _skipped(name: str, reason: str, column: ColumnCalibration) -> Check:
 def _judged(measured: Mapping[str, _Measured]) -> dict[str, Check]:
     """Which of the distances go beyond what happens without drift, with few false discoveries among them.
 
-    (Benjamini and Hochberg 1995.) The alarm shown beside each distance is where that very verdict changes.
+    (Benjamini and Hochberg 1995.) The alarm shown with each distance is where that verdict changes.
     """
     from scipy.stats import false_discovery_control
 
@@ -213,6 +213,3 @@ def _verdict(name: str, item: _Measured, limit: float) -> Check:
     elif moved and name not in (SCORE, TARGET) and column.weight < UNIMPORTANT:
         verdict, summary = Verdict.WARN, f"{summary}, but the model hardly uses it"
     return Check.of(CheckKind.DRIFT, title, verdict, summary, value, limit, column.weight)
-
-
-# --- Evidently -----------------------------------------------------------------------------------------------

@@ -20,8 +20,7 @@ def evidently_distances(then: Samples, now: Samples, numeric: Mapping[str, bool]
     """Evidently's distance of each column, by its own tests but without the pictures, which cost five times as much."""
     if not numeric:
         return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         from evidently.legacy.calculations.stattests import jensenshannon_stat_test, wasserstein_stat_test
         from evidently.legacy.core import ColumnType
 
@@ -41,16 +40,12 @@ def drift_page(then: Samples, now: Samples, numeric: Mapping[str, bool]) -> Any:
     """Evidently's page of some columns, None where it fails. Names and values go unescaped into it: escaped here."""
     if not numeric:
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         from evidently import Dataset, Report
         from evidently.metrics import ValueDrift
 
         names = _safe_names(list(numeric))
-        described = definition(
-            [names[name] for name, is_number in numeric.items() if is_number],
-            [names[name] for name, is_number in numeric.items() if not is_number],
-        )
+        described = _definition_of(names, numeric)
         sides = [
             pd.DataFrame(
                 {names[n]: side[n] if numeric[n] else pd.Series(side[n]).map(html.escape, "ignore") for n in numeric}
@@ -63,7 +58,7 @@ def drift_page(then: Samples, now: Samples, numeric: Mapping[str, bool]) -> Any:
         ]
         try:
             return Report(metrics).run(*(Dataset.from_pandas(side, described) for side in sides))
-        except Exception:  # noqa: BLE001 - the verdict stands without Evidently's pictures
+        except Exception:  # noqa: BLE001 - the verdict is the same without Evidently's pictures
             return None
 
 
@@ -82,18 +77,20 @@ def definition(numeric: Sequence[str], categorical: Sequence[str], **tasks: Any)
     )
 
 
+def _definition_of(names: Mapping[str, str], numeric: Mapping[str, bool]) -> Any:
+    """Of columns that Evidently knows by the second of these names."""
+    return definition(*([safe for name, safe in names.items() if numeric[name] is kind] for kind in (True, False)))
+
+
 def preset_share(reference: pd.DataFrame, current: pd.DataFrame, numeric: Mapping[str, bool]) -> float:
     """Share of columns, 0 to 1, that Evidently's own defaults call drifted: what tutorials alarm on."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         from evidently import Dataset, Report
         from evidently.metrics import DriftedColumnsCount
 
         names = [name for name in numeric if not (reference[name].isna().all() or current[name].isna().all())]
         safe = _safe_names(names)
-        described = definition(
-            [safe[name] for name in names if numeric[name]], [safe[name] for name in names if not numeric[name]]
-        )
+        described = _definition_of(safe, numeric)
         sides = [Dataset.from_pandas(side[names].rename(columns=safe), described) for side in (current, reference)]
         metric = DriftedColumnsCount()
         snapshot = Report([metric]).run(*sides)
@@ -116,18 +113,14 @@ def evidently_metrics(predictions: Predictions, target: np.ndarray, task: str) -
     Labels are recoded to integers and the answers passed as two tasks, labels and probabilities: given both in one,
     Evidently 0.7 ignores the labels. Raises whatever Evidently raises; the caller turns that into a skipped check.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         from evidently import BinaryClassification, Dataset, MulticlassClassification, Regression, Report
         from evidently import metrics as m
 
         if task == "regression":
             frame = pd.DataFrame({"target": target.astype(float), "prediction": predictions.values.astype(float)})
-            described = definition(
-                ["target", "prediction"],
-                [],
-                regression=[Regression(target="target", prediction="prediction")],
-            )
+            views = [Regression(target="target", prediction="prediction")]
+            described = definition(["target", "prediction"], [], regression=views)
             wanted: dict[str, Any] = {"mae": m.MAE(), "rmse": m.RMSE(), "r2": m.R2Score()}
         else:
             classes = list(predictions.classes)

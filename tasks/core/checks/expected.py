@@ -154,6 +154,3 @@ def _undated(names: Sequence[str], spec: ModelSpec) -> Check:
         "a column of dates, or name batches by date, 2026-12-24 or 2026-12"
     )
     return Check.of(CheckKind.EXPECTED, None, Verdict.WARN, text)
-
-
-# --- the days of a batch -------------------------------------------------------------------------------------

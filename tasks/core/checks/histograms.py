@@ -1,4 +1,4 @@
-"""Small before/after pictures of columns, as numbers: shares of rows by value, for whoever draws them."""
+"""Small before/after pictures of columns, as numbers: shares of rows by value, to be drawn elsewhere."""
 
 from __future__ import annotations
 

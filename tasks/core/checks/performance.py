@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -14,12 +14,9 @@ from sklearn.utils.metaestimators import available_if
 
 from tasks.core.checks.evidently_adapter import evidently_metrics
 from tasks.core.errors import DataError, SpecError, in_short
+from tasks.core.text import amount, counted
 from tasks.core.types import Check, CheckKind, Comparison, LossPoint, Metric, Served, Verdict
-from tasks.core.versions import persistence
-from tasks.core.versions.persistence import Predictions
-
-if TYPE_CHECKING:
-    pass
+from tasks.core.versions.persistence import Predictions, predict
 
 RESAMPLES = 200
 _MAX_ROWS = 5_000
@@ -52,6 +49,7 @@ def hard_losses(predictions: Predictions, target: np.ndarray, task: str) -> np.n
 
 
 def loss_point(batch: str, version: int, losses: np.ndarray) -> LossPoint:
+    """What a version loses on a batch, from the losses of its rows, shape (rows,)."""
     return LossPoint(batch, version, len(losses), float(losses.mean()), float(losses.var()))
 
 
@@ -125,8 +123,7 @@ def metrics(predictions: Predictions, target: np.ndarray, primary: str, task: st
 
 def value_of(name: str, predictions: Predictions, target: np.ndarray, task: str) -> float | None:
     """A scikit-learn scorer's value on these rows, None where it is not defined there."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # one class only: scikit-learn warns and gives nan
+    with warnings.catch_warnings(action="ignore"):  # one class only: scikit-learn warns and gives nan
         try:
             value = scorer(name, task)(predictions, target)
         except (ValueError, AttributeError):  # undefined on these rows, or in need of probabilities that are not there
@@ -141,8 +138,7 @@ def _bootstrapped(predictions: Predictions, target: np.ndarray, name: str, task:
         return None
     rng, size = np.random.default_rng(seed), min(rows, _MAX_ROWS)
     values = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         for _ in range(RESAMPLES):
             chosen = rng.integers(0, rows, size)
             try:
@@ -178,42 +174,29 @@ def performance_checks(
     *,
     private: bool = False,
 ) -> tuple[tuple[Check, ...], Any]:
-    """Performance on newly labelled rows, with coverage and lag of the labels beside it; never a crash of the run.
+    """Performance on newly labelled rows, with coverage and lag of the labels; never a crash of the run.
 
     Where the target is private no text of Evidently's is shown.
     """
-    late = f", {lag} {'batch' if lag == 1 else 'batches'} later" if lag else ""
+
+    def measured(name: str, value: float, more: str = "") -> Check:
+        text = f"{name} {amount(value, 4)} on {len(target):,} labelled rows of {batch}{more}"
+        return Check.of(CheckKind.PERFORMANCE, name, Verdict.PASS, text, value)
+
+    late = f", {counted(lag, 'batch', 'batches')} later" if lag else ""
     loss = float(row_losses(predictions, target, task).mean())
-    checks = [
-        Check.of(
-            CheckKind.PERFORMANCE,
-            "loss",
-            Verdict.PASS,
-            f"loss {loss:.4g} on {len(target):,} labelled rows of {batch} ({coverage:.0%} of its rows{late})",
-            loss,
-        )
-    ]
+    checks = [measured("loss", loss, f" ({coverage:.0%} of its rows{late})")]
     try:
         values, snapshot = evidently_metrics(predictions, target, task)
     except Exception as error:  # noqa: BLE001 - a measuring library must never stop a decision
         reason = f"Evidently could not measure performance on {batch}: {in_short(error, withheld=private)}"
         return (*checks, Check.of(CheckKind.PERFORMANCE, "evidently", Verdict.SKIPPED, reason)), None
-    checks += [
-        Check.of(
-            CheckKind.PERFORMANCE,
-            name,
-            Verdict.PASS,
-            f"{name} {value:.4g} on {len(target):,} labelled rows of {batch}",
-            value,
-        )
-        for name, value in values.items()
-    ]
-    return tuple(checks), snapshot
+    return (*checks, *(measured(name, value) for name, value in values.items())), snapshot
 
 
-def dummy(target: np.ndarray, task: str, rows: int) -> persistence.Predictions:
+def dummy(target: np.ndarray, task: str, rows: int) -> Predictions:
     """What always predicting the usual would answer: class shares, or the median."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
 
     model = DummyRegressor(strategy="median") if task == "regression" else DummyClassifier(strategy="prior")
-    return persistence.predict(model.fit(np.zeros((len(target), 1)), target), np.zeros((rows, 1)))
+    return predict(model.fit(np.zeros((len(target), 1)), target), np.zeros((rows, 1)))

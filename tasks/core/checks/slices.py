@@ -1,4 +1,7 @@
-"""Slices: what users lost where a column has one value, beside what they lost there before. No rule looks at them."""
+"""Slices: what users lost where a column has one value, compared with what they lost there before.
+
+No rule looks at them.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from tasks.core.data.source import Source
 from tasks.core.errors import DataError
 from tasks.core.predictions import predictions_path, read_predictions, written_version
 from tasks.core.spec import ModelSpec
+from tasks.core.text import amount
 from tasks.core.types import Batch, Check, CheckKind, LossPoint, Verdict
 from tasks.core.workspace import Workspace
 
@@ -31,13 +35,13 @@ EARLIER = 4
 FALSE_ALARMS = 0.01
 """Share of the slices that are named although they did not get worse."""
 CLEARLY = 1.1
-"""A slice must lose so many times what it would, had it changed as the other rows did."""
+"""A slice must lose this many times what it would, had it changed as the other rows did."""
 MISSING, SHOWN = "(missing)", 60
 """How missing values are called, and the characters of a value that are shown."""
 
 
 @dataclass(frozen=True)
-class Lost:
+class BatchLosses:
     """The loss of every labelled row of one batch."""
 
     part: LabelledRows
@@ -74,12 +78,12 @@ class _Slice:
         return max(1.0, now / then) if then else 1.0
 
 
-def check_slices(spec: ModelSpec, newest: Lost, before: Sequence[Lost]) -> tuple[Check, ...]:
+def check_slices(spec: ModelSpec, newest: BatchLosses, before: Sequence[BatchLosses]) -> tuple[Check, ...]:
     """One check per slice with enough rows on both sides; one that says how many have too few; one per column that
     cannot be sliced.
 
     A slice fails when its loss rose clearly, and by more than that of the other rows: what it lost before is scaled by
-    what those lose now beside before, where that is more. One-sided test of unequal variances (Welch 1947) on the
+    the rise of those, where that is more than 1. One-sided test of unequal variances (Welch 1947) on the
     losses of its rows now and in all of `before`, false discoveries controlled over all slices at FALSE_ALARMS
     (Benjamini and Hochberg 1995), and CLEARLY more in size. Without the scaling a bad week for all is one for each: of
     flights by week 19 % of the slices would be named instead of 7 %, of bike rentals 11 % instead of 2 %.
@@ -114,14 +118,14 @@ def check_slices(spec: ModelSpec, newest: Lost, before: Sequence[Lost]) -> tuple
 
 def earlier(
     workspace: Workspace, labels: Labels, batches: Sequence[Batch], points: Sequence[LossPoint], newest: str
-) -> list[Lost]:
+) -> list[BatchLosses]:
     """What users lost on the last EARLIER of these batches before `newest`, oldest first, by the answers of the day.
 
     A batch is left out where its answers are gone or damaged, and where `points` do not have the version that gave
     them: that version was trained on the batch's labels, and says nothing about what users lose.
     """
     measured = {(point.batch, point.version) for point in points}
-    found: list[Lost] = []
+    found: list[BatchLosses] = []
     before = [batch for batch in batches if batch_order(batch.id) < batch_order(newest)]
     for batch in sorted(before, key=lambda batch: batch_order(batch.id), reverse=True):
         path = predictions_path(workspace, batch)
@@ -133,11 +137,11 @@ def earlier(
         except DataError:
             continue  # who needs this batch for a rule says so in a check of its own
         if len(part.rows):
-            found.append(Lost(part, performance.row_losses(answers, part.target, workspace.spec.task)))
+            found.append(BatchLosses(part, performance.row_losses(answers, part.target, workspace.spec.task)))
     return found[::-1]
 
 
-def _sides(spec: ModelSpec, column: str, lost: Sequence[Lost]) -> tuple[Mapping[str, _Side], str]:
+def _sides(spec: ModelSpec, column: str, lost: Sequence[BatchLosses]) -> tuple[Mapping[str, _Side], str]:
     """The losses of every value of a column, or the reason why it cannot be sliced."""
     values, losses = [], []
     for item in lost:
@@ -202,11 +206,11 @@ def _check(item: _Slice, beyond_chance: bool) -> Check:
     value = item.value if len(item.value) <= SHOWN else f"{item.value[: SHOWN - 1]}…"
     others = "it is all there is"
     if item.others_now is not None:
-        before = f", {item.others_then:.3g} before" if item.others_then is not None else ""
-        others = f"other rows: {item.others_now:.3g}{before}"
+        before = f", {amount(item.others_then)} before" if item.others_then is not None else ""
+        others = f"other rows: {amount(item.others_now)}{before}"
     text = (
-        f"loss {item.now.mean:.3g} where {item.column} is {value} ({item.now.rows:,} rows), {item.then.mean:.3g} on "
-        f"the batches before; {others}"
+        f"loss {amount(item.now.mean)} where {item.column} is {value} ({item.now.rows:,} rows), "
+        f"{amount(item.then.mean)} on the batches before; {others}"
     )
     verdict = Verdict.FAIL if worse else Verdict.PASS
     return Check.of(CheckKind.SLICE, f"{item.column}={value}", verdict, text, item.now.mean, limit)

@@ -17,6 +17,7 @@ EXACT = 2**53
 
 
 def decoded(array: pa.Array) -> pa.Array:
+    """The same values without dictionary encoding, and any kind of text as `string`."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     other = pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type)
@@ -24,10 +25,12 @@ def decoded(array: pa.Array) -> pa.Array:
 
 
 def is_text(kind: pa.DataType) -> bool:
+    """Whether this is one of Arrow's types of text."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def is_number(kind: pa.DataType) -> bool:
+    """Whether values of this type are read as float64: numbers, decimals and booleans."""
     return bool(
         pa.types.is_integer(kind)
         or pa.types.is_floating(kind)
@@ -87,19 +90,13 @@ def as_numbers(text: pa.Array, decimal: str = ".", fine: pa.Array | None = None)
 
 
 def as_floats(array: pa.Array) -> np.ndarray:
-    if pa.types.is_null(array.type):
-        return np.full(len(array), np.nan)
-    if pa.types.is_boolean(array.type):
-        array = array.cast(pa.int8())
-    if pa.types.is_integer(array.type):
-        array = array.cast(pa.float64(), safe=False)
-    elif not pa.types.is_float64(array.type):
-        array = array.cast(pa.float64())
-    numbers: np.ndarray = array.to_numpy(zero_copy_only=False)
+    """Numbers or booleans as float64, NaN where missing, shape (rows,); large integers are rounded."""
+    numbers: np.ndarray = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return numbers
 
 
 def count_true(array: pa.Array) -> int:
+    """How many booleans are true; missing ones are not."""
     return int(pc.sum(array).as_py() or 0)
 
 

@@ -31,6 +31,7 @@ def dates_of(root: Path, spec: ModelSpec, batch: Batch) -> Days | None:
 
 
 def dates_at_a_glance(root: Path, spec: ModelSpec, batch: Batch) -> Days | None:
+    """First and last day of a batch as `dates_of` finds them, but its name is believed before its rows are read."""
     return _in_statistics(root, spec, batch) or _in_name(batch.id) or _in_rows(root, spec, batch)
 
 
@@ -44,7 +45,7 @@ def _in_rows(root: Path, spec: ModelSpec, batch: Batch) -> Days | None:
 
 @lru_cache(maxsize=4096)
 def _recorded(path: Path, _sha256: str, column: str) -> Days | None:
-    """By what Parquet files record of their row groups; None where one does not say, or is no Parquet file."""
+    """By what Parquet files record of their row groups; None where one does not say, or is not Parquet."""
     found: set[date] = set()
     try:
         for file in parts(path) if path.is_dir() else [path]:
@@ -114,8 +115,6 @@ def _span(days: set[date]) -> Days | None:
 
 
 _DATE = r"(\d{4}-\d{2}-\d{2}(?!\d)|\d{4}-?W\d{2}(?!\d)|\d{8}(?!\d)|\d{4}-\d{2}(?!-?\d))"
-
-
 _BEGINS, _ENDS = re.compile(f"^{_DATE}"), re.compile(rf"(?<!\d){_DATE}$")
 
 

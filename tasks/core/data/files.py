@@ -49,7 +49,7 @@ def doubled(paths: Iterable[Path]) -> list[str]:
 
 
 def find(root: Path, pattern: str) -> list[Path]:
-    """Data files or folders that match a glob below `root`, in time order; hidden files and other endings are none."""
+    """Data files or folders that match a glob below `root`, in time order; no hidden files, no other endings."""
     return sorted(
         (
             path
@@ -64,7 +64,7 @@ def is_settled(path: Path, settle: float | str) -> bool:
     """Whether a file or folder is complete, as `data.settle` says how to tell.
 
     By its marker: `_SUCCESS` in a folder, `<name>.done` beside a file. Or by its age: neither it nor anything in it
-    was changed within so many seconds of now, before or after, so that a clock may be a little off.
+    was changed within `settle` seconds of now, before or after, so that a clock may be a little off.
     """
     if settle == "marker":
         return (path / "_SUCCESS" if path.is_dir() else path.with_name(f"{path.name}.done")).exists()
@@ -128,8 +128,7 @@ def fingerprint(path: Path) -> str:
     """sha256 of a file's bytes; for a folder, of its sorted (name, sha256) pairs. Raises UnavailableData."""
     try:
         if path.is_dir():
-            lines = "".join(f"{file.name}\0{fingerprint(file)}\n" for file in parts(path))
-            return hashlib.sha256(lines.encode()).hexdigest()
+            return label_digest(parts(path))
         stat = path.stat()
         return _file_digest(path, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
     except OSError as error:

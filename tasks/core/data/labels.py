@@ -36,22 +36,21 @@ class BatchLabels:
 
     values: pa.Array
     """One value a row, null where the label is not known."""
-    known: int
-    """Rows that have one."""
     digest: str
 
     @property
-    def coverage(self) -> float:
-        return self.known / len(self.values) if len(self.values) else 0.0
+    def known(self) -> int:
+        """Rows that have one."""
+        return int(len(self.values) - self.values.null_count)
 
     def without(self, rows: Sequence[int]) -> BatchLabels:
         """The labels that are left when these rows are gone."""
         kept = self.values.take(pa.array(sorted({*range(len(self.values))} - {*rows}), pa.int64()))
-        return BatchLabels(kept, len(kept) - kept.null_count, _digest(kept))
+        return BatchLabels(kept, _digest(kept))
 
 
 @contextmanager
-def legible(path: str) -> Iterator[None]:
+def label_errors(path: str) -> Iterator[None]:
     """What Arrow cannot do with keys or labels is a DataError; without its text, which may quote them."""
     try:
         yield
@@ -75,7 +74,7 @@ class Labels:
 
     def of(self, batch: Batch) -> BatchLabels:
         """Labels of one batch. Raises DataError when the columns that carry them are not there, or hold no labels."""
-        with legible(batch.path):
+        with label_errors(batch.path):
             return self._of(batch)
 
     def _of(self, batch: Batch) -> BatchLabels:
@@ -84,15 +83,15 @@ class Labels:
             _require(source, [self.spec.target])
             values = _joined(_labels(source, source.read([self.spec.target]).column(0), self.spec.target))
         else:
-            values = self._look_up(self._keys(source))
+            where, known = self._where(self._keys(source)), self._known.column(1)
+            values = _joined(known).take(where) if len(known) else pa.nulls(len(where), pa.float64())
         if pa.types.is_floating(values.type):
             values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
-        known = len(values) - values.null_count
-        return BatchLabels(values, known, _digest(values))
+        return BatchLabels(values, _digest(values))
 
     def touch(self, batch: Batch) -> bool:
         """Whether these files say anything about a row of the batch. Raises DataError as `of` does."""
-        with legible(batch.path):
+        with label_errors(batch.path):
             where = self._where(self._keys(Source.of(self._root, self.spec, batch)))
             return bool(where.null_count < len(where))
 
@@ -100,12 +99,6 @@ class Labels:
         assert self.spec.key is not None
         _require(source, [self.spec.key])
         return _joined(source.read([self.spec.key]).column(0))
-
-    def _look_up(self, keys: pa.Array) -> pa.Array:
-        where = self._where(keys)
-        if len(self._known) == 0:
-            return pa.nulls(len(keys), pa.float64())
-        return _joined(self._known.column(1)).take(where)
 
     def _where(self, keys: pa.Array) -> pa.Array:
         """Which row of the label files each key finds, null for none."""
@@ -122,9 +115,6 @@ class Labels:
 
     @cached_property
     def _known(self) -> pa.Table:
-        return self._read()
-
-    def _read(self) -> pa.Table:
         """Key and target of every label file, newest file and last row first: the first match wins."""
         columns = [self.spec.key or "", self.spec.target]
         tables = []
@@ -143,12 +133,8 @@ class Labels:
 def _require(source: Source, columns: Sequence[str]) -> None:
     missing = [name for name in columns if source.names.count(name) != 1]
     if missing:
-        raise DataError(
-            "\n".join(
-                f"{source.path}: column {name!r} is {'missing' if name not in source.names else 'there twice'}."
-                for name in missing
-            )
-        )
+        what = {name: "there twice" if name in source.names else "missing" for name in missing}
+        raise DataError("\n".join(f"{source.path}: column {name!r} is {what[name]}." for name in missing))
 
 
 def _joined(column: pa.ChunkedArray) -> pa.Array:
@@ -172,14 +158,8 @@ def _combined(tables: Sequence[pa.Table], columns: Sequence[str], where: str) ->
             found = " and ".join(sorted(str(kind) for kind in kinds))
             raise DataError(f"{where}: the files do not agree, {columns[1]!r} is {found}. Deliver them all alike.")
         common = pa.float64() if is_number(next(iter(kinds))) else pa.string()
-        tables = [table.set_column(1, columns[1], _cast(table.column(1), common)) for table in tables]
+        tables = [table.set_column(1, columns[1], table.column(1).cast(common)) for table in tables]
     return pa.concat_tables(tables, promote_options="permissive").combine_chunks()
-
-
-def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    if pa.types.is_boolean(column.type) and pa.types.is_floating(kind):
-        column = column.cast(pa.int8())
-    return column.cast(kind)
 
 
 def _key_text(keys: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -193,11 +173,11 @@ def _labels(source: Source, column: pa.ChunkedArray, name: str) -> pa.ChunkedArr
     Raises DataError for dates and nested values.
     """
     if not is_usable(column.type):
-        raise DataError(f"{source.path}: column {name!r} is {column.type}, which is no label.")
+        raise DataError(f"{source.path}: column {name!r} is {column.type}; labels are numbers, booleans or text.")
     if not source.is_text:
         return column
     if column.null_count == len(column):
-        return pa.chunked_array([pa.nulls(len(column))])  # fits beside a column of any kind
+        return pa.chunked_array([pa.nulls(len(column))])  # joins with a column of any kind
     text = as_text(column.combine_chunks())
     present = len(text) - text.null_count
     if count_true(pc.match_substring_regex(text, BOOLEAN)) == present:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.core.data.arrow import target_values
-from tasks.core.data.labels import Labels, legible
+from tasks.core.data.labels import Labels, label_errors
 from tasks.core.data.source import Source
 from tasks.core.types import Batch
 
@@ -39,6 +39,7 @@ class LabelledRows:
         return LabelledRows(self.batch, self.source, self.rows[inside], self.target[inside], self.labels, self.total)
 
     def without(self, leave_out: np.ndarray) -> LabelledRows:
+        """The rows whose number is not in `leave_out`."""
         return self.part(np.setdiff1d(self.rows, leave_out))
 
 
@@ -47,10 +48,11 @@ def labelled_rows(root: Path, batch: Batch, labels: Labels, task: str) -> Labell
     spec = labels.spec
     found = labels.of(batch)
     known = np.flatnonzero(np.asarray(found.values.is_valid()))
-    with legible(batch.path):
+    with label_errors(batch.path):
         target = target_values(found.values.take(pa.array(known)), task, private=spec.target in spec.data.private)
     return LabelledRows(batch, Source.of(root, spec, batch), known, target, found.digest, len(found.values))
 
 
 def target_of(parts: Sequence[LabelledRows]) -> np.ndarray:
+    """The labels of these parts one after another, shape (rows,)."""
     return np.concatenate([part.target for part in parts])

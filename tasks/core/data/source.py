@@ -111,14 +111,13 @@ class Source:
             if not self.is_text:
                 return list(pq.read_schema(file).names)
             with csv.open_csv(file, self._reading(), self._parsing()) as reader:
-                names = list(reader.schema.names)
+                return list(reader.schema.names)
         except (pa.ArrowException, OSError, UnicodeError) as error:
             self._check_available(file, error)
             raise UnreadableData(where, self._plain(error)) from None
-        return names
 
     def _check_available(self, file: Path, error: Exception) -> None:
-        """A share that is gone for a while is no fault of the batch, which would be set aside for it."""
+        """A share that is gone for a while is not the fault of the batch, which would be set aside for it."""
         if is_unavailable(error):
             raise UnavailableData(self._where(file), os.strerror(getattr(error, "errno", 0))) from error
 

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from tasks.core.types import Comparison, LossPoint, Request
-
-if TYPE_CHECKING:
-    pass
 
 HISTORY = 9
 """Earlier batches that the usual loss is averaged over."""
@@ -76,6 +72,7 @@ class Evidence:
     """Decided batches whose labels should have come by now, oldest first. No rule asks; the run's end does."""
 
     def losses_of(self, version: int | None) -> list[LossPoint]:
+        """A version's losses, oldest batch first."""
         return [point for point in self.losses if point.version == version]
 
     def newest_loss(self, version: int | None) -> LossPoint | None:
@@ -88,7 +85,8 @@ class Evidence:
         return _mean(self.losses_of(version)[:-leave_out][-HISTORY:])
 
     def usual_in_service(self, leave_out: int = 1) -> tuple[float, float] | None:
-        """The same over the newest batches, whoever was champion then: it is the first that is measured on a batch."""
+        """Mean loss over the earlier batches, each under the champion of its time (the version that was measured on it
+        first), and that mean's own variance; None before there are two."""
         by_batch: dict[str, LossPoint] = {}
         for point in self.losses:
             by_batch.setdefault(point.batch, point)

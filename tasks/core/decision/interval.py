@@ -28,8 +28,6 @@ class Interval:
     """Mean loss of the champion over its last few batches."""
     cost: float
     """What a retrain is worth, in loss per row of one batch."""
-    rows: float
-    """Rows of one of those batches, on average."""
     capped: bool
     """`max_age` decided, not evidence of staleness."""
 
@@ -52,9 +50,6 @@ def interval(evidence: Evidence, policy: PolicySpec) -> Interval:
     gaps = sum(w * item.gap for w, item in weighted) + PRIOR_WEIGHT
     slope = gains / gaps
     cap = None if policy.max_age == "never" else float(policy.max_age)
-    if slope <= 0 or base <= 0:
-        return Interval(cap, slope, base, cost, rows, capped=True)
-    best = max(1.0, math.sqrt(2 * cost / slope))
-    if cap is not None and best >= cap:
-        return Interval(cap, slope, base, cost, rows, capped=True)
-    return Interval(best, slope, base, cost, rows, capped=False)
+    best = max(1.0, math.sqrt(2 * cost / slope)) if slope > 0 and base > 0 else math.inf
+    capped = best >= (math.inf if cap is None else cap)
+    return Interval(cap if capped else best, slope, base, cost, capped)

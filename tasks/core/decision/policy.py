@@ -15,7 +15,7 @@ from tasks.core.data.files import in_order
 from tasks.core.decision.evidence import Evidence
 from tasks.core.decision.interval import Interval, interval
 from tasks.core.spec import PolicySpec
-from tasks.core.text import named
+from tasks.core.text import amount, counted, named, of_loss, portion
 from tasks.core.types import Action, Decision, Finding, Rule
 
 POLICY_VERSION = 3
@@ -89,7 +89,7 @@ def _by_hand(c: _Context) -> _Seen:
     """2. Asked for by hand, with who and why."""
     request = c.evidence.request
     if request.action == "auto":
-        return _Seen("nobody asked for a particular action")
+        return _Seen("no particular action was asked for")
     if request.action == "retrain" and c.evidence.labelled_rows < c.policy.min_rows:
         return _Seen(
             f"{request.actor} asked to retrain, but there are {c.evidence.labelled_rows:,} labelled rows "
@@ -110,66 +110,42 @@ def _first(c: _Context) -> _Seen:
     e = c.evidence
     if e.current is not None:
         return _Seen(f"v{e.current} is in service")
-    numbers: Numbers = {
-        "labelled_rows": e.labelled_rows,
-        "min_rows": c.policy.min_rows,
-    }
+    numbers: Numbers = {"labelled_rows": e.labelled_rows, "min_rows": c.policy.min_rows}
     if e.labelled_rows < c.policy.min_rows:
-        return _Seen(
-            f"no version yet, and {e.labelled_rows:,} labelled rows of {c.policy.min_rows:,} needed: waits for labels",
-            Action.HOLD,
-            numbers,
-        )
-    return _Seen(
-        f"no version yet, and {e.labelled_rows:,} labelled rows to train the first one on",
-        Action.RETRAIN,
-        numbers,
-        proposes=True,
-    )
+        reason = f"{e.labelled_rows:,} labelled rows of {c.policy.min_rows:,} needed: waits for labels"
+        return _Seen(f"no version yet, and {reason}", Action.HOLD, numbers)
+    reason = f"no version yet, and {e.labelled_rows:,} labelled rows to train the first one on"
+    return _Seen(reason, Action.RETRAIN, numbers, proposes=True)
 
 
 def _suspect(c: _Context) -> _Seen:
     """4. Champion and predecessor both fail on the newest labelled batch: are the labels wrong, or the world?"""
     e = c.evidence
-    newest = c.evidence.newest_loss(e.current)
+    newest = e.newest_loss(e.current)
     behind = 2 if e.suspect else 1
-    usual, factor = c.evidence.usual_loss(e.current, behind) or c.evidence.usual_loss(e.current), DOUBT
+    usual, factor = e.usual_loss(e.current, behind) or e.usual_loss(e.current), DOUBT
     if usual is None:  # trained lately: what was usual before it is a rough yardstick, for ruinous labels only
-        usual, factor = c.evidence.usual_in_service(behind), RUIN
+        usual, factor = e.usual_in_service(behind), RUIN
     if newest is None or usual is None or e.dummy_loss is None:
         return _Seen("no newly labelled batch to compare with at least two earlier ones")
     limit = max(factor * usual[0], e.dummy_loss)
-    losses = [newest.mean]
-    if (other := c.evidence.newest_loss(e.predecessor)) is not None:
-        losses.append(other.mean)
-    numbers: Numbers = {
-        "loss": min(losses),
-        "limit": limit,
-        "usual": usual[0],
-        "dummy": e.dummy_loss,
-    }
-    bad = min(losses) > limit
+    other = e.newest_loss(e.predecessor)
+    least = min(newest.mean, other.mean) if other else newest.mean
+    numbers: Numbers = {"loss": least, "limit": limit, "usual": usual[0], "dummy": e.dummy_loss}
+    bad = least > limit
     if e.suspect and bad:
-        return _Seen(
-            f"{e.newest} confirms that {e.suspect} was a real shift: both lose far more than usual",
-            Action.RETRAIN,
-            numbers,
-            proposes=True,
-        )
+        reason = f"{e.newest} confirms that {e.suspect} was a real shift: both lose far more than usual"
+        return _Seen(reason, Action.RETRAIN, numbers, proposes=True)
     if e.suspect:
         return _Seen(f"{e.newest} does not confirm {e.suspect}: its labels stay out of training", numbers=numbers)
     if bad:
-        return _Seen(
-            f"{e.newest} is suspect: every version loses more than {limit:.3g} on it (usually {usual[0]:.3g}); "
-            "held out of training until the next labelled batch confirms or clears it",
-            Action.HOLD,
-            numbers,
-            suspect=e.newest,
+        reason = (
+            f"{e.newest} is suspect: every version loses more than {amount(limit)} on it (usually {amount(usual[0])}); "
+            "held out of training until the next labelled batch confirms or clears it"
         )
-    return _Seen(
-        f"loss {newest.mean:.3g} on {e.newest} is below {limit:.3g}, where labels would be doubted",
-        numbers=numbers,
-    )
+        return _Seen(reason, Action.HOLD, numbers, suspect=e.newest)
+    reason = f"loss {amount(newest.mean)} on {e.newest} is below {amount(limit)}, where labels would be doubted"
+    return _Seen(reason, numbers=numbers)
 
 
 def _rollback(c: _Context) -> _Seen:
@@ -184,28 +160,21 @@ def _rollback(c: _Context) -> _Seen:
     batches = {item.batch for item in paired}
     points = [p for p in e.losses_of(e.predecessor) if p.batch in batches]
     theirs = sum(p.mean * p.rows for p in points) / max(1, sum(p.rows for p in points))
-    numbers: Numbers = {
-        "excess": worse,
-        "standard_error": error,
-        "predecessor_loss": theirs,
-        "rows": rows,
-    }
+    numbers: Numbers = {"excess": worse, "standard_error": error, "predecessor_loss": theirs, "rows": rows}
     share = 0.2 if len(paired) > 1 else 0.5  # one odd batch is no verdict on a version, unless it is ruinous
     clear = worse > 3 * error and worse > share * theirs
     if clear and e.predecessor_ready:
-        return _Seen(
-            f"v{e.predecessor} beats v{e.current} by {worse:.3g} a row over {rows:,} rows, "
-            f"more than {share:.0%} of its own loss and far beyond chance ({error:.2g}): put back in service",
-            Action.ROLLBACK,
-            numbers,
+        reason = (
+            f"v{e.current} is worse than v{e.predecessor} by {of_loss(worse, theirs)} over {rows:,} rows, "
+            f"more than {share:.0%} and far beyond chance: v{e.predecessor} is put back in service"
         )
+        return _Seen(reason, Action.ROLLBACK, numbers)
     if clear:
         return _Seen(f"v{e.predecessor} was better, but it is barred or does not load here", numbers=numbers)
-    relation = "better" if worse < 0 else "worse"
-    return _Seen(
-        f"v{e.current} is {relation} than v{e.predecessor} by {abs(worse):.2g} a row, no reason to go back",
-        numbers=numbers,
-    )
+    relation = f"no different from v{e.predecessor}"
+    if abs(worse) > 2 * error:
+        relation = f"{'better' if worse < 0 else 'worse'} than v{e.predecessor} by {of_loss(abs(worse), theirs)}"
+    return _Seen(f"v{e.current} is {relation} over {rows:,} rows: no reason to go back", numbers=numbers)
 
 
 def _shock(c: _Context) -> _Seen:
@@ -219,17 +188,11 @@ def _shock(c: _Context) -> _Seen:
     mean, variance = usual
     limit = max(factor * mean, mean + 3 * math.sqrt(newest.variance / newest.rows + variance))
     numbers: Numbers = {"loss": newest.mean, "limit": limit, "usual": mean}
+    loss = f"loss {amount(newest.mean)} on {newest.batch}"
     if newest.mean > limit:
-        return _Seen(
-            f"performance dropped: loss {newest.mean:.3g} on {newest.batch}, usually {mean:.3g} (alarm at {limit:.3g})",
-            Action.RETRAIN,
-            numbers,
-            proposes=True,
-        )
-    return _Seen(
-        f"loss {newest.mean:.3g} on {newest.batch} is within the usual (alarm at {limit:.3g})",
-        numbers=numbers,
-    )
+        dropped = f"performance dropped: {loss}, usually {amount(mean)} (alarm at {amount(limit)})"
+        return _Seen(dropped, Action.RETRAIN, numbers, proposes=True)
+    return _Seen(f"{loss} is within the usual (alarm at {amount(limit)})", numbers=numbers)
 
 
 def _changed(c: _Context) -> _Seen:
@@ -255,19 +218,14 @@ def _changed(c: _Context) -> _Seen:
 def _stale(c: _Context) -> _Seen:
     """8. The version is as old as is worth waiting for."""
     age, best = c.evidence.new_batches, c.interval
-    numbers: Numbers = {
-        "age": age,
-        "interval": best.batches,
-        "slope": best.slope,
-        "base": best.base,
-    }
+    numbers: Numbers = {"age": age, "interval": best.batches, "slope": best.slope, "base": best.base}
     if best.batches is None:
         return _Seen("no evidence of staleness, and max_age is never", numbers=numbers)
-    saved, lost = (_amount(each * best.rows) for each in (best.cost, best.base))
-    due = f"retraining pays every {best.batches:.1f}, when it avoids about {saved} of the {lost} lost a batch"
+    avoided = portion(best.cost, best.base)
+    due = f"retraining pays every {best.batches:.1f}, when it avoids about {avoided} of a batch's loss"
     if best.capped:
         due = f"routine refresh every {best.batches:.0f} labelled batches, no evidence of staleness"
-    reason = f"{age} labelled {_batches(age)} since the last attempt to train; {due}"
+    reason = f"{counted(age, 'labelled batch', 'labelled batches')} since the last attempt to train; {due}"
     return _Seen(reason, Action.RETRAIN if c.due else None, numbers, proposes=c.due)
 
 
@@ -296,9 +254,8 @@ def _drifted(c: _Context) -> _Seen:
         case "early-warning" if alarm and not half:
             return _Seen(f"{moved}, but the version is young: watched until half its interval", numbers=numbers)
         case "early-warning" if stirred and half and not late and not alarm:
-            what = (
-                f"columns with {drift.stirred:.0%} of the importance" if drift.stirred >= limit else "the predictions"
-            )
+            columns = f"columns with {drift.stirred:.0%} of the importance"
+            what = columns if drift.stirred >= limit else "the predictions"
             reason = f"{what} are beyond what is usual, and half of the interval between retrains is over"
             return _Seen(reason, Action.RETRAIN, numbers, proposes=True)
     if not alarm:
@@ -369,7 +326,8 @@ def _nothing_to_learn(c: _Context) -> str | None:
     if e.new_batches < 1 or e.new_rows < 1:
         return "no batch was labelled since the last attempt to train: nothing new to learn, waiting for labels"
     if e.cooldown > 0:
-        return f"after the rollback {e.cooldown} more labelled {_batches(e.cooldown)} must arrive first"
+        more = counted(e.cooldown, "more labelled batch", "more labelled batches")
+        return f"after the rollback {more} must arrive first"
     return None
 
 
@@ -384,14 +342,6 @@ def _awaits_approval(c: _Context, rule: Rule) -> str | None:
     if e.waiting is None or c.due or new_cause:
         return None
     return f"v{e.waiting}, trained since, waits for approval"
-
-
-def _batches(count: int) -> str:
-    return "batch" if count == 1 else "batches"
-
-
-def _amount(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _names(names: Sequence[str]) -> str:

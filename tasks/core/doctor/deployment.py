@@ -1,4 +1,4 @@
-"""What a deployment needs, looked at from here: libraries, telemetry, keys and the store. Models: `diagnosis_models`.
+"""What a deployment needs, looked at from here: libraries, telemetry, keys and the store. `doctor.models` has models.
 
 Every check is made, whatever the others find; none raises, and together they end in a bounded time. What a check writes
 to try something out it removes again. Nothing here knows Prefect: `flows.server.doctor` adds what concerns it.
@@ -54,7 +54,7 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """What one check found."""
 
     name: str
@@ -69,13 +69,13 @@ class Finding:
 STRAY, PROBE = 60.0, re.compile(r"\.doctor-[0-9a-f]{32}")
 """What the store is tried out with, and from which age in seconds on it is a leftover: all checks end much sooner."""
 
-Check = Callable[[], Iterable[Finding]]
+DoctorCheck = Callable[[], Iterable[Diagnosis]]
 
 
-def gather(checks: Mapping[str, Check], seconds: float) -> tuple[Finding, ...]:
-    """The findings of all checks, in their order. All are made at once; one that raises, or that has not ended after so
-    many seconds, is a failure of its own, and takes away nothing of the others."""
-    found: dict[str, list[Finding]] = {name: [] for name in checks}
+def gather(checks: Mapping[str, DoctorCheck], seconds: float) -> tuple[Diagnosis, ...]:
+    """The findings of all checks, in their order. All are made at once; one that raises, or that has not ended after
+    `seconds`, is a failure of its own, and takes away nothing of the others."""
+    found: dict[str, list[Diagnosis]] = {name: [] for name in checks}
     # Daemons: what hangs in a dead network must not keep the process. Prefect's settings live in the context.
     threads = {
         name: threading.Thread(
@@ -90,44 +90,45 @@ def gather(checks: Mapping[str, Check], seconds: float) -> tuple[Finding, ...]:
         thread.join(max(0.0, end - time.monotonic()))
         if thread.is_alive():
             late.append(name)
-    answer: list[Finding] = []
+    answer: list[Diagnosis] = []
     for name, findings in found.items():
         answer += tuple(findings)
         if name in late:
             answer.append(
-                Finding(name, Level.FAIL, f"no answer within {seconds:g} s", "Is what it asks reachable from here?")
+                Diagnosis(name, Level.FAIL, f"no answer within {seconds:g} s", "Is what it asks reachable from here?")
             )
     return tuple(answer)
 
 
-def _look(name: str, check: Check, found: list[Finding]) -> None:
-    for finding in guarded(name, check):  # one by one: what was found before it hung counts
+def _look(name: str, check: DoctorCheck, found: list[Diagnosis]) -> None:
+    for finding in as_diagnoses(name, check):  # one by one: what was found before it hung counts
         found.append(finding)  # noqa: PERF402
 
 
-def guarded(name: str, check: Check) -> Iterator[Finding]:
+def as_diagnoses(name: str, check: DoctorCheck) -> Iterator[Diagnosis]:
     """The findings of a check, one by one; what it raises is one more."""
     try:
         yield from check()
     except RorError as error:
-        yield Finding(name, Level.FAIL, one_line(error))
+        yield Diagnosis(name, Level.FAIL, one_line(error))
     except Exception as error:  # noqa: BLE001 - a look at what is broken can fail anywhere, and must not end the others
-        yield Finding(name, Level.FAIL, f"could not be looked at: {type(error).__name__}: {one_line(error)}")
+        yield Diagnosis(name, Level.FAIL, f"could not be looked at: {type(error).__name__}: {one_line(error)}")
 
 
 def one_line(error: Exception) -> str:
+    """The text of an error without line breaks."""
     return " ".join(str(error).split())
 
 
 # --- this machine --------------------------------------------------------------------------------------------
 
 
-def program() -> Iterator[Finding]:
-    """Our own version, Python, and the libraries beside what we declare to work with."""
+def program() -> Iterator[Diagnosis]:
+    """Our own version, Python, and the libraries compared with what we declare to work with."""
     try:
         metadata = importlib.metadata.metadata(ITSELF)
     except importlib.metadata.PackageNotFoundError:
-        yield Finding(
+        yield Diagnosis(
             "program",
             Level.WARN,
             f"{ITSELF} is not installed, so nothing says which libraries it needs",
@@ -138,11 +139,11 @@ def program() -> Iterator[Finding]:
 
     python = platform.python_version()
     wanted = SpecifierSet(next(iter(metadata.get_all("Requires-Python") or [""])))
-    yield Finding("program", Level.OK, f"{ITSELF} {metadata['Version']}")
+    yield Diagnosis("program", Level.OK, f"{ITSELF} {metadata['Version']}")
     if wanted.contains(python, prereleases=True):
-        yield Finding("python", Level.OK, f"{python}, {platform.platform(terse=True)}")
+        yield Diagnosis("python", Level.OK, f"{python}, {platform.platform(terse=True)}")
     else:
-        yield Finding("python", Level.FAIL, f"{python}, and {wanted} is supported", "Install into another Python.")
+        yield Diagnosis("python", Level.FAIL, f"{python}, and {wanted} is supported", "Install into another Python.")
     yield from libraries(metadata.get_all("Requires-Dist") or [])
 
 
@@ -157,7 +158,7 @@ def supported(library: str) -> SpecifierSet | None:
     return None
 
 
-def libraries(declared: Iterable[str]) -> Iterator[Finding]:
+def libraries(declared: Iterable[str]) -> Iterator[Diagnosis]:
     """Whether what is installed is within the declared ranges, `pandas<3,>=2.2`; extras are left out."""
     from packaging.requirements import Requirement
 
@@ -172,12 +173,12 @@ def libraries(declared: Iterable[str]) -> Iterator[Finding]:
         if not here or not item.specifier.contains(here, prereleases=True):
             bad += 1
             text = f"{item.name} {here or 'is not installed'}; {item.specifier or 'any version'} is supported"
-            yield Finding("libraries", Level.FAIL, text, f"pip install '{item.name}{item.specifier}'")
+            yield Diagnosis("libraries", Level.FAIL, text, f"pip install '{item.name}{item.specifier}'")
     if not bad:
-        yield Finding("libraries", Level.OK, f"{len(needed)} within their declared ranges")
+        yield Diagnosis("libraries", Level.OK, f"{len(needed)} within their declared ranges")
 
 
-def telemetry(environment: Mapping[str, str]) -> Iterator[Finding]:
+def telemetry(environment: Mapping[str, str]) -> Iterator[Diagnosis]:
     """Whether what is started from this environment reports its use to Prefect and Evidently."""
     quiet = environment.get("DO_NOT_TRACK", "").lower() in ("1", "true", "yes")
     server = environment.get("PREFECT_SERVER_ANALYTICS_ENABLED", "true").lower() in (
@@ -189,10 +190,10 @@ def telemetry(environment: Mapping[str, str]) -> Iterator[Finding]:
         "n",
     )
     if quiet and server:
-        yield Finding("telemetry", Level.OK, "off for whatever is started from this environment")
+        yield Diagnosis("telemetry", Level.OK, "off for whatever is started from this environment")
         return
     unset = [*([] if quiet else ["DO_NOT_TRACK=1"]), *([] if server else ["PREFECT_SERVER_ANALYTICS_ENABLED=false"])]
-    yield Finding(
+    yield Diagnosis(
         "telemetry",
         Level.WARN,
         "off in what `ror` starts itself; a Prefect server or worker started from this environment reports its use",
@@ -200,41 +201,41 @@ def telemetry(environment: Mapping[str, str]) -> Iterator[Finding]:
     )
 
 
-def keys(location: str) -> Iterator[Finding]:
+def keys(location: str) -> Iterator[Diagnosis]:
     """Which signatures count here, and whether this machine can sign. Raises SpecError for keys that cannot be used."""
     trust = Trust.from_environment()
     trust.check_outside(None if "://" in location else Path(location).resolve())
     if not trust.keys and not trust.signing:
-        yield Finding("keys", Level.OK, "none are configured: nothing is signed, and no signature is checked")
+        yield Diagnosis("keys", Level.OK, "none are configured: nothing is signed, and no signature is checked")
         return
     signs = f"signs with {trust.signing}" if trust.signing else "signs nothing"
     trusts = f"trusts {', '.join(trust.keys)}" if trust.keys else "checks no signature"
     text = f"{signs}; {trusts}; what is not signed is {'refused' if trust.required else 'accepted'}"
     if trust.required and not trust.signing:
-        yield Finding(
+        yield Diagnosis(
             "keys", Level.WARN, text, f"Enough to load versions; to make or promote one here, set {SIGNING_KEY}."
         )
     elif not trust.keys:
-        yield Finding("keys", Level.WARN, text, f"Set {TRUSTED_KEYS}, or what it signs protects nothing here.")
+        yield Diagnosis("keys", Level.WARN, text, f"Set {TRUSTED_KEYS}, or what it signs protects nothing here.")
     else:
-        yield Finding("keys", Level.OK, text)
+        yield Diagnosis("keys", Level.OK, text)
 
 
 # --- the store -----------------------------------------------------------------------------------------------
 
 
-def store(location: str) -> Iterator[Finding]:
+def store(location: str) -> Iterator[Diagnosis]:
     """Whether objects can be created, are refused a second time, and can be removed; and the room that is left."""
     with contextlib.suppress(RorError):  # the checks below say what is wrong with the store
         yield from _sweep(location)
     with _place(location) as (where, note):
         opened = Store(where)
-        yield from guarded("store", partial(_create_twice, opened, location, note))
+        yield from as_diagnoses("store", partial(_create_twice, opened, location, note))
         if opened.folder is not None:
-            yield from guarded("free space", partial(space, opened.folder, location))
+            yield from as_diagnoses("free space", partial(space, opened.folder, location))
 
 
-def _sweep(location: str) -> Iterator[Finding]:
+def _sweep(location: str) -> Iterator[Diagnosis]:
     """Remove what a doctor that was killed has left, and say so; a young one may belong to a doctor at work."""
     before = datetime.now(UTC) - timedelta(seconds=STRAY)
     names = [name for name, modified in Store(location).files("") if PROBE.fullmatch(name) and modified < before]
@@ -246,7 +247,7 @@ def _sweep(location: str) -> Iterator[Finding]:
         for path in folders:
             shutil.rmtree(path, ignore_errors=True)
     if found := len(names) + len(folders):
-        yield Finding("store", Level.OK, f"{found} left by a doctor that was stopped: removed")
+        yield Diagnosis("store", Level.OK, f"{found} left by a doctor that was stopped: removed")
 
 
 def _is_stray(folder: Path, before: datetime) -> bool:
@@ -255,7 +256,7 @@ def _is_stray(folder: Path, before: datetime) -> bool:
     return old and all(PROBE.fullmatch(path.name) for path in folder.iterdir())
 
 
-def _create_twice(opened: Store, location: str, note: str) -> Iterator[Finding]:
+def _create_twice(opened: Store, location: str, note: str) -> Iterator[Diagnosis]:
     path = f".doctor-{uuid.uuid4().hex}"  # no model has such a name
     opened.create(path, b"ror doctor")
     try:
@@ -263,9 +264,9 @@ def _create_twice(opened: Store, location: str, note: str) -> Iterator[Finding]:
     except AlreadyExists:
         links = ", with hard links" if opened.folder else ""
         text = f"{location}{note}: what is there is never replaced{links}"
-        yield Finding("store", Level.OK, text)
+        yield Diagnosis("store", Level.OK, text)
     else:
-        yield Finding(
+        yield Diagnosis(
             "store",
             Level.FAIL,
             f"{location}: it replaced an object that was there, so two runs could overwrite each other's versions",
@@ -275,12 +276,13 @@ def _create_twice(opened: Store, location: str, note: str) -> Iterator[Finding]:
         opened.remove(path)
     except StoreError as error:
         remedy = f"`ror store prune` and `erase` need it. Remove {path} by hand."
-        yield Finding("store", Level.WARN, f"nothing can be removed: {one_line(error)}", remedy)
+        yield Diagnosis("store", Level.WARN, f"nothing can be removed: {one_line(error)}", remedy)
 
 
 @contextlib.contextmanager
 def _place(location: str) -> Iterator[tuple[str, str]]:
-    """Where to try the store out, and a note: where its folder is still missing, one beside it, removed afterwards."""
+    """Where to try the store out, and a note: the store, or while its folder is missing, another one near it, removed
+    afterwards."""
     folder = Path(location)
     if "://" in location or folder.exists():
         yield location, ""
@@ -300,12 +302,12 @@ def nearest(folder: Path) -> Path:
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
-def space(folder: Path, location: str) -> Iterator[Finding]:
+def space(folder: Path, location: str) -> Iterator[Diagnosis]:
     """How much room the file system of a store's folder has left."""
     free = shutil.disk_usage(folder).free
     level = Level.OK if free >= LITTLE else Level.WARN if free >= TOO_LITTLE else Level.FAIL
     remedy = "" if level is Level.OK else "Free some space; `ror store prune MODEL` removes what old versions hold."
-    yield Finding("free space", level, f"{_bytes(free)} left for {location}", remedy)
+    yield Diagnosis("free space", level, f"{_bytes(free)} left for {location}", remedy)
 
 
 def _bytes(count: float) -> str:
@@ -316,10 +318,10 @@ def _bytes(count: float) -> str:
     return f"{count:,.1f} TB"
 
 
-def clocks(name: str, ahead: float, what: str) -> Finding:
-    """Our clock beside another: `ahead` in seconds, negative where ours is behind."""
+def clocks(name: str, ahead: float, what: str) -> Diagnosis:
+    """Our clock compared with another: `ahead` in seconds, negative where ours is behind."""
     way = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {what}"
     if abs(ahead) <= SKEW:
-        return Finding(name, Level.OK, f"agrees with {what}")
+        return Diagnosis(name, Level.OK, f"agrees with {what}")
     level = Level.WARN if abs(ahead) <= SKEW_MAX else Level.FAIL
-    return Finding(name, level, f"this machine's is {way}", "Synchronise the clocks (NTP): leases go by them.")
+    return Diagnosis(name, level, f"this machine's is {way}", "Synchronise the clocks (NTP): leases go by them.")

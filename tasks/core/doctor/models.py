@@ -15,7 +15,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from tasks.core.data.files import arriving, doubled, find, parts
-from tasks.core.doctor.deployment import SKEW, Check, Finding, Level, clocks, guarded, nearest
+from tasks.core.doctor.deployment import SKEW, Diagnosis, DoctorCheck, Level, as_diagnoses, clocks, nearest
 from tasks.core.errors import InvalidRequest, SpecError
 from tasks.core.ledger.lease import is_alive
 from tasks.core.ledger.ledger import Ledger
@@ -29,41 +29,41 @@ NEWEST = 20
 """Data files that are opened, of the newest."""
 
 
-def checks(project: Project) -> dict[str, Check]:
+def checks(project: Project) -> dict[str, DoctorCheck]:
     """The checks of every model, by name: those of its file and data, and that of its history."""
-    made: dict[str, Check] = {}
+    made: dict[str, DoctorCheck] = {}
     for name in project.models:
         made[name] = partial(model, project.root, name)
         made[f"{name}: history"] = partial(history, project.store_location, name)
     return made or {"models": partial(_none, project.root)}
 
 
-def _none(root: Path) -> Iterator[Finding]:
-    yield Finding(
+def _none(root: Path) -> Iterator[Diagnosis]:
+    yield Diagnosis(
         "models", Level.FAIL, f"none in {root / 'deployments'}", "Is this the right root? `ror demo` makes one."
     )
 
 
-def model(root: Path, name: str) -> Iterator[Finding]:
+def model(root: Path, name: str) -> Iterator[Diagnosis]:
     """What a model's file says, and whether what it names is there."""
     path = root / "deployments" / f"{name}.toml"
     try:
         spec = load_spec(root, name)
     except (InvalidRequest, SpecError) as error:
-        yield from (Finding(name, Level.FAIL, problem, f"Correct {path}.") for problem in error.problems)
+        yield from (Diagnosis(name, Level.FAIL, problem, f"Correct {path}.") for problem in error.problems)
         return
     except OSError as error:
-        yield Finding(name, Level.FAIL, f"{path} cannot be read: {error.strerror}", "Check who owns it.")
+        yield Diagnosis(name, Level.FAIL, f"{path} cannot be read: {error.strerror}", "Check who owns it.")
         return
-    yield Finding(name, Level.OK, f"{path.name} is valid: {spec.task}, {spec.target!r}, of {spec.owner}")
+    yield Diagnosis(name, Level.OK, f"{path.name} is valid: {spec.task}, {spec.target!r}, of {spec.owner}")
     for look in (code, batches, labels):
         what = f"{name}: {look.__name__}"
-        yield from guarded(what, partial(look, what, root, spec))
+        yield from as_diagnoses(what, partial(look, what, root, spec))
     predictions = f"{name}: predictions"
-    yield from guarded(predictions, partial(writable, predictions, root / "data" / name / "predictions"))
+    yield from as_diagnoses(predictions, partial(writable, predictions, root / "data" / name / "predictions"))
 
 
-def code(name: str, root: Path, spec: ModelSpec) -> Iterator[Finding]:
+def code(name: str, root: Path, spec: ModelSpec) -> Iterator[Diagnosis]:
     """Whether the module of the pipeline's factory is where Python would look for it. It is not imported."""
     module = spec.pipeline.factory.partition(":")[0]
     folders = [str(folder) for folder in spec.folders(root)]
@@ -74,27 +74,27 @@ def code(name: str, root: Path, spec: ModelSpec) -> Iterator[Finding]:
         if found is None:
             looked = f", also in {', '.join(folders)}" if folders else ""
             remedy = 'Name its folder in the model\'s file (code = ["src"]), or install the package.'
-            yield Finding(name, Level.FAIL, f"there is no module {part}{looked}", remedy)
+            yield Diagnosis(name, Level.FAIL, f"there is no module {part}{looked}", remedy)
             return
         path = found.submodule_search_locations
     where = f" of {', '.join(spec.code)}" if spec.code else ""
-    yield Finding(name, Level.OK, f"{module}{where} is found")
+    yield Diagnosis(name, Level.OK, f"{module}{where} is found")
 
 
-def batches(name: str, root: Path, spec: ModelSpec) -> Iterator[Finding]:
+def batches(name: str, root: Path, spec: ModelSpec) -> Iterator[Diagnosis]:
     """Whether there are batches, each of a name of its own, that can be read."""
     paths = find(root, spec.data.batches)
     if twice := doubled(paths):
-        yield Finding(name, Level.FAIL, f"two files are both batch {', '.join(twice)}", "Remove one of each.")
+        yield Diagnosis(name, Level.FAIL, f"two files are both batch {', '.join(twice)}", "Remove one of each.")
     waiting = arriving(root, spec)
     more = f"; {len(waiting)} still arriving" if waiting else ""
     yield from _files(name, root, spec.data.batches, "data.batches", paths, "batches", more)
 
 
-def labels(name: str, root: Path, spec: ModelSpec) -> Iterator[Finding]:
+def labels(name: str, root: Path, spec: ModelSpec) -> Iterator[Diagnosis]:
     """Whether the labels' folder and files can be read; they may come with the batches."""
     if spec.data.labels is None:
-        yield Finding(name, Level.OK, f"in the batches, column {spec.target!r}")
+        yield Diagnosis(name, Level.OK, f"in the batches, column {spec.target!r}")
         return
     paths = find(root, spec.data.labels)
     yield from _files(name, root, spec.data.labels, "data.labels", paths, "label files", "")
@@ -102,21 +102,21 @@ def labels(name: str, root: Path, spec: ModelSpec) -> Iterator[Finding]:
 
 def _files(
     name: str, root: Path, pattern: str, key: str, paths: Sequence[Path], what: str, more: str
-) -> Iterator[Finding]:
+) -> Iterator[Diagnosis]:
     folder = _fixed(root, pattern)
     if not folder.is_dir():
-        yield Finding(name, Level.FAIL, f"there is no folder {folder}", f"Make it, or correct {key} = {pattern!r}.")
+        yield Diagnosis(name, Level.FAIL, f"there is no folder {folder}", f"Make it, or correct {key} = {pattern!r}.")
     elif not os.access(folder, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        yield Finding(name, Level.FAIL, f"{folder} cannot be read: permission denied", "Check who owns it.")
+        yield Diagnosis(name, Level.FAIL, f"{folder} cannot be read: permission denied", "Check who owns it.")
     elif not paths:
         there = sum(1 for _ in folder.iterdir())
         beside = f"; {there} other files are in {folder}" if there else ""
         remedy = f"Deliver some (.parquet, .csv), or correct {key}."
-        yield Finding(name, Level.WARN, f"nothing matches {pattern!r}{beside}", remedy)
+        yield Diagnosis(name, Level.WARN, f"nothing matches {pattern!r}{beside}", remedy)
     elif problems := list(_unreadable(paths[-NEWEST:])):
-        yield Finding(name, Level.FAIL, "; ".join(problems), "Check who owns them, or deliver them again.")
+        yield Diagnosis(name, Level.FAIL, "; ".join(problems), "Check who owns them, or deliver them again.")
     else:
-        yield Finding(name, Level.OK, f"{len(paths)} {what}, newest {paths[-1].name}{more}")
+        yield Diagnosis(name, Level.OK, f"{len(paths)} {what}, newest {paths[-1].name}{more}")
 
 
 def _fixed(root: Path, pattern: str) -> Path:
@@ -143,16 +143,16 @@ def _unreadable(paths: Iterable[Path]) -> Iterator[str]:
             yield f"{path.name} cannot be read: {error.strerror}"
 
 
-def writable(name: str, folder: Path) -> Iterator[Finding]:
+def writable(name: str, folder: Path) -> Iterator[Diagnosis]:
     """Whether a file can be made below a folder and appear there under its name, as predictions do."""
     at = nearest(folder)
     probe, linked = (at / f".doctor-{uuid.uuid4().hex}" for _ in range(2))
     try:
         probe.write_bytes(b"ror doctor")
         os.link(probe, linked)
-        yield Finding(name, Level.OK, f"{folder} can be written to")
+        yield Diagnosis(name, Level.OK, f"{folder} can be written to")
     except OSError as error:
-        yield Finding(
+        yield Diagnosis(
             name,
             Level.FAIL,
             f"nothing can be written to {folder}: {error.strerror}",
@@ -163,7 +163,7 @@ def writable(name: str, folder: Path) -> Iterator[Finding]:
             path.unlink(missing_ok=True)
 
 
-def history(location: str, model: str) -> Iterator[Finding]:
+def history(location: str, model: str) -> Iterator[Diagnosis]:
     """Whether a model's history can be read, who is at work on it, and whether the clock agrees with it."""
     name = f"{model}: history"
     unchecked = ""
@@ -173,11 +173,11 @@ def history(location: str, model: str) -> Iterator[Finding]:
         trust, unchecked = Trust(), "; its signatures were not checked"
     head = Ledger(Store(location), model, trust).head()
     if head.at is None:
-        yield Finding(name, Level.OK, "empty: nothing has run yet")
+        yield Diagnosis(name, Level.OK, "empty: nothing has run yet")
         return
     version = head.state.current
     served = f"v{version.version} in service" if version else "no version in service"
-    yield Finding(name, Level.OK, f"{head.seq} entries, newest {second(head.at)} UTC; {served}{unchecked}")
+    yield Diagnosis(name, Level.OK, f"{head.seq} entries, newest {second(head.at)} UTC; {served}{unchecked}")
     ahead = (datetime.fromisoformat(head.at) - datetime.now(UTC)).total_seconds()
     if ahead > SKEW:
         yield clocks(f"{model}: clock", -ahead, "the newest entry of the history")
@@ -187,4 +187,4 @@ def history(location: str, model: str) -> Iterator[Finding]:
             text = f"{who} is at work; others are skipped until it ends, or {second(lease.expires)} UTC"
         else:
             text = f"{who} ended without giving back its lease; the next run takes over"
-        yield Finding(f"{model}: lease", Level.OK, text)
+        yield Diagnosis(f"{model}: lease", Level.OK, text)

@@ -15,7 +15,7 @@ from tasks.core.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One matter, with all that a person needs who is woken by it."""
+    """One matter, with all that a person who is alerted needs."""
 
     model: str
     outcome: Outcome
@@ -50,7 +50,7 @@ def alerts(workspace: Workspace) -> list[Alert]:
 
 
 def _blocked(workspace: Workspace, state: State) -> list[tuple[Outcome, str, str]]:
-    """Batches that are set aside and still lie there as they were."""
+    """Batches that are set aside and whose files have not changed since."""
     here = delivered(workspace.root, workspace.spec)
     matters = []
     for batch in in_order(state.blocked):

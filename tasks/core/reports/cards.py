@@ -15,18 +15,18 @@ from tasks.core.ledger.state import State
 from tasks.core.records import digest
 from tasks.core.reports import loss_chart, wording
 from tasks.core.reports.service_history import Tenure
-from tasks.core.text import cell, interval_text, minute, named, span
+from tasks.core.text import cell, interval_text, minute, named, number, span
 from tasks.core.types import AttemptOutcome, Check, Finding, Gate, Metric, Verdict
 from tasks.core.versions.manifest import Manifest
 
 NARROW = "\N{NO-BREAK SPACE}"
 """Keeps a short name on one line."""
 FEW = 30
-"""Checks that a card names; the table beside it has all of them."""
+"""Checks that a card names; the table of checks has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class CardContext:
     """What surrounds one entry of a model's history."""
 
     model: str
@@ -44,32 +44,33 @@ class Scene:
 
     @property
     def state(self) -> State:
+        """The state after the entry."""
         return self.event.state_after
 
 
-def decision_card(decided: Decided, scene: Scene) -> str:
+def decision_card(decided: Decided, context: CardContext) -> str:
     """One decision: what is in service, must I act, why, what every rule saw, how good it is, where to look further."""
-    model, seq = scene.model, scene.event.seq
-    ended, why = wording.summary(decided)
+    model, seq = context.model, context.event.seq
+    why = wording.reasons(decided)
     gate = decided.attempt.gate.reason if decided.attempt and decided.attempt.gate else None
     why = [line for place, line in enumerate(why) if place == 0 or gate is None or gate not in line]  # has a row below
-    lines = [f"## {cell(wording.about(decided, model))}: {ended}", "", *(f"- {cell(line)}" for line in why)]
+    lines = [f"## {cell(wording.title(decided, model))}", "", *(f"- {cell(line)}" for line in why)]
     rule = f"{decided.decision.action.value}, by the rule *{cell(decided.decision.rule)}*"
     rows = [
         ("Must I act?", f"**{cell(wording.MUST_ACT[decided.outcome])}**"),
-        ("Decided", f"{_when(scene.event.at)}: {rule}, in a run of {cell(scene.event.actor)}"),
-        *_service(scene, told=True),
+        ("Decided", f"{_when(context.event.at)}: {rule}, in a run of {cell(context.event.actor)}"),
+        *_service(context, told=True),
         *_attempt(decided, why[0]),
-        *_waiting(scene),
+        *_waiting(context),
         *_remedies(decided, model),
         ("Look further", f"`ror report {model} {seq}` · `ror history {model}` · `ror show {model}`"),
-        *([("Its page", _code(scene.page))] if scene.page else []),
+        *([("Its page", _code(context.page))] if context.page else []),
     ]
-    lines += ["", *_pairs(rows), *_picture(scene)]
+    lines += ["", *_pairs(rows), *_picture(context)]
     lines += ["", "### What each rule saw", "", "| rule | applies | what it saw | numbers |", "|---|---|---|---|"]
     lines += [_finding(finding) for finding in decided.decision.findings]
-    if scene.made:
-        lines += _metrics(scene.made)
+    if context.made:
+        lines += _metrics(context.made)
     loud = [check for check in decided.checks if check.verdict in (Verdict.FAIL, Verdict.WARN, Verdict.SKIPPED)]
     if loud:
         lines += ["", "### Checks that did not pass", "", "| check | verdict | says |", "|---|---|---|"]
@@ -79,40 +80,40 @@ def decision_card(decided: Decided, scene: Scene) -> str:
     return "\n".join(lines) + "\n"
 
 
-def promotion_card(scene: Scene) -> str:
+def promotion_card(context: CardContext) -> str:
     """What a person put in service, in place of what, and how good both are."""
-    event, model = scene.event, scene.model
+    event, model = context.event, context.model
     rows = [
         ("Must I act?", "**no**"),
-        *_service(scene, told=True),
-        ("Go back", f"`{_back(scene)}`"),
-        *_waiting(scene),
+        *_service(context, told=True),
+        ("Go back", f"`{_back(context)}`"),
+        *_waiting(context),
         ("Look further", f"`ror history {model}` · `ror show {model}`"),
     ]
-    lines = [f"## {cell(promotion_line(model, event))}", "", *_pairs(rows), *_picture(scene)]
-    if scene.made:
-        lines += _metrics(scene.made)
+    lines = [f"## {cell(promotion_line(model, event))}", "", *_pairs(rows), *_picture(context)]
+    if context.made:
+        lines += _metrics(context.made)
     return "\n".join(lines) + "\n"
 
 
 def promotion_line(model: str, event: Event) -> str:
     """A promotion in one line: what was done, and why."""
-    return f"{model} · {wording.deed(event)}: {event.reason}"
+    return f"{model} · {wording.describe_event(event)}: {event.reason}"
 
 
-def approval_form(scene: Scene) -> dict[str, Any]:
-    """What to fill into the form of `promote` to approve what waits. A reason is left to whoever does."""
-    now = scene.current.version if scene.current else 0
-    return {"model": scene.model, "version": scene.waiting[-1].version, "reason": "", "expected": now}
+def approval_form(context: CardContext) -> dict[str, Any]:
+    """What to fill into the form of `promote` to approve what waits. The person who approves adds the reason."""
+    now = context.current.version if context.current else 0
+    return {"model": context.model, "version": context.waiting[-1].version, "reason": "", "expected": now}
 
 
-def approval_card(scene: Scene, form: str | None = None) -> str:
+def approval_card(context: CardContext, form: str | None = None) -> str:
     """What waits for a person, why it was made, how it compares, and both ways to approve it.
 
     `form` is the address of the form of `promote`, filled in.
     """
-    made, model = scene.waiting[-1], scene.model
-    now = scene.current.version if scene.current else 0
+    made, model = context.waiting[-1], context.model
+    now = context.current.version if context.current else 0
     stays = f"v{now} goes on serving" if now else "nothing is served"
     command = f"ror promote {model} v{made.version} --expected {f'v{now}' if now else 'none'} --reason '...'"
     rows = [
@@ -121,9 +122,9 @@ def approval_card(scene: Scene, form: str | None = None) -> str:
         ("Made because", cell("; ".join(made.reasons))),
         ("Trained on", f"{made.rows:,} rows of {cell(span([file.batch for file in made.training], 'no batch'))}"),
         ("Gate", _gate(made.version, made.gate, made.gate.reason)),
-        *_service(scene),
+        *_service(context),
     ]
-    older = [f"v{manifest.version}" for manifest in scene.waiting[:-1]]
+    older = [f"v{manifest.version}" for manifest in context.waiting[:-1]]
     if older:
         rows.append(("Also waiting", f"{', '.join(older)}; approving v{made.version} ends their wait"))
     lines = [f"## {model} · v{made.version} waits for approval", "", *_pairs(rows), *_metrics(made)]
@@ -136,7 +137,7 @@ def approval_card(scene: Scene, form: str | None = None) -> str:
         "your reason; without one it is refused. Leave the rest as it is.",
         "",
         "```json",
-        json.dumps(approval_form(scene), indent=2),
+        json.dumps(approval_form(context), indent=2),
         "```",
         "",
         "### Or on a command line",
@@ -151,10 +152,12 @@ def approval_card(scene: Scene, form: str | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def settled_card(scene: Scene) -> str:
+def settled_card(context: CardContext) -> str:
     """In place of an approval card, once nothing waits any more."""
-    what = f"v{scene.current.version} is in service" if scene.current else "no version is in service"
-    return f"## {scene.model} · nothing waits for approval\n\n" + "\n".join(_pairs([("Now", what), *_service(scene)]))
+    what = f"v{context.current.version} is in service" if context.current else "no version is in service"
+    return f"## {context.model} · nothing waits for approval\n\n" + "\n".join(
+        _pairs([("Now", what), *_service(context)])
+    )
 
 
 def in_short(decided: Decided) -> str:
@@ -186,13 +189,13 @@ def check_rows(checks: Sequence[Check]) -> list[dict[str, Any]]:
     ]
 
 
-def picture_card(scene: Scene) -> str | None:
+def picture_card(context: CardContext) -> str | None:
     """The loss over batches alone; None while there is nothing to draw."""
-    lines = _picture(scene)
+    lines = _picture(context)
     return "\n".join(lines).strip() + "\n" if lines else None
 
 
-def key(model: str, kind: str) -> str:
+def artifact_name(model: str, kind: str) -> str:
     """Name of an artifact, another one for every model: Prefect allows small letters, digits and dashes."""
     plain = model.replace("_", "--")
     if plain.replace("--", "_") != model:  # of another model, then
@@ -203,13 +206,13 @@ def key(model: str, kind: str) -> str:
 # --- parts ---------------------------------------------------------------------------------------------------
 
 
-def _service(scene: Scene, *, told: bool = False) -> list[tuple[str, str]]:
-    """Which version is in service, since when and by whom, and which one was before it. Why stands where it is not
-    `told`: on the card of the entry that put it there, it is."""
-    now, was = scene.current, scene.previous
+def _service(context: CardContext, *, told: bool = False) -> list[tuple[str, str]]:
+    """Which version is in service, since when and by whom, and which one was before it; why, unless the card has
+    `told` that already, as the card of the entry that put it there does."""
+    now, was = context.current, context.previous
     if now is None:
         return [("In service", "no version yet")]
-    told = told and now.seq == scene.event.seq
+    told = told and now.seq == context.event.seq
     by = "this run" if told and now.event == EventKind.DECIDED else cell(now.by)
     rows = [
         ("In service", f"**v{now.version}** since {_when(now.since)}, put there by {by}"),
@@ -241,7 +244,7 @@ def _remedies(decided: Decided, model: str) -> list[tuple[str, str]]:
     for item in decided.blocked:
         if item.changed:
             command = _code(f"ror accept {model} {item.batch} --reason '...'")
-            found.append(("Accept it", f"if that is how the world is now: {command}"))
+            found.append(("Accept it", f"if this content is the new normal: {command}"))
     if (batch := decided.decision.suspect) is not None:
         good, bad = (_code(f"ror {word} {model} {batch} --reason '...'") for word in ("release", "quarantine"))
         found.append(("Its labels", f"the next labelled batch decides, or you: {good} if they are right, {bad} if not"))
@@ -253,7 +256,7 @@ def _ended(outcome: AttemptOutcome, decided: Decided) -> str:
         case AttemptOutcome.REGISTERED if decided.in_service:
             return "in service"
         case AttemptOutcome.WAITING:
-            return "kept until somebody approves it"
+            return "kept until a person approves it"
         case AttemptOutcome.REFUSED:
             return "kept, and not put in service"
     return outcome.value
@@ -269,18 +272,18 @@ def _gate(version: int, gate: Gate, why: str | None) -> str:
 _VERDICTS = {Verdict.PASS: "passed", Verdict.FAIL: "refused", Verdict.SKIPPED: "not compared", Verdict.WARN: "warned"}
 
 
-def _waiting(scene: Scene) -> list[tuple[str, str]]:
-    if not scene.waiting:
+def _waiting(context: CardContext) -> list[tuple[str, str]]:
+    if not context.waiting:
         return []
-    names = ", ".join(f"v{manifest.version}" for manifest in scene.waiting)
-    return [("Waits for approval", f"{names}: see the artifact `{key(scene.model, 'approval')}`")]
+    names = ", ".join(f"v{manifest.version}" for manifest in context.waiting)
+    return [("Waits for approval", f"{names}: see the artifact `{artifact_name(context.model, 'approval')}`")]
 
 
-def _back(scene: Scene) -> str:
-    now, was = scene.current, scene.previous
+def _back(context: CardContext) -> str:
+    now, was = context.current, context.previous
     if now is None or was is None:
-        return f"ror history {scene.model}"
-    return f"ror promote {scene.model} v{was.version} --expected v{now.version} --reason '...'"
+        return f"ror history {context.model}"
+    return f"ror promote {context.model} v{was.version} --expected v{now.version} --reason '...'"
 
 
 def _finding(finding: Finding) -> str:
@@ -290,7 +293,7 @@ def _finding(finding: Finding) -> str:
 
 
 def _metrics(made: Manifest) -> list[str]:
-    """Those of a version, beside its rival's on the same rows."""
+    """The metrics of a version, next to those of its rival on the same rows."""
     rival = made.gate.against or "its rival"
     theirs = f" | {cell(rival)} on the same rows | 95 % interval" if made.champion_metrics else ""
     lines = ["", f"### v{made.version} on rows that it never saw", ""]
@@ -304,12 +307,12 @@ def _metrics(made: Manifest) -> list[str]:
 
 
 def _both(metric: Metric | None) -> str:
-    return f"{metric.value:.4g} | {interval_text(metric)}" if metric else "– | –"
+    return f"{number(metric.value)} | {interval_text(metric)}" if metric else "– | –"
 
 
-def _picture(scene: Scene) -> list[str]:
-    drawn = loss_chart.picture(scene.state, scene.model)
-    return ["", f"![Loss of {scene.model} over its batches]({loss_chart.as_address(drawn)})"] if drawn else []
+def _picture(context: CardContext) -> list[str]:
+    drawn = loss_chart.picture(context.state, context.model)
+    return ["", f"![Loss of {context.model} over its batches]({loss_chart.as_address(drawn)})"] if drawn else []
 
 
 def _pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
@@ -331,7 +334,7 @@ def _number(value: float | int | str | None) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return number(value)
     return f"{value:,}" if isinstance(value, int) else value
 
 

@@ -1,6 +1,6 @@
 """The loss of what was served, batch by batch, as one small picture: an SVG of its own, from the state alone.
 
-Prefect's pages show no SVG that stands in markdown, but they do show an image whose address holds its data.
+Prefect's pages do not show an SVG within markdown, but they do show an image whose address holds its data.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from html import escape
 
 from tasks.core.data.files import in_order
 from tasks.core.ledger.state import State
+from tasks.core.text import number
 from tasks.core.types import LossPoint
 
 NEWEST = 24
@@ -26,7 +27,7 @@ LEFT, RIGHT, TOP, BOTTOM = 62, 14, 56, 62
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ChartPoint:
     """One batch as it was served."""
 
     batch: str
@@ -40,7 +41,7 @@ class Step:
     """`blocked`, `suspect` or `quarantined`."""
 
 
-def steps(state: State) -> list[Step]:
+def steps(state: State) -> list[ChartPoint]:
     """The newest batches, oldest first: decided on, or set aside."""
     known = {(point.batch, point.version): point for point in state.losses}
     earlier: dict[str, list[int]] = {}
@@ -52,7 +53,7 @@ def steps(state: State) -> list[Step]:
         version = record.version if record else None
         others = [number for number in earlier.get(batch, ()) if number != version]
         found.append(
-            Step(
+            ChartPoint(
                 batch,
                 version,
                 known.get((batch, version)) if version is not None else None,
@@ -85,7 +86,7 @@ def as_address(svg: str) -> str:
 
 
 class _Drawing:
-    def __init__(self, found: Sequence[Step], model: str):
+    def __init__(self, found: Sequence[ChartPoint], model: str):
         self._steps, self._model = found, model
         points = [point for step in found for point in (step.loss, step.other) if point]
         low = min(point.mean - _half(point) for point in points)
@@ -144,7 +145,7 @@ class _Drawing:
         for value in self._ticks:
             y = self._y(value)
             parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#c9ced8"/>')
-            parts.append(_text(LEFT - 8, y + 4, f"{value:.4g}", 'text-anchor="end"'))
+            parts.append(_text(LEFT - 8, y + 4, number(value), 'text-anchor="end"'))
         names = [len(step.batch) for step in self._steps]
         every = max(1, math.ceil(len(names) * (8 * max(names) + 10) / (WIDTH - LEFT - RIGHT)))
         for place, step in enumerate(self._steps):

@@ -44,6 +44,7 @@ class Row:
 
     @property
     def verdict(self) -> Verdict:
+        """The loudest of its checks."""
         return min((c.verdict for c in (self.drift, self.content) if c), key=lambda verdict: verdict.rank)
 
 
@@ -58,7 +59,7 @@ def render(
     """The page as HTML.
 
     `measured` is what the run saw beyond what the history keeps; None when the run that took the decision was
-    interrupted before it could show it. `links` are Evidently's pages, files beside this one.
+    interrupted before it could show it. `links` are Evidently's pages, files in the same folder.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -73,8 +74,9 @@ def render(
         event=event,
         decided=decided,
         tone=_TONES.get(decided.outcome, "notice"),
-        headline=wording.headline(decided, model),
-        sentences=wording.sentences(decided),
+        title=wording.title(decided, model),
+        command=wording.promotion(model, ready) if (ready := wording.ready_to_promote(decided)) else None,
+        reasons=wording.reasons(decided),
         must_act=wording.MUST_ACT[decided.outcome],
         moved=[_drawn(item) for item in pictures if item.check.verdict in (Verdict.FAIL, Verdict.WARN)],
         still=[_drawn(item) for item in pictures if item.check.verdict is Verdict.PASS][:4],
@@ -83,6 +85,7 @@ def render(
         performance=[check for check in checks if check.kind in PERFORMANCE],
         others=[check for check in checks if check.kind not in (*PERFORMANCE, *COLUMNS)],
         manifest=manifest,
+        number=text.number,
         interval_text=text.interval_text,
         links=links,
     )

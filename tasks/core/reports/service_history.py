@@ -22,7 +22,7 @@ from tasks.core.versions.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
-class When:
+class TimeRange:
     """A moment, or a whole day, UTC."""
 
     start: datetime
@@ -31,6 +31,7 @@ class When:
 
     @property
     def is_day(self) -> bool:
+        """Whether it is a whole day."""
         return self.end > self.start
 
     def __str__(self) -> str:
@@ -54,11 +55,11 @@ class Tenure:
     event: str
     """Kind of that entry: `decided` by a run, `promoted` by a person."""
     outcome: str | None
-    """How that run ended, None for a person's deed."""
+    """How that run ended, None where a person acted."""
     rule: Rule | None
-    """The rule that decided, None for a person's deed."""
+    """The rule that decided, None where a person acted."""
     was: str | None
-    """What a person's deed was: `approved`, `rolled back`, `gate overridden`, `cleared` or `chosen`."""
+    """What a person did: `approved`, `rolled back`, `gate overridden`, `cleared` or `chosen`."""
     actor: str
     """The person, or who started the run."""
     run: str
@@ -86,11 +87,11 @@ class Tenure:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class ServiceHistory:
     """What was in service then."""
 
     model: str
-    when: When
+    when: TimeRange
     tenures: tuple[Tenure, ...]
     """In order; at a moment one at most, on a day every one of that day. Empty: nothing was in service."""
     first: Served | None
@@ -98,7 +99,7 @@ class Past:
     first_since: str | None
 
 
-def parse_when(text: str) -> When:
+def parse_when(text: str) -> TimeRange:
     """`2013-06-01` is that whole day; `2013-06-01T12:00` a moment, UTC unless it says its zone (`+02:00`, `Z`).
 
     Raises InvalidRequest for anything else.
@@ -108,14 +109,14 @@ def parse_when(text: str) -> When:
             day = datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
         except ValueError:
             moment = _moment(text)
-            return When(moment, moment)
-        return When(day, day + timedelta(days=1))
+            return TimeRange(moment, moment)
+        return TimeRange(day, day + timedelta(days=1))
     except (ValueError, OverflowError):
         examples = "use a date, 2013-06-01, or a time, 2013-06-01T12:00 or '2013-06-01 12:00+02:00' (no zone: UTC)"
         raise InvalidRequest("at", [f"{text!r} is neither a date nor a time: {examples}"]) from None
 
 
-def look_back(registry: Registry, model: str, when: When, now: datetime) -> Past:
+def look_back(registry: Registry, model: str, when: TimeRange, now: datetime) -> ServiceHistory:
     """Every version that was in service then, with who put it there, why, its data and its metrics.
 
     Raises InvalidRequest for a time that has not come, NotFound or CorruptObject where the record of a version is not
@@ -136,13 +137,13 @@ def look_back(registry: Registry, model: str, when: When, now: datetime) -> Past
         seq = following
     later = history.event(seq) if not found and seq <= history.last else None
     first, since = (later.current, later.state_after.since) if later else (None, None)
-    return Past(model, when, tuple(found), first, since)
+    return ServiceHistory(model, when, tuple(found), first, since)
 
 
 def around(registry: Registry, model: str, seq: int) -> tuple[Tenure | None, Tenure | None]:
     """The version in service after an event of the history, and the one that it took over from; None for none.
 
-    Raises as `look_back` does. Of the earlier one's record nothing is needed by anybody: None also where it is gone.
+    Raises as `look_back` does. The earlier one is None also where its record is gone: nothing depends on it.
     """
     history = _History(registry.ledger(model))
     if history.event(seq).current is None:

@@ -1,4 +1,4 @@
-"""What people and scripts read: status, history, and the text of a decision, for card, page and terminal alike."""
+"""What people and scripts read: the status of a model, and its history."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.core.data.files import arriving, batch_order, in_order
 from tasks.core.ledger.events import Accepted, Cleared, Decided, Event, EventKind, Failed, Promoted, Quarantined
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.state import State
-from tasks.core.reports.wording import deed
+from tasks.core.reports.wording import describe_event
 from tasks.core.run.work import pending_names
 from tasks.core.types import Action, LossPoint, Metric, Outcome, Rule, Snooze
 from tasks.core.versions.manifest import training_digest
@@ -132,7 +132,7 @@ class Entry:
     outcome: Outcome | None
     blocked: tuple[str, ...]
     batch: str | None
-    """The one that a person's deed is about."""
+    """The one that a person acted on."""
     deed: str | None
     """What a person did, in words."""
 
@@ -246,7 +246,7 @@ def _entry(event: Event) -> Entry:
         outcome=None,
         blocked=(),
         batch=body.batch if isinstance(body, Accepted | Quarantined | Cleared) else None,
-        deed=deed(event),
+        deed=describe_event(event),
     )
     if isinstance(body, Decided):
         return replace(

@@ -1,4 +1,4 @@
-"""The offending cells of batches, one row each, in a file: for whoever has to repair what was delivered."""
+"""The offending cells of batches, one row each, in a file, to repair what was delivered."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def export(workspace: Workspace, output: Path, batch: str | None = None) -> Expo
     """Write the offending cells of the batches that are set aside or pending, or of the one that is named.
 
     Values that do not fit or are infinite are all written; missing and unseen ones, and those outside the range, where
-    there are so many of them that the column's content counts as changed. Memory does not grow with rows. Nothing is
+    there are enough of them that the column's content counts as changed. Memory does not grow with rows. Nothing is
     written when there is nothing to write. Raises NotFound before the first version, InvalidRequest for a batch or an
     ending that is unknown, AlreadyExists, and StoreError.
     """
@@ -152,7 +152,7 @@ def _rows(batch: str, start: int, found: Examined, keys: pa.Array | None, tally:
 
 
 def _texts(values: pa.Array) -> pa.Array:
-    """Values as text, of whatever type; empty where they are no text for anybody."""
+    """Values as text, of whatever type; empty where they cannot be written as text."""
     try:
         values.validate(full=True)
         if is_usable(values.type):

@@ -23,7 +23,7 @@ MUST_ACT = {
 }
 
 
-def deed(event: Event) -> str | None:
+def describe_event(event: Event) -> str | None:
     """What a person did, in a few words; None for what a run did."""
     match body := event.content:
         case Promoted(served, was, replaced):
@@ -57,22 +57,21 @@ def _versions(numbers: Sequence[int]) -> str:
 
 def headline(decided: Decided, model: str) -> str:
     """The decision and its cause in one line: the message of the run's final state."""
-    text = f"{about(decided, model)}: {short(decided)}"
+    text = f"{title(decided, model)}; {_cause(decided)}"
     if ready := ready_to_promote(decided):
-        text += f" v{ready} waits for `{promotion(model, ready)}`."
+        text += f" v{ready} waits for: {promotion(model, ready)}"
     return text
 
 
-def about(decided: Decided, model: str) -> str:
-    """What was decided on: the model and the batches."""
+def title(decided: Decided, model: str) -> str:
+    """What was decided on, and how it ended: `flights · 2013-07: Reloaded — v3 in service`."""
     names = [batch.id for batch in decided.window] or [item.batch for item in decided.blocked]
-    return f"{model} · {span(names, 'no new batch')}"
+    return f"{model} · {span(names, 'no new batch')}: {_ending(decided)}"
 
 
 def short(decided: Decided) -> str:
     """How it ended, and its cause, in one line whose first words say most."""
-    ended, why = summary(decided)
-    return f"{ended}; {why[0]}"
+    return f"{_ending(decided)}; {_cause(decided)}"
 
 
 def promotion(model: str, version: int) -> str:
@@ -89,15 +88,20 @@ def ready_to_promote(decided: Decided) -> int | None:
     return attempt.version if passed and (service is None or service.version != attempt.version) else None
 
 
-def summary(decided: Decided) -> tuple[str, list[str]]:
-    """How it ended, in a few words; and why, the cause first, one line each."""
-    version = f"v{decided.in_service.version}" if decided.in_service else "no version"
-    return f"{decided.outcome.value} — {version} in service", [_cause(decided), *sentences(decided)]
+def reasons(decided: Decided) -> list[str]:
+    """Why it ended so, the cause first, one line each."""
+    return [_cause(decided), *sentences(decided)]
 
 
 def sentences(decided: Decided) -> list[str]:
     """What else a person must know, one line each."""
     return [line for line in _facts(decided) if line != _cause(decided)]
+
+
+def _ending(decided: Decided) -> str:
+    """How it ended, in a few words."""
+    version = f"v{decided.in_service.version}" if decided.in_service else "no version"
+    return f"{decided.outcome.value} — {version} in service"
 
 
 def _cause(decided: Decided) -> str:
@@ -122,7 +126,7 @@ def _facts(decided: Decided) -> list[str]:
     if attempt and attempt.gate:
         lines.append(f"v{attempt.version} {attempt.outcome}: {attempt.gate.reason}.")
         if attempt.outcome is AttemptOutcome.REGISTERED and (service is None or service.version != attempt.version):
-            lines.append("Somebody acted by hand during this run, so it is not put in service: their choice stands.")
+            lines.append("A person chose a version during this run, so this one is not put in service.")
     elif attempt:
         lines.append(f"{attempt.reason.rstrip('.')}.")
     return lines

@@ -146,7 +146,7 @@ def _still_novel(workspace: Workspace, state: State, work: Work, current: Loaded
 
 
 def _validated(workspace: Workspace, state: State, batch: Batch, version: LoadedVersion | None) -> Validation:
-    """A batch beside what a version accepts; what is expected of it, or hardly used, only warns."""
+    """A batch compared with what a version accepts; what is expected of it, or hardly used, only warns."""
     spec = workspace.spec
     source = workspace.source(batch)
     if version is None:
@@ -287,7 +287,7 @@ def _newest(state: State, labels: LabelFindings) -> str | None:
     return newest
 
 
-def history(workspace: Workspace, work: Work, usable: Sequence[str]) -> list[LabelledRows]:
+def training_rows(workspace: Workspace, work: Work, usable: Sequence[str]) -> list[LabelledRows]:
     """Labelled rows of the usable batches, to train on. Raises DataError when one is gone or changed its bytes."""
     labels = Labels(workspace.root, workspace.spec, work.labels)
     on_disk = {batch.id: batch for batch in work.batches}

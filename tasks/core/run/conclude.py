@@ -11,7 +11,7 @@ from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import with_labels
 from tasks.core.run.assess import DataFindings, Findings
 from tasks.core.spec import ModelSpec
-from tasks.core.types import Action, Attempt, AttemptOutcome, Check, CheckKind, Decision, Outcome, Served, Verdict
+from tasks.core.types import Action, Attempt, AttemptOutcome, CheckKind, Decision, Outcome, Served, Verdict
 
 
 def conclude(
@@ -26,7 +26,7 @@ def conclude(
     """The body of the `decided` event.
 
     `found` is the state that was decided on, `now` the newest one: if a person promoted, barred or quarantined
-    something in between, what they did stands, and a challenger is registered but not put in service. Labels count
+    something in between, what they did is kept, and a challenger is registered but not put in service. Labels count
     for batches that are decided on, so not for those that the version now in service would not accept.
 
     Where the version in service does not load here and no other takes its place, batches are left for a later run: it
@@ -60,9 +60,9 @@ def conclude(
         losses=tuple(point for point in labels.losses if point.batch in known),
         comparisons=tuple(item for item in labels.comparisons if item.batch in known),
         checks=tuple(
-            check
+            check  # passed checks of content are many and say nothing; the others are the run's measurements
             for check in (*data.checks, *labels.checks, *measured.drift.checks)
-            if check.verdict is not Verdict.PASS or _shown(check)
+            if check.verdict is not Verdict.PASS or check.kind is not CheckKind.CONTENT
         ),
         attempt=attempt,
         in_service=in_service,
@@ -96,8 +96,3 @@ def _effect(now: State, decision: Decision, attempt: Attempt | None, overtaken: 
         return current, Outcome.KEPT
     assert attempt.version is not None and attempt.manifest is not None
     return Served(attempt.version, attempt.manifest, attempt.labelled), Outcome.RETRAINED
-
-
-def _shown(check: Check) -> bool:
-    """Passed checks of content are many and say nothing; the others are the run's measurements."""
-    return check.kind is not CheckKind.CONTENT

@@ -18,7 +18,7 @@ from tasks.core.checks.calibration import LABEL, TARGET, calibration_of
 from tasks.core.checks.expected import excused
 from tasks.core.checks.histograms import Picture
 from tasks.core.checks.performance import dummy
-from tasks.core.checks.slices import Lost, check_slices, earlier
+from tasks.core.checks.slices import BatchLosses, check_slices, earlier
 from tasks.core.data.files import batch_order, label_digest
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
@@ -181,14 +181,14 @@ def _slices(
     scores: Scores,
     fresh: Sequence[Labelled],
 ) -> tuple[Check, ...]:
-    """The newest labelled batch by slices, beside the labelled batches before it that may be relied on."""
+    """The newest labelled batch by slices, compared with the usable labelled batches before it."""
     assert scores.newest is not None
     part, answers = scores.newest
     usable = with_labels(state, fresh).usable
     points = (*state.losses, *scores.losses)
     before = earlier(workspace, labels, [b for b in decided if b.id in usable], points, part.batch.id)
     losses = performance.row_losses(answers, part.target, workspace.spec.task)
-    return check_slices(workspace.spec, Lost(part, losses), before)
+    return check_slices(workspace.spec, BatchLosses(part, losses), before)
 
 
 # --- corrections ---------------------------------------------------------------------------------------------
@@ -267,6 +267,3 @@ def _overdue(workspace: Workspace, state: State, waiting: Sequence[Labelled], de
         f"data.label_delay; if they will never come: `ror quarantine {workspace.model} {oldest.batch} --reason '...'`"
     )
     return Overdue(tuple(item.batch for item in late), reason)
-
-
-# --- scores --------------------------------------------------------------------------------------------------

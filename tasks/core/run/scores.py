@@ -58,9 +58,8 @@ class Scores:
     def again(self, part: LabelledRows) -> None:
         """Once more for every version and every pair that was measured on this batch with other labels."""
         batch = part.batch.id
-        lost = self._measure(
-            part, self._ask(part, [point.version for point in self._state.losses if point.batch == batch])
-        )
+        versions = [point.version for point in self._state.losses if point.batch == batch]
+        lost = self._measure(part, self._ask(part, versions))
         self.comparisons += [
             _compared(item, lost)
             for item in self._state.comparisons
@@ -75,9 +74,8 @@ class Scores:
         return lost
 
     def _ask(self, part: LabelledRows, versions: Sequence[int]) -> dict[int, persistence.Predictions]:
-        """Answers for the labelled rows of a batch, by version; who cannot answer is left out, and a check says why."""
-        found = {version: self._answers(version, part) for version in versions}
-        return {version: answers for version, answers in found.items() if answers is not None}
+        """Answers for the labelled rows of a batch, by version. Where one cannot answer, a check says why."""
+        return {version: found for version in versions if (found := self._answers(version, part)) is not None}
 
     def _answers(self, version: int, part: LabelledRows) -> persistence.Predictions | None:
         """None for a version that does not load here, or could not predict the batch: versions may differ in the

@@ -1,4 +1,4 @@
-"""What there is to decide on: the batches and labels on disk beside what the ledger knows."""
+"""What there is to decide on: the batches and labels on disk, compared with what the ledger knows."""
 
 from __future__ import annotations
 
@@ -122,11 +122,7 @@ def question_key(
         label_digest,
         workspace.spec.digest,
         POLICY_VERSION,
-        [
-            request.action,
-            request.batch,
-            *([request.actor, request.reason] if request.action != "auto" else []),
-        ],
+        [request.action, request.batch, *([request.actor, request.reason] if request.action != "auto" else [])],
         state.by_hand,
     ]
     return digest(json.dumps(question).encode())

@@ -1,4 +1,4 @@
-"""One column of some rows beside the contract: which of its cells are what, and what a pipeline gets to see of it."""
+"""One column of some rows against the contract: which of its cells are what, and what a pipeline sees of it."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def canonical(column: Column, array: pa.Array, decimal: str | None) -> np.ndarra
 
 
 def _is_utf8(values: pa.Array) -> bool:
-    """A Parquet file may hold text that is none; Arrow reads it unlooked."""
+    """A Parquet file may hold text that is not UTF-8; Arrow reads it without looking."""
     try:
         values.validate(full=True)
     except pa.ArrowInvalid:

@@ -83,11 +83,12 @@ class Contract:
 
     @property
     def names(self) -> list[str]:
+        """Names of the features, in their order."""
         return [column.name for column in self.features]
 
     @property
     def private(self) -> bool:
-        """Whether text of a library that saw the features may hold values that nobody is to read."""
+        """Whether text of a library that saw the features may hold values that must not be shown."""
         return any(column.private for column in self.features)
 
 
@@ -184,7 +185,7 @@ def infer(sources: Sequence[Source], spec: ModelSpec) -> Contract:
     """The contract of a training set, batch by batch in time order.
 
     Without a list of features these are the columns that every batch has, but dates and nested values: a column that
-    somebody adds upstream must not break the next training. Raises DataError, naming columns.
+    is added upstream must not break the next training. Raises DataError, naming columns.
     """
     problems = [problem for source in sources for problem in broken_names(source, spec)]
     if problems:

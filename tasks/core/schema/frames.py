@@ -87,7 +87,7 @@ def conform(contract: Contract, data: pd.DataFrame) -> pd.DataFrame:
 def _missing(column: Column, names: Sequence[Any]) -> str:
     other = next((name for name in names if not isinstance(name, str) and str(name) == column.name), None)
     return "missing" + (
-        f"; {other!r} is no text: rename it" if other is not None else f" (expected {expected_of(column)})"
+        f"; {other!r} is not text: rename it" if other is not None else f" (expected {expected_of(column)})"
     )
 
 

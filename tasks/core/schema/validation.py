@@ -28,7 +28,7 @@ CHANCE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What a batch looks like beside a contract."""
+    """What a batch looks like, compared with a contract."""
 
     rows: int
     problems: tuple[str, ...]
@@ -50,10 +50,11 @@ class Aspect:
     limit: float
     """Share beyond which it is more than its history's peak and the floor, 0 to 1."""
     chance: float
-    """Probability below which so many are no accident."""
+    """Probability below which such a count is not an accident."""
 
     @property
     def share(self) -> float:
+        """`count` as a share of `of`, 0 to 1."""
         return self.count / self.of if self.of else 0.0
 
     @property
@@ -76,6 +77,7 @@ class Tally:
     coerced: str | None = None
 
     def add(self, found: Examined) -> None:
+        """Count the cells of some more rows, and keep an example of each kind."""
         for kind in KINDS:
             mask = getattr(found, kind)
             if mask is None:
@@ -156,7 +158,7 @@ class Tally:
 
     @property
     def range(self) -> str:
-        """What training saw, for people; nothing where that is private or there is none."""
+        """What training saw, for people; empty where that is private or unknown."""
         column = self.column
         return "" if column.private or column.low is None else f" {column.low:g} to {column.high:g}"
 
@@ -174,7 +176,7 @@ def _shown(value: pa.Scalar) -> str:
 
 @dataclass(frozen=True)
 class Tallied:
-    """A batch beside a contract, counted."""
+    """A batch, counted against a contract."""
 
     rows: int
     problems: tuple[str, ...]
@@ -246,6 +248,3 @@ def validate(
         changes=tuple(changes),
         coercions=tuple(one.coerced for one in found.tallies if one.coerced),
     )
-
-
-# --- frames: what pipelines see ------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from tasks.core.errors import DataError
 from tasks.core.records import to_dict
 from tasks.core.schema.frames import conform
 from tasks.core.spec import ModelSpec
-from tasks.core.training.fit import Fitted, fit
+from tasks.core.training.fit import CalibratedFit, fit
 from tasks.core.training.gate import Champion, compare, rival_of
 from tasks.core.types import Gate
 from tasks.core.versions import persistence
@@ -50,28 +50,27 @@ def train(
     """
     started = time.monotonic()
     make_importable(spec.folders(root))
-    fitted = fit(root, spec, history, first=champion is None)
+    fitted = fit(spec, history, first=champion is None)
     training, truth = fitted.training, target_of(fitted.training.gate)
     rival = rival_of(spec, training, fitted.target, champion)
     gate, metrics, rival_metrics = compare(spec, fitted.answers, truth, rival)
     saved = persistence.dump(fitted.pipeline, spec.pipeline.format)
     if spec.pipeline.format == "skops":
         persistence.check_types(saved.data, spec.pipeline.types)
-    evaluation = {
-        "metrics": to_dict(metrics),
-        "rival": gate.against,
-        "rival_metrics": to_dict(rival_metrics),
-        "gate": to_dict(gate),
-        "importance": fitted.importance,
-    }
     candidate = Candidate(
         pipeline=saved.data,
         form=spec.pipeline.format,
         contract=fitted.contract,
         reference=fitted.reference,
-        probe=persistence.make_probe(fitted.pipeline, _probe(spec, fitted), private=fitted.contract.private),
+        probe=persistence.make_probe(fitted.pipeline, _probe(fitted), private=fitted.contract.private),
         calibration={name: to_dict(column) for name, column in fitted.calibration.items()},
-        evaluation=evaluation,
+        evaluation={
+            "metrics": to_dict(metrics),
+            "rival": gate.against,
+            "rival_metrics": to_dict(rival_metrics),
+            "gate": to_dict(gate),
+            "importance": fitted.importance,
+        },
         environment=environment_of(saved.modules, root),
         sources=texts_of([*saved.modules, spec.pipeline.factory.partition(":")[0]]),
         manifest={
@@ -104,7 +103,7 @@ def train(
     return Challenger(candidate, gate)
 
 
-def _probe(spec: ModelSpec, fitted: Fitted) -> pd.DataFrame:
+def _probe(fitted: CalibratedFit) -> pd.DataFrame:
     """Input rows whose answers are stored: a sample of the training rows, one row with nothing in it and one of
     categories that training never saw. Where other libraries begin to differ, it is on such rows.
 

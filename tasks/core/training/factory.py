@@ -46,7 +46,7 @@ def tabular(task: str, seed: int, **parameters: Any) -> Any:
 
 
 def build(spec: ModelSpec) -> Any:
-    """The unfitted pipeline that the specification names. Raises SpecError when there is no such factory."""
+    """The unfitted pipeline that the specification names. Raises SpecError where it cannot be imported or fails."""
     module_name, _, name = spec.pipeline.factory.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), name)
@@ -68,10 +68,8 @@ def build(spec: ModelSpec) -> Any:
             "pipeline", [f"{spec.pipeline.factory!r} with {arguments} failed: {type(error).__name__}: {error}"]
         ) from error
     if not _is_estimator(pipeline):
-        raise SpecError(
-            "pipeline.factory",
-            [f"{spec.pipeline.factory!r} returned {type(pipeline).__name__}, no estimator"],
-        )
+        returned = type(pipeline).__name__
+        raise SpecError("pipeline.factory", [f"{spec.pipeline.factory!r} returned {returned}, not an estimator"])
     return pipeline
 
 

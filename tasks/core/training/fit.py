@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from tasks.core.schema.validation import validate
 from tasks.core.spec import ModelSpec
 from tasks.core.training.factory import build
 from tasks.core.training.forgetting import fit_arguments, recency, remembered
-from tasks.core.training.holdout import FIRST_FOLD, FOLD, TrainingSet, features_of, split
+from tasks.core.training.holdout import FIRST_HOLDOUT_EVERY, HOLDOUT_EVERY, TrainingSet, features_of, split
 from tasks.core.versions import persistence
 from tasks.core.versions.persistence import Predictions
 
@@ -30,11 +29,8 @@ PROBE_ROWS = 32
 IMPORTANCE_ROWS, IMPORTANCE_LEAST, IMPORTANCE_REPEATS = 2_000, 500, 2
 
 
-# --- the challenger ------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class Learned:
+class FittedPipeline:
     """A pipeline fitted on some rows, and the input schema they make."""
 
     contract: Contract
@@ -44,7 +40,7 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class Fitted(Learned):
+class CalibratedFit(FittedPipeline):
     """A pipeline fitted on all labelled history but the gate's rows, with all that checks on later data need."""
 
     training: TrainingSet
@@ -57,12 +53,12 @@ class Fitted(Learned):
     """A few training rows as a user would send them; those of `reference` are scaled, as no pipeline sees them."""
 
 
-def fit(root: Path, spec: ModelSpec, history: Sequence[LabelledRows], *, first: bool = False) -> Fitted:
+def fit(spec: ModelSpec, history: Sequence[LabelledRows], *, first: bool = False) -> CalibratedFit:
     """Fit on the history but the gate's rows, and measure what the checks on later data will need.
 
     Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract.
     """
-    training, learned = learn_apart(spec, history, FIRST_FOLD if first else FOLD)
+    training, learned = learn_apart(spec, history, FIRST_HOLDOUT_EVERY if first else HOLDOUT_EVERY)
     contract, pipeline = learned.contract, learned.pipeline
     kept, truth = features_of(contract, training.gate), target_of(training.gate)
     try:
@@ -70,38 +66,38 @@ def fit(root: Path, spec: ModelSpec, history: Sequence[LabelledRows], *, first: 
     except DataError as error:
         raise TrainingError(f"It was fitted, but fails on other rows. {error}") from error
     windows = _windows(spec, pipeline, contract, training.learn)
+    trained = pd.concat(windows, ignore_index=True)
     if len(kept) < IMPORTANCE_LEAST:  # few rows would call columns unimportant by chance, and their drift silent
-        trained = pd.concat(windows, ignore_index=True)
-        importance = _importance(spec, pipeline, trained[contract.names], trained[TARGET].to_numpy())
-    else:
-        importance = _importance(spec, pipeline, kept, truth)
-    calibrated = calibrate(
-        windows,
+        kept, truth = trained[contract.names], trained[TARGET].to_numpy()
+    importance = _importance(spec, pipeline, kept, truth)
+    held_out = answers.score if answers else np.array([])
+    calibration = calibrate(windows, contract, importance, held_out, spec.checks.drift_floor, spec.seed)
+    return CalibratedFit(
         contract,
+        pipeline,
+        learned.target,
+        training,
+        answers,
         importance,
-        answers.score if answers else np.array([]),
-        spec.checks.drift_floor,
-        spec.seed,
+        reference=reference_of(trained, calibration, spec.checks.sample_rows, spec.seed),
+        calibration=calibration,
+        asked=trained[contract.names].iloc[sample_rows(len(trained), PROBE_ROWS, spec.seed)],
     )
-    reference = reference_of(windows, calibrated, spec.checks.sample_rows, spec.seed)
-    whole = pd.concat(windows, ignore_index=True)[contract.names]
-    asked = whole.iloc[sample_rows(len(whole), PROBE_ROWS, spec.seed)]
-    return Fitted(contract, pipeline, learned.target, training, answers, importance, reference, calibrated, asked)
 
 
-def learn_apart(spec: ModelSpec, history: Sequence[LabelledRows], fold: int) -> tuple[TrainingSet, Learned]:
-    """Keep one row in `fold` of the newest batches for the gate, and fit on all others. Raises as `fit` does."""
-    training = split(remembered(history, spec.policy.forgetting), fold)
+def learn_apart(spec: ModelSpec, history: Sequence[LabelledRows], every: int) -> tuple[TrainingSet, FittedPipeline]:
+    """Keep one row in `every` of the newest batches for the gate, and fit on all others. Raises as `fit` does."""
+    training = split(remembered(history, spec.policy.forgetting), every)
     return training, learn(spec, training.learn)
 
 
-def learn(spec: ModelSpec, parts: Sequence[LabelledRows]) -> Learned:
+def learn(spec: ModelSpec, parts: Sequence[LabelledRows]) -> FittedPipeline:
     """Fit on these rows, all of them. Raises TrainingError and DataError as `fit` does."""
     contract = infer([part.source for part in parts], spec)
     _consistent(contract, parts, spec)
     target = target_of(parts)
     weights = recency(parts, spec.policy.forgetting)
-    return Learned(contract, _fit(spec, features_of(contract, parts), target, weights), target)
+    return FittedPipeline(contract, _fit(spec, features_of(contract, parts), target, weights), target)
 
 
 def _fit(spec: ModelSpec, features: pd.DataFrame, target: np.ndarray, weights: np.ndarray | None) -> Any:
@@ -113,7 +109,7 @@ def _fit(spec: ModelSpec, features: pd.DataFrame, target: np.ndarray, weights: n
         raise TrainingError(f"All {len(target):,} labels are {one}: there is nothing to tell apart.")
     try:
         return pipeline.fit(features, target, **arguments)
-    except Exception as error:  # noqa: BLE001 - a pipeline is anybody's code
+    except Exception as error:  # noqa: BLE001 - a pipeline is code of its user
         private = bool(spec.data.private)
         reason = f"Fitting failed on {len(target):,} rows: {in_short(error, withheld=private)}."
         # What was raised is not chained to it where logs would show its text.

@@ -16,6 +16,7 @@ from tasks.core.data.rows import LabelledRows, target_of
 from tasks.core.errors import DataError
 from tasks.core.predictions import read_predictions, written_version
 from tasks.core.spec import ModelSpec
+from tasks.core.text import amount, of_loss, portion
 from tasks.core.training.holdout import GATE_ROWS, TrainingSet, features_of
 from tasks.core.types import Gate, Metric, Verdict
 from tasks.core.versions import persistence
@@ -52,6 +53,7 @@ class Rival:
 
     @property
     def name(self) -> str:
+        """How people know it: `v3`, `Dummy`."""
         return "Dummy" if self.version is None else f"v{self.version}"
 
 
@@ -131,24 +133,24 @@ def judge(spec: ModelSpec, ours: np.ndarray, theirs: np.ndarray, champion: int |
         return Gate(Verdict.SKIPPED, reason, rows, against=against)
     difference = float((ours - theirs).mean())
     error = float((ours - theirs).std(ddof=1) / math.sqrt(rows)) if rows > 1 else None
-    better = "better" if difference < 0 else "worse"
-    reason = f"{better} than {against} by {abs(difference):.4g} a row on {rows:,} rows that neither has seen"
-    verdict, reason = Verdict.PASS, f"{reason}{_interval(difference, error)}"
+    verdict, reason = Verdict.PASS, _in_words(difference, error, float(theirs.mean()), against, rows)
     if champion is None and difference >= 0:
-        verdict, reason = Verdict.FAIL, f"loses {difference:.4g} a row more than always predicting the usual"
+        verdict, reason = Verdict.FAIL, f"no better than always predicting the usual: {reason}"
     elif champion is not None and error is not None and difference > 2 * error:
         verdict, reason = Verdict.FAIL, f"{reason}, beyond two standard errors"
     elif (floor := spec.policy.metric_floor) is not None and (reached is None or reached < floor):
-        shown = f"{reached:.4g}" if reached is not None else "undefined"
+        shown = amount(reached, 4) if reached is not None else "undefined"
         verdict, reason = Verdict.FAIL, f"{spec.metric} is {shown}, below the floor of {floor:g}"
     return Gate(verdict, reason, rows, difference, error, against)
 
 
-def _interval(difference: float, error: float | None) -> str:
-    """The difference's paired 95 % interval, for people."""
-    if error is None:
-        return ""
-    return f" (95 % interval of the difference {difference - 1.96 * error:+.4g} to {difference + 1.96 * error:+.4g})"
+def _in_words(difference: float, error: float | None, theirs: float, against: str, rows: int) -> str:
+    """The difference and its paired 95 % interval, both as shares of the rival's loss; no number where it may be 0."""
+    on, size, half = f"on {rows:,} rows that neither has seen", abs(difference), 1.96 * (error or 0.0)
+    if size <= half or not difference:
+        return f"no different from {against} {on}"
+    interval = f" (95 % interval {portion(size - half, theirs)} to {portion(size + half, theirs)})" if error else ""
+    return f"{'better' if difference < 0 else 'worse'} than {against} by {of_loss(size, theirs)}{interval} {on}"
 
 
 NOTHING_KEPT = Gate(Verdict.SKIPPED, "no rows were kept for the comparison", 0)

@@ -18,20 +18,15 @@ if TYPE_CHECKING:
     from tasks.core.schema.contract import Contract
 
 
-FOLD = 10
-"""One row in FOLD of the newest labelled batches is kept for the gate. The newest rows are worth most to a fit: keeping
-a fifth of them cost 0.7 % of the loss on five real streams, a tenth 0.4 %."""
-
-
-FIRST_FOLD = 5
-"""For a first version: data are few, and none is too old yet. Its fold contains the one of later versions."""
-
-
+HOLDOUT_EVERY = 10
+"""One row in so many of the newest labelled batches is kept for the gate. The newest rows are worth most to a fit:
+keeping a fifth of them cost 0.7 % of the loss on five real streams, a tenth 0.4 %."""
+FIRST_HOLDOUT_EVERY = 5
+"""For a first version: data are few, and none is too old yet. Its holdout contains the one of later versions."""
 GATE_ROWS = 100
-"""Rows that the gate needs; folds of earlier batches are added, newest first, until there are as many."""
-
-
+"""Rows that the gate needs; holdouts of earlier batches are added, newest first, until there are as many."""
 GATE_BATCHES = 16
+"""Batches whose holdouts are added at most."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +37,12 @@ class TrainingSet:
     gate: tuple[LabelledRows, ...]
 
 
-def split(history: Sequence[LabelledRows], fold: int = FOLD) -> TrainingSet:
-    """Keep one row in `fold` of the newest batches for the gate, going back until there are GATE_ROWS of them."""
+def split(history: Sequence[LabelledRows], every: int = HOLDOUT_EVERY) -> TrainingSet:
+    """Keep one row in `every` of the newest batches for the gate, going back until there are GATE_ROWS of them."""
     learn, gate, kept = list(history), [], 0
     for index in range(len(history) - 1, max(-1, len(history) - 1 - GATE_BATCHES), -1):
         item = history[index]
-        rows = fold_rows(item.batch, item.total, fold)
+        rows = holdout_rows(item.batch, item.total, every)
         gate.append(item.part(rows))
         learn[index] = item.without(rows)
         kept += len(gate[-1].rows)
@@ -57,20 +52,21 @@ def split(history: Sequence[LabelledRows], fold: int = FOLD) -> TrainingSet:
 
 
 def features_of(contract: Contract, parts: Sequence[LabelledRows]) -> pd.DataFrame:
+    """The features of these rows, one part after another, as a pipeline takes them."""
     return pd.concat([frame(contract, part.source, part.rows) for part in parts], ignore_index=True)
 
 
-def fold_rows(batch: Batch, rows: int, fold: int = FOLD) -> np.ndarray:
-    """Row numbers kept for the gate: blake2b(batch digest, row number) mod `fold` is 0, so anybody can derive them.
+def holdout_rows(batch: Batch, rows: int, every: int = HOLDOUT_EVERY) -> np.ndarray:
+    """Row numbers kept for the gate: those whose blake2b(batch digest, row number) mod `every` is 0.
 
     Digest and numbers are those that the batch was delivered with: what is erased from it moves no other row into the
-    fold, where a version that was trained on it would be measured.
+    holdout, where a version that was trained on it would be measured.
     """
     prefix = hashlib.blake2b(bytes.fromhex(batch.origin or batch.sha256), digest_size=8)
     delivered, kept = np.delete(np.arange(rows + len(batch.gone)), batch.gone), []
     for place, row in enumerate(delivered.tolist()):
         mark = prefix.copy()
         mark.update(row.to_bytes(8, "little"))
-        if int.from_bytes(mark.digest(), "little") % fold == 0:
+        if int.from_bytes(mark.digest(), "little") % every == 0:
             kept.append(place)
     return np.array(kept, dtype=np.int64)

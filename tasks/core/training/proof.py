@@ -68,7 +68,7 @@ def _main() -> int:
     question = pickle.load(sys.stdin.buffer)
     make_importable(question.code)
     wrong = ""
-    with contextlib.redirect_stdout(sys.stderr):  # what modules print when they are imported is no answer
+    with contextlib.redirect_stdout(sys.stderr):  # what modules print when they are imported is not an answer
         try:
             check_environment(question.environment, "It")
             loading.revive(question.files, question.form, "It", question.types, exact=True)

@@ -149,7 +149,7 @@ PERIOD = {"name": "Christmas", "from": "12-20", "until": "12-31"}
     ids=["window", "half-life", "others"],
 )
 def test_a_later_version(tmp_path: Path, trained: Trained, champion: LoadedVersion, changes: dict[str, Any]) -> None:
-    """A version with a parent kept another fold; its window, weights, seed and periods are those of its record."""
+    """A version with a parent kept another holdout; its window, weights, seed and periods are those of its record."""
     workspace = made(tmp_path, make_spec(**changes), seeds=(1, 2, 3, 4), champion=champion)
     manifest, _ = workspace.registry.manifest("loans", 1)
     receipt, _ = reproduce(workspace, 1)

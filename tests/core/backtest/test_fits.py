@@ -33,7 +33,7 @@ from tasks.core.spec import Forgetting
 from tasks.core.training import fit as training_fit
 from tasks.core.training import gate, holdout
 from tasks.core.training.fit import fit
-from tasks.core.training.holdout import fold_rows
+from tasks.core.training.holdout import holdout_rows
 from tasks.core.versions import persistence, registry
 from tasks.core.versions.own_code import texts_with_program
 from tests.helpers.backtest import BATCHES, lay_out
@@ -66,7 +66,7 @@ def test_losses_are_those_of_the_very_pipeline(history: History, fits: Fits) -> 
     """Row by row, losses on a later batch equal those of the pipeline that production would fit on the same batches."""
     compute(fits, GATED)
     found = fits(GATED)
-    fitted = fit(history.root, history.spec, history.parts[:6])
+    fitted = fit(history.spec, history.parts[:6])
     for place in (6, 9):
         part = history.parts[place]
         data = frame(fitted.contract, part.source)
@@ -76,24 +76,24 @@ def test_losses_are_those_of_the_very_pipeline(history: History, fits: Fits) -> 
         assert found.errors[place] == (answers.values != part.target).mean()
         window = data.assign(**{SCORE: answers.score})
         measured = drift.check_drift(fitted.reference, window, fitted.calibration).evidence
-        assert found.sight(place).drift.drifted == measured.drifted
-        assert found.sight(place).drift.weight == pytest.approx(measured.weight)
-        assert found.sight(place).drift.prediction == measured.prediction
+        assert found.checks(place).drift.drifted == measured.drifted
+        assert found.checks(place).drift.weight == pytest.approx(measured.weight)
+        assert found.checks(place).drift.prediction == measured.prediction
 
 
 def test_gate_rows_are_never_learned_from(history: History, fits: Fits) -> None:
-    """Losses on a batch that was held out are those of its fold, and of no row that the fit has learned from."""
+    """Losses on a batch that was held out are those of its holdout, and of no row that the fit has learned from."""
     compute(fits, GATED)
     found = fits(GATED)
-    fitted = fit(history.root, history.spec, history.parts[:6])
+    fitted = fit(history.spec, history.parts[:6])
     assert found.held_out
     assert found.reached is not None and 0.5 < found.reached <= 1  # for policies with a floor and without
     for place in found.held_out:
         part = history.parts[place]
-        fold = fold_rows(part.batch, part.total)
+        holdout = holdout_rows(part.batch, part.total)
         learned = next(other for other in fitted.training.learn if other.batch == part.batch)
-        assert not set(fold) & set(learned.rows)
-        assert len(found.losses(place)) == history.folds[place].sum() == len(fold)
+        assert not set(holdout) & set(learned.rows)
+        assert len(found.losses(place)) == history.holdouts[place].sum() == len(holdout)
     assert np.isnan(found.means[:6]).all()
 
 
@@ -113,7 +113,7 @@ def test_an_unfinished_file_is_no_fit(history: History, tmp_path: Path) -> None:
 
 
 def test_everything_that_matters_is_in_the_name(history: History, tmp_path: Path) -> None:
-    """Other data, labels, seed, pipeline, checks, fold or forgetting are other fits."""
+    """Other data, labels, seed, pipeline, checks, holdout or forgetting are other fits."""
     plan = Plan((0, 1, 2), gated=True)
     name = Fits(history, tmp_path).path(plan)
     other_specs = [

@@ -129,16 +129,16 @@ def test_no_version_is_judged_on_rows_it_has_seen(history: History, fits: Fits, 
             sets.append(_learned_rows(history, champion))
         clean = 0
         for place in challenger.held_out:
-            fold = {(place, row) for row in np.flatnonzero(_folds(history, challenger)[place])}
-            assert not fold & sets[0]
-            clean += len(fold) if all(not fold & seen for seen in sets) else 0
+            holdout = {(place, row) for row in np.flatnonzero(_holdouts(history, challenger)[place])}
+            assert not holdout & sets[0]
+            clean += len(holdout) if all(not holdout & seen for seen in sets) else 0
         assert attempt.gate.rows == clean
         gates += 1
     assert gates >= 2
 
 
-def _folds(history: History, fit: Fit) -> tuple[np.ndarray, ...]:
-    return history.first_folds if fit.first else history.folds
+def _holdouts(history: History, fit: Fit) -> tuple[np.ndarray, ...]:
+    return history.first_holdouts if fit.first else history.holdouts
 
 
 def _learned_rows(history: History, fit: Fit) -> set[tuple[int, int]]:
@@ -146,7 +146,7 @@ def _learned_rows(history: History, fit: Fit) -> set[tuple[int, int]]:
         (place, row)
         for place in fit.learned
         for row in range(len(history.parts[place].rows))
-        if not (place in fit.held_out and _folds(history, fit)[place][row])
+        if not (place in fit.held_out and _holdouts(history, fit)[place][row])
     }
 
 

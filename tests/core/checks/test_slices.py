@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.checks import slices
-from tasks.core.checks.slices import Lost, check_slices
+from tasks.core.checks.slices import BatchLosses, check_slices
 from tasks.core.data.rows import LabelledRows
 from tasks.core.data.source import Source
 from tasks.core.spec import ModelSpec
@@ -25,12 +25,12 @@ CITY = make_spec(slices=["city"])
 
 def lost(
     root: Path, values: Any, losses: Any, *, column: str = "city", name: str = "new.parquet", rows: Any = None
-) -> Lost:
+) -> BatchLosses:
     """A batch with these values in a column, and what each of the labelled `rows` (all) loses."""
     source: Source = put(root, pd.DataFrame({column: values}), name)
     rows = np.arange(len(losses)) if rows is None else rows
     part = LabelledRows(Batch(name, name, "d"), source, rows, np.zeros(len(rows)), "l", len(values))
-    return Lost(part, np.asarray(losses, dtype=float))
+    return BatchLosses(part, np.asarray(losses, dtype=float))
 
 
 def noise(means: Any, seed: int = 0) -> np.ndarray:
@@ -219,7 +219,7 @@ def test_what_cannot_be_named_stops_nothing(tmp_path: Path, values: pa.Array) ->
         pq.write_table(pa.table({"city": values}), tmp_path / name)
         rows = np.arange(ROWS)
         part = LabelledRows(Batch(name, name, "d"), Source(tmp_path, name), rows, np.zeros(ROWS), "l", ROWS)
-        made.append(Lost(part, noise(np.full(ROWS, 0.2))))
+        made.append(BatchLosses(part, noise(np.full(ROWS, 0.2))))
     (check,) = check_slices(CITY, made[0], made[1:])
     assert check.verdict is Verdict.SKIPPED
     assert "take it out of `slices`" in check.summary

@@ -14,17 +14,17 @@ from uuid import uuid4
 import pytest
 
 from tasks.core.doctor import deployment
-from tasks.core.doctor.deployment import SKEW, SKEW_MAX, Finding, Level, clocks, gather, guarded
+from tasks.core.doctor.deployment import SKEW, SKEW_MAX, Diagnosis, Level, as_diagnoses, clocks, gather
 from tasks.core.errors import SpecError, StoreError
 from tasks.core.ledger.keys import new_pair
 from tests.helpers.http import Quiet, listening
 
 
-def levels(findings: Iterator[Finding]) -> dict[str, Level]:
+def levels(findings: Iterator[Diagnosis]) -> dict[str, Level]:
     return {finding.name: finding.level for finding in findings}
 
 
-def only(findings: Iterator[Finding]) -> Finding:
+def only(findings: Iterator[Diagnosis]) -> Diagnosis:
     (finding,) = findings
     return finding
 
@@ -33,18 +33,18 @@ def test_no_check_takes_anything_away_from_the_others() -> None:
     """One check raises, one hangs, one is well: all are reported, in their order, in the time that was given."""
     released = threading.Event()
 
-    def broken() -> Iterator[Finding]:
-        yield Finding("broken", Level.OK, "so far")
+    def broken() -> Iterator[Diagnosis]:
+        yield Diagnosis("broken", Level.OK, "so far")
         raise ZeroDivisionError("divided")
 
-    def hanging() -> Iterator[Finding]:
-        yield Finding("first", Level.OK, "quick")
+    def hanging() -> Iterator[Diagnosis]:
+        yield Diagnosis("first", Level.OK, "quick")
         released.wait(30)
-        yield Finding("second", Level.OK, "too late")
+        yield Diagnosis("second", Level.OK, "too late")
 
     start = time.monotonic()
     found = gather(
-        {"broken": broken, "hanging": hanging, "well": lambda: [Finding("well", Level.OK, "it is")]}, seconds=0.3
+        {"broken": broken, "hanging": hanging, "well": lambda: [Diagnosis("well", Level.OK, "it is")]}, seconds=0.3
     )
     took = time.monotonic() - start
     released.set()
@@ -114,7 +114,7 @@ def test_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ROR_TRUSTED_KEYS")
     assert "ROR_TRUSTED_KEYS" in only(deployment.keys(store)).remedy
     private.chmod(0o644)
-    failed = only(guarded("keys", lambda: deployment.keys(store)))
+    failed = only(as_diagnoses("keys", lambda: deployment.keys(store)))
     assert failed.level is Level.FAIL
     assert "chmod 600" in failed.text
 

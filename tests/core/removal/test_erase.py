@@ -34,7 +34,7 @@ from tasks.core.reports import status
 from tasks.core.run import assess
 from tasks.core.run.labels import check_performance
 from tasks.core.run.work import find_work
-from tasks.core.training.holdout import fold_rows
+from tasks.core.training.holdout import holdout_rows
 from tasks.core.types import Action, Attempt, AttemptOutcome, Labelled, Request, Served
 from tasks.core.versions.manifest import read_parquet
 from tasks.core.versions.registry import Registry
@@ -73,7 +73,7 @@ def kept_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     frames[0][["id", "y"]].to_csv(data / "labels/1.csv", index=False)
     frames[1][["id", "y"]].to_parquet(data / "labels/2.parquet", index=False)
     work = find_work(workspace, Request(), State())
-    history = assess.history(workspace, work, ("001", "002", "003"))
+    history = assess.training_rows(workspace, work, ("001", "002", "003"))
     champion = None
     for number in (1, 2):
         found = train(model.root, workspace.spec, history, champion)
@@ -254,7 +254,7 @@ def test_it_can_be_trained_again(workspace: Workspace, key: str) -> None:
     erase.erase(workspace, key, **WHO)
     now = state(workspace)
     work = find_work(workspace, Request(), now)
-    history = assess.history(workspace, work, now.usable)
+    history = assess.training_rows(workspace, work, now.usable)
     assert [len(part.rows) for part in history] == [299 if part.labels else 0 for part in history]
     champion = workspace.registry.load_in_service("loans", now)
     assert train(workspace.root, workspace.spec, history, champion).gate.rows > 0
@@ -264,7 +264,7 @@ def test_it_can_be_trained_again(workspace: Workspace, key: str) -> None:
 
 
 def test_the_gate_keeps_the_rows_it_kept(workspace: Workspace, key: str) -> None:
-    """However often rows are erased, the fold of a batch holds the people that it held, less those: a version is never
+    """However often rows are erased, the holdout of a batch holds the people that it held, less those: a version is never
     measured on rows that it was trained on."""
 
     def kept() -> list[set[str]]:
@@ -272,7 +272,7 @@ def test_the_gate_keeps_the_rows_it_kept(workspace: Workspace, key: str) -> None
         for batch in find_work(workspace, Request(), state(workspace)).batches[:2]:
             read = pd.read_csv if batch.path.endswith(".csv") else pd.read_parquet
             names = read(workspace.root / batch.path)["id"]
-            people.append({*names.iloc[fold_rows(batch, len(names))]})
+            people.append({*names.iloc[holdout_rows(batch, len(names))]})
         return people
 
     before, gone = kept(), {key, "client-0200", "client-0000", "client-0299"}
@@ -318,7 +318,7 @@ def test_a_version_trained_afterwards_is_reproduced(workspace: Workspace, key: s
     """Which rows were kept for its gate follows from the batches as they were delivered: so it is trained again."""
     erase.erase(workspace, key, **WHO)
     spec, now = workspace.spec, state(workspace)
-    history = assess.history(workspace, find_work(workspace, Request(), now), ("001", "002"))
+    history = assess.training_rows(workspace, find_work(workspace, Request(), now), ("001", "002"))
     found = train(workspace.root, spec, history, workspace.registry.load("loans", 2))
     version, _ = workspace.registry.register("loans", "afterwards", found.candidate)
     assert reproduce(workspace, version)[0].verdict == "identical"
@@ -354,7 +354,7 @@ def test_a_pruned_version_is_skipped(workspace: Workspace, key: str) -> None:
 def train_again(workspace: Workspace) -> Any:
     now = state(workspace)
     work = find_work(workspace, Request(), now)
-    return train(workspace.root, workspace.spec, assess.history(workspace, work, now.usable)).candidate
+    return train(workspace.root, workspace.spec, assess.training_rows(workspace, work, now.usable)).candidate
 
 
 def promote(workspace: Workspace, number: int) -> None:

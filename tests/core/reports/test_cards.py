@@ -13,7 +13,7 @@ from tasks.core.ledger.events import Decided, Event
 from tasks.core.ledger.state import State
 from tasks.core.records import to_dict
 from tasks.core.reports import cards
-from tasks.core.reports.cards import Scene
+from tasks.core.reports.cards import CardContext
 from tasks.core.reports.service_history import Tenure
 from tasks.core.types import (
     Action,
@@ -65,7 +65,7 @@ def tenure(version: int, **changes: Any) -> Tenure:
     return Tenure(**{**values, **changes})
 
 
-SCENE = Scene(
+CONTEXT = CardContext(
     "loans",
     EVENT,
     current=tenure(2),
@@ -83,7 +83,7 @@ def rows(text: str) -> dict[str, str]:
 
 def test_a_decision_card_answers_what_people_ask() -> None:
     """Must I act, which version since when and by whom, which one before, how good, and where to look further."""
-    text = cards.decision_card(RELOADED, SCENE)
+    text = cards.decision_card(RELOADED, CONTEXT)
     answers = rows(text)
     assert text.startswith("## loans · 007: Reloaded — v2 in service\n\n- v2 stays.\n")
     assert answers["Must I act?"] == "**no**"
@@ -102,7 +102,7 @@ def test_every_rule_shows_its_numbers() -> None:
     numbers = {"standard_error": 0.00254812, "rows": 2411, "batch": "007", "limit": None}
     found = (Finding(Rule.ROLLBACK, False, "no reason to go back", numbers), Finding(Rule.OTHERWISE, True, "v2 stays"))
     decided = replace(RELOADED, decision=replace(RELOADED.decision, findings=found))
-    text = cards.decision_card(decided, SCENE)
+    text = cards.decision_card(decided, CONTEXT)
     assert "| rollback | no | no reason to go back | standard error 0.002548, rows 2,411, batch 007, limit  |" in text
     assert "| otherwise | **yes** | v2 stays |  |" in text
 
@@ -112,13 +112,13 @@ def test_every_rule_shows_its_numbers() -> None:
     [
         (Outcome.RETRAINED, AttemptOutcome.REGISTERED, "It is in service"),
         (Outcome.KEPT, AttemptOutcome.REFUSED, "It is kept, and not put in service"),
-        (Outcome.AWAITING_APPROVAL, AttemptOutcome.WAITING, "It is kept until somebody approves it"),
+        (Outcome.AWAITING_APPROVAL, AttemptOutcome.WAITING, "It is kept until a person approves it"),
     ],
 )
 def test_the_gate_is_shown_once(outcome: Outcome, attempt: AttemptOutcome, then: str) -> None:
     """With its interval's sentence, what got worse, and what became of the version."""
     made = Attempt(7, attempt, 3, "d", gate=GATE)
-    text = cards.decision_card(replace(RELOADED, outcome=outcome, attempt=made), SCENE)
+    text = cards.decision_card(replace(RELOADED, outcome=outcome, attempt=made), CONTEXT)
     said = "" if outcome is Outcome.KEPT else f": {GATE.reason}"  # there it is the cause, which is said first
     gate = f"v3 **passed**{said}; 4.93% of the rows were right before and are wrong now. {then}"
     assert rows(text)["Gate"] == gate
@@ -127,25 +127,25 @@ def test_the_gate_is_shown_once(outcome: Outcome, attempt: AttemptOutcome, then:
 
 def test_a_reason_is_said_once() -> None:
     """The card of the decision that put a version in service says so in its first lines, and why not again."""
-    scene = replace(SCENE, current=tenure(2, seq=EVENT.seq))
-    answers = rows(cards.decision_card(RELOADED, scene))
+    context = replace(CONTEXT, current=tenure(2, seq=EVENT.seq))
+    answers = rows(cards.decision_card(RELOADED, context))
     assert answers["In service"] == "**v2** since 2026-11-20 08:00 UTC, put there by this run"
     assert "– because" not in answers
-    assert rows(cards.settled_card(scene))["– because"] == "it was due"
+    assert rows(cards.settled_card(context))["– because"] == "it was due"
 
 
 def test_the_picture_is_in_the_card() -> None:
     """As an image that asks nobody for anything; without losses there is none."""
-    assert "![Loss of loans over its batches](data:image/svg+xml;base64," in cards.decision_card(RELOADED, SCENE)
-    before = replace(SCENE, event=replace(EVENT, state_after=State()))
+    assert "![Loss of loans over its batches](data:image/svg+xml;base64," in cards.decision_card(RELOADED, CONTEXT)
+    before = replace(CONTEXT, event=replace(EVENT, state_after=State()))
     assert "data:image" not in cards.decision_card(RELOADED, before)
     assert cards.picture_card(before) is None
 
 
 def test_the_first_decision_has_no_version_to_show() -> None:
     """Before the first version the card says so, and shows no metrics."""
-    scene = Scene("loans", replace(EVENT, state_after=State()))
-    text = cards.decision_card(replace(RELOADED, outcome=Outcome.HELD, in_service=None), scene)
+    context = CardContext("loans", replace(EVENT, state_after=State()))
+    text = cards.decision_card(replace(RELOADED, outcome=Outcome.HELD, in_service=None), context)
     assert rows(text)["In service"] == "no version yet"
     assert "on rows that it never saw" not in text
 
@@ -155,13 +155,13 @@ def test_a_card_says_what_to_do_about_data() -> None:
     blocked = (BROKEN, Blocked("009", "c" * 64, ("city: 50% new",), changed=True))
     doubted = replace(RELOADED.decision, suspect="007")
     answers = rows(
-        cards.decision_card(replace(RELOADED, outcome=Outcome.BLOCKED, blocked=blocked, decision=doubted), SCENE)
+        cards.decision_card(replace(RELOADED, outcome=Outcome.BLOCKED, blocked=blocked, decision=doubted), CONTEXT)
     )
     assert answers["Repair it"].startswith("`ror show loans --violations -o violations.csv`")
     assert "deliver 008 again" in answers["Repair it"]
     assert "`ror accept loans 009 --reason '...'`" in answers["Accept it"]
     assert "`ror release loans 007" in answers["Its labels"]
-    assert not {"Repair it", "Accept it", "Its labels"} & set(rows(cards.decision_card(RELOADED, SCENE)))
+    assert not {"Repair it", "Accept it", "Its labels"} & set(rows(cards.decision_card(RELOADED, CONTEXT)))
 
 
 def test_text_from_data_stays_text() -> None:
@@ -174,8 +174,8 @@ def test_text_from_data_stays_text() -> None:
             "checks": (Check(f"content:{odd}", Verdict.FAIL, odd),),
         }
     )
-    scene = replace(SCENE, event=replace(EVENT, actor=odd), current=tenure(2, actor=odd, reasons=(odd,)))
-    for text in (cards.decision_card(decided, scene), cards.in_short(decided)):
+    context = replace(CONTEXT, event=replace(EVENT, actor=odd), current=tenure(2, actor=odd, reasons=(odd,)))
+    for text in (cards.decision_card(decided, context), cards.in_short(decided)):
         assert "<script" not in text
         assert not re.search(r"(?<!\\)\[x\]", text)
         assert all(line.count("|") == 5 + line.count("\\|") for line in text.splitlines() if line.startswith("| a"))
@@ -184,7 +184,7 @@ def test_text_from_data_stays_text() -> None:
 # --- approval and promotion ------------------------------------------------------------------------------------
 
 
-WAITING = replace(SCENE, waiting=(manifest(3), manifest(4)))
+WAITING = replace(CONTEXT, waiting=(manifest(3), manifest(4)))
 
 
 def test_an_approval_card_says_how_to_approve() -> None:
@@ -222,14 +222,14 @@ def test_a_promotion_has_a_card() -> None:
     """What a person put in service, in place of what, why, and the way back."""
     body = {"served": to_dict(Served(2, "b" * 64, 6)), "was": "approved", "replaced": 1}
     event = replace(EVENT, event="promoted", actor="dora", reason="looks right", body=body)
-    text = cards.promotion_card(replace(SCENE, event=event, page=None))
+    text = cards.promotion_card(replace(CONTEXT, event=event, page=None))
     assert text.startswith("## loans · v2 put in service, in place of v1 (approved): looks right\n")
     assert rows(text)["Go back"] == "`ror promote loans v1 --expected v2 --reason '...'`"
 
 
 def test_a_settled_approval_says_so() -> None:
     """Once nothing waits, the last card of that name does not ask for anything."""
-    text = cards.settled_card(SCENE)
+    text = cards.settled_card(CONTEXT)
     assert "nothing waits for approval" in text
     assert "ror promote" not in text
 
@@ -254,8 +254,8 @@ def test_the_loudest_check_comes_first_and_every_cell_is_text() -> None:
 
 def test_names_of_artifacts_are_as_prefect_wants_them() -> None:
     """Small letters, digits and dashes."""
-    assert cards.key("my_model", "decision") == "my--model-decision"
+    assert cards.artifact_name("my_model", "decision") == "my--model-decision"
     names = ("a-b", "a_b", "a--b", "a_-b", "a-_b", "a-b-", "a__b", "a----b")
-    keys = {cards.key(name, "decision") for name in names}
+    keys = {cards.artifact_name(name, "decision") for name in names}
     assert len(keys) == len(names)  # another one for every model
     assert all(re.fullmatch(r"[a-z0-9-]+", key) for key in keys)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -16,7 +17,19 @@ from tasks.core.ledger.state import State
 from tasks.core.reports import page
 from tasks.core.run.assess import DataFindings, Findings
 from tasks.core.run.labels import LabelFindings
-from tasks.core.types import Action, Batch, Check, Decision, Finding, Outcome, Rule, Verdict
+from tasks.core.types import (
+    Action,
+    Attempt,
+    AttemptOutcome,
+    Batch,
+    Check,
+    Decision,
+    Finding,
+    Gate,
+    Outcome,
+    Rule,
+    Verdict,
+)
 from tests.helpers.windows import CALIBRATION, REFERENCE, window
 
 ODD = "<script>alert(1)</script>"
@@ -69,6 +82,17 @@ def test_it_starts_with_the_verdict_in_words() -> None:
     text = re.sub(r"<style>.*?</style>|<[^>]+>", " ", rendered(measured(MOVED)), flags=re.S)
     assert "flights · 2013-04: Reloaded" in text
     assert text.index("Reloaded — no version in service") < text.index("Must I act?") < text.index("What moved")
+
+
+def test_the_headline_is_short() -> None:
+    """The title is what was decided on and how it ended; the command is typed as it is there; the reasons follow."""
+    made = Attempt(7, AttemptOutcome.WAITING, 3, "d", gate=Gate(Verdict.PASS, "better than v2", 200, 0.1, 0.01, "v2"))
+    text = rendered(measured(MOVED), outcome=Outcome.AWAITING_APPROVAL, attempt=made)
+    title, command, reasons = re.search(r"<h1>(.*?)</h1>\s*<p><code>(.*?)</code></p>\s*<ul>(.*?)</ul>", text).groups()
+    assert title == "flights · 2013-04: AwaitingApproval — no version in service"
+    assert unescape(command) == "ror promote flights v3 --reason '...'"
+    assert re.findall(r"<li>(.*?)</li>", reasons)[1:] == ["v3 waiting: better than v2."]
+    assert "`" not in text
 
 
 def test_what_moved_is_drawn_most_important_first() -> None:

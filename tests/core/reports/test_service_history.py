@@ -17,7 +17,7 @@ from tasks.core.ledger.ledger import FORMAT_VERSION
 from tasks.core.ledger.transitions import transition
 from tasks.core.records import digest, to_dict, to_json
 from tasks.core.reports import service_history
-from tasks.core.reports.service_history import Past, look_back, parse_when
+from tasks.core.reports.service_history import ServiceHistory, look_back, parse_when
 from tasks.core.store import Store
 from tasks.core.types import Action, Outcome, Rule, Served
 from tasks.core.versions.manifest import training_digest
@@ -63,7 +63,7 @@ class Past2013:
         body = {"served": to_dict(self.served[version - 1]), "was": "gate overridden", "replaced": None}
         return self.write(at, "promoted", body, **words)
 
-    def ask(self, text: str) -> Past:
+    def ask(self, text: str) -> ServiceHistory:
         return look_back(self.registry, "loans", parse_when(text), NOW)
 
 
@@ -266,7 +266,7 @@ def test_any_history_agrees_with_reading_it_all(tmp_path: Path, trained: Trained
         assert told(made.ask(start.date().isoformat())) == expected
 
 
-def told(found: Past) -> list[tuple[int, int, int | None]]:
+def told(found: ServiceHistory) -> list[tuple[int, int, int | None]]:
     return [(tenure.version, tenure.seq, tenure.replaced_by) for tenure in found.tenures]
 
 

@@ -9,7 +9,7 @@ import pytest
 from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
 from tasks.core.reports.status import ServedBatch, _in_service, _snoozed
-from tasks.core.reports.wording import headline, sentences, summary
+from tasks.core.reports.wording import headline, reasons, sentences, title
 from tasks.core.types import Attempt, AttemptOutcome, BatchRecord, Blocked, Gate, LossPoint, Outcome, Snooze, Verdict
 from tests.helpers.events import BROKEN, RELOADED
 
@@ -67,10 +67,18 @@ def test_a_broken_batch_alone_is_named() -> None:
     assert headline(replace(RELOADED, window=(), blocked=(BROKEN,)), "loans").startswith("loans · 008:")
 
 
-def test_the_summary_has_the_cause_first() -> None:
-    """What a card shows: the end in a few words, then every reason once."""
+def test_the_cause_is_the_first_reason() -> None:
+    """What card and page show: the end in a few words, then every reason once, the cause first."""
     refused = replace(RELOADED, outcome=Outcome.KEPT, attempt=Attempt(7, AttemptOutcome.REFUSED, 3, "d", gate=GATE))
-    assert summary(refused) == ("Kept — v2 in service", ["v3 refused: worse than v2.", "v2 stays."])
+    assert title(refused, "loans") == "loans · 007: Kept — v2 in service"
+    assert reasons(refused) == ["v3 refused: worse than v2.", "v2 stays."]
+
+
+def test_the_headline_names_the_command() -> None:
+    """Where a version waits for a person, the one line ends in the command that puts it in service, as it is typed."""
+    made = Attempt(7, AttemptOutcome.WAITING, 3, "d", gate=replace(GATE, verdict=Verdict.PASS))
+    said = headline(replace(RELOADED, outcome=Outcome.AWAITING_APPROVAL, attempt=made), "loans")
+    assert said.endswith(" v3 waits for: ror promote loans v3 --reason '...'")
 
 
 def test_loss_in_service_is_what_users_saw() -> None:

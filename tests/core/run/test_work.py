@@ -12,7 +12,7 @@ import pytest
 from tasks.core.ledger.state import LastDecision, State
 from tasks.core.run.assess import Versions, check_data
 from tasks.core.run.work import Work, arrived_since, find_work, fresh_names, pending_names
-from tasks.core.training.holdout import fold_rows, split
+from tasks.core.training.holdout import holdout_rows, split
 from tasks.core.types import AttemptOutcome, BatchRecord, Request, Verdict
 from tests.helpers.model import Model, make_rows
 from tests.helpers.training import make_history, make_spec
@@ -101,7 +101,7 @@ def test_the_gate_takes_the_newest_by_name(tmp_path: Path) -> None:
     history = make_history(tmp_path, make_spec(), *(make_rows(1300, seed) for seed in (1, 2, 3)))
     parts = split(history)
     assert [part.batch.id for part in parts.gate] == ["003"]
-    assert [len(part.rows) for part in parts.learn] == [1300, 1300, 1300 - len(fold_rows(history[2].batch, 1300))]
+    assert [len(part.rows) for part in parts.learn] == [1300, 1300, 1300 - len(holdout_rows(history[2].batch, 1300))]
 
 
 def test_age_counts_batches_that_came_out_of_order() -> None:

@@ -59,7 +59,7 @@ def test_old_batches_count_less(tmp_path: Path) -> None:
         root = tmp_path / name
         root.mkdir()
         history = make_history(root, spec, *frames)
-        fitted = fit.fit(root, spec, history)
+        fitted = fit.fit(spec, history)
         rows = make_rows(1000, 4, flip=1.0)
         answers = fitted.pipeline.predict(frame(fitted.contract, put(root, rows, "later.csv")))
         correct[name] = float((answers == rows["y"].to_numpy()).mean())

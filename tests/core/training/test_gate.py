@@ -16,7 +16,7 @@ from tasks.core.errors import DataError
 from tasks.core.predictions import write_predictions
 from tasks.core.training import holdout
 from tasks.core.training.gate import Recorded, Rival, compare, rival_of
-from tasks.core.training.holdout import GATE_ROWS, TrainingSet, fold_rows, split
+from tasks.core.training.holdout import GATE_ROWS, TrainingSet, holdout_rows, split
 from tasks.core.types import Batch, Verdict
 from tasks.core.versions import persistence
 from tasks.core.versions.loaded import LoadedVersion
@@ -42,7 +42,7 @@ def rival(wrong: Any, rows: int = 100, version: int | None = 1) -> Rival:
 ACCURACY = make_spec(metric="accuracy")
 
 
-# --- the fold ------------------------------------------------------------------------------------------------
+# --- the holdout ---------------------------------------------------------------------------------------------
 
 
 def test_anybody_can_derive_the_fold() -> None:
@@ -52,23 +52,23 @@ def test_anybody_can_derive_the_fold() -> None:
         text = bytes.fromhex(BATCH.sha256) + row.to_bytes(8, "little")
         if int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") % 10 == 0:
             derived.append(row)
-    assert fold_rows(BATCH, 500).tolist() == derived
+    assert holdout_rows(BATCH, 500).tolist() == derived
 
 
 def test_a_first_version_keeps_more() -> None:
-    """The fold of a first version is a fifth, and contains that of later versions: what those judge by is new to it."""
-    first = fold_rows(BATCH, 20_000, holdout.FIRST_FOLD)
+    """The holdout of a first version is a fifth, and contains that of later versions: what those judge by is new to it."""
+    first = holdout_rows(BATCH, 20_000, holdout.FIRST_HOLDOUT_EVERY)
     assert 0.19 < len(first) / 20_000 < 0.21
-    assert set(fold_rows(BATCH, 20_000)) <= set(first)
+    assert set(holdout_rows(BATCH, 20_000)) <= set(first)
 
 
 def test_the_fold_is_a_tenth() -> None:
     """About every tenth row is kept, others in each batch, and the first rows stay kept when more arrive."""
-    fold = fold_rows(BATCH, 20_000)
-    assert 0.09 < len(fold) / 20_000 < 0.11
-    assert np.array_equal(fold_rows(BATCH, 5_000), fold[fold < 5_000])
-    other = fold_rows(Batch("b", "b", hashlib.sha256(b"other data").hexdigest()), 20_000)
-    assert 0.07 < np.isin(fold, other).mean() < 0.13
+    holdout = holdout_rows(BATCH, 20_000)
+    assert 0.09 < len(holdout) / 20_000 < 0.11
+    assert np.array_equal(holdout_rows(BATCH, 5_000), holdout[holdout < 5_000])
+    other = holdout_rows(Batch("b", "b", hashlib.sha256(b"other data").hexdigest()), 20_000)
+    assert 0.07 < np.isin(holdout, other).mean() < 0.13
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_fold_is_a_tenth() -> None:
     [([1300, 1300], 1), ([600, 600, 600], 2), ([1300, 400, 200], 3), ([100], 1), ([20] * 18, 16)],
 )
 def test_older_batches_are_added_until_there_are_enough_rows(tmp_path: Path, sizes: list[int], kept: int) -> None:
-    """The newest batches give their folds until there are a hundred rows, and at most sixteen batches do."""
+    """The newest batches give their holdouts until there are a hundred rows, and at most sixteen batches do."""
     history = make_history(tmp_path, make_spec(), *(make_rows(rows, seed) for seed, rows in enumerate(sizes)))
     parts = split(history).gate
     assert [part.batch for part in parts] == [item.batch for item in history[-kept:]]
@@ -97,7 +97,7 @@ def test_no_row_is_both_learnt_and_judged(tmp_path: Path) -> None:
         judged = kept[item.batch.id].rows if item.batch.id in kept else np.array([], dtype=int)
         assert not set(learn.rows) & set(judged)
         assert sorted({*learn.rows, *judged}) == item.rows.tolist()
-        assert set(judged) <= set(fold_rows(item.batch, 300))
+        assert set(judged) <= set(holdout_rows(item.batch, 300))
         label = dict(zip(item.rows, item.target, strict=True))
         assert learn.target.tolist() == [label[row] for row in learn.rows]
 
@@ -115,8 +115,8 @@ def test_the_first_rival_is_dummy(trained: Trained) -> None:
 
 
 def test_a_champion_is_judged_on_rows_it_never_saw(trained: Trained, champion: LoadedVersion) -> None:
-    """Of a batch that the champion was trained on no row counts; of a batch of which a fold was kept that fold does."""
-    parts = tuple(item.part(fold_rows(item.batch, item.total)) for item in trained.history)
+    """Of a batch that the champion was trained on no row counts; of a batch of which a holdout was kept that holdout does."""
+    parts = tuple(item.part(holdout_rows(item.batch, item.total)) for item in trained.history)
     against = rival_of(trained.spec, TrainingSet((), parts), np.array([]), champion)
     assert [file.held_out for file in champion.manifest.training] == [False, False, True]
     assert against is not None
@@ -180,22 +180,35 @@ def test_without_what_it_wrote_dummy_stands_in(trained: Trained, champion: Loade
 
 
 @pytest.mark.parametrize(
-    ("wrong", "verdict"),
-    [(0, Verdict.PASS), (3, Verdict.PASS), (5, Verdict.FAIL), (100, Verdict.FAIL)],
+    ("wrong", "verdict", "said"),
+    [
+        (0, Verdict.PASS, "no different from v1 on 100 rows"),
+        (3, Verdict.PASS, "no different from v1 on 100 rows"),
+        (5, Verdict.FAIL, "worse than v1 by 0.05 a row (95 % interval 0.00707 to 0.0929) on 100 rows"),
+        (100, Verdict.FAIL, "worse than v1 by 1 a row on 100 rows"),
+    ],
     ids=["better or equal", "worse within two standard errors", "worse beyond them", "wrong throughout"],
 )
-def test_a_worse_challenger_is_refused(wrong: int, verdict: Verdict) -> None:
-    """A challenger is refused when it loses more than the champion, beyond two standard errors of the difference."""
+def test_a_worse_challenger_is_refused(wrong: int, verdict: Verdict, said: str) -> None:
+    """A challenger is refused when it loses more than the champion, beyond two standard errors of the difference; where
+    the interval of the difference contains 0, no number is named."""
     answers, truth = guesses(range(wrong))
     found, _, _ = compare(ACCURACY, answers, truth, rival([]))
     assert found.verdict is verdict
     assert found.difference == pytest.approx(wrong / 100)
-    assert f"worse than v1 by {wrong / 100:.4g} a row on 100 rows" in found.reason
-    low, high = (found.difference + way * 1.96 * (found.standard_error or 0) for way in (-1, 1))
-    assert f"interval of the difference {low:+.4g} to {high:+.4g}" in found.reason
+    assert said in found.reason
     share = wrong / 100
     assert found.standard_error == pytest.approx(np.sqrt(share * (1 - share) / 99))
     assert (found.against, found.rows) == ("v1", 100)
+
+
+def test_a_difference_is_told_as_a_share_of_the_rival_s_loss() -> None:
+    """Both the difference and its interval are in percent of what the champion loses, and have one sign."""
+    answers, truth = guesses(range(10))
+    better, _, _ = compare(ACCURACY, answers, truth, rival(range(20)))
+    worse, _, _ = compare(ACCURACY, *guesses(range(20)), rival(range(10)))
+    assert better.reason.startswith("better than v1 by 50% of its loss (95 % interval 20% to 80%) on 100 rows")
+    assert worse.reason.startswith("worse than v1 by 100% of its loss (95 % interval 41% to 160%) on 100 rows")
 
 
 def test_a_broken_fit_is_refused(trained: Trained, champion: LoadedVersion, tmp_path: Path) -> None:

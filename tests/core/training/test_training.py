@@ -254,8 +254,8 @@ def only_scales() -> Any:
     [
         ("no_such_package:pipeline", {}, SpecError, "'no_such_package:pipeline' cannot be imported"),
         ("sklearn.pipeline:NoSuchThing", {}, SpecError, "cannot be imported: .*NoSuchThing"),
-        (f"{__name__}:no_estimator", {}, SpecError, "returned str, no estimator"),
-        (f"{__name__}:only_scales", {}, SpecError, "returned Pipeline, no estimator"),
+        (f"{__name__}:no_estimator", {}, SpecError, "returned str, not an estimator"),
+        (f"{__name__}:only_scales", {}, SpecError, "returned Pipeline, not an estimator"),
         ("tasks.core.training:tabular", {"max_itr": 5}, RorError, "max_itr"),
         (f"{__name__}:broken", {}, RorError, "the factory burnt down"),
         (f"{__name__}:plain", {"task": "binary"}, RorError, "task"),

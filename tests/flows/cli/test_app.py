@@ -115,7 +115,7 @@ def test_predict_says_who_wrote_what_is_there(grown: Model, ror: Ror, tmp_path: 
     assert ror(*words) == 0
     assert "already" not in ror.out
     assert ror(*words) == 0
-    assert "predicted by loans v2. It was there already" in " ".join(ror.out.split())
+    assert "predicted by loans v2. The file existed already and was not changed." in " ".join(ror.out.split())
     assert ror("promote", "loans", "v1", "--reason", "back") == 0, ror.err
     assert ror(*words) == 1
     assert "what v2 predicted for these data, and v1 is in service now" in " ".join(ror.err.split())

@@ -33,7 +33,7 @@ def test_a_day_tells_all_its_versions(grown: Model, ror: Ror) -> None:
     assert told[0]["training_sha256"] == ror.json("status", "loans")["trained_on"]["sha256"]
     assert ror("status", "loans", "--at", f"{days[-1]}") == 0
     assert re.findall(r"^ ?loans v(\d)", ror.out, flags=re.M)[-2:] == ["2", "1"]
-    assert "(rolled back)" in ror.out and "v2 was slow" in ror.out and "to this day" in ror.out
+    assert "(rolled back)" in ror.out and "v2 was slow" in ror.out and "until now" in ror.out
 
 
 def test_a_moment_has_one_version(grown: Model, ror: Ror) -> None:

@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 
 from flows.server.doctor import examine
-from tasks.core.doctor.deployment import Finding, Level
+from tasks.core.doctor.deployment import Diagnosis, Level
 from tests.helpers.model import Model
 from tests.helpers.ror import Ror
 
@@ -38,7 +38,7 @@ def well(model: Model) -> Model:
     return model
 
 
-def look(model: Model) -> dict[str, Finding]:
+def look(model: Model) -> dict[str, Diagnosis]:
     """The findings by name; of several of one name the worst."""
     order = [Level.OK, Level.SKIPPED, Level.WARN, Level.FAIL]
     found = sorted(examine(model.root, QUIET), key=lambda finding: order.index(finding.level))
@@ -227,7 +227,7 @@ def test_without_a_server(well: Model) -> None:
     assert Level.FAIL not in {finding.level for name, finding in found.items() if name != "libraries"}
 
 
-def elsewhere(url: str, well: Model) -> tuple[dict[str, Finding], float]:
+def elsewhere(url: str, well: Model) -> tuple[dict[str, Diagnosis], float]:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     start = time.monotonic()
