@@ -127,14 +127,16 @@ def test_a_store_in_memory(trained: Trained) -> None:
     assert "no entry of the history names it" in said(report, damage=False)[f"{V1}/manifest.json"]
 
 
-def test_an_audit_is_light() -> None:
+def test_an_audit_is_light(tmp_path: Path) -> None:
     """Without loading anything, neither scikit-learn nor Prefect is imported."""
     script = (
-        "import sys, tempfile\nfrom tasks.core.audit.verify import audit\n"
-        "from tasks.core.versions.registry import Registry\naudit(Registry(tempfile.mkdtemp()), 'loans')\n"
+        "import sys\nfrom tasks.core.audit.verify import audit\n"
+        "from tasks.core.versions.registry import Registry\naudit(Registry(sys.argv[1]), 'loans')\n"
         "print(*[name for name in ('sklearn', 'prefect', 'evidently') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.strip() == ""
 
 
