@@ -146,7 +146,7 @@ def test_what_another_policy_would_have_decided(grown: Model, ror: Ror, tmp_path
     assert all(answer["action"] == answer["other_action"] for answer in answers["same"])
     assert answers["hasty"][-1]["other_action"] == "retrain"
     assert ror("history", "loans", "--replay", "--policy", str(same)) == 0
-    assert "same: 0 of 3 decisions would have been others" in ror.out
+    assert "same: 0 of 3 decisions would have been different" in ror.out
     due = ror.json("status", "loans")["next_retrain"]
     assert "since the last attempt to train; " in due
     assert ror("status", "loans") == 0 and due in ror.out

@@ -59,13 +59,13 @@ def test_approval(grown: Model) -> None:
     grown.deliver("003")
     result = run(grown, action="retrain", reason="try it")
     assert result.outcome is Outcome.AWAITING_APPROVAL
-    assert "`ror promote loans v3 --reason '...'`" in result.message
+    assert "v3 waits for: ror promote loans v3 --reason '...'" in result.message
     assert served(grown) == [1, 2]
 
     grown.deliver("004")
     result = run(grown)
     assert result.outcome in (Outcome.RELOADED, Outcome.HELD)
-    assert "`ror promote loans v3" in result.message
+    assert "v3 waits for: ror promote loans v3" in result.message
     assert grown.workspace.registry.versions("loans") == [1, 2, 3]
 
     result = promote(grown, 3, expected=2)
@@ -155,7 +155,7 @@ def test_during_a_run_the_persons_choice_stands(grown: Model, interfere: Callabl
     grown.deliver("003")
     result = run(grown, action="retrain", reason="try it")
     assert result.outcome is Outcome.KEPT
-    assert "`ror promote loans v3" in result.message
+    assert "v3 waits for: ror promote loans v3" in result.message
     assert served(grown) == [1, 2, 1]
     assert grown.workspace.registry.versions("loans") == [1, 2, 3]
     assert predicted_by(grown, "003") == {1}

@@ -145,4 +145,4 @@ def test_the_flow(grown: Model) -> None:
 def test_the_flow_needs_a_model_for_a_head(grown: Model) -> None:
     """A noted head belongs to one model: without one the run fails and says so."""
     state = flow(grown, expect_head=f"4:{'a' * 64}")
-    assert state.is_failed() and "name the model" in state.message
+    assert state.is_failed() and "name one: the entry" in state.message

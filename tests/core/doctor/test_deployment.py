@@ -109,7 +109,7 @@ def test_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (both.level, both.text) == (
         Level.OK, f"signs with {name}; trusts {name}; what is not signed is refused",
     )  # fmt: skip
-    with pytest.raises(SpecError, match="lies in the store"):
+    with pytest.raises(SpecError, match="it is in the store"):
         list(deployment.keys(str(tmp_path)))
     monkeypatch.delenv("ROR_TRUSTED_KEYS")
     assert "ROR_TRUSTED_KEYS" in only(deployment.keys(store)).remedy

@@ -19,7 +19,7 @@ from tasks.core.ledger.transitions import transition
 from tasks.core.predictions import predictions_path, write_predictions
 from tasks.core.records import to_dict
 from tasks.core.run import labels
-from tasks.core.run.assess import DataFindings, Findings, collect, history
+from tasks.core.run.assess import DataFindings, Findings, collect, training_rows
 from tasks.core.run.conclude import conclude
 from tasks.core.run.labels import LabelFindings
 from tasks.core.run.work import find_work
@@ -330,7 +330,7 @@ def test_labels_that_shrink_and_come_back(play: Play) -> None:
     first.unlink()
     assert "0 of its 100 rows have one" in said(play.run(), "labels:001")
     assert (play.state.losses, play.state.age, play.state.usable) == (before.losses, before.age, before.usable)
-    assert [part.batch.id for part in history(play.workspace, work(play), play.state.usable)] == ["002"]
+    assert [part.batch.id for part in training_rows(play.workspace, work(play), play.state.usable)] == ["002"]
     first.write_bytes(content)
     play.run()
     assert play.state.batches["001"] == before.batches["001"]

@@ -54,7 +54,7 @@ def test_promote(grown: Model, ror: Ror) -> None:
             2,
             "'agge' is not a column of v2; close: age",
         ),
-        (("snooze", "loans", "--columns", "age", "--until", "2013-12-31", *WHY), 2, "2013-12-31 is past"),
+        (("snooze", "loans", "--columns", "age", "--until", "2013-12-31", *WHY), 2, "2013-12-31 is in the past"),
         (
             ("snooze", "loans", "--columns", "age", "--until", "now", *WHY),
             2,
@@ -135,7 +135,7 @@ def test_status_names_the_approval(grown: Model, ror: Ror) -> None:
     grown.write_spec(f'{QUICK}[policy]\npromotion = "approve"')
     grown.deliver("003")
     assert ror("run", "loans", "--action", "retrain", *WHY) == 0
-    assert "AwaitingApproval" in ror.out and "`ror promote loans v3 --reason '...'`" in ror.out
+    assert "AwaitingApproval" in ror.out and "v3 waits for: ror promote loans v3 --reason '...'" in ror.out
     assert ror("status", "loans") == 0
     assert "waiting for approval" in ror.out and "`ror promote loans v3 --reason '...'`" in ror.out
     assert ror.json("status", "loans")["waiting"] == [3]

@@ -134,10 +134,10 @@ def test_a_private_column_moves_unseen(grown: Model, ror: Ror, shown: str) -> No
 
 READING = """
 import sys
-from flows import cli
+from flows.cli import app
 sys.argv = ["ror", *{command!r}.split(), "--root", {root!r}]
 try:
-    cli.main()
+    app.main()
 except SystemExit as ended:
     assert not ended.code, ended.code
 """

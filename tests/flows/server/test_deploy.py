@@ -183,12 +183,12 @@ def test_schedules_of_the_file_and_of_persons(declared: Model, ror: Ror) -> None
             client.create_deployment_schedules(identity, [(CronSchedule(cron="5 5 * * 0"), True)])
         assert of_this_root(verdicts(ror)) == {"unchanged"}
         paused = client.read_deployment_by_name(name).id
-        client.set_deployment_paused_state(paused, True)
+        client.pause_deployment(paused)
         declared.write_spec('[schedule]\ncron = "0 7 * * *"\n')
         (note,) = [item["note"] for item in ror.json("deploy") if item["name"] == name]
-        assert note == "0 7 * * * UTC, changed: schedules, paused, as somebody left it"
+        assert note == "0 7 * * * UTC, changed: schedules, paused in the UI"
         assert client.read_deployment_by_name(name).paused
-        client.set_deployment_paused_state(paused, False)
+        client.resume_deployment(paused)
         assert crons(name) == [("0 7 * * *", True), ("5 5 * * 0", True)]
         declared.write_spec()
         (declared.root / "deployments/other.toml").write_text((declared.root / "deployments/loans.toml").read_text())

@@ -183,7 +183,7 @@ def test_served_deployments_need_no_pool(at_home: Prefect, well: Model) -> None:
     found = look(well)
     assert not any(name.startswith("work pool") for name in found)
     assert found["serving"].level is Level.FAIL
-    assert found["serving"].text == "nobody runs loans, verify; last heard of never"
+    assert found["serving"].text == "no process runs loans, verify; last heard of never"
     ids = [str(made) for made in at_home.made.values()]
     at_home.client.request("POST", "/deployments/get_scheduled_flow_runs", json={"deployment_ids": ids})
     until(lambda: look(well)["serving"].level is Level.OK, 20)

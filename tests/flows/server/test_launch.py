@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,6 +15,15 @@ from flows.server import client, launch
 from flows.server.environment import configure
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C reaches this process: one that a shell started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_interrupt_stays_an_interrupt() -> None:
     """Ctrl-C that Prefect turns into an error of its own reaches the command as Ctrl-C; other errors stay theirs."""
     with pytest.raises(KeyboardInterrupt), launch._interruptible():
