@@ -97,6 +97,7 @@ def alter(data: bytes, chance: random.Random) -> bytes:
     return data[:place] + bytes([data[place] ^ (1 << bit)]) + data[place + 1 :]
 
 
+@pytest.mark.slow
 def test_a_thousand_alterations(attacked: Attacked) -> None:
     """Each of a thousand altered objects is refused by its name before it is unpickled, or changes no prediction."""
     chance, kinds, table = random.Random(SEED), attacked.kinds(), Counter[tuple[str, str]]()

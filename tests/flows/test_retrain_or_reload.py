@@ -87,6 +87,7 @@ def test_predictions_left_undone_are_made_up_for(trained: Model) -> None:
     assert predictions.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_old_versions_are_never_touched(trained: Model) -> None:
     """Ten more runs, retrains among them, leave every byte of v1 as it was."""
     folder = trained.root / "artifacts/loans/versions/00000001"

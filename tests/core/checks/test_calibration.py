@@ -100,6 +100,7 @@ def columns_of(frame: pd.DataFrame, kind: str) -> Contract:
     return Contract(1, len(frame), (Column("x", kind, kind, 0.0),), ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [100, 1000])
 @pytest.mark.parametrize("kind", ["normal", "skewed", "counts", "boolean", "category"])
 def test_chance_is_as_likely_as_it_says(kind: str, rows: int) -> None:
