@@ -23,6 +23,10 @@ from tasks.core.training import proof
 from tests.helpers.model import STREAMS, Model
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    isolation.fails = config.option.markexpr != "slow"
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """A test or file by its name, or `-k`, is run in this process: soon there, and a debugger can stop in it."""
     alone = all("::" in argument or Path(argument).is_file() for argument in config.args)
