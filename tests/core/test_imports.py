@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,6 +57,27 @@ def test_the_layers_are_kept() -> None:
     """Flows use tasks, tasks use the core, never the other way round; Evidently has one importer."""
     output = run(str(Path(sys.executable).with_name("lint-imports")))
     assert "0 broken" in output
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "broken"),
+    [
+        ("tasks/core/data/files.py", "import tasks.core.run.work", "core: each package on its own floor BROKEN"),
+        ("tasks/core/text.py", "import rich", "core knows neither Prefect nor a terminal BROKEN"),
+        ("tasks/core/versions/loaded.py", "import tasks.core.checks.drift", "a service needs no web"),
+        ("tasks/core/run/assess.py", "import evidently", "Evidently is imported by one module BROKEN"),
+    ],
+)
+def test_a_wrong_import_is_noticed(tmp_path: Path, module: str, line: str, broken: str) -> None:
+    """The contracts can fail: one line in a copy of the program breaks the one that it should break."""
+    for name in ("flows", "tasks"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / module).open("a") as file:
+        file.write(f"{line}\n")
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 1 and broken in " ".join(done.stdout.split()), done.stdout
 
 
 def test_no_test_module_imports_another() -> None:
