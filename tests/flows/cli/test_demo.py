@@ -81,7 +81,7 @@ SHORT = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from flows import demo
+from flows.cli import demo
 months = [replace(month, flights=month.flights[:2000]) for month in demo.load_months()[:2]]
 demo.load_months = lambda: months
 demo.run_demo(Path(sys.argv[1]))
