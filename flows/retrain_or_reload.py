@@ -15,7 +15,7 @@ from prefect.deployments import run_deployment
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
-from flows.run_support import quiet_task_log, started_by, time_limit
+from flows.run_support import quiet_task_log, raise_when_over, started_by, time_limit
 from tasks.alert import emit_alerts
 from tasks.check import check_data, check_drift, check_performance
 from tasks.core import text
@@ -227,6 +227,7 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> 
 
         def body(now: State) -> Decided:
             nonlocal measured
+            raise_when_over()  # whatever became of the interruption: a failed fit of a run out of time is no attempt
             measured = recheck(workspace, work, state, now, measured)
             return conclude(state, now, workspace.spec, measured, evidence, decision, attempt)
 

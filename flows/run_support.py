@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import faulthandler
 import logging
+import math
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 
 from prefect.context import FlowRunContext
@@ -31,31 +34,56 @@ PATIENCE = (15.0, 60.0)
 """Seconds that an interrupted run may take to stop, at least and at most; between them, a tenth of its time limit."""
 
 
+_DEADLINE: ContextVar[tuple[float, float]] = ContextVar("deadline")
+"""The moment, on the monotonic clock, at which the run must end, and the minutes that it may take."""
+
+
 class OutOfTime(BaseException):
     """The limit was reached. Not an Exception: no code, a pipeline's least of all, may catch it as its own error."""
+
+    def __init__(self, minutes: float):
+        super().__init__(f"it took longer than {minutes:g} minutes ([schedule] timeout_minutes)")
 
 
 @contextmanager
 def time_limit(minutes: float) -> Iterator[None]:
     """Raises RunTimedOut when the block takes longer. The process ends when the block has not stopped `patience` after.
 
-    Only where signals can be handled: in the main thread, and not on Windows. Elsewhere nothing is limited.
+    Only where signals can be handled: in the main thread, and not on Windows. Elsewhere nothing is interrupted, and
+    `raise_when_over` is what ends the run.
     """
+    seconds = minutes * 60
+    token = _DEADLINE.set((time.monotonic() + seconds, minutes))
+    try:
+        with _interrupted(seconds, minutes):
+            yield
+    except OutOfTime as over:
+        raise RunTimedOut(f"The run was ended: {over}. Nothing more was put in service.") from None
+    finally:
+        _DEADLINE.reset(token)
+
+
+def raise_when_over() -> None:
+    """Raises OutOfTime after the limit: compiled code may have made another error of the interruption."""
+    deadline, minutes = _DEADLINE.get((math.inf, 0.0))
+    if time.monotonic() > deadline:
+        raise OutOfTime(minutes)
+
+
+@contextmanager
+def _interrupted(seconds: float, minutes: float) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise OutOfTime(f"it took longer than {minutes:g} minutes ([schedule] timeout_minutes)")
+        raise OutOfTime(minutes)
 
-    seconds = minutes * 60
     before = signal.signal(signal.SIGALRM, interrupt)
     faulthandler.dump_traceback_later(seconds + patience(seconds), exit=True, file=sys.__stderr__ or sys.stderr)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
-    except OutOfTime as over:
-        raise RunTimedOut(f"The run was ended: {over}. Nothing more was put in service.") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         faulthandler.cancel_dump_traceback_later()

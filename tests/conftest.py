@@ -19,6 +19,7 @@ environment.configure(verbose=False)
 import pytest
 
 from flows.cli import demo
+from tasks.core.checks import performance
 from tasks.core.training import proof
 from tests.helpers.model import STREAMS, Model
 
@@ -51,6 +52,14 @@ def unproved(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """The clean process that proves a candidate takes two seconds: only tests that are about it, marked `proof`, do."""
     if "proof" not in request.keywords:
         monkeypatch.setattr(proof, "prove", lambda *_: None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_resamples() -> Iterator[None]:
+    """The intervals of metrics are drawn from fewer samples: hardly a test looks at their last digit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(performance, "RESAMPLES", performance.RESAMPLES // 5)
+        yield
 
 
 @pytest.fixture(scope="session")

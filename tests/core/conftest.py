@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tasks.core.checks import performance
 from tasks.core.schema.contract import Contract, infer
 from tasks.core.store import Store
 from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.registry import Registry
 from tests.helpers.model import make_rows
 from tests.helpers.training import ROWS, Trained, make_history, make_spec, put, train
-
-
-@pytest.fixture(scope="package", autouse=True)
-def few_resamples() -> Iterator[None]:
-    """Draw the intervals of metrics from a tenth of the samples: none of these tests looks at their last digit."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(performance, "RESAMPLES", performance.RESAMPLES // 10)
-        yield
 
 
 @pytest.fixture(scope="session")

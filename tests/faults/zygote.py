@@ -19,7 +19,7 @@ from tasks.core.training import (
 )
 from tests.faults import deeds  # noqa: F401
 
-performance.RESAMPLES = 20
+performance.RESAMPLES = 10
 proof.prove = lambda *_: None
 importlib.metadata.packages_distributions = cache(importlib.metadata.packages_distributions)
 importlib.metadata.packages_distributions()

@@ -49,9 +49,18 @@ def ror(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     return Ror(tmp_path, capsys, monkeypatch)
 
 
-@pytest.fixture
-def trained(model: Model) -> Model:
-    """A model with v1 in service, trained on one batch."""
+@pytest.fixture(scope="session")
+def trained_once(prefect: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a model with v1 in service, trained on one batch."""
+    model = Model(tmp_path_factory.mktemp("trained"))
+    model.write_spec()
     model.deliver("001")
     assert run(model).outcome is Outcome.RETRAINED
-    return model
+    return model.root
+
+
+@pytest.fixture
+def trained(trained_once: Path, tmp_path: Path) -> Model:
+    """A copy of that model, to be changed."""
+    shutil.copytree(trained_once, tmp_path, dirs_exist_ok=True)
+    return Model(tmp_path)

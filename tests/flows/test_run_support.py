@@ -61,6 +61,39 @@ def test_a_fit_that_takes_too_long_is_interrupted(model: Model) -> None:
     assert run(model).outcome is Outcome.RELOADED
 
 
+SWALLOWS = """
+    import time
+    from sklearn.dummy import DummyClassifier
+
+
+    class Swallows(DummyClassifier):
+        def fit(self, X, y):
+            try:
+                time.sleep(60)
+            except BaseException as error:  # as Cython does in the middle of a buffer's format
+                raise ValueError("not a valid buffer format") from error
+
+
+    def build():
+        return Swallows()
+"""
+
+
+@pytest.mark.usefixtures("prefect")
+def test_an_interruption_that_was_taken_for_an_error_is_one_still(model: Model) -> None:
+    """Where a library turned the interruption into its own error, the run is out of time and counts no attempt."""
+    (model.root / "src").mkdir()
+    (model.root / "src/swallows.py").write_text(textwrap.dedent(SWALLOWS))
+    model.deliver("001")
+    limit(model, '[pipeline]\nfactory = "swallows:build"', 0.05)
+    path = model.root / "deployments/loans.toml"
+    path.write_text('code = ["src"]\n' + path.read_text())
+    with pytest.raises(RunTimedOut, match=r"longer than 0\.05 minutes"):
+        run(model)
+    state = model.workspace.state()
+    assert (state.decided, state.lease, state.newest) == (None, None, 0)
+
+
 @pytest.mark.slow
 def test_compiled_code_that_heeds_no_signal_ends_with_its_process(model: Model, tmp_path: Path) -> None:
     """Where nothing can interrupt a fit, its process ends a little after the limit and says where it was; the next run

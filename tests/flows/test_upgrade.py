@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import sklearn
 
+from flows.server import client
 from tasks.core.ledger.events import Promoted
 from tasks.core.types import Served
 from tests.helpers.model import Model
@@ -65,8 +66,8 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ror(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Runs `ror` in a process of its own, with an older scikit-learn if there is one given."""
+def ror(prefect: None, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Runs `ror` in a process of its own, with an older scikit-learn if there is one given; the server is shared."""
     home = tmp_path_factory.mktemp("prefect")
 
     def run(*words: str, older: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -74,6 +75,7 @@ def ror(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])]),
             "PREFECT_HOME": str(home),
+            "PREFECT_API_URL": str(client.server_url()),
             "COLUMNS": "300",
         }
         command = [sys.executable, "-m", "flows.cli", *words, "--root", str(tmp_path)]

@@ -18,7 +18,8 @@ from tasks.core.text import amount, counted
 from tasks.core.types import Check, CheckKind, Comparison, LossPoint, Metric, Served, Verdict
 from tasks.core.versions.persistence import Predictions, predict
 
-RESAMPLES = 200
+RESAMPLES = 50
+"""Enough for a standard error: within about a tenth of itself (Efron and Tibshirani 1993, section 6.4)."""
 _MAX_ROWS = 5_000
 """Rows that an interval is bootstrapped from; beyond that it is scaled by the square root of the number of rows."""
 

@@ -121,19 +121,16 @@ class Production:
             self.working = True
 
 
-SQLITE, POSTGRESQL = "sqlite", "postgresql, with a password"
 PASSWORD = "ror:correct horse"
 
 
-@pytest.fixture(scope="module", params=[SQLITE, POSTGRESQL])
-def production(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
-    """On SQLite, open to everybody; and as for a server that others reach."""
+@pytest.fixture(scope="module")
+def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
+    """As for a server that others reach: on PostgreSQL, with a password (`test_robust` has SQLite, open to all)."""
     folder = tmp_path_factory.mktemp("production")
     with ExitStack() as stack:
-        settings, protected = dict(QUICK), request.param == POSTGRESQL
-        if protected:
-            settings["PREFECT_API_DATABASE_CONNECTION_URL"] = stack.enter_context(postgresql())
-        server = stack.enter_context(running_server(folder, PASSWORD if protected else None, **settings))
+        database = {"PREFECT_API_DATABASE_CONNECTION_URL": stack.enter_context(postgresql())}
+        server = stack.enter_context(running_server(folder, PASSWORD, **QUICK, **database))
         box = stack.enter_context(mailbox())
         make_block(server, box.url)
         yield Production(server, box, folder, stack)
@@ -247,7 +244,6 @@ def pipeline():
 """
 
 
-@pytest.mark.parametrize("production", [POSTGRESQL], indirect=True)
 def test_alerts(production: Production, tmp_path: Path) -> None:
     """A failed fit, overdue labels, a version to approve and a run that broke off are told once each, with owner,
     purpose and runbook, however often they are said."""
@@ -319,7 +315,6 @@ def test_alerts(production: Production, tmp_path: Path) -> None:
             assert known in told, told
 
 
-@pytest.mark.parametrize("production", [POSTGRESQL], indirect=True)
 def test_a_wrong_password_is_one_line(production: Production, model: Model) -> None:
     """Every command that talks to the server names the setting to correct, and does nothing."""
     declare(model)
