@@ -304,6 +304,7 @@ def take_part(root: str, number: int, rounds: int, barrier: Any, results: Any) -
             results.put(None)
 
 
+@pytest.mark.slow
 def test_of_several_people_one_wins_a_round(workspace: Workspace) -> None:
     """Three processes promote different versions at once, expecting the same one: each round has exactly one winner."""
     spawn, rounds = multiprocessing.get_context("spawn"), 4
