@@ -231,7 +231,11 @@ def test_challengers_older_than_the_promoted_one_wait_no_more(workspace: Workspa
     assert manifest is not None
     decide(
         workspace,
-        decided(Action.RETRAIN, in_service=state(workspace).current, attempt=replace(manifest, outcome="waiting")),
+        decided(
+            Action.RETRAIN,
+            in_service=state(workspace).current,
+            attempt=replace(manifest, outcome=AttemptOutcome.WAITING),
+        ),
     )
     overrides.promote(workspace, 1, **WHO)
     assert [served.version for served in state(workspace).waiting] == [4]
