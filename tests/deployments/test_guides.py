@@ -168,7 +168,7 @@ def test_laptop(tmp_path: Path) -> None:
     first, second = guide("Laptop")
     terminals = [terminal(first, "server")]
     try:
-        wait_for(lambda: server.call("GET", "/health") is True, 120)
+        wait_for(lambda: server.call("GET", "/health") is True, 300)
         terminals.append(terminal(second, "client"))
         assert run(server) == "Retrained"
     finally:
@@ -196,7 +196,7 @@ def test_one_server(place: Place) -> None:
     server = Server(url, {"PREFECT_API_AUTH_STRING": LOGIN})
 
     place.follow(start)
-    wait_for(lambda: server.call("GET", "/health") is True, 120)
+    wait_for(lambda: server.call("GET", "/health") is True, 300)
     wait_for(lambda: server.call("POST", "/work_pools/ror/workers/filter", {}), 60)
     said = place.follow(by_hand)
     assert "All is well" in said and "libraries" in said
@@ -210,7 +210,7 @@ def test_one_server(place: Place) -> None:
     assert "loans" in place.follow([programs, *backup])
     (upgrade,) = guide("Upgrade")
     place.follow(upgrade)
-    wait_for(lambda: server.call("GET", "/health") is True, 120)
+    wait_for(lambda: server.call("GET", "/health") is True, 300)
     assert (place.folder / "opt/ror").resolve().name == "ror-2"
     model.deliver("002", make_rows(seed=2))
     assert run(server) == "Reloaded"
