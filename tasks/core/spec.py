@@ -249,6 +249,12 @@ class ModelSpec(Section):
     task: Literal["binary", "multiclass", "regression"] = Field(description="What is predicted: a class or a number.")
     target: str = Field(description="The column to predict.")
     key: str | None = Field(None, description="Column that identifies a row; needed to join late labels.")
+    key_kind: Literal["integer", "text", "time"] | None = Field(
+        None, description="What the key is, in batches and labels alike; none: as the column of each batch suggests."
+    )
+    key_width: int | None = Field(
+        None, ge=1, le=100, description="Characters of a key of kind text: shorter ones get zeros on the left."
+    )
     time: str | None = Field(None, description="Column that grows with time; not a feature unless listed.")
     features: tuple[str, ...] | None = Field(None, description="Left out: every column but target, key and time.")
     categorical: tuple[str, ...] = Field((), description="Numbers that are names: ids, codes.")
@@ -283,6 +289,10 @@ class ModelSpec(Section):
     def _consistent(self) -> ModelSpec:
         if self.data.labels and not self.key:
             raise ValueError("data.labels needs key: late labels are joined by it")
+        if (self.key_kind or self.key_width) and not self.key:
+            raise ValueError("key_kind and key_width need key: they say how it is written")
+        if self.key_width and self.key_kind != "text":
+            raise ValueError('key_width needs key_kind = "text": only text has zeros on the left')
         if self.features and self.target in self.features:
             raise ValueError(f"features lists the target {self.target!r}: the answer must not be an input")
         if secret := sorted({*self.slices} & {*self.data.private}):

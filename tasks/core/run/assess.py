@@ -289,7 +289,7 @@ def _newest(state: State, labels: LabelFindings) -> str | None:
 
 def training_rows(workspace: Workspace, work: Work, usable: Sequence[str]) -> list[LabelledRows]:
     """Labelled rows of the usable batches, to train on. Raises DataError when one is gone or changed its bytes."""
-    labels = Labels(workspace.root, workspace.spec, work.labels)
+    labels, _ = Labels.usable(workspace.root, workspace.spec, work.labels)
     on_disk = {batch.id: batch for batch in work.batches}
     altered = {batch.id for batch in work.altered}
     missing = [batch for batch in usable if batch not in on_disk or batch in altered]
