@@ -22,11 +22,13 @@ from tasks.core.data.arrow import (
     is_usable,
     reads_as_number,
 )
+from tasks.core.data.classes import STRAYS, Answers, brought
 from tasks.core.data.files import label_files
 from tasks.core.data.keys import KeyKind, Keys, check_exact, kind_of, normalised
 from tasks.core.data.source import Source
 from tasks.core.errors import DataError
 from tasks.core.spec import ModelSpec
+from tasks.core.text import named
 from tasks.core.types import Batch
 
 
@@ -68,16 +70,21 @@ class Labels:
     are the label files to look at; by default those that are there now.
     """
 
-    def __init__(self, root: Path, spec: ModelSpec, files: Sequence[Path] | None = None):
-        self._root, self.spec = root, spec
+    def __init__(self, root: Path, spec: ModelSpec, files: Sequence[Path] | None = None, *, mixed: bool = False):
+        """`mixed` reads files of which some hold text and others numbers, all as text."""
+        self._root, self.spec, self._mixed = root, spec, mixed
+        self.answers: dict[str, Answers] = {}
+        """What was read of the labels so far, by the path of the file that holds them."""
         self.files = label_files(root, spec) if files is None else list(files)
         self._read: dict[Path, LabelFile] = {}
         self._joining: dict[KeyKind, tuple[pa.Array, pa.Array]] = {}
 
     @classmethod
-    def usable(cls, root: Path, spec: ModelSpec, files: Sequence[Path]) -> tuple[Labels, tuple[str, ...]]:
+    def usable(
+        cls, root: Path, spec: ModelSpec, files: Sequence[Path], *, mixed: bool = False
+    ) -> tuple[Labels, tuple[str, ...]]:
         """Labels of those files that can be used, and why each of the others cannot."""
-        labels, problems = cls(root, spec, files), []
+        labels, problems = cls(root, spec, files, mixed=mixed), []
         for path in files:
             try:
                 labels.file(path)
@@ -95,7 +102,7 @@ class Labels:
         if self.spec.data.labels is None:
             source = Source.of(self._root, self.spec, batch)
             _require(source, [self.spec.target])
-            values = _joined(_labels(source, source.read([self.spec.target]).column(0), self.spec.target))
+            values = self._answers(source, source.read([self.spec.target]).column(0))
         else:
             keys = self.keys(batch)
             known, answers = self._known(keys.kind)
@@ -138,7 +145,34 @@ class Labels:
         keys = _joined(table.column(0))
         with _naming(source.path):
             check_exact(keys, key)
-        return LabelFile(source.path, keys, _joined(_labels(source, table.column(1), target)), self.spec)
+        return LabelFile(source.path, keys, self._answers(source, table.column(1)), self.spec)
+
+    def _answers(self, source: Source, column: pa.ChunkedArray) -> pa.Array:
+        """The labels of one file, of the model's classes where those are known.
+
+        Raises DataError for a file in which more than STRAYS of them are none.
+        """
+        spec = self.spec
+        read = _joined(_labels(source, column, spec.target))
+        if not spec.classes or pa.types.is_null(read.type):
+            return read
+        if pa.types.is_floating(read.type):
+            read = pc.if_else(pc.is_nan(read), pa.scalar(None, read.type), read)
+        found = brought(_joined(column), read, spec.classes, source.decimal or ".")
+        if found.strays > STRAYS * found.labels:
+            raise DataError(
+                f"{source.path}: {found.strays:,} of its {found.labels:,} labels are {self.none_of(found)}. If they "
+                'are right, write down all classes of the model, classes = ["...", "..."]; else deliver it again.'
+            )
+        self.answers[source.path] = found
+        return found.values
+
+    def none_of(self, found: Answers) -> str:
+        """Which labels are none of which classes, in words; without any value where the target is private."""
+        if self.spec.target in self.spec.data.private:
+            return "none of the classes"
+        classes = named([repr(one) for one in self.spec.classes], 5)
+        return f"none of the classes {classes}: {', '.join(map(repr, found.examples))}"
 
     def _normalised(self, source: Source, kind: KeyKind | None) -> Keys:
         assert self.spec.key is not None
@@ -158,7 +192,7 @@ class Labels:
                 tables.append(table.filter(pc.is_valid(table.column(0))))
             if not tables:
                 return pa.array([], pa.string()), pa.array([], pa.string())
-            whole = _combined(tables, columns, self.spec.data.labels or "")
+            whole = _combined(tables, columns, self.spec.data.labels or "", self._mixed)
             newest = whole.take(pa.array(range(len(whole) - 1, -1, -1), pa.int64()))
             self._joining[kind] = _joined(newest.column(0)), _joined(newest.column(1))
         return self._joining[kind]
@@ -219,15 +253,19 @@ def _joined(column: pa.ChunkedArray) -> pa.Array:
     return decoded(column.combine_chunks())
 
 
-def _combined(tables: Sequence[pa.Table], columns: Sequence[str], where: str) -> pa.Table:
+def _combined(tables: Sequence[pa.Table], columns: Sequence[str], where: str, mixed: bool) -> pa.Table:
     """Label files as one table, whatever files they came in. Raises DataError where their targets contradict."""
     kinds = {table.schema.field(1).type for table in tables if not pa.types.is_null(table.schema.field(1).type)}
     if len(kinds) > 1:
-        if not all(is_number(kind) for kind in kinds) and not all(is_text(kind) for kind in kinds):
+        one_kind = all(is_number(kind) for kind in kinds) or all(is_text(kind) for kind in kinds)
+        if not one_kind and not mixed:
             found = " and ".join(sorted(str(kind) for kind in kinds))
             raise DataError(f"{where}: the files do not agree, {columns[1]!r} is {found}. Deliver them all alike.")
-        common = pa.float64() if is_number(next(iter(kinds))) else pa.string()
-        tables = [table.set_column(1, columns[1], table.column(1).cast(common)) for table in tables]
+        common = pa.float64() if one_kind and is_number(next(iter(kinds))) else pa.string()
+        tables = [
+            table.set_column(1, columns[1], table.column(1).cast(common) if one_kind else as_text(table.column(1)))
+            for table in tables
+        ]
     return pa.concat_tables(tables, promote_options="permissive").combine_chunks()
 
 

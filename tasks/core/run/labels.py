@@ -21,6 +21,7 @@ from tasks.core.checks.histograms import Picture
 from tasks.core.checks.performance import dummy
 from tasks.core.checks.slices import BatchLosses, check_slices, earlier
 from tasks.core.data.files import batch_order, label_digest
+from tasks.core.data.known_classes import with_classes
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError
@@ -107,7 +108,8 @@ def _check(
     scores: Scores,
     before: Sequence[Check],
 ) -> LabelFindings:
-    spec = workspace.spec
+    pipeline = scores.current.pipeline if scores.current else None
+    spec = with_classes(workspace.root, workspace.spec, pipeline, work.batches, work.labels)
     labels, unusable = Labels.usable(workspace.root, spec, work.labels)
     problems = [f"{problem.rstrip('.')}. It is set aside; other labels count" for problem in unusable]
     decided = [b for b in work.batches if b.id in state.batches and state.batches[b.id].sha256 == b.sha256]
@@ -136,12 +138,15 @@ def _check(
     counted = {item.batch for item in fresh}
     possible = sorted({*decided, *pending}, key=lambda batch: batch_order(batch.id))
     still = [batch for batch in without if batch.id not in counted]
-    keys = check_keys(labels, possible, still, _fresh_files(state, work), before)
+    new_files = _fresh_files(state, work)
+    keys = check_keys(labels, possible, still, new_files, before)
+    looked = [path.relative_to(workspace.root).as_posix() for path in new_files]
+    strays = _strays(labels, looked if spec.data.labels else [batch.path for batch in without])
     findings = LabelFindings(
         labelled=(*fresh, *again),
         losses=tuple(scores.losses),
         comparisons=tuple(scores.comparisons),
-        checks=(*scores.checks, *keys.checks),
+        checks=(*scores.checks, *keys.checks, *strays),
         unlabelled=len(waiting),
         delay=delay,
         overdue=_overdue(workspace, state, waiting, delay),
@@ -156,6 +161,18 @@ def _check(
     sliced = _slices(workspace, state, decided, labels, scores, fresh) if spec.slices else ()
     findings = replace(findings, checks=(*sliced, *findings.checks))
     return _with_performance(findings, workspace, state, scores.current, answers, part, lags[part.batch.id])
+
+
+def _strays(labels: Labels, paths: Sequence[str]) -> list[Check]:
+    """Rows that are unlabelled because their label is no class, by the file that holds it."""
+    checks = []
+    for path in paths:
+        if (found := labels.answers.get(path)) and found.strays:
+            what = "label is" if found.strays == 1 else "labels are"
+            text = f"{found.strays:,} of {found.labels:,} {what} {labels.none_of(found)}; such rows count as unlabelled"
+            subject = path.rpartition("/")[2]
+            checks.append(Check.of(CheckKind.LABELS, subject, Verdict.WARN, f"{subject}: {text}", float(found.strays)))
+    return checks
 
 
 def _fresh_files(state: State, work: Work) -> Sequence[Path]:

@@ -87,7 +87,9 @@ def _find(labels: Labels, sides: Sequence[_Side], batches: Sequence[Batch]) -> N
         if not open_:
             return
         keys = _keys(labels, batch)
-        for side in open_ if keys else ():
+        if keys is None:
+            continue
+        for side in open_:
             found = pc.is_in(side.file.keys(keys.kind).values, keys.values, skip_nulls=True)
             if pc.any(found).as_py():
                 side.touched.append(batch)
