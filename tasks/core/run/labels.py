@@ -117,7 +117,8 @@ def _check(
     arrived = {batch.id for batch in work.batches} | set(state.batches)
     fresh: list[Labelled] = []
     waiting: list[Labelled] = []
-    without = sorted([*unlabelled, *pending], key=lambda batch: batch_order(batch.id))
+    owning = [batch for batch in (*unlabelled, *pending) if batch.id not in work.repeats]
+    without = sorted(owning, key=lambda batch: batch_order(batch.id))
     for batch in without:
         try:
             part = labelled_rows(workspace.root, batch, labels, spec.task)
