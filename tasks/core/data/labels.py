@@ -226,6 +226,8 @@ class LabelFile:
     def contradictions(self) -> tuple[int, int]:
         """How many keys have several different labels here, and the row of one of them."""
         keys = self.keys().values
+        if pc.count_distinct(keys).as_py() == len(keys) - keys.null_count:
+            return 0, -1
         rows = pa.table({"key": keys, "label": self.values, "row": pa.array(range(len(keys)), pa.int64())})
         rows = rows.filter(pc.and_(pc.is_valid(rows.column("key")), pc.is_valid(rows.column("label"))))
         found = rows.group_by("key").aggregate([("label", "count_distinct"), ("row", "max")])
