@@ -82,6 +82,7 @@ def status(
     for name, items in (("arriving", answer.arriving), ("unlabelled", answer.unlabelled)):
         if items:
             rows.append([name, ", ".join(items)])
+    rows += [["keys and labels", remark] for remark in answer.remarks]
     terminal.show(terminal.table([answer.model, ""], rows))
 
 
