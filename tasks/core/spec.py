@@ -334,6 +334,13 @@ class ModelSpec(Section):
         kept: dict[str, Any] = _reduced(self, dumped)
         return {name: value for name, value in kept.items() if name not in {*NO_QUESTION, *exclude}}
 
+    def recorded(self) -> dict[str, Any]:
+        """All of it as a version keeps it, as plain JSON types. An earlier release reads it too, unless it uses a later
+        option."""
+        kept = self.canonical()
+        dumped = self.model_dump(mode="json")
+        return {name: kept.get(name, its) for name, its in dumped.items() if name in kept or name in NO_QUESTION}
+
     @property
     def digest(self) -> str:
         """sha256 of all that a decision depends on, in hexadecimal: part of the run key."""

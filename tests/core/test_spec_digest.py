@@ -281,3 +281,15 @@ def test_only_what_is_used_of_a_later_section_counts() -> None:
     spec = Later.model_validate({**file("minimal"), "section": {"option": 4}, "key": ["a", "b"], "table": {"a": 1}})
     canonical = spec.canonical()
     assert (canonical["section"], canonical["key"], canonical["table"]) == ({"option": 4}, ["a", "b"], {"a": 1})
+
+
+def test_what_a_version_keeps_is_read_by_an_earlier_release() -> None:
+    """The recorded specification is all of it, without later options that are not used; read again it is the same."""
+    for name in ("minimal", "every_option"):
+        spec = parse_spec(file(name), "x")
+        again = parse_spec(spec.recorded(), "x")
+        assert (again.recorded(), again.digest) == (spec.recorded(), spec.digest)
+        assert spec.owner and spec.recorded()["owner"] == spec.owner
+    plain = parse_spec(file("minimal"), "x").recorded()
+    assert {*plain} <= {*FIELDS_V1[""], *NO_QUESTION}
+    assert {*plain["data"]} == FIELDS_V1["data"]

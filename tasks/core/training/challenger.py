@@ -77,7 +77,7 @@ def train(
             "parent": champion.manifest.version if champion else None,
             "factory": spec.pipeline.factory,
             "parameters": dict(spec.pipeline.parameters),
-            "spec": spec.model_dump(mode="json"),
+            "spec": spec.recorded(),
             "seed": spec.seed,
             "training": [
                 TrainingFile(
