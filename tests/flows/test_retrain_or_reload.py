@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.core.errors import CorruptObject, InvalidRequest
+from tasks.core.errors import CorruptObject, InvalidRequest, SpecError
 from tasks.core.ledger.lease import Lease
-from tasks.core.types import Outcome
+from tasks.core.types import CheckKind, Outcome
 from tests.helpers.model import Model, make_rows
+from tests.helpers.ror import QUICK, Ror
 from tests.helpers.runs import decided, run, serving, words
 
 pytestmark = pytest.mark.usefixtures("prefect")
@@ -49,6 +50,30 @@ def test_waits_for_labels(model: Model) -> None:
     manifest, _ = model.workspace.registry.manifest(model.name, 1)
     assert [file.batch for file in manifest.training] == ["001"]
     assert sorted(path.stem for path in (model.root / "data/loans/predictions").iterdir()) == ["002"]
+
+
+def test_names_that_do_not_exist(model: Model, ror: Ror) -> None:
+    """A first version is refused with exit code 2 and all the names; corrected, it is made. A reload then only warns,
+    in the run, its checks and the status; the next fit refuses again."""
+    model.write_spec(QUICK)
+    path = model.root / "deployments/loans.toml"
+    right = path.read_text()
+    wrong = right.replace("[data]", 'time = "ag"\nslices = ["kolor"]\nmetric = "r2"\n[data]')
+    path.write_text(wrong)
+    model.deliver("001")
+    assert ror("run", "loans") == 2
+    assert all(text in ror.err for text in ("did you mean 'age'?", "'kolor'", "'r2' cannot be had"))
+    assert serving(model) is None
+    path.write_text(right)
+    assert ror("run", "loans") == 0
+    path.write_text(wrong)
+    model.deliver("002")
+    assert run(model).outcome is Outcome.RELOADED
+    said = [check.summary for check in decided(model).checks if check.kind is CheckKind.DECLARED]
+    assert len(said) == 3 and all(text in words(model) for text in said)
+    assert len(ror.json("status", "loans")["warnings"]) == 3
+    with pytest.raises(SpecError, match="kolor"):
+        run(model, action="retrain", reason="try")
 
 
 def test_predictions_have_key_answer_version_and_run(trained: Model) -> None:

@@ -110,6 +110,8 @@ class Status:
     """Files that may still be written, relative to the root."""
     unlabelled: tuple[str, ...]
     """Batches that were decided on and whose labels do not count yet."""
+    warnings: tuple[str, ...] = ()
+    """What the model's file names and the newest data do not have: the next fit refuses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,8 @@ class Entry:
 
 def status(workspace: Workspace) -> Status:
     """Which version is in service, since when, why, trained on which data, justified by which metrics."""
+    from tasks.core.checks.declared import problems_here
+
     head = workspace.ledger.head()
     state = head.state
     decided = workspace.ledger.decision(state.decided.seq) if state.decided else None
@@ -163,6 +167,7 @@ def status(workspace: Workspace) -> Status:
         snoozed=_snoozed(state),
         arriving=tuple(arriving(workspace.root, workspace.spec, state.batches)),
         unlabelled=tuple(in_order(b for b, r in state.batches.items() if not r.labels and b not in state.quarantined)),
+        warnings=tuple(problems_here(workspace.root, workspace.spec)),
     )
     if state.current is None:
         return answer

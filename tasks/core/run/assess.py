@@ -12,6 +12,7 @@ import pandas as pd
 
 from tasks.core.checks import drift
 from tasks.core.checks.calibration import SCORE, calibration_of
+from tasks.core.checks.declared import columns_of, unknown_columns
 from tasks.core.checks.expected import excused, last_year
 from tasks.core.data.arrow import sample_rows
 from tasks.core.data.files import batch_order
@@ -127,7 +128,17 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
             "Restore the original, or deliver the change under a new name"
         )
         blocked.append(Blocked(batch.id, batch.sha256, (problem,)))
+    checks += _declared(workspace, valid)
     return DataFindings(tuple(valid), tuple(rows), tuple(blocked), tuple(changes), tuple(checks), ready, tuple(novel))
+
+
+def _declared(workspace: Workspace, batches: Sequence[Batch]) -> list[Check]:
+    """What the model's file names and none of these batches has; columns of periods have a check of their own."""
+    if not batches:
+        return []
+    spec = workspace.spec.model_copy(update={"expected": ()})
+    columns = columns_of(workspace.root, spec, [workspace.source(batch) for batch in batches])
+    return [Check.of(CheckKind.DECLARED, None, Verdict.WARN, text) for text in unknown_columns(spec, columns)]
 
 
 def _still_novel(workspace: Workspace, state: State, work: Work, current: LoadedVersion | None) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tasks.core.checks.declared import refuse_unknown
 from tasks.core.data.rows import LabelledRows, target_of
 from tasks.core.errors import DataError
 from tasks.core.records import to_dict
@@ -46,9 +47,11 @@ def train(
 ) -> Challenger:
     """Fit on all labelled history but the gate's rows, compare with the champion on those, and collect the record.
 
-    Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract.
+    Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract,
+    SpecError, before anything is fitted, with all that the model's file names and the data do not have.
     """
     started = time.monotonic()
+    refuse_unknown(root, spec, history)
     make_importable(spec.folders(root))
     fitted = fit(spec, history, first=champion is None)
     training, truth = fitted.training, target_of(fitted.training.gate)
