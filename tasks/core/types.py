@@ -286,6 +286,10 @@ class Metric:
     rows: int
 
 
+TOO_GOOD = "too good to be true? "
+"""What doubts about a version begin with, behind its gate's reason."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """The comparison that a challenger must survive before it is put in service."""

@@ -12,8 +12,8 @@ from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.state import State
 from tasks.core.reports.wording import describe_event
 from tasks.core.run.work import pending_names
-from tasks.core.types import Action, LossPoint, Metric, Outcome, Rule, Snooze
-from tasks.core.versions.manifest import training_digest
+from tasks.core.types import TOO_GOOD, Action, LossPoint, Metric, Outcome, Rule, Snooze
+from tasks.core.versions.manifest import Manifest, training_digest
 from tasks.core.workspace import Workspace
 
 LEASE = (EventKind.STARTED, EventKind.RENEWED)
@@ -111,7 +111,8 @@ class Status:
     unlabelled: tuple[str, ...]
     """Batches that were decided on and whose labels do not count yet."""
     warnings: tuple[str, ...] = ()
-    """What the model's file names and the newest data do not have: the next fit refuses it."""
+    """What the model's file names and the newest data do not have, which the next fit refuses; and what about the
+    version in service is too good to be true, until a person snoozes the column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,7 @@ def status(workspace: Workspace) -> Status:
         answer,
         metrics=manifest.metrics,
         trained_on=TrainedOn(manifest.rows, batches, training_digest(manifest)),
+        warnings=(*answer.warnings, *_doubts(workspace.model, manifest, state)),
         made_because=manifest.reasons,
         prequential=_in_service(state),
     )
@@ -186,6 +188,17 @@ def _snoozed(state: State) -> tuple[Snooze, ...]:
     """What has not run out."""
     today = datetime.now(UTC).date().isoformat()
     return tuple(snooze for snooze in state.snoozed if snooze.until >= today)
+
+
+def _doubts(model: str, manifest: Manifest, state: State) -> list[str]:
+    """What is too good to be true about a version, each with the command that says that it is right."""
+    if TOO_GOOD not in manifest.gate.reason:
+        return []
+    from tasks.core.training.doubt import doubts_in, known_good
+
+    command = f"`ror snooze {model} --columns ... --until 2099-12-31 --reason '...'`"
+    found = doubts_in(manifest.gate.reason, known_good(state))
+    return [f"{TOO_GOOD}{text}. If it is right, {command} says so, once" for text in found]
 
 
 def _next_retrain(decided: Decided | None) -> str | None:
