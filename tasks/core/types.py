@@ -286,6 +286,8 @@ class Metric:
     rows: int
 
 
+TOO_SMALL = "are too small to judge a new version by"
+"""What a decision says where a retrain waits for a person, because no comparison could ever be made."""
 TOO_GOOD = "too good to be true? "
 """What doubts about a version begin with, behind its gate's reason."""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tasks.core.ledger.events import Accepted, Cleared, Decided, Erased, Event, Promoted, Pruned, Quarantined, Snoozed
 from tasks.core.text import span
-from tasks.core.types import AttemptOutcome, CheckKind, Outcome, Verdict
+from tasks.core.types import TOO_SMALL, AttemptOutcome, CheckKind, Outcome, Verdict
 
 MUST_ACT = {
     Outcome.RELOADED: "no",
@@ -24,6 +24,13 @@ MUST_ACT = {
 
 TOLD = (CheckKind.DECLARED,)
 """Kinds of check whose warnings stand beside the reasons: nobody should have to look for them."""
+
+
+def must_act(decided: Decided) -> str:
+    """Whether a person must act, and on what."""
+    if any(TOO_SMALL in reason for reason in decided.decision.reasons):
+        return "yes: nothing can be put in service without you; the reason says how"
+    return MUST_ACT[decided.outcome]
 
 
 def describe_event(event: Event) -> str | None:

@@ -26,8 +26,22 @@ from tasks.core.run.labels import LabelFindings
 from tasks.core.run.work import Work
 from tasks.core.schema.frames import frame
 from tasks.core.schema.validation import Validation, validate
-from tasks.core.training.gate import Champion, Recorded
-from tasks.core.types import Batch, Blocked, Check, CheckKind, Request, Verdict
+from tasks.core.text import counted
+from tasks.core.training.gate import Champion, Recorded, unjudged
+from tasks.core.training.holdout import GATE_ROWS
+from tasks.core.types import (
+    TOO_SMALL,
+    Action,
+    Batch,
+    Blocked,
+    Check,
+    CheckKind,
+    Decision,
+    Labelled,
+    Request,
+    Rule,
+    Verdict,
+)
 from tasks.core.versions import persistence
 from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.workspace import Workspace
@@ -296,6 +310,39 @@ def _newest(state: State, labels: LabelFindings) -> str | None:
     if newest is None or any(batch_order(batch) >= batch_order(newest) for batch in before):
         return None
     return newest
+
+
+def judgeable(
+    workspace: Workspace, state: State, work: Work, labelled: Sequence[Labelled], decision: Decision
+) -> Decision:
+    """The decision, or a hold in place of a retrain that no comparison could put in service: it says what is missing.
+
+    What a person asks for by hand is made: they look at it, and may promote it.
+    """
+    usable = with_labels(state, labelled, decision).usable
+    if decision.action is not Action.RETRAIN or decision.rule is Rule.BY_HAND or state.current is None:
+        return decision
+    try:
+        history = training_rows(workspace, work, usable)
+    except DataError:
+        return decision  # the attempt to train says what is gone
+    found = unjudged(history, workspace.spec.policy.forgetting, workspace.manifest_of(state.current))
+    if found is None:
+        return decision
+    rows, size, more = found
+    if more is None:
+        ask = f"`ror run {workspace.model} --action retrain --reason '...'`"
+        missing = (
+            f"batches of about {size:,.0f} labelled rows {TOO_SMALL}: the newest keep {rows} rows that "
+            f"v{state.current.version} has not seen, and {GATE_ROWS} are needed. Deliver larger ones, such as a week "
+            f"in place of a day; or have one made by hand, {ask}, look at it, and promote it"
+        )
+    else:
+        missing = (
+            f"a new version could not be judged yet: {rows} of {GATE_ROWS} rows that v{state.current.version} has not "
+            f"seen are kept for that; about {counted(more, 'more batch', 'more batches')} will bring them"
+        )
+    return replace(decision, action=Action.HOLD, reasons=(*decision.reasons, f"but {missing}"))
 
 
 def training_rows(workspace: Workspace, work: Work, usable: Sequence[str]) -> list[LabelledRows]:
