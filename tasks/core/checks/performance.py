@@ -233,8 +233,15 @@ def performance_checks(
     Where the target is private no text of Evidently's is shown.
     """
 
-    def measured(name: str, value: float, more: str = "") -> Check:
-        text = f"{name} {amount(value, 4)} on {len(target):,} labelled rows of {batch}{more}"
+    known = len(target) if task == "regression" else int(np.isin(target, np.asarray(predictions.classes)).sum())
+    strange = len(target) - known
+    about, others = f"{len(target):,}", ""
+    if strange:  # Evidently's metrics can only count classes that there are answers for
+        about = f"{known:,} of {len(target):,}"
+        others = f"; {strange:,} have a class that the version never learned"
+
+    def measured(name: str, value: float, more: str = "", rows: str = f"{len(target):,}") -> Check:
+        text = f"{name} {amount(value, 4)} on {rows} labelled rows of {batch}{more}"
         return Check.of(CheckKind.PERFORMANCE, name, Verdict.PASS, text, value)
 
     late = f", {counted(lag, 'batch', 'batches')} later" if lag else ""
@@ -245,7 +252,7 @@ def performance_checks(
     except Exception as error:  # noqa: BLE001 - a measuring library must never stop a decision
         reason = f"Evidently could not measure performance on {batch}: {in_short(error, withheld=private)}"
         return (*checks, Check.of(CheckKind.PERFORMANCE, "evidently", Verdict.SKIPPED, reason)), None
-    return (*checks, *(measured(name, value) for name, value in values.items())), snapshot
+    return (*checks, *(measured(name, value, others, about) for name, value in values.items())), snapshot
 
 
 def dummy(target: np.ndarray, task: str, rows: int) -> Predictions:
