@@ -20,7 +20,7 @@ from tasks.core.types import CheckKind, Verdict
 from tasks.core.workspace import Workspace
 from tasks.retry import READING
 
-TOLD = (CheckKind.ARRIVALS, CheckKind.DECLARED)
+TOLD = (CheckKind.ARRIVALS, CheckKind.DECLARED, CheckKind.ROWS)
 """Kinds of check on data that the log says, too."""
 FEW = 4
 """Losses that the log names: with two versions, of two batches."""

@@ -104,6 +104,8 @@ class CheckKind(StrEnum):
     """Periods of `[[expected]]` that cannot be looked for, without a subject."""
     COERCION = "coercion"
     """Values of a batch that were read as another type."""
+    ROWS = "rows"
+    """How many rows a batch has, compared with those that the version in service was trained on."""
     DECLARED = "declared"
     """Names in the model's file that the data do not have, without a subject."""
     OTHER = "other"

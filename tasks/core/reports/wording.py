@@ -22,7 +22,7 @@ MUST_ACT = {
     Outcome.LABELS_OVERDUE: "yes: find out where the labels are",
 }
 
-TOLD = (CheckKind.DECLARED,)
+TOLD = (CheckKind.DECLARED, CheckKind.ROWS)
 """Kinds of check whose warnings stand beside the reasons: nobody should have to look for them."""
 
 

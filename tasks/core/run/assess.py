@@ -14,8 +14,9 @@ from tasks.core.checks import drift
 from tasks.core.checks.calibration import SCORE, calibration_of
 from tasks.core.checks.declared import columns_of, unknown_columns
 from tasks.core.checks.expected import excused, last_year
+from tasks.core.checks.volume import check_rows
 from tasks.core.data.arrow import sample_rows
-from tasks.core.data.files import batch_order
+from tasks.core.data.files import batch_order, in_order
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.decision.evidence import DriftEvidence, Evidence
@@ -114,6 +115,7 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
         checks += excused(workspace.root, spec, state.snoozed, work.pending, current.contract.names).checks
     novel = _still_novel(workspace, state, work, current)
     ready = versions.predecessor is not None
+    usual = _rows_of_training(state, current)
     for batch in work.pending:
         try:
             found = _validated(workspace, state, batch, current)
@@ -133,6 +135,8 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
             novel.append(batch.id)
         valid.append(batch)
         rows.append(found.rows)
+        if current and (remark := check_rows(workspace.source(batch), batch.id, found.rows, usual)):
+            checks.append(remark)
         checks += [Check.of(CheckKind.COERCION, batch.id, Verdict.WARN, note) for note in found.coercions]
         if versions.predecessor:
             ready &= not _validated(workspace, state, batch, versions.predecessor).problems
@@ -144,6 +148,12 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
         blocked.append(Blocked(batch.id, batch.sha256, (problem,)))
     checks += _declared(workspace, valid)
     return DataFindings(tuple(valid), tuple(rows), tuple(blocked), tuple(changes), tuple(checks), ready, tuple(novel))
+
+
+def _rows_of_training(state: State, current: LoadedVersion | None) -> list[int]:
+    """Rows of the batches that a version was trained on, in time order, as they were decided on."""
+    trained = {file.batch for file in current.manifest.training} if current else set()
+    return [state.batches[name].rows for name in in_order(trained & {*state.batches})]
 
 
 def _declared(workspace: Workspace, batches: Sequence[Batch]) -> list[Check]:
