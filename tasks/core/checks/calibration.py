@@ -161,7 +161,7 @@ def distance(reference: np.ndarray, current: np.ndarray, numeric: bool) -> float
 
 
 def scaled(values: pd.Series, column: ColumnCalibration) -> np.ndarray:
-    """What is compared, shape (rows,): clipped multiples of the scale around the median; frequent levels and `other`."""
+    """What is compared, shape (rows,): clipped multiples of the scale around the median; levels and `other`."""
     if column.numeric:
         numbers = (pd.to_numeric(values, errors="coerce").to_numpy(dtype="float64") - column.center) / column.scale
         return np.asarray(np.clip(numbers, -CLIP, CLIP))

@@ -143,7 +143,7 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
     for batch in work.altered:
         problem = (
             "it was decided on with other bytes than it has now, and predictions were made from those. "
-            "Restore the original, or deliver the change under a new name"
+            "Restore the original. Deliver rows that are new as a file of their own, without the old ones"
         )
         blocked.append(Blocked(batch.id, batch.sha256, (problem,)))
     checks += _declared(workspace, valid)
@@ -197,6 +197,12 @@ def _arrivals(work: Work) -> list[Check]:
     found += [
         f"{batch} comes before batches that were decided on already: it is decided on now, and nothing is decided anew"
         for batch in work.latecomers
+    ]
+    found += [
+        f"{batch.id} has the very bytes of {work.repeats[batch.id]}: its rows are predicted, and count in no loss and "
+        "no fit a second time. If another file was meant, deliver that one under a new name"
+        for batch in work.pending
+        if batch.id in work.repeats
     ]
     return [Check.of(CheckKind.ARRIVALS, None, Verdict.WARN, text) for text in found]
 

@@ -101,7 +101,8 @@ def _check(workspace: Workspace, state: State, work: Work, pending: Sequence[Bat
     arrived = {batch.id for batch in work.batches} | set(state.batches)
     fresh: list[Labelled] = []
     waiting: list[Labelled] = []
-    for batch in sorted([*unlabelled, *pending], key=lambda batch: batch_order(batch.id)):
+    owning = [batch for batch in (*unlabelled, *pending) if batch.id not in work.repeats]
+    for batch in sorted(owning, key=lambda batch: batch_order(batch.id)):
         part = labelled_rows(workspace.root, batch, labels, spec.task)
         lag = sum(batch_order(other) > batch_order(batch.id) for other in arrived)
         item = Labelled(batch.id, part.labels, len(part.rows), part.coverage, lag=lag)

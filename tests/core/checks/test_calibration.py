@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from tasks.core.checks import calibration, drift, evidently_adapter
-from tasks.core.checks.calibration import CLIP, SCORE, TARGET, comparable, distance, scaled, window_distances
+from tasks.core.checks.calibration import CLIP, SCORE, TARGET, calibrate, comparable, distance, scaled, window_distances
 from tasks.core.schema.contract import Column, Contract
 from tests.helpers.windows import CALIBRATION, WINDOWS, calibrated, reference, window
 

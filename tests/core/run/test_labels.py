@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,23 @@ def test_labels_in_the_batch_do_not_mature(play: Play) -> None:
     assert names(play.run()) == []
     play.model.deliver("002", rows.assign(y=rows["y"].where(rows.index < 80)))
     assert names(play.run()) == ["002"]
+
+
+def test_a_batch_that_came_twice_counts_once(play: Play) -> None:
+    """The bytes of a batch under another name bring no loss and nothing to train on a second time; no label is awaited
+    for them."""
+    play.deliver("001", "002")
+    play.label("001")
+    play.label("002")
+    assert names(play.run()) == ["001", "002"]
+    shutil.copyfile(play.model.batches / "002.parquet", play.model.batches / "003.parquet")
+    found = play.run()
+    assert (names(found), found.unlabelled, play.losses("003")) == ([], 0, {})
+    play.deliver("004")
+    play.label("004")
+    found = play.run()
+    assert (names(found), found.unlabelled) == (["004"], 0)
+    assert play.state.usable == ("001", "002", "004")
 
 
 def test_labels_that_come_out_of_order_are_not_the_newest(play: Play) -> None:
