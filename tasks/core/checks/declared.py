@@ -72,14 +72,17 @@ def columns_of(root: Path, spec: ModelSpec, sources: Iterable[Source]) -> set[st
 
 
 def unknown_columns(spec: ModelSpec, columns: Collection[str]) -> list[str]:
-    """Names in a model's file that none of these columns has, one sentence each, with the nearest of them."""
-    found = []
+    """Names in a model's file that none of these columns has, one sentence each, with the nearest of them.
+
+    A file without its header has values for names: where some are private, none is shown of such a file.
+    """
+    found, told = [], not spec.data.private or not {spec.target, spec.key}.isdisjoint(columns)
     for where, names in _named(spec):
         known = {*columns, PREDICTION, spec.target} if where.startswith("expected") else {*columns}
         for name in sorted({*names} - known):
             close = difflib.get_close_matches(name, sorted(known), n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"the data have {named(sorted(known), 20)}"
-            found.append(f"{where}: no column is called {name!r}; {hint}")
+            found.append(f"{where}: no column is called {name!r}{f'; {hint}' if told else ''}")
     return found
 
 

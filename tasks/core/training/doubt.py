@@ -62,7 +62,7 @@ def lonely(features: pd.DataFrame, target: np.ndarray, task: str, seed: int) -> 
 def _as_numbers(values: pd.Series) -> np.ndarray:
     """One column as a tree takes it, shape (rows, 1): numbers as they are, names as numbers, missing as missing."""
     if pd.api.types.is_numeric_dtype(values):
-        return values.to_numpy(dtype=float).reshape(-1, 1)
+        return np.asarray(values, dtype=float).reshape(-1, 1)
     codes, _ = pd.factorize(values)
     return np.where(codes < 0, np.nan, codes.astype(float)).reshape(-1, 1)
 

@@ -44,6 +44,15 @@ def test_names_that_are_there_are_no_problem() -> None:
     assert unknown_columns(spec, COLUMNS) == []
 
 
+def test_a_file_without_its_header_shows_no_private_value() -> None:
+    """What looks like names may be somebody's values: then only what the model's file says is repeated."""
+    spec = make_spec(slices=["city"], data={"batches": "*", "private": ["income"]})
+    said = unknown_columns(spec, ["17", "81000.5", "Oslo"])
+    assert len(said) == 4 and not any(value in text for text in said for value in ("81000", "Oslo"))
+    (told,) = unknown_columns(make_spec(slices=["citi"], data={"batches": "*", "private": ["income"]}), COLUMNS)
+    assert "did you mean 'city'?" in told
+
+
 WORDS = np.array(["no", "yes"] * 4, dtype=object)
 TWO, THREE = np.array([0, 1] * 4), np.array(["a", "b", "c"] * 3, dtype=object)
 AMOUNTS = np.array([-2.5, 0.0, 7.25, 1e6])
