@@ -28,7 +28,7 @@ from tasks.core.ledger.state import State
 from tasks.core.predictions import predictions_path
 from tasks.core.records import digest
 from tasks.core.reports import wording
-from tasks.core.run.assess import NOT_HERE, Findings, collect, recheck
+from tasks.core.run.assess import NOT_HERE, Findings, collect, judgeable, recheck
 from tasks.core.run.conclude import conclude
 from tasks.core.run.work import Work, arrived_since, check_request, find_work, fresh_names
 from tasks.core.types import Action, Outcome, Request
@@ -217,6 +217,7 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> 
         measured = Findings(data, labels, drift)
         evidence = collect(request, known, measured)
         decision = decide(evidence, workspace.spec.policy)
+        decision = judgeable(workspace, state, work, labels.labelled, decision)
         get_run_logger().info(
             "Decision: %s, by the rule %r: %s.", decision.action.value, decision.rule.value, "; ".join(decision.reasons)
         )

@@ -15,6 +15,7 @@ from tasks.core.run import assess
 from tasks.core.run.work import Work
 from tasks.core.training import proof
 from tasks.core.training.challenger import train as train_challenger
+from tasks.core.training.doubt import known_good
 from tasks.core.training.gate import Champion
 from tasks.core.types import Attempt, AttemptOutcome, Decision, Gate, Labelled, Verdict
 from tasks.core.workspace import Workspace
@@ -54,7 +55,10 @@ def train(workspace: Workspace, state: State, work: Work, labelled: Sequence[Lab
         seconds = expected_seconds(champion, rows)
         bar = Progress(artifact_name(workspace.model, "training"), shown=seconds >= LONG)
         bar.at(10, f"Fitting on {rows:,} rows: about {seconds:.0f} s, judged by the version in service")
-        challenger = train_challenger(workspace.root, spec, history, champion, decision.action.value, decision.reasons)
+        known = known_good(state)
+        challenger = train_challenger(
+            workspace.root, spec, history, champion, decision.action.value, decision.reasons, known
+        )
         bar.at(80, "Fitted and compared; proving that a clean process can load it")
         proof.prove(challenger.candidate, spec.folders(workspace.root), spec.pipeline.types)
     except (TrainingError, DataError) as error:

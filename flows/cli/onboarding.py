@@ -46,6 +46,7 @@ def init(
         ["time", proposal.time or "none found"],
         *[["not used", f"{column}, {why}"] for column, why in proposal.unused],
     ]
+    rows += [["too good?", text] for text in proposal.doubts]
     if proposal.codes:
         rows.append(["numbers or names?", f"{', '.join(proposal.codes)}: uncomment `categorical` for names"])
     terminal.out.print(Text(f"{path} is written, after {proposal.rows:,} rows.", style="bold"))

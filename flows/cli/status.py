@@ -79,10 +79,10 @@ def status(
         rows += [["loss, in service", lost], ["newest with labels", _labelled(seen.each[-1])]]
     rows.append(["pending batches", ", ".join(answer.pending_batches) or "none"])
     rows += _asks(answer)
+    rows += [["warning", text] for text in answer.warnings]
     for name, items in (("arriving", answer.arriving), ("unlabelled", answer.unlabelled)):
         if items:
             rows.append([name, ", ".join(items)])
-    rows += [["keys and labels", remark] for remark in answer.remarks]
     terminal.show(terminal.table([answer.model, ""], rows))
 
 

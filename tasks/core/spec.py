@@ -243,6 +243,14 @@ class ScheduleSpec(Section):
     )
 
 
+DEFAULT_METRICS = {
+    "binary": "roc_auc",
+    "multiclass": "balanced_accuracy",
+    "regression": "neg_mean_absolute_error",
+}
+"""For people, where the model's file names none; by task."""
+
+
 class ModelSpec(Section):
     """Everything about one model that a person decides."""
 
@@ -279,13 +287,8 @@ class ModelSpec(Section):
     @model_validator(mode="before")
     @classmethod
     def _default_metric(cls, values: Any) -> Any:
-        defaults = {
-            "binary": "roc_auc",
-            "multiclass": "balanced_accuracy",
-            "regression": "neg_mean_absolute_error",
-        }
-        if isinstance(values, dict) and not values.get("metric") and values.get("task") in defaults:
-            return {**values, "metric": defaults[values["task"]]}
+        if isinstance(values, dict) and not values.get("metric") and values.get("task") in DEFAULT_METRICS:
+            return {**values, "metric": DEFAULT_METRICS[values["task"]]}
         return values
 
     @model_validator(mode="after")

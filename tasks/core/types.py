@@ -106,6 +106,10 @@ class CheckKind(StrEnum):
     """Periods of `[[expected]]` that cannot be looked for, without a subject."""
     COERCION = "coercion"
     """Values of a batch that were read as another type."""
+    ROWS = "rows"
+    """How many rows a batch has, compared with those that the version in service was trained on."""
+    DECLARED = "declared"
+    """Names in the model's file that the data do not have, without a subject."""
     OTHER = "other"
     """Never stored: a check that another release made, whose name is its subject."""
 
@@ -284,6 +288,12 @@ class Metric:
     low: float | None
     high: float | None
     rows: int
+
+
+TOO_SMALL = "are too small to judge a new version by"
+"""What a decision says where a retrain waits for a person, because no comparison could ever be made."""
+TOO_GOOD = "too good to be true? "
+"""What doubts about a version begin with, behind its gate's reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.core.errors import CorruptObject, InvalidRequest
+from tasks.core import overrides
+from tasks.core.errors import CorruptObject, InvalidRequest, SpecError
 from tasks.core.ledger.lease import Lease
-from tasks.core.types import Outcome
+from tasks.core.reports import wording
+from tasks.core.types import CheckKind, Outcome
 from tests.helpers.model import Model, make_rows
+from tests.helpers.ror import QUICK, Ror
 from tests.helpers.runs import decided, run, serving, words
 
 pytestmark = pytest.mark.usefixtures("prefect")
@@ -49,6 +52,30 @@ def test_waits_for_labels(model: Model) -> None:
     manifest, _ = model.workspace.registry.manifest(model.name, 1)
     assert [file.batch for file in manifest.training] == ["001"]
     assert sorted(path.stem for path in (model.root / "data/loans/predictions").iterdir()) == ["002"]
+
+
+def test_names_that_do_not_exist(model: Model, ror: Ror) -> None:
+    """A first version is refused with exit code 2 and all the names; corrected, it is made. A reload then only warns,
+    in the run, its checks and the status; the next fit refuses again."""
+    model.write_spec(QUICK)
+    path = model.root / "deployments/loans.toml"
+    right = path.read_text()
+    wrong = right.replace("[data]", 'time = "ag"\nslices = ["kolor"]\nmetric = "r2"\n[data]')
+    path.write_text(wrong)
+    model.deliver("001")
+    assert ror("run", "loans") == 2
+    assert all(text in ror.err for text in ("did you mean 'age'?", "'kolor'", "'r2' cannot be had"))
+    assert serving(model) is None
+    path.write_text(right)
+    assert ror("run", "loans") == 0
+    path.write_text(wrong)
+    model.deliver("002")
+    assert run(model).outcome is Outcome.RELOADED
+    said = [check.summary for check in decided(model).checks if check.kind is CheckKind.DECLARED]
+    assert len(said) == 3 and all(text in words(model) for text in said)
+    assert len(ror.json("status", "loans")["warnings"]) == 3
+    with pytest.raises(SpecError, match="kolor"):
+        run(model, action="retrain", reason="try")
 
 
 def test_predictions_have_key_answer_version_and_run(trained: Model) -> None:
@@ -229,6 +256,58 @@ def test_gate_refuses_a_worse_challenger(trained: Model) -> None:
     assert serving(trained) == 1
     attempt = decided(trained).attempt
     assert attempt is not None and attempt.outcome == "refused"
+
+
+OFTEN = f"{QUICK}[policy]\nmax_age = 1\n"
+"""Every labelled batch is due a retrain."""
+
+
+@pytest.fixture
+def small(model: Model) -> Model:
+    """v1 in service, trained on six batches of 40 rows, and one more such batch."""
+    model.write_spec(OFTEN)
+    for number in range(1, 7):
+        model.deliver(f"{number:03d}", rows=40)
+    assert run(model).outcome is Outcome.RETRAINED
+    model.deliver("007", rows=40)
+    return model
+
+
+def test_a_fit_that_nothing_could_judge_is_not_made(small: Model) -> None:
+    """Batches of 40 rows never keep enough for a comparison: nothing is fitted, and a person must act. What the run
+    names leads out: a version made by hand can be promoted."""
+    assert run(small).outcome is Outcome.HELD
+    assert "batches of about 40 labelled rows are too small" in words(small) and "100 are needed" in words(small)
+    assert wording.must_act(decided(small)).startswith("yes")
+    assert decided(small).attempt is None and small.workspace.registry.versions("loans") == [1]
+    small.deliver("008", rows=40)
+    assert run(small).outcome is Outcome.HELD
+    assert run(small, action="retrain", reason="to look at it").outcome is Outcome.KEPT
+    overrides.promote(small.workspace, 2, reason="looked at it", actor="ann")
+    assert serving(small) == 2
+
+
+def test_larger_batches_can_be_judged(small: Model) -> None:
+    """The other way out: once a batch is large enough, the retrain that is due is made and compared."""
+    assert run(small).outcome is Outcome.HELD
+    small.deliver("008", rows=1_200)
+    assert run(small).outcome is Outcome.RETRAINED
+    assert not wording.must_act(decided(small)).startswith("yes")
+
+
+def test_a_fit_waits_until_it_can_be_judged(model: Model) -> None:
+    """Where further batches will keep enough rows the run waits, says for how many, and then makes the fit."""
+    model.write_spec(OFTEN)
+    model.deliver("001", rows=300)
+    assert run(model).outcome is Outcome.RETRAINED
+    model.deliver("002", rows=300)
+    assert run(model).outcome is Outcome.HELD
+    assert "could not be judged yet" in words(model) and "more batch" in words(model)
+    assert wording.must_act(decided(model)).startswith("no")
+    for number in range(3, 6):
+        model.deliver(f"{number:03d}", rows=300)
+    assert run(model).outcome in (Outcome.RETRAINED, Outcome.KEPT)
+    assert decided(model).attempt is not None
 
 
 def test_approval_waits(trained: Model) -> None:

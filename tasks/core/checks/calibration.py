@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 CLIP = 5.0
 """Scaled values beyond this are cut: one outlier must neither hide nor fake a shift."""
+TAILS = 2.0
+"""Scales that the outer hundredth of the training values may at most be away from the median: what is usual is well
+within CLIP, so that a column which grows several times can be seen to. Of a normal column the IQR is larger."""
 LEVELS = 50
 """Categories that are compared one by one; the rest count as one, because Evidently is quadratic in them."""
 OTHER = "(other)"
@@ -158,7 +161,7 @@ def distance(reference: np.ndarray, current: np.ndarray, numeric: bool) -> float
 
 
 def scaled(values: pd.Series, column: ColumnCalibration) -> np.ndarray:
-    """What is compared, shape (rows,): clipped multiples of the IQR around the median; frequent levels and `other`."""
+    """What is compared, shape (rows,): clipped multiples of the scale around the median; levels and `other`."""
     if column.numeric:
         numbers = (pd.to_numeric(values, errors="coerce").to_numpy(dtype="float64") - column.center) / column.scale
         return np.asarray(np.clip(numbers, -CLIP, CLIP))
@@ -187,9 +190,11 @@ def _fitted(values: pd.Series, numeric: bool, weight: float) -> ColumnCalibratio
     present = values.dropna().astype(float)
     if present.empty:
         return ColumnCalibration(True, weight)
-    low, high = np.quantile(present, [0.25, 0.75])
-    scale = float(high - low) or float(present.std(ddof=0)) or 1.0
-    return ColumnCalibration(True, weight, center=float(present.median()), scale=scale)
+    bottom, low, middle, high, top = np.quantile(present, [0.01, 0.25, 0.5, 0.75, 0.99])
+    # Where most values are one (rain, claims), the IQR says nothing of the others, which would all be cut alike.
+    tail = max(top - middle, middle - bottom) / TAILS
+    scale = float(max(high - low, tail)) or float(present.std(ddof=0)) or 1.0
+    return ColumnCalibration(True, weight, center=float(middle), scale=scale)
 
 
 def _deviation(std: float | np.ndarray) -> np.ndarray:

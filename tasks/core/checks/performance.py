@@ -14,12 +14,17 @@ from sklearn.utils.metaestimators import available_if
 
 from tasks.core.checks.evidently_adapter import evidently_metrics
 from tasks.core.errors import DataError, SpecError, in_short
-from tasks.core.text import amount, counted
+from tasks.core.spec import DEFAULT_METRICS
+from tasks.core.text import amount, counted, named
 from tasks.core.types import Check, CheckKind, Comparison, LossPoint, Metric, Served, Verdict
 from tasks.core.versions.persistence import Predictions, predict
 
 RESAMPLES = 50
 """Enough for a standard error: within about a tenth of itself (Efron and Tibshirani 1993, section 6.4)."""
+SUGGESTED = 15
+"""Metrics that a message names, the most alike first."""
+_TRIED = 50
+"""Different labels that a metric is tried on."""
 _MAX_ROWS = 5_000
 """Rows that an interval is bootstrapped from; beyond that it is scaled by the square root of the number of rows."""
 
@@ -85,6 +90,54 @@ def scorer(name: str, task: str) -> Callable[[Predictions, np.ndarray], float]:
         return float(score(dressed(predictions), np.empty((len(target), 0)), target))
 
     return call
+
+
+def metric_problems(name: str, task: str, target: np.ndarray) -> list[str]:
+    """Why a metric cannot be had for this task and these labels, shape (rows,), and which can; empty where it can.
+
+    A stray third class of a binary target is no reason: its own check names it.
+    """
+    names = get_scorer_names()
+    if name in names and _suits(name, task, target):
+        return []
+    suited = [other for other in names if _suits(other, task, target)]
+    close = [other for other in difflib.get_close_matches(name, names, n=5, cutoff=0.5) if other in suited]
+    usable = named([*dict.fromkeys([*close, DEFAULT_METRICS[task], *suited])], SUGGESTED)
+    if name not in names:
+        return [f"metric: {name!r} is not a scikit-learn scorer; for this target there are {usable}"]
+    what = "numbers"
+    if task != "regression":
+        count, words = len(np.unique(target)), target.dtype.kind in "OU"
+        what = f"{count} classes, which are {'text' if words else 'numbers'}"
+    return [f"metric: {name!r} cannot be had where the target is {what}; use one of {usable}"]
+
+
+def _suits(name: str, task: str, target: np.ndarray) -> bool:
+    """Whether a scorer gives a number to perfect answers, and is one for classes or for numbers, as the task is."""
+    numbers = np.linspace(0.5, 3.5, 4)
+    words = np.repeat(np.array(["a", "b"], dtype=object), 2)
+    of_numbers = _scores(name, numbers) and not _scores(name, words)
+    values, counts = np.unique(target, return_counts=True)
+    if task == "regression":
+        return of_numbers and (len(values) < 2 or _scores(name, values[:_TRIED].astype(float)))
+    if task == "binary":
+        values = values[np.sort(np.argsort(-counts, kind="stable")[:2])]
+    return not of_numbers and (len(values) < 2 or _scores(name, np.repeat(values[:_TRIED], 2)))
+
+
+def _scores(name: str, truth: np.ndarray) -> bool:
+    """Whether a scorer gives a finite number to answers that are right, with probabilities where they are classes."""
+    predictions, task = Predictions(truth, None, ()), "regression"
+    if truth.dtype.kind != "f":
+        classes = np.unique(truth)
+        right = (truth[:, None] == classes[None, :]).astype(float)
+        predictions = Predictions(truth, (right + 0.5) / (right + 0.5).sum(1, keepdims=True), tuple(classes.tolist()))
+        task = "classification"
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            return bool(np.isfinite(scorer(name, task)(predictions, truth)))
+        except (ValueError, TypeError, AttributeError):
+            return False
 
 
 class _Answers(BaseEstimator):
@@ -180,8 +233,15 @@ def performance_checks(
     Where the target is private no text of Evidently's is shown.
     """
 
-    def measured(name: str, value: float, more: str = "") -> Check:
-        text = f"{name} {amount(value, 4)} on {len(target):,} labelled rows of {batch}{more}"
+    known = len(target) if task == "regression" else int(np.isin(target, np.asarray(predictions.classes)).sum())
+    strange = len(target) - known
+    about, others = f"{len(target):,}", ""
+    if strange:  # Evidently's metrics can only count classes that there are answers for
+        about = f"{known:,} of {len(target):,}"
+        others = f"; {strange:,} have a class that the version never learned"
+
+    def measured(name: str, value: float, more: str = "", rows: str = f"{len(target):,}") -> Check:
+        text = f"{name} {amount(value, 4)} on {rows} labelled rows of {batch}{more}"
         return Check.of(CheckKind.PERFORMANCE, name, Verdict.PASS, text, value)
 
     late = f", {counted(lag, 'batch', 'batches')} later" if lag else ""
@@ -192,7 +252,7 @@ def performance_checks(
     except Exception as error:  # noqa: BLE001 - a measuring library must never stop a decision
         reason = f"Evidently could not measure performance on {batch}: {in_short(error, withheld=private)}"
         return (*checks, Check.of(CheckKind.PERFORMANCE, "evidently", Verdict.SKIPPED, reason)), None
-    return (*checks, *(measured(name, value) for name, value in values.items())), snapshot
+    return (*checks, *(measured(name, value, others, about) for name, value in values.items())), snapshot
 
 
 def dummy(target: np.ndarray, task: str, rows: int) -> Predictions:

@@ -56,7 +56,7 @@ def model(root: Path, name: str) -> Iterator[Diagnosis]:
         yield Diagnosis(name, Level.FAIL, f"{path} cannot be read: {error.strerror}", "Check who owns it.")
         return
     yield Diagnosis(name, Level.OK, f"{path.name} is valid: {spec.task}, {spec.target!r}, of {spec.owner}")
-    for look in (code, batches, labels):
+    for look in (code, batches, labels, names):
         what = f"{name}: {look.__name__}"
         yield from as_diagnoses(what, partial(look, what, root, spec))
     predictions = f"{name}: predictions"
@@ -98,6 +98,15 @@ def labels(name: str, root: Path, spec: ModelSpec) -> Iterator[Diagnosis]:
         return
     paths = find(root, spec.data.labels)
     yield from _files(name, root, spec.data.labels, "data.labels", paths, "label files", "")
+
+
+def names(name: str, root: Path, spec: ModelSpec) -> Iterator[Diagnosis]:
+    """What the model's file names and the newest data do not have; nothing where all is there."""
+    from tasks.core.checks.declared import problems_here
+
+    for problem in problems_here(root, spec):
+        remedy = f"Correct it in {Path('deployments') / (name.partition(':')[0] + '.toml')}: the next fit refuses it."
+        yield Diagnosis(name, Level.FAIL, problem, remedy)
 
 
 def _files(

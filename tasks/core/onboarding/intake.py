@@ -6,15 +6,20 @@ import fnmatch
 import re
 import shutil
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.core.data.files import SUFFIXES, atomic_write, batch_name, find, fingerprint, parts
+from tasks.core.data.labels import Labels
+from tasks.core.data.rows import labelled_rows
 from tasks.core.data.source import Source
 from tasks.core.errors import AlreadyExists, DataError, InvalidRequest, UnreadableData
 from tasks.core.onboarding.proposal import Proposal, as_toml, propose, toml_string
+from tasks.core.schema.contract import infer
+from tasks.core.schema.frames import frame
 from tasks.core.schema.validation import validate
-from tasks.core.spec import MODEL_NAME, MODEL_NAME_RULE, CsvSpec, parse_spec
+from tasks.core.spec import MODEL_NAME, MODEL_NAME_RULE, CsvSpec, ModelSpec, parse_spec
+from tasks.core.types import Batch
 from tasks.core.workspace import Workspace
 
 
@@ -55,7 +60,8 @@ def begin(root: Path, data: Path, target: str, name: str, *, owner: str, written
     stays = data.is_dir() and data != root and data.is_relative_to(root)
     batches = f"{data.relative_to(root).as_posix()}/*" if stays else f"data/{name}/batches/*"
     text = as_toml(proposal, name=name, batches=batches, origin=data.name, owner=owner) + _csv(written)
-    parse_spec(tomllib.loads(text), str(path))
+    proposal = replace(proposal, doubts=_doubts(data, parse_spec(tomllib.loads(text), str(path))))
+    text = as_toml(proposal, name=name, batches=batches, origin=data.name, owner=owner) + _csv(written)
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     try:
@@ -65,6 +71,22 @@ def begin(root: Path, data: Path, target: str, name: str, *, owner: str, written
         path.unlink()  # so that it can be tried again; batches that were copied are there then
         raise
     return path, proposal
+
+
+def _doubts(data: Path, spec: ModelSpec) -> tuple[str, ...]:
+    """What is too good to be true about the first data; nothing where they cannot be trained on, which a run says."""
+    from tasks.core.data.arrow import sample_rows
+    from tasks.core.training.doubt import ROWS, doubts
+
+    try:
+        labels = Labels(data.parent, spec, [])
+        part = labelled_rows(data.parent, Batch(batch_name(data), data.name, ""), labels, spec.task)
+        contract = infer([part.source], spec)
+        chosen = sample_rows(len(part.rows), ROWS, spec.seed)
+        features = frame(contract, part.source, part.rows[chosen])
+    except DataError:
+        return ()
+    return tuple(doubts(spec, features, part.target[chosen], None, part.target[:0]))
 
 
 def deliver(workspace: Workspace, file: Path, *, labels: bool = False) -> Delivered:

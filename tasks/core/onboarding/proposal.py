@@ -60,6 +60,8 @@ class Proposal:
     """Columns that are not used as features, and why."""
     codes: tuple[str, ...] = ()
     """Whole numbers that may be names."""
+    doubts: tuple[str, ...] = ()
+    """What is too good to be true, one sentence each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,7 @@ def as_toml(proposal: Proposal, *, name: str, batches: str, origin: str, owner: 
         lines += [
             f"# categorical = [{', '.join(map(toml_string, p.codes))}]   # numbers that are names? Then uncomment this."
         ]
+    lines += [f"# Too good to be true? {_one_line(doubt)}." for doubt in p.doubts]
     lines += [
         line("owner", toml_string(owner), "who is told"),
         line("purpose", toml_string(f"Predict {p.target}."), "what for: alerts and pages say it"),

@@ -57,7 +57,7 @@ def decision_card(decided: Decided, context: CardContext) -> str:
     lines = [f"## {cell(wording.title(decided, model))}", "", *(f"- {cell(line)}" for line in why)]
     rule = f"{decided.decision.action.value}, by the rule *{cell(decided.decision.rule)}*"
     rows = [
-        ("Must I act?", f"**{cell(wording.MUST_ACT[decided.outcome])}**"),
+        ("Must I act?", f"**{cell(wording.must_act(decided))}**"),
         ("Decided", f"{_when(context.event.at)}: {rule}, in a run of {cell(context.event.actor)}"),
         *_service(context, told=True),
         *_attempt(decided, why[0]),

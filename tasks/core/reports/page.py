@@ -78,7 +78,7 @@ def render(
         title=wording.title(decided, model),
         command=wording.promotion(model, ready) if (ready := wording.ready_to_promote(decided)) else None,
         reasons=wording.reasons(decided),
-        must_act=wording.MUST_ACT[decided.outcome],
+        must_act=wording.must_act(decided),
         moved=[_drawn(item) for item in pictures if item.check.verdict in (Verdict.FAIL, Verdict.WARN)],
         still=[_drawn(item) for item in pictures if item.check.verdict is Verdict.PASS][:4],
         complete=measured is not None,

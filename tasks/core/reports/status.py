@@ -12,8 +12,8 @@ from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.state import State
 from tasks.core.reports.wording import describe_event
 from tasks.core.run.work import pending_names
-from tasks.core.types import Action, CheckKind, LossPoint, Metric, Outcome, Rule, Snooze, Verdict
-from tasks.core.versions.manifest import training_digest
+from tasks.core.types import TOO_GOOD, Action, CheckKind, LossPoint, Metric, Outcome, Rule, Snooze, Verdict
+from tasks.core.versions.manifest import Manifest, training_digest
 from tasks.core.workspace import Workspace
 
 LEASE = (EventKind.STARTED, EventKind.RENEWED)
@@ -110,8 +110,10 @@ class Status:
     """Files that may still be written, relative to the root."""
     unlabelled: tuple[str, ...]
     """Batches that were decided on and whose labels do not count yet."""
-    remarks: tuple[str, ...]
-    """What the newest decision remarked about keys and labels, one sentence each."""
+    warnings: tuple[str, ...]
+    """What the newest decision remarked about keys and labels; what the model's file names and the newest data do not
+    have, which the next fit refuses; and what about the version in service is too good to be true, until a person
+    snoozes the column. One sentence each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,8 @@ class Entry:
 
 def status(workspace: Workspace) -> Status:
     """Which version is in service, since when, why, trained on which data, justified by which metrics."""
+    from tasks.core.checks.declared import problems_here
+
     head = workspace.ledger.head()
     state = head.state
     decided = workspace.ledger.decision(state.decided.seq) if state.decided else None
@@ -165,7 +169,7 @@ def status(workspace: Workspace) -> Status:
         snoozed=_snoozed(state),
         arriving=tuple(arriving(workspace.root, workspace.spec, state.batches)),
         unlabelled=tuple(in_order(b for b, r in state.batches.items() if not r.labels and b not in state.quarantined)),
-        remarks=_remarks(decided),
+        warnings=(*_remarks(decided), *problems_here(workspace.root, workspace.spec)),
     )
     if state.current is None:
         return answer
@@ -175,6 +179,7 @@ def status(workspace: Workspace) -> Status:
         answer,
         metrics=manifest.metrics,
         trained_on=TrainedOn(manifest.rows, batches, training_digest(manifest)),
+        warnings=(*answer.warnings, *_doubts(workspace.model, manifest, state)),
         made_because=manifest.reasons,
         prequential=_in_service(state),
     )
@@ -193,6 +198,17 @@ def _remarks(decided: Decided | None) -> tuple[str, ...]:
     unusable = [problem for item in decided.blocked if not item.sha256 for problem in item.problems] if decided else []
     said = [check.summary for check in checks if check.kind in about and check.verdict is Verdict.WARN]
     return (*unusable, *said)
+
+
+def _doubts(model: str, manifest: Manifest, state: State) -> list[str]:
+    """What is too good to be true about a version, each with the command that says that it is right."""
+    if TOO_GOOD not in manifest.gate.reason:
+        return []
+    from tasks.core.training.doubt import doubts_in, known_good
+
+    command = f"`ror snooze {model} --columns ... --until 2099-12-31 --reason '...'`"
+    found = doubts_in(manifest.gate.reason, known_good(state))
+    return [f"{TOO_GOOD}{text}. If it is right, {command} says so, once" for text in found]
 
 
 def _next_retrain(decided: Decided | None) -> str | None:

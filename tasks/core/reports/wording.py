@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tasks.core.ledger.events import Accepted, Cleared, Decided, Erased, Event, Promoted, Pruned, Quarantined, Snoozed
 from tasks.core.text import span
-from tasks.core.types import AttemptOutcome, Outcome
+from tasks.core.types import TOO_SMALL, AttemptOutcome, CheckKind, Outcome, Verdict
 
 MUST_ACT = {
     Outcome.RELOADED: "no",
@@ -21,6 +21,16 @@ MUST_ACT = {
     Outcome.RETRAIN_FAILED: "yes: read why training failed; the current version was kept",
     Outcome.LABELS_OVERDUE: "yes: find out where the labels are",
 }
+
+TOLD = (CheckKind.DECLARED, CheckKind.ROWS)
+"""Kinds of check whose warnings stand beside the reasons: nobody should have to look for them."""
+
+
+def must_act(decided: Decided) -> str:
+    """Whether a person must act, and on what."""
+    if any(TOO_SMALL in reason for reason in decided.decision.reasons):
+        return "yes: nothing can be put in service without you; the reason says how"
+    return MUST_ACT[decided.outcome]
 
 
 def describe_event(event: Event) -> str | None:
@@ -122,6 +132,7 @@ def _facts(decided: Decided) -> list[str]:
         what = f"{item.batch} is set aside" if item.sha256 else "the labels cannot be used"
         lines += [f"{what}: {problem.rstrip('.')}." for problem in item.problems]
     lines += [f"{reason}." for reason in decided.decision.reasons]
+    lines += [f"{check.summary}." for check in decided.checks if check.kind in TOLD and check.verdict is Verdict.WARN]
     attempt, service = decided.attempt, decided.in_service
     if attempt and attempt.gate:
         lines.append(f"v{attempt.version} {attempt.outcome}: {attempt.gate.reason}.")

@@ -12,9 +12,11 @@ import pandas as pd
 
 from tasks.core.checks import drift
 from tasks.core.checks.calibration import SCORE, calibration_of
+from tasks.core.checks.declared import columns_of, unknown_columns
 from tasks.core.checks.expected import excused, last_year
+from tasks.core.checks.volume import check_rows
 from tasks.core.data.arrow import sample_rows
-from tasks.core.data.files import batch_order
+from tasks.core.data.files import batch_order, in_order
 from tasks.core.data.known_classes import with_classes
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
@@ -26,8 +28,22 @@ from tasks.core.run.labels import LabelFindings
 from tasks.core.run.work import Work
 from tasks.core.schema.frames import frame
 from tasks.core.schema.validation import Validation, validate
-from tasks.core.training.gate import Champion, Recorded
-from tasks.core.types import Batch, Blocked, Check, CheckKind, Request, Verdict
+from tasks.core.text import counted
+from tasks.core.training.gate import Champion, Recorded, unjudged
+from tasks.core.training.holdout import GATE_ROWS
+from tasks.core.types import (
+    TOO_SMALL,
+    Action,
+    Batch,
+    Blocked,
+    Check,
+    CheckKind,
+    Decision,
+    Labelled,
+    Request,
+    Rule,
+    Verdict,
+)
 from tasks.core.versions import persistence
 from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.workspace import Workspace
@@ -100,6 +116,7 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
         checks += excused(workspace.root, spec, state.snoozed, work.pending, current.contract.names).checks
     novel = _still_novel(workspace, state, work, current)
     ready = versions.predecessor is not None
+    usual = _rows_of_training(state, current)
     for batch in work.pending:
         try:
             found = _validated(workspace, state, batch, current)
@@ -119,6 +136,8 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
             novel.append(batch.id)
         valid.append(batch)
         rows.append(found.rows)
+        if current and (remark := check_rows(workspace.source(batch), batch.id, found.rows, usual)):
+            checks.append(remark)
         checks += [Check.of(CheckKind.COERCION, batch.id, Verdict.WARN, note) for note in found.coercions]
         if versions.predecessor:
             ready &= not _validated(workspace, state, batch, versions.predecessor).problems
@@ -128,7 +147,23 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
             "Restore the original. Deliver rows that are new as a file of their own, without the old ones"
         )
         blocked.append(Blocked(batch.id, batch.sha256, (problem,)))
+    checks += _declared(workspace, valid)
     return DataFindings(tuple(valid), tuple(rows), tuple(blocked), tuple(changes), tuple(checks), ready, tuple(novel))
+
+
+def _rows_of_training(state: State, current: LoadedVersion | None) -> list[int]:
+    """Rows of the batches that a version was trained on, in time order, as they were decided on."""
+    trained = {file.batch for file in current.manifest.training} if current else set()
+    return [state.batches[name].rows for name in in_order(trained & {*state.batches})]
+
+
+def _declared(workspace: Workspace, batches: Sequence[Batch]) -> list[Check]:
+    """What the model's file names and none of these batches has; columns of periods have a check of their own."""
+    if not batches:
+        return []
+    spec = workspace.spec.model_copy(update={"expected": ()})
+    columns = columns_of(workspace.root, spec, [workspace.source(batch) for batch in batches])
+    return [Check.of(CheckKind.DECLARED, None, Verdict.WARN, text) for text in unknown_columns(spec, columns)]
 
 
 def _still_novel(workspace: Workspace, state: State, work: Work, current: LoadedVersion | None) -> list[str]:
@@ -292,6 +327,39 @@ def _newest(state: State, labels: LabelFindings) -> str | None:
     if newest is None or any(batch_order(batch) >= batch_order(newest) for batch in before):
         return None
     return newest
+
+
+def judgeable(
+    workspace: Workspace, state: State, work: Work, labelled: Sequence[Labelled], decision: Decision
+) -> Decision:
+    """The decision, or a hold in place of a retrain that no comparison could put in service: it says what is missing.
+
+    What a person asks for by hand is made: they look at it, and may promote it.
+    """
+    usable = with_labels(state, labelled, decision).usable
+    if decision.action is not Action.RETRAIN or decision.rule is Rule.BY_HAND or state.current is None:
+        return decision
+    try:
+        history = training_rows(workspace, work, usable)
+    except DataError:
+        return decision  # the attempt to train says what is gone
+    found = unjudged(history, workspace.spec.policy.forgetting, workspace.manifest_of(state.current))
+    if found is None:
+        return decision
+    rows, size, more = found
+    if more is None:
+        ask = f"`ror run {workspace.model} --action retrain --reason '...'`"
+        missing = (
+            f"batches of about {size:,.0f} labelled rows {TOO_SMALL}: the newest keep {rows} rows that "
+            f"v{state.current.version} has not seen, and {GATE_ROWS} are needed. Deliver larger ones, such as a week "
+            f"in place of a day; or have one made by hand, {ask}, look at it, and promote it"
+        )
+    else:
+        missing = (
+            f"a new version could not be judged yet: {rows} of {GATE_ROWS} rows that v{state.current.version} has not "
+            f"seen are kept for that; about {counted(more, 'more batch', 'more batches')} will bring them"
+        )
+    return replace(decision, action=Action.HOLD, reasons=(*decision.reasons, f"but {missing}"))
 
 
 def training_labels(workspace: Workspace, work: Work, champion: Champion | None) -> Labels:

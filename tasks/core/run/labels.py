@@ -207,6 +207,10 @@ def _with_performance(
     checks, snapshot = performance.performance_checks(
         part.batch.id, answers, part.target, task, part.coverage, lag, private=private
     )
+    checks += tuple(
+        Check.of(CheckKind.DECLARED, None, Verdict.WARN, text)
+        for text in performance.metric_problems(spec.metric, task, part.target)
+    )
     reference = current.reference
     target = pd.DataFrame({TARGET: part.target})
     excuses = excused(workspace.root, spec, state.snoozed, [part.batch], current.contract.names).columns

@@ -6,17 +6,21 @@ import contextlib
 import resource
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from tasks.core.checks.calibration import TARGET
+from tasks.core.checks.declared import refuse_unknown
 from tasks.core.data.rows import LabelledRows, target_of
 from tasks.core.errors import DataError
 from tasks.core.records import to_dict
 from tasks.core.schema.frames import conform
 from tasks.core.spec import ModelSpec
+from tasks.core.training.doubt import doubts, with_doubts
 from tasks.core.training.fit import CalibratedFit, fit
 from tasks.core.training.gate import Champion, compare, rival_of
 from tasks.core.types import Gate
@@ -43,17 +47,22 @@ def train(
     champion: Champion | None,
     action: str,
     reasons: Sequence[str],
+    known: Collection[str] = (),
 ) -> Challenger:
     """Fit on all labelled history but the gate's rows, compare with the champion on those, and collect the record.
 
-    Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract.
+    What is too good to be true stands behind the gate's reason, but for the columns, or the target, in `known`.
+    Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract,
+    SpecError, before anything is fitted, with all that the model's file names and the data do not have.
     """
     started = time.monotonic()
+    refuse_unknown(root, spec, history)
     make_importable(spec.folders(root))
     fitted = fit(spec, history, first=champion is None)
     training, truth = fitted.training, target_of(fitted.training.gate)
     rival = rival_of(spec, training, fitted.target, champion)
     gate, metrics, rival_metrics = compare(spec, fitted.answers, truth, rival)
+    gate = replace(gate, reason=with_doubts(gate.reason, _doubts(spec, fitted, truth), known))
     saved = persistence.dump(fitted.pipeline, spec.pipeline.format)
     if spec.pipeline.format == "skops":
         persistence.check_types(saved.data, spec.pipeline.types)
@@ -101,6 +110,12 @@ def train(
         },
     )
     return Challenger(candidate, gate)
+
+
+def _doubts(spec: ModelSpec, fitted: CalibratedFit, truth: np.ndarray) -> list[str]:
+    """What is too good to be true about the training rows, and about the answers on the gate's rows."""
+    features, learned = fitted.sample[fitted.contract.names], fitted.sample[TARGET].to_numpy()
+    return doubts(spec, features, learned, fitted.answers, truth)
 
 
 def _probe(fitted: CalibratedFit) -> pd.DataFrame:

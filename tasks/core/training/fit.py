@@ -25,7 +25,7 @@ from tasks.core.training.holdout import FIRST_HOLDOUT_EVERY, HOLDOUT_EVERY, Trai
 from tasks.core.versions import persistence
 from tasks.core.versions.persistence import Predictions
 
-PROBE_ROWS = 32
+PROBE_ROWS, SAMPLE_ROWS = 32, 2_000
 IMPORTANCE_ROWS, IMPORTANCE_LEAST, IMPORTANCE_REPEATS = 2_000, 500, 2
 
 
@@ -51,6 +51,8 @@ class CalibratedFit(FittedPipeline):
     calibration: Mapping[str, ColumnCalibration]
     asked: pd.DataFrame
     """A few training rows as a user would send them; those of `reference` are scaled, as no pipeline sees them."""
+    sample: pd.DataFrame
+    """More of them, with their labels as TARGET."""
 
 
 def fit(spec: ModelSpec, history: Sequence[LabelledRows], *, first: bool = False) -> CalibratedFit:
@@ -82,6 +84,7 @@ def fit(spec: ModelSpec, history: Sequence[LabelledRows], *, first: bool = False
         reference=reference_of(trained, calibration, spec.checks.sample_rows, spec.seed),
         calibration=calibration,
         asked=trained[contract.names].iloc[sample_rows(len(trained), PROBE_ROWS, spec.seed)],
+        sample=trained.iloc[sample_rows(len(trained), SAMPLE_ROWS, spec.seed)],
     )
 
 

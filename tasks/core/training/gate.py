@@ -15,9 +15,10 @@ from tasks.core.checks.performance import dummy
 from tasks.core.data.rows import LabelledRows, target_of
 from tasks.core.errors import DataError
 from tasks.core.predictions import read_predictions, written_version
-from tasks.core.spec import ModelSpec
+from tasks.core.spec import Forgetting, ModelSpec
 from tasks.core.text import amount, of_loss, portion
-from tasks.core.training.holdout import GATE_ROWS, TrainingSet, features_of
+from tasks.core.training.forgetting import remembered
+from tasks.core.training.holdout import GATE_BATCHES, GATE_ROWS, HOLDOUT_EVERY, TrainingSet, features_of, split
 from tasks.core.types import Gate, Metric, Verdict
 from tasks.core.versions import persistence
 
@@ -99,6 +100,26 @@ def _unseen(manifest: Manifest, parts: Sequence[LabelledRows]) -> np.ndarray:
     """Positions, among the rows of all parts, of those that a version was not trained on."""
     seen = {file.batch: file.held_out for file in manifest.training}
     return np.flatnonzero(np.concatenate([np.full(len(part.rows), seen.get(part.batch.id, True)) for part in parts]))
+
+
+def unjudged(
+    history: Sequence[LabelledRows], forgetting: Forgetting, champion: Manifest
+) -> tuple[int, float, int | None] | None:
+    """Where the gate would have too few rows that the champion has not seen, so that no fit could be put in service:
+    those rows, the labelled rows of a batch, and the further batches that would bring enough, None where none would.
+
+    `history` is all that would be trained on. Large batches are not counted row by row.
+    """
+    kept = remembered(history, forgetting)[-GATE_BATCHES:]
+    trained = {file.batch for file in champion.training}
+    if sum(len(part.rows) for part in kept if part.batch.id not in trained) >= 2 * HOLDOUT_EVERY * GATE_ROWS:
+        return None
+    rows = len(_unseen(champion, split(kept).gate))
+    if rows >= GATE_ROWS or not kept:
+        return None
+    size = sum(len(part.rows) for part in kept) / len(kept)
+    most = min(GATE_BATCHES, forgetting.window or GATE_BATCHES) * size / HOLDOUT_EVERY
+    return rows, size, math.ceil((GATE_ROWS - rows) * HOLDOUT_EVERY / size) if most >= GATE_ROWS else None
 
 
 def compare(

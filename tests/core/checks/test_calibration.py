@@ -217,3 +217,32 @@ def test_batches_without_values_tell_nothing() -> None:
     assert (column.windows, column.provisional) == (0, True)
     assert column.wobble == pytest.approx(0.1 / 3)
     assert column.window_rows == windows[0]["income"].notna().sum()
+
+
+@pytest.mark.parametrize("zeros", [0.5, 0.7, 0.8, 0.9])
+@pytest.mark.parametrize("times", [3, 5])
+def test_a_column_of_mostly_zeros_cannot_grow_unseen(zeros: float, times: int) -> None:
+    """Rain, claims, visits: where most values are zero, the others times three or five are far beyond the floor, and
+    another quiet window is not."""
+    rng = np.random.default_rng(11)
+
+    def rain(rows: int) -> pd.Series:
+        return pd.Series(np.where(rng.random(rows) < zeros, 0.0, rng.gamma(1.0, 10.0, rows)))
+
+    training = [window.assign(income=rain(len(window))) for window in WINDOWS]
+    column = calibrated(training)["income"]
+    then = scaled(pd.concat(training)["income"], column)
+    grown, quiet = (distance(then, scaled(values, column), numeric=True) for values in (rain(500) * times, rain(500)))
+    assert grown is not None and grown > 0.3
+    assert quiet is not None and quiet < 0.12
+
+
+def test_a_normal_column_is_scaled_by_its_quartiles() -> None:
+    """Columns without a heavy tail are compared as ever, and one absurd value in a thousand changes nothing."""
+    values = np.random.default_rng(12).normal(size=3_000)
+    training = [window.assign(income=values[: len(window)]) for window in WINDOWS]
+    found = calibrated(training)["income"]
+    low, high = np.quantile(pd.concat(training)["income"], [0.25, 0.75])
+    assert found.scale == pytest.approx(high - low)
+    odd = [window.assign(income=window["income"].where(window.index != 0, 1e9)) for window in training]
+    assert calibrated(odd)["income"].scale == pytest.approx(found.scale, rel=0.02)

@@ -257,3 +257,20 @@ def test_without_evidently_the_loss_is_still_there(monkeypatch: pytest.MonkeyPat
     assert skipped.verdict is Verdict.SKIPPED
     assert "Evidently could not measure performance on b: " in skipped.summary
     assert snapshot is None
+
+
+@pytest.mark.parametrize(("strange", "classes"), [(40, (0, 1)), (1, WORDS), (0, WORDS), (0, (0, 1))])
+def test_metrics_say_the_rows_that_they_are_about(strange: int, classes: tuple[Any, ...]) -> None:
+    """The loss is about all labelled rows; a metric of classes about those whose class the version has learned."""
+    made = dirichlet(400, classes)
+    truth = RNG.choice(np.array(classes), 400)
+    truth[:strange] = 9 if classes == (0, 1) else "z"
+    checks, _ = performance_checks("b", made, truth, "multiclass", 1.0)
+    found = {check.subject: check.summary for check in checks}
+    accuracy = float((made.values[strange:] == truth[strange:]).mean())
+    assert "on 400 labelled rows of b" in found["loss"]
+    if strange:
+        assert f"on {400 - strange} of 400 labelled rows of b; {strange} have a class" in found["accuracy"]
+    else:
+        assert found["accuracy"].endswith("on 400 labelled rows of b")
+    assert next(check.value for check in checks if check.subject == "accuracy") == pytest.approx(accuracy)

@@ -54,6 +54,18 @@ def test_every_problem_of_a_file_is_a_line(model: Model) -> None:
     assert "not valid TOML" in next(every(model)).text
 
 
+def test_names_that_the_data_do_not_have(model: Model) -> None:
+    """A column that no batch has is a failure with the nearest name; corrected as it says, it is gone."""
+    model.deliver("001", rows=20)
+    path = model.root / "deployments/loans.toml"
+    path.write_text(path.read_text().replace("[data]", 'time = "ages"\n[data]'))
+    found = look(model)["names"]
+    assert (found.level, found.text) == (Level.FAIL, "time: no column is called 'ages'; did you mean 'age'?")
+    assert "deployments/loans.toml" in found.remedy
+    path.write_text(path.read_text().replace('"ages"', '"age"'))
+    assert "names" not in look(model)
+
+
 def test_one_broken_model_does_not_hide_another(model: Model) -> None:
     """All models of a root are looked at; where there is none, that is said."""
     model.deliver("001")

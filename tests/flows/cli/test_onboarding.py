@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.helpers.model import Model, make_rows
@@ -44,3 +45,31 @@ def test_wrong_words(tmp_path: Path, ror: Ror) -> None:
     assert "semicolon" in ror.err
     assert ror("init", str(tmp_path / "none.csv"), "--target", "y") == 3
     assert not (tmp_path / "deployments").exists()
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_column_that_tells_the_answer(model: Model, ror: Ror) -> None:
+    """`init`, run, status, page and history name it; a snooze says that it is right, and the next version says nothing.
+    Left out of the features it raises no doubt."""
+    rows = make_rows(500, seed=1)
+    leaky = rows.assign(refund=np.where(rows["y"] == 1, 0.0, 10.0 + rows["age"]))
+    file = model.root / "claims.parquet"
+    leaky.to_parquet(file, index=False)
+    assert ror("init", str(file), "--target", "y", "--name", "claims") == 0
+    assert "'refund' alone predicts the target" in ror.out
+    path = model.root / "deployments/claims.toml"
+    assert "# Too good to be true? 'refund'" in path.read_text()
+    assert ror("run", "claims") == 0
+    assert "'refund' alone predicts the target" in ror.out
+    (warning,) = ror.json("status", "claims")["warnings"]
+    assert "'refund'" in warning and "ror snooze claims" in warning
+    page = next(model.root.rglob("report*.html"), None) or next(model.root.rglob("*.html"))
+    assert "alone predicts the target" in page.read_text()
+    words = ["snooze", "claims", "--columns", "refund", "--until", "2099-12-31", "--reason", "known at once"]
+    assert ror(*words) == 0, ror.err
+    assert ror.json("status", "claims")["warnings"] == []
+    more = make_rows(500, seed=2)
+    more = more.assign(refund=np.where(more["y"] == 1, 0.0, 10.0 + more["age"]))
+    more.to_parquet(model.root / "data/claims/batches/next.parquet", index=False)
+    assert ror("run", "claims", "--action", "retrain", "--reason", "again") == 0
+    assert "alone predicts" not in ror.out
