@@ -82,6 +82,7 @@ def status(
     for name, items in (("arriving", answer.arriving), ("unlabelled", answer.unlabelled)):
         if items:
             rows.append([name, ", ".join(items)])
+    rows += [["not looked at", found] for found in answer.unread]
     terminal.show(terminal.table([answer.model, ""], rows))
 
 

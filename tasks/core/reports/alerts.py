@@ -51,7 +51,7 @@ def alerts(workspace: Workspace) -> list[Alert]:
 
 def _blocked(workspace: Workspace, state: State) -> list[tuple[Outcome, str, str]]:
     """Batches that are set aside and whose files have not changed since."""
-    here = delivered(workspace.root, workspace.spec)
+    here = delivered(workspace.root, workspace.spec, state.batches)
     matters = []
     for batch in in_order(state.blocked):
         sha256 = state.blocked[batch]

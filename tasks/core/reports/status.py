@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from tasks.core.data.files import arriving, batch_order, in_order
+from tasks.core.data.unread import unread
 from tasks.core.ledger.events import Accepted, Cleared, Decided, Event, EventKind, Failed, Promoted, Quarantined
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.state import State
@@ -110,6 +111,8 @@ class Status:
     """Files that may still be written, relative to the root."""
     unlabelled: tuple[str, ...]
     """Batches that were decided on and whose labels do not count yet."""
+    unread: tuple[str, ...] = ()
+    """Files beside batches or labels that no run looks at, each with the way out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,7 @@ def status(workspace: Workspace) -> Status:
         snoozed=_snoozed(state),
         arriving=tuple(arriving(workspace.root, workspace.spec, state.batches)),
         unlabelled=tuple(in_order(b for b, r in state.batches.items() if not r.labels and b not in state.quarantined)),
+        unread=tuple(unread(workspace.root, workspace.spec)),
     )
     if state.current is None:
         return answer

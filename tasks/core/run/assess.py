@@ -163,6 +163,7 @@ def _arrivals(work: Work) -> list[Check]:
         f"{batch} comes before batches that were decided on already: it is decided on now, and nothing is decided anew"
         for batch in work.latecomers
     ]
+    found += work.unread
     return [Check.of(CheckKind.ARRIVALS, None, Verdict.WARN, text) for text in found]
 
 
