@@ -16,6 +16,7 @@ from tasks.core.data.arrow import (
     BOOLEAN,
     as_numbers,
     as_text,
+    comparable,
     count_true,
     decoded,
     is_number,
@@ -98,7 +99,7 @@ class Labels:
     def _keys(self, source: Source) -> pa.Array:
         assert self.spec.key is not None
         _require(source, [self.spec.key])
-        return _joined(source.read([self.spec.key]).column(0))
+        return comparable(_joined(source.read([self.spec.key]).column(0)))
 
     def _where(self, keys: pa.Array) -> pa.Array:
         """Which row of the label files each key finds, null for none."""
@@ -122,6 +123,7 @@ class Labels:
             source = Source(self._root, path.relative_to(self._root).as_posix(), self.spec.data.csv)
             _require(source, columns)
             table = source.read(columns)
+            table = table.set_column(0, columns[0], comparable(_joined(table.column(0))))
             table = table.set_column(1, self.spec.target, _labels(source, table.column(1), self.spec.target))
             tables.append(table.filter(pc.is_valid(table.column(0))))
         if not tables:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from tasks.core.data.arrow import decoded
+from tasks.core.data.arrow import decoded, without_views
 from tasks.core.data.files import ending, is_text_file, parts
 from tasks.core.data.unread import table_problems
 from tasks.core.errors import UnavailableData, UnreadableData, is_unavailable
@@ -66,7 +66,7 @@ class Source:
                     yield from self._stream_csv(file, names)
                 else:
                     with pq.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES) as parquet:
-                        yield from parquet.iter_batches(CHUNK_ROWS, columns=names)
+                        yield from map(without_views, parquet.iter_batches(CHUNK_ROWS, columns=names))
             except (pa.ArrowException, OSError, KeyError, UnicodeError) as error:
                 self._check_available(file, error)
                 raise UnreadableData(self._where(file), self._plain(error)) from None

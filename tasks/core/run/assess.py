@@ -14,7 +14,7 @@ from tasks.core.checks import drift
 from tasks.core.checks.calibration import SCORE, calibration_of
 from tasks.core.checks.expected import excused, last_year
 from tasks.core.data.arrow import sample_rows
-from tasks.core.data.files import batch_order
+from tasks.core.data.files import batch_order, find
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.decision.evidence import DriftEvidence, Evidence
@@ -25,6 +25,7 @@ from tasks.core.run.labels import LabelFindings
 from tasks.core.run.work import Work
 from tasks.core.schema.frames import frame
 from tasks.core.schema.validation import Validation, validate
+from tasks.core.text import counted
 from tasks.core.training.gate import Champion, Recorded
 from tasks.core.types import Batch, Blocked, Check, CheckKind, Request, Verdict
 from tasks.core.versions import persistence
@@ -85,6 +86,8 @@ class DataFindings:
     novel: tuple[str, ...] = ()
     """Batches, pending or decided on, whose content is new to the version in service; those that a person accepted, or
     that were learned from, left out."""
+    nothing: str = ""
+    """Where no file at all is where batches should be: where that is, and what to do."""
 
 
 def check_data(workspace: Workspace, state: State, work: Work, versions: Versions) -> DataFindings:
@@ -127,7 +130,29 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
             "Restore the original, or deliver the change under a new name"
         )
         blocked.append(Blocked(batch.id, batch.sha256, (problem,)))
-    return DataFindings(tuple(valid), tuple(rows), tuple(blocked), tuple(changes), tuple(checks), ready, tuple(novel))
+    return DataFindings(
+        tuple(valid),
+        tuple(rows),
+        tuple(blocked),
+        tuple(changes),
+        tuple(checks),
+        ready,
+        tuple(novel),
+        _nothing(workspace, state),
+    )
+
+
+def _nothing(workspace: Workspace, state: State) -> str:
+    """Why there is nothing to look at, where no file matches the pattern, settled or not; else empty."""
+    pattern = workspace.spec.data.batches
+    if find(workspace.root, pattern):
+        return ""
+    if not state.batches:
+        return f"no batch under {pattern}: `ror add {workspace.model} FILE` brings one; or correct data.batches"
+    before = counted(len(state.batches), "batch was", "batches were")
+    return (
+        f"no batch under {pattern}, of which {before} decided on: mount or restore that folder, or correct data.batches"
+    )
 
 
 def _still_novel(workspace: Workspace, state: State, work: Work, current: LoadedVersion | None) -> list[str]:
