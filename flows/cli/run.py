@@ -98,7 +98,7 @@ def _run_json(outcome: Outcome, message: str, state: State, decided: Decided | N
 def predict(
     model: Model,
     file: Annotated[Path, typer.Argument(help="Parquet or CSV file with the model's input columns.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write; never overwritten.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet or CSV file to write; never overwritten.")],
     root: Root = Path(),
     debug: Debug = False,
 ) -> None:
