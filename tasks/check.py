@@ -45,7 +45,10 @@ def check_performance(workspace: Workspace, state: State, work: Work, data: Data
     """Score champion and predecessor on newly labelled rows, look again where labels changed, and name batches whose
     labels are overdue; Evidently's page goes to the folder `pages`."""
     versions = assess.load_versions(workspace, state)
-    findings = labels.check_performance(workspace, state, work, data.valid, versions.current, versions.predecessor)
+    before = workspace.ledger.decision(state.decided.seq).checks if state.decided else ()
+    findings = labels.check_performance(
+        workspace, state, work, data.valid, versions.current, versions.predecessor, before
+    )
     log = get_run_logger()
     about = {item.batch: item for item in findings.labelled}
     if len(findings.losses) > FEW:
@@ -62,7 +65,7 @@ def check_performance(workspace: Workspace, state: State, work: Work, data: Data
             item.lag or 0,
         )
     for check in findings.checks:
-        if check.kind in (CheckKind.LABELS, CheckKind.PREDICTIONS):
+        if check.kind in (CheckKind.LABELS, CheckKind.KEYS, CheckKind.PREDICTIONS):
             log.log(WARNING if check.verdict is Verdict.WARN else INFO, "%s.", check.summary)
     if findings.overdue:
         log.error("%s.", findings.overdue.reason)

@@ -44,8 +44,11 @@ def train(workspace: Workspace, state: State, work: Work, labelled: Sequence[Lab
         return _attempt(len(usable), version, digest, manifest.gate, first=state.current is None)
     bar = None
     try:
-        history = assess.training_rows(workspace, work, usable)
         champion = assess.champion_of(workspace, state)
+        labels = assess.training_labels(workspace, work, champion)
+        history = assess.training_rows(workspace, work, usable, labels)
+        if any(found.altered for found in labels.answers.values()):
+            spec = labels.spec  # the record of the version says by which classes its labels were read
         rows = sum(len(part.rows) for part in history)
         log.info("Training on %d labelled batches, %s rows.", len(history), f"{rows:,}")
         seconds = expected_seconds(champion, rows)

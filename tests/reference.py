@@ -60,7 +60,13 @@ def _literal(cell: str) -> str:
 # --- a model's file ------------------------------------------------------------------------------------------
 
 BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
-KINDS = {"integer": "whole number", "number": "number", "string": "text", "object": "table"}
+KINDS = {
+    "boolean": "true or false",
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "object": "table",
+}
 
 
 def _keys(section: Mapping[str, Any], sections: Mapping[str, Any], above: str) -> Iterator[tuple[str, ...]]:

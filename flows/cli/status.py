@@ -83,6 +83,7 @@ def status(
         if items:
             rows.append([name, ", ".join(items)])
     rows += [["not looked at", found] for found in answer.unread]
+    rows += [["keys and labels", remark] for remark in answer.remarks]
     terminal.show(terminal.table([answer.model, ""], rows))
 
 

@@ -67,7 +67,7 @@ def predict_file(workspace: Workspace, file: Path, output: Path, run: str) -> tu
     """Predict any file with the model's input columns by the version in service, verified first.
 
     Returned are its number, and whether the same predictions were there already. Raises UnreadableData when there is no
-    such file, InvalidRequest for an output of another kind than Parquet and CSV, NotFound when no version is in service,
+    such file, InvalidRequest for an output that is neither Parquet nor CSV, NotFound when no version is in service,
     VerificationError when it does not pass, AlreadyExists also when another version predicted these data there, and
     what `write_predictions` raises.
     """

@@ -248,7 +248,16 @@ class ModelSpec(Section):
 
     task: Literal["binary", "multiclass", "regression"] = Field(description="What is predicted: a class or a number.")
     target: str = Field(description="The column to predict.")
+    classes: tuple[bool | int | str, ...] = Field(
+        (), description="Values the target may have; none: those of the version in service, else of the first labels."
+    )
     key: str | None = Field(None, description="Column that identifies a row; needed to join late labels.")
+    key_kind: Literal["integer", "text", "time"] | None = Field(
+        None, description="What the key is, in batches and labels alike; none: as the column of each batch suggests."
+    )
+    key_width: int | None = Field(
+        None, ge=1, le=100, description="Characters of a key of kind text: shorter ones get zeros on the left."
+    )
     time: str | None = Field(None, description="Column that grows with time; not a feature unless listed.")
     features: tuple[str, ...] | None = Field(None, description="Left out: every column but target, key and time.")
     categorical: tuple[str, ...] = Field((), description="Numbers that are names: ids, codes.")
@@ -283,6 +292,17 @@ class ModelSpec(Section):
     def _consistent(self) -> ModelSpec:
         if self.data.labels and not self.key:
             raise ValueError("data.labels needs key: late labels are joined by it")
+        if self.classes:
+            if self.task == "regression":
+                raise ValueError("classes lists what a class may be, and a regression has none")
+            if len({*self.classes}) != len(self.classes) or len({isinstance(one, str) for one in self.classes}) > 1:
+                raise ValueError("classes must be different values of one kind: all text, or all numbers")
+            if len(self.classes) < 2 or (self.task == "binary" and len(self.classes) > 2):
+                raise ValueError(f"classes has {len(self.classes)} values: {self.task} needs {self._needs}")
+        if (self.key_kind or self.key_width) and not self.key:
+            raise ValueError("key_kind and key_width need key: they say how it is written")
+        if self.key_width and self.key_kind != "text":
+            raise ValueError('key_width needs key_kind = "text": only text has zeros on the left')
         if self.features and self.target in self.features:
             raise ValueError(f"features lists the target {self.target!r}: the answer must not be an input")
         if secret := sorted({*self.slices} & {*self.data.private}):
@@ -290,6 +310,10 @@ class ModelSpec(Section):
                 f"slices lists {', '.join(secret)}, which data.private keeps secret: slices would show their values"
             )
         return self
+
+    @property
+    def _needs(self) -> str:
+        return "two" if self.task == "binary" else "two or more"
 
     def folders(self, root: Path) -> list[Path]:
         """Folders of the model's own modules."""

@@ -231,7 +231,11 @@ def test_challengers_older_than_the_promoted_one_wait_no_more(workspace: Workspa
     assert manifest is not None
     decide(
         workspace,
-        decided(Action.RETRAIN, in_service=state(workspace).current, attempt=replace(manifest, outcome="waiting")),
+        decided(
+            Action.RETRAIN,
+            in_service=state(workspace).current,
+            attempt=replace(manifest, outcome=AttemptOutcome.WAITING),
+        ),
     )
     overrides.promote(workspace, 1, **WHO)
     assert [served.version for served in state(workspace).waiting] == [4]
@@ -304,6 +308,7 @@ def take_part(root: str, number: int, rounds: int, barrier: Any, results: Any) -
             results.put(None)
 
 
+@pytest.mark.slow
 def test_of_several_people_one_wins_a_round(workspace: Workspace) -> None:
     """Three processes promote different versions at once, expecting the same one: each round has exactly one winner."""
     spawn, rounds = multiprocessing.get_context("spawn"), 4

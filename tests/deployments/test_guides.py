@@ -146,9 +146,9 @@ def a_model(root: Path) -> Model:
 
 def run(server: Server, name: str = "any-model") -> str:
     """Ask for a run by REST; the name of the state that a worker brought it to."""
-    wait_for(lambda: name in server.deployments(), 120)
+    wait_for(lambda: name in server.deployments(), 300)
     key = server.start(name, {"model": "loans"})
-    return str(wait_for(lambda: server.finished(key), 120))
+    return str(wait_for(lambda: server.finished(key), 300))
 
 
 @pytest.mark.slow
@@ -168,7 +168,7 @@ def test_laptop(tmp_path: Path) -> None:
     first, second = guide("Laptop")
     terminals = [terminal(first, "server")]
     try:
-        wait_for(lambda: server.call("GET", "/health") is True, 120)
+        wait_for(lambda: server.call("GET", "/health") is True, 300)
         terminals.append(terminal(second, "client"))
         assert run(server) == "Retrained"
     finally:
@@ -196,7 +196,7 @@ def test_one_server(place: Place) -> None:
     server = Server(url, {"PREFECT_API_AUTH_STRING": LOGIN})
 
     place.follow(start)
-    wait_for(lambda: server.call("GET", "/health") is True, 120)
+    wait_for(lambda: server.call("GET", "/health") is True, 300)
     wait_for(lambda: server.call("POST", "/work_pools/ror/workers/filter", {}), 60)
     said = place.follow(by_hand)
     assert "All is well" in said and "libraries" in said
@@ -210,7 +210,7 @@ def test_one_server(place: Place) -> None:
     assert "loans" in place.follow([programs, *backup])
     (upgrade,) = guide("Upgrade")
     place.follow(upgrade)
-    wait_for(lambda: server.call("GET", "/health") is True, 120)
+    wait_for(lambda: server.call("GET", "/health") is True, 300)
     assert (place.folder / "opt/ror").resolve().name == "ror-2"
     model.deliver("002", make_rows(seed=2))
     assert run(server) == "Reloaded"
@@ -256,7 +256,7 @@ def test_compose(place: Place, tmp_path: Path) -> None:
 
         place.running["server"] = started(command("server"), environment("server"), tmp_path)
         check = [local(word) for word in SERVICES["server"]["healthcheck"]["test"][1:]]
-        wait_for(lambda: not subprocess.run(check, env=environment("server"), capture_output=True).returncode, 120)
+        wait_for(lambda: not subprocess.run(check, env=environment("server"), capture_output=True).returncode, 300)
         place.running["worker"] = started(command("worker"), environment("worker"), tmp_path)
         server = Server(f"http://127.0.0.1:{place.port}/api", {"PREFECT_API_AUTH_STRING": LOGIN})
         done = by_hand("deploy")

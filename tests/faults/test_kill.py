@@ -117,12 +117,12 @@ def test_killed_at_any_call(undisturbed: Undisturbing, name: str) -> None:
 
 # --- whole runs ------------------------------------------------------------------------------------------------
 
-FLOWS = 20
+FLOWS = 10
 
 
 @slow
 def test_whole_runs_killed_at_any_moment(roots: Path, ror: Callable[..., Popen[str]], tmp_path: Path) -> None:
-    """`ror run`, killed at twenty moments spread over its objects in the store, then run again to its end."""
+    """`ror run`, killed at ten moments spread over its objects in the store, then run again to its end."""
     asked = ["--action", "retrain", "--reason", "the world has changed", "--json"]
 
     def copy(name: str) -> Path:

@@ -54,6 +54,7 @@ def root(roots: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(roots / "empty", tmp_path / "race"))
 
 
+@pytest.mark.slow
 def test_of_four_hundred_registrations_none_is_lost(root: Path) -> None:
     """Eight processes that register fifty versions each make four hundred, each with a number of its own."""
     numbers = sorted(number for answer in race(racers.register, root, REGISTRATIONS) for number in answer)

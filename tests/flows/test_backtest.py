@@ -46,6 +46,7 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.slow
 def test_ror_backtest(replayed: Path) -> None:
     """It prints a table, a sentence and where the picture is, and touches nothing but its own folder."""
     before = contents(replayed)
@@ -62,6 +63,7 @@ def test_ror_backtest(replayed: Path) -> None:
     assert "data/loans/backtest/backtest.png" in done.stdout
 
 
+@pytest.mark.slow
 def test_ror_backtest_for_scripts(replayed: Path, tmp_path: Path) -> None:
     """With --json there is nothing but the answer on standard output; other policies and another cost are replayed."""
     other = tmp_path / "thrifty.toml"

@@ -76,6 +76,7 @@ def test_own_modules_are_kept_with_the_version(own: Model) -> None:
         launch.run(own.root, own.name)
 
 
+@pytest.mark.slow
 def test_a_refused_challenger_is_no_deadlock(own: Model) -> None:
     """Where the version in service does not load here any more, a retrain by hand goes on although an earlier decision
     has no predictions yet; if the gate refuses what it trains, nothing is decided that nobody here could predict, and

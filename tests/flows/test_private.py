@@ -28,6 +28,7 @@ def secret(seed: int, **changes: object) -> pd.DataFrame:
     return rows.assign(**changes)
 
 
+@pytest.mark.slow
 def test_no_run_says_a_private_value(model: Model, ror: Ror, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A model lives through good, changed, broken and damaged batches and labels of another kind; nothing that it
     records or prints has a private value in it."""

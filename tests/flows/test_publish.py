@@ -137,6 +137,7 @@ def test_approval_by_the_form(grown: Model) -> None:
     assert "**v3** since" in shown["loans-approval"].data
 
 
+@pytest.mark.slow
 def test_who_waits_is_remembered_once_per_decision(grown: Model) -> None:
     """Each later decision reminds, by a line in its log and an event; a run that finds nothing new does not."""
     grown.write_spec(APPROVE)

@@ -120,7 +120,7 @@ def running_server(folder: Path, password: str | None = None, *, ui: bool = Fals
     ours.pop("PREFECT_API_DATABASE_CONNECTION_URL", None)  # the server's alone
     running = Server(url, ours)
     try:
-        wait_for(lambda: running.call("GET", "/health") is True, 120)
+        wait_for(lambda: running.call("GET", "/health") is True, 300)
         yield running
     finally:
         stop(process)
@@ -137,7 +137,7 @@ def free_port() -> int:
 
 def ended(server: Server, run: str) -> str:
     """Name of the state that the run ends in."""
-    return str(wait_for(lambda: server.finished(run), 120))
+    return str(wait_for(lambda: server.finished(run), 300))
 
 
 def newest(server: Server, deployment: str) -> dict[str, Any]:

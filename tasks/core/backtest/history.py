@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.core.data.files import find_batches
+from tasks.core.data.files import find_batches, label_files
+from tasks.core.data.known_classes import with_classes
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError, SpecError
@@ -60,8 +61,9 @@ class History:
 
 def read_history(root: Path, spec: ModelSpec) -> History:
     """Every batch on disk with enough labels. Raises SpecError when there are too few to replay."""
-    labels, parts, left_out = Labels(root, spec), [], {}
-    batches = find_batches(root, spec)
+    batches, parts, left_out = find_batches(root, spec), [], {}
+    files = label_files(root, spec)
+    labels = Labels(root, with_classes(root, spec, None, batches, files), files)
     for later, batch in zip(range(len(batches) - 1, -1, -1), batches, strict=True):
         try:
             part = labelled_rows(root, batch, labels, spec.task)

@@ -39,13 +39,6 @@ def _is_bool8(kind: pa.DataType) -> bool:
     return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == BOOL8
 
 
-def comparable(keys: pa.Array) -> pa.Array:
-    """Keys as values that can be found among others: UUIDs as their text, as a text file has them."""
-    if isinstance(keys.type, pa.UuidType):
-        return pa.array([None if key is None else str(key) for key in keys.to_pylist()], pa.string())
-    return keys
-
-
 def without_views(chunk: pa.RecordBatch) -> pa.RecordBatch:
     """The same columns, those of a view type as what it is a view of: rows can be taken from them."""
     for place, field in enumerate(chunk.schema):

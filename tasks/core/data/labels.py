@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +15,6 @@ from tasks.core.data.arrow import (
     BOOLEAN,
     as_numbers,
     as_text,
-    comparable,
     count_true,
     decoded,
     is_number,
@@ -24,10 +22,13 @@ from tasks.core.data.arrow import (
     is_usable,
     reads_as_number,
 )
+from tasks.core.data.classes import STRAYS, Answers, brought
 from tasks.core.data.files import label_files
+from tasks.core.data.keys import KeyKind, Keys, check_exact, kind_of, normalised
 from tasks.core.data.source import Source
 from tasks.core.errors import DataError
 from tasks.core.spec import ModelSpec
+from tasks.core.text import named
 from tasks.core.types import Batch
 
 
@@ -65,13 +66,32 @@ def label_errors(path: str) -> Iterator[None]:
 class Labels:
     """Where the target of a batch comes from: its own column, or later files joined by key.
 
-    A later file (by name) supersedes an earlier one, key by key. `files` are the label files to look at; by default
-    those that are there now.
+    A later file (by name) supersedes an earlier one, key by key; within a file the last row of a key counts. `files`
+    are the label files to look at; by default those that are there now.
     """
 
-    def __init__(self, root: Path, spec: ModelSpec, files: Sequence[Path] | None = None):
-        self._root, self.spec = root, spec
+    def __init__(self, root: Path, spec: ModelSpec, files: Sequence[Path] | None = None, *, mixed: bool = False):
+        """`mixed` reads files of which some hold text and others numbers, all as text."""
+        self._root, self.spec, self._mixed = root, spec, mixed
+        self.answers: dict[str, Answers] = {}
+        """What was read of the labels so far, by the path of the file that holds them."""
         self.files = label_files(root, spec) if files is None else list(files)
+        self._read: dict[Path, LabelFile] = {}
+        self._joining: dict[KeyKind, tuple[pa.Array, pa.Array]] = {}
+
+    @classmethod
+    def usable(
+        cls, root: Path, spec: ModelSpec, files: Sequence[Path], *, mixed: bool = False
+    ) -> tuple[Labels, tuple[str, ...]]:
+        """Labels of those files that can be used, and why each of the others cannot."""
+        labels, problems = cls(root, spec, files, mixed=mixed), []
+        for path in files:
+            try:
+                labels.file(path)
+            except DataError as error:
+                problems.append(str(error))
+        labels.files = [path for path in files if path in labels._read]
+        return labels, tuple(problems)
 
     def of(self, batch: Batch) -> BatchLabels:
         """Labels of one batch. Raises DataError when the columns that carry them are not there, or hold no labels."""
@@ -79,57 +99,149 @@ class Labels:
             return self._of(batch)
 
     def _of(self, batch: Batch) -> BatchLabels:
-        source = Source.of(self._root, self.spec, batch)
         if self.spec.data.labels is None:
+            source = Source.of(self._root, self.spec, batch)
             _require(source, [self.spec.target])
-            values = _joined(_labels(source, source.read([self.spec.target]).column(0), self.spec.target))
+            values = self._answers(source, source.read([self.spec.target]).column(0))
         else:
-            where, known = self._where(self._keys(source)), self._known.column(1)
-            values = _joined(known).take(where) if len(known) else pa.nulls(len(where), pa.float64())
+            keys = self.keys(batch)
+            known, answers = self._known(keys.kind)
+            where = pc.index_in(keys.values, value_set=known, skip_nulls=True)
+            values = answers.take(where) if len(known) else pa.nulls(len(where), pa.float64())
         if pa.types.is_floating(values.type):
             values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
         return BatchLabels(values, _digest(values))
 
     def touch(self, batch: Batch) -> bool:
         """Whether these files say anything about a row of the batch. Raises DataError as `of` does."""
+        keys = self.keys(batch)
         with label_errors(batch.path):
-            where = self._where(self._keys(Source.of(self._root, self.spec, batch)))
-            return bool(where.null_count < len(where))
+            return bool(pc.any(pc.is_in(keys.values, self._known(keys.kind)[0], skip_nulls=True)).as_py())
 
-    def _keys(self, source: Source) -> pa.Array:
+    def keys(self, batch: Batch) -> Keys:
+        """The keys of a batch. Raises DataError when there is no such column, or its values cannot be keys."""
+        with label_errors(batch.path):
+            return self._normalised(Source.of(self._root, self.spec, batch), self.spec.key_kind)
+
+    def unlabelled(self, batch: Batch) -> pa.Array:
+        """Those keys of a batch that no label file has, as text, row by row."""
+        keys = self.keys(batch)
+        with label_errors(batch.path):
+            known = pc.is_in(keys.values, value_set=self._known(keys.kind)[0], skip_nulls=True)
+            return keys.values.filter(pc.and_(pc.is_valid(keys.values), pc.invert(known)))
+
+    def file(self, path: Path) -> LabelFile:
+        """One label file. Raises DataError when it cannot be used."""
+        if path not in self._read:
+            name = path.relative_to(self._root).as_posix()
+            with label_errors(name):
+                self._read[path] = self._file(Source(self._root, name, self.spec.data.csv))
+        return self._read[path]
+
+    def _file(self, source: Source) -> LabelFile:
+        key, target = self.spec.key or "", self.spec.target
+        _require(source, [key, target])
+        table = source.read([key, target])
+        keys = _joined(table.column(0))
+        with _naming(source.path):
+            check_exact(keys, key)
+        return LabelFile(source.path, keys, self._answers(source, table.column(1)), self.spec)
+
+    def _answers(self, source: Source, column: pa.ChunkedArray) -> pa.Array:
+        """The labels of one file, of the model's classes where those are known.
+
+        Raises DataError for a file in which more than STRAYS of them are none.
+        """
+        spec = self.spec
+        read = _joined(_labels(source, column, spec.target))
+        if not spec.classes or pa.types.is_null(read.type):
+            return read
+        if pa.types.is_floating(read.type):
+            read = pc.if_else(pc.is_nan(read), pa.scalar(None, read.type), read)
+        found = brought(_joined(column), read, spec.classes, source.decimal or ".")
+        if found.strays > STRAYS * found.labels:
+            raise DataError(
+                f"{source.path}: {found.strays:,} of its {found.labels:,} labels are {self.none_of(found)}. If they "
+                'are right, write down all classes of the model, classes = ["...", "..."]; else deliver it again.'
+            )
+        self.answers[source.path] = found
+        return found.values
+
+    def none_of(self, found: Answers) -> str:
+        """Which labels are none of which classes, in words; without any value where the target is private."""
+        if self.spec.target in self.spec.data.private:
+            return "none of the classes"
+        classes = named([repr(one) for one in self.spec.classes], 5)
+        return f"none of the classes {classes}: {', '.join(map(repr, found.examples))}"
+
+    def _normalised(self, source: Source, kind: KeyKind | None) -> Keys:
         assert self.spec.key is not None
         _require(source, [self.spec.key])
-        return comparable(_joined(source.read([self.spec.key]).column(0)))
+        keys = _joined(source.read([self.spec.key]).column(0))
+        with _naming(source.path):
+            return normalised(keys, self.spec.key, kind, self.spec.key_width)
 
-    def _where(self, keys: pa.Array) -> pa.Array:
-        """Which row of the label files each key finds, null for none."""
-        known = self._known.column(0)
-        try:
-            if known.type != keys.type:
-                known, keys = _key_text(known), _key_text(keys)
-            return pc.index_in(keys, value_set=known, skip_nulls=True)
-        except pa.ArrowException:  # its text may quote a key
-            raise DataError(
-                f"{self.spec.data.labels}: keys of type {known.type} cannot be found among those of the batch, of type "
-                f"{keys.type}. Deliver {self.spec.key!r} alike in both."
-            ) from None
+    def _known(self, kind: KeyKind) -> tuple[pa.Array, pa.Array]:
+        """Keys of this kind and answers of all label files, newest file and last row first: the first match wins."""
+        if kind not in self._joining:
+            found = [self.file(path) for path in self.files]
+            columns = [self.spec.key or "", self.spec.target]
+            tables = []
+            for file in found:
+                table = pa.table([file.keys(kind).values, file.values], names=columns)
+                tables.append(table.filter(pc.is_valid(table.column(0))))
+            if not tables:
+                return pa.array([], pa.string()), pa.array([], pa.string())
+            whole = _combined(tables, columns, self.spec.data.labels or "", self._mixed)
+            newest = whole.take(pa.array(range(len(whole) - 1, -1, -1), pa.int64()))
+            self._joining[kind] = _joined(newest.column(0)), _joined(newest.column(1))
+        return self._joining[kind]
 
-    @cached_property
-    def _known(self) -> pa.Table:
-        """Key and target of every label file, newest file and last row first: the first match wins."""
-        columns = [self.spec.key or "", self.spec.target]
-        tables = []
-        for path in self.files:
-            source = Source(self._root, path.relative_to(self._root).as_posix(), self.spec.data.csv)
-            _require(source, columns)
-            table = source.read(columns)
-            table = table.set_column(0, columns[0], comparable(_joined(table.column(0))))
-            table = table.set_column(1, self.spec.target, _labels(source, table.column(1), self.spec.target))
-            tables.append(table.filter(pc.is_valid(table.column(0))))
-        if not tables:
-            return pa.table({columns[0]: pa.array([], pa.string()), columns[1]: pa.array([], pa.string())})
-        table = _combined(tables, columns, self.spec.data.labels or "")
-        return table.take(pa.array(range(len(table) - 1, -1, -1), pa.int64()))
+
+@dataclass(eq=False)
+class LabelFile:
+    """One label file: keys and labels, row by row."""
+
+    path: str
+    """Relative to the root."""
+    written: pa.Array
+    """The keys as they are in the file."""
+    values: pa.Array
+    spec: ModelSpec
+    _keys: dict[KeyKind, Keys] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Its name without folder."""
+        return self.path.rpartition("/")[2]
+
+    def keys(self, kind: KeyKind | None = None) -> Keys:
+        """Its keys as those of a batch of this kind; by default of the model's kind, else as they suggest."""
+        kind = kind or self.spec.key_kind or kind_of(self.written)
+        if kind not in self._keys:
+            with label_errors(self.path):
+                self._keys[kind] = normalised(self.written, self.spec.key or "", kind, self.spec.key_width)
+        return self._keys[kind]
+
+    def contradictions(self) -> tuple[int, int]:
+        """How many keys have several different labels here, and the row of one of them."""
+        keys = self.keys().values
+        if pc.count_distinct(keys).as_py() == len(keys) - keys.null_count:
+            return 0, -1
+        rows = pa.table({"key": keys, "label": self.values, "row": pa.array(range(len(keys)), pa.int64())})
+        rows = rows.filter(pc.and_(pc.is_valid(rows.column("key")), pc.is_valid(rows.column("label"))))
+        found = rows.group_by("key").aggregate([("label", "count_distinct"), ("row", "max")])
+        several = found.filter(pc.greater(found.column("label_count_distinct"), 1))
+        return len(several), several.column("row_max")[0].as_py() if len(several) else -1
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """What is wrong with keys, with the file that they are in."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def _require(source: Source, columns: Sequence[str]) -> None:
@@ -143,30 +255,20 @@ def _joined(column: pa.ChunkedArray) -> pa.Array:
     return decoded(column.combine_chunks())
 
 
-def _combined(tables: Sequence[pa.Table], columns: Sequence[str], where: str) -> pa.Table:
+def _combined(tables: Sequence[pa.Table], columns: Sequence[str], where: str, mixed: bool) -> pa.Table:
     """Label files as one table, whatever files they came in. Raises DataError where their targets contradict."""
-    keys = {table.schema.field(0).type for table in tables}
     kinds = {table.schema.field(1).type for table in tables if not pa.types.is_null(table.schema.field(1).type)}
-    if len(keys) > 1:
-        try:
-            tables = [table.set_column(0, columns[0], _key_text(table.column(0))) for table in tables]
-        except pa.ArrowException:  # its text may quote a key
-            found = " and ".join(sorted(str(kind) for kind in keys))
-            raise DataError(
-                f"{where}: the files do not agree, {columns[0]!r} is {found}. Deliver them all alike."
-            ) from None
     if len(kinds) > 1:
-        if not all(is_number(kind) for kind in kinds) and not all(is_text(kind) for kind in kinds):
+        one_kind = all(is_number(kind) for kind in kinds) or all(is_text(kind) for kind in kinds)
+        if not one_kind and not mixed:
             found = " and ".join(sorted(str(kind) for kind in kinds))
             raise DataError(f"{where}: the files do not agree, {columns[1]!r} is {found}. Deliver them all alike.")
-        common = pa.float64() if is_number(next(iter(kinds))) else pa.string()
-        tables = [table.set_column(1, columns[1], table.column(1).cast(common)) for table in tables]
+        common = pa.float64() if one_kind and is_number(next(iter(kinds))) else pa.string()
+        tables = [
+            table.set_column(1, columns[1], table.column(1).cast(common) if one_kind else as_text(table.column(1)))
+            for table in tables
+        ]
     return pa.concat_tables(tables, promote_options="permissive").combine_chunks()
-
-
-def _key_text(keys: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Keys as text, so that those of one type can be found among those of another: `7.0` is `7`."""
-    return as_text(keys) if is_usable(keys.type) else keys.cast(pa.string())
 
 
 def _labels(source: Source, column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:

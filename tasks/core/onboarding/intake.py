@@ -85,14 +85,30 @@ def deliver(workspace: Workspace, file: Path, *, labels: bool = False) -> Delive
     output = _place(workspace.root, pattern, file)
     rows = _look_at(workspace, file.resolve(), labels=labels)
     there = output.exists()
-    if there and fingerprint(output) != fingerprint(file):
-        raise AlreadyExists(f"{output} exists already, with other data. Choose another name; nothing is overwritten.")
+    sha256 = fingerprint(file)
+    if there and fingerprint(output) != sha256:
+        raise AlreadyExists(
+            f"{output} exists already, with other data, and nothing is overwritten. Deliver only rows that are new, "
+            "as a file of their own: under another name the old ones would come twice."
+        )
     if not there:
+        _refuse_repeat(workspace, pattern, file, sha256)
         with atomic_write(output) as temporary:
             shutil.copyfile(file, temporary)
     if spec.data.settle == "marker":
         output.with_name(f"{output.name}.done").touch()
     return Delivered(output.relative_to(workspace.root).as_posix(), rows, was_there=there)
+
+
+def _refuse_repeat(workspace: Workspace, pattern: str, file: Path, sha256: str) -> None:
+    """Raises AlreadyExists for a file that is there under another name: its rows would come twice."""
+    size = file.stat().st_size
+    for other in find(workspace.root, pattern):
+        if other.is_file() and other.stat().st_size == size and fingerprint(other) == sha256:
+            raise AlreadyExists(
+                f"{file} has the very bytes of {other.name}, which is there already. Nothing was copied. Deliver the "
+                "file that was meant."
+            )
 
 
 def _place(root: Path, pattern: str, file: Path) -> Path:

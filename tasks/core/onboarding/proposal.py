@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.data.arrow import as_numbers, count_true, decoded, is_number, is_text, is_usable, reads_as_number
+from tasks.core.data.keys import KeyKind, kind_of
 from tasks.core.data.source import Source
 from tasks.core.errors import InvalidRequest
 from tasks.core.text import named
@@ -30,6 +31,14 @@ NAMES_A_KIND = re.compile(r"(^|[_ .-])(id|code|zip|type|class|kind|group|branch|
 DAY = r"^\d{4}-\d{2}(-\d{2})?([T ]\d{2}:\d{2}.*)?$"
 
 
+KEY_KINDS: dict[KeyKind, str] = {
+    "integer": "17.0 and 17 are one key",
+    "text": "as written, but for blanks around it",
+    "time": "an instant",
+}
+"""What a kind of key means, for whoever reads the file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """What the data suggest; a person decides."""
@@ -41,6 +50,9 @@ class Proposal:
     rows: int
     """That were looked at."""
     key: str | None = None
+    key_kind: KeyKind | None = None
+    key_width: int | None = None
+    """Digits of each key, where some begin with zeros: a spreadsheet strips those."""
     time: str | None = None
     features: tuple[str, ...] | None = None
     """None: every column but target, key and time."""
@@ -56,6 +68,8 @@ class _Column:
     values: pa.ChunkedArray
     """Without the missing ones; numbers of a text file as numbers."""
     rows: int
+    written: pa.ChunkedArray
+    """The same as they are in the file."""
 
     @property
     def kind(self) -> str:
@@ -102,6 +116,7 @@ def propose(source: Source, target: str) -> Proposal:
     others = [column for column in columns if column.name != target]
     task, why = _task(answer)
     key = _key(others)
+    key_kind, key_width = next((_key_kind(one, source.is_text) for one in others if one.name == key), (None, None))
     time = _time(others)
     inputs = [column for column in others if column.name not in (key, time)]
     unused = [(column.name, reason) for column in inputs if (reason := _no_feature(column))]
@@ -117,6 +132,8 @@ def propose(source: Source, target: str) -> Proposal:
         why=why,
         rows=answer.rows,
         key=key,
+        key_kind=key_kind,
+        key_width=key_width,
         time=time,
         features=tuple(column.name for column in features) if unused else None,
         unused=tuple(unused),
@@ -138,6 +155,12 @@ def as_toml(proposal: Proposal, *, name: str, batches: str, origin: str, owner: 
         line("key", toml_string(p.key), "identifies a row; joins late labels")
         if p.key
         else '# key = "..."                  # a column that identifies a row; needed for labels that arrive later',
+        *([line("key_kind", toml_string(p.key_kind), KEY_KINDS[p.key_kind])] if p.key_kind else []),
+        *(
+            [line("# key_width", str(p.key_width), "where zeros in front were stripped elsewhere, this restores them")]
+            if p.key_width
+            else []
+        ),
         *([line("time", toml_string(p.time), "grows with time; not a feature")] if p.time else []),
     ]
     if p.features is not None:
@@ -191,6 +214,23 @@ def _key(columns: list[_Column]) -> str | None:
     return next(iter([*named, *(one.name for one in found if one.kind == "text")]), None)
 
 
+def _key_kind(key: _Column, is_text: bool) -> tuple[KeyKind, int | None]:
+    """What a key is, and the digits of each if there are zeros in front. A text file does not say what is a number:
+    digits that begin with a zero are a name there."""
+    if not is_text:
+        kind = kind_of(key.written)
+        if kind != "text":
+            return kind, None
+    text = key.written.cast(pa.string()).combine_chunks()
+    if not _all(pc.match_substring_regex(text, r"^\d+$")):
+        return "text", None
+    padded = count_true(pc.match_substring_regex(text, r"^0\d"))
+    lengths = pc.unique(pc.utf8_length(text))
+    if not padded:
+        return ("integer" if is_text else "text"), None
+    return "text", lengths[0].as_py() if len(lengths) == 1 else None
+
+
 def _time(columns: list[_Column]) -> str | None:
     """A day or time that never goes back, else any."""
     days = [one for one in columns if one.kind == "day"]
@@ -225,11 +265,11 @@ def _columns(source: Source) -> Iterator[_Column]:
             break
     for place, name in enumerate(source.names):
         arrays = [_present(decoded(chunk.column(place))) for chunk in chunks]
-        values = pa.chunked_array(arrays, arrays[0].type if arrays else pa.null())
+        values = written = pa.chunked_array(arrays, arrays[0].type if arrays else pa.null())
         if source.decimal and len(values) and is_text(values.type):
             fine = reads_as_number(values, source.decimal)
             values = as_numbers(values, source.decimal, fine) if _all(fine) else values
-        yield _Column(name, values, rows)
+        yield _Column(name, values, rows, written)
 
 
 def _present(array: pa.Array) -> pa.Array:

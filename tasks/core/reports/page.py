@@ -28,6 +28,7 @@ PERFORMANCE = (
     CheckKind.SLICE,
     CheckKind.SLICES,
     CheckKind.LABELS,
+    CheckKind.KEYS,
     CheckKind.PREDICTIONS,
 )
 COLUMNS = (CheckKind.DRIFT, CheckKind.CONTENT)

@@ -13,7 +13,7 @@ from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.state import State
 from tasks.core.reports.wording import describe_event
 from tasks.core.run.work import pending_names
-from tasks.core.types import Action, LossPoint, Metric, Outcome, Rule, Snooze
+from tasks.core.types import Action, CheckKind, LossPoint, Metric, Outcome, Rule, Snooze, Verdict
 from tasks.core.versions.manifest import training_digest
 from tasks.core.workspace import Workspace
 
@@ -111,8 +111,10 @@ class Status:
     """Files that may still be written, relative to the root."""
     unlabelled: tuple[str, ...]
     """Batches that were decided on and whose labels do not count yet."""
-    unread: tuple[str, ...] = ()
+    unread: tuple[str, ...]
     """Files beside batches or labels that no run looks at, each with the way out."""
+    remarks: tuple[str, ...]
+    """What the newest decision remarked about keys and labels, one sentence each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,7 @@ def status(workspace: Workspace) -> Status:
         arriving=tuple(arriving(workspace.root, workspace.spec, state.batches)),
         unlabelled=tuple(in_order(b for b, r in state.batches.items() if not r.labels and b not in state.quarantined)),
         unread=tuple(unread(workspace.root, workspace.spec)),
+        remarks=_remarks(decided),
     )
     if state.current is None:
         return answer
@@ -185,6 +188,15 @@ def _snoozed(state: State) -> tuple[Snooze, ...]:
     """What has not run out."""
     today = datetime.now(UTC).date().isoformat()
     return tuple(snooze for snooze in state.snoozed if snooze.until >= today)
+
+
+def _remarks(decided: Decided | None) -> tuple[str, ...]:
+    """Warnings about keys and labels: what did not find its place, or could not be used."""
+    checks = decided.checks if decided else ()
+    about = (CheckKind.KEYS, CheckKind.LABELS)
+    unusable = [problem for item in decided.blocked if not item.sha256 for problem in item.problems] if decided else []
+    said = [check.summary for check in checks if check.kind in about and check.verdict is Verdict.WARN]
+    return (*unusable, *said)
 
 
 def _next_retrain(decided: Decided | None) -> str | None:

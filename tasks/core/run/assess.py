@@ -15,6 +15,7 @@ from tasks.core.checks.calibration import SCORE, calibration_of
 from tasks.core.checks.expected import excused, last_year
 from tasks.core.data.arrow import sample_rows
 from tasks.core.data.files import batch_order, find
+from tasks.core.data.known_classes import with_classes
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.decision.evidence import DriftEvidence, Evidence
@@ -127,7 +128,7 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
     for batch in work.altered:
         problem = (
             "it was decided on with other bytes than it has now, and predictions were made from those. "
-            "Restore the original, or deliver the change under a new name"
+            "Restore the original. Deliver rows that are new as a file of their own, without the old ones"
         )
         blocked.append(Blocked(batch.id, batch.sha256, (problem,)))
     return DataFindings(
@@ -189,6 +190,12 @@ def _arrivals(work: Work) -> list[Check]:
         for batch in work.latecomers
     ]
     found += work.unread
+    found += [
+        f"{batch.id} has the very bytes of {work.repeats[batch.id]}: its rows are predicted, and count in no loss and "
+        "no fit a second time. If another file was meant, deliver that one under a new name"
+        for batch in work.pending
+        if batch.id in work.repeats
+    ]
     return [Check.of(CheckKind.ARRIVALS, None, Verdict.WARN, text) for text in found]
 
 
@@ -313,9 +320,18 @@ def _newest(state: State, labels: LabelFindings) -> str | None:
     return newest
 
 
-def training_rows(workspace: Workspace, work: Work, usable: Sequence[str]) -> list[LabelledRows]:
+def training_labels(workspace: Workspace, work: Work, champion: Champion | None) -> Labels:
+    """The labels to train on, of the classes that count while this champion is in service."""
+    pipeline = getattr(champion, "pipeline", None)  # a version that does not load here has none
+    spec = with_classes(workspace.root, workspace.spec, pipeline, work.batches, work.labels)
+    return Labels.usable(workspace.root, spec, work.labels)[0]
+
+
+def training_rows(
+    workspace: Workspace, work: Work, usable: Sequence[str], labels: Labels | None = None
+) -> list[LabelledRows]:
     """Labelled rows of the usable batches, to train on. Raises DataError when one is gone or changed its bytes."""
-    labels = Labels(workspace.root, workspace.spec, work.labels)
+    labels = labels or training_labels(workspace, work, None)
     on_disk = {batch.id: batch for batch in work.batches}
     altered = {batch.id for batch in work.altered}
     missing = [batch for batch in usable if batch not in on_disk or batch in altered]

@@ -50,6 +50,9 @@ def conclude(
     data, labels = measured.data, measured.labels
     if found.current is not None and evidence.current is None and in_service == found.current:
         data = DataFindings(novel=now.novel)
+    if labels.unjoined and decision.action in (Action.RELOAD, Action.HOLD):  # who waits for labels reads why
+        first, *others = decision.reasons
+        decision = replace(decision, reasons=("; ".join((first, *labels.unjoined)), *others))
     if labels.overdue and decision.action in (Action.RELOAD, Action.HOLD):
         outcome = Outcome.LABELS_OVERDUE
         decision = replace(decision, reasons=(*decision.reasons, labels.overdue.reason))

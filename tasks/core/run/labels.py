@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,13 @@ from tasks.core.checks.histograms import Picture
 from tasks.core.checks.performance import dummy
 from tasks.core.checks.slices import BatchLosses, check_slices, earlier
 from tasks.core.data.files import batch_order, label_digest
+from tasks.core.data.known_classes import with_classes
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError
 from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import known_lags, with_labels
+from tasks.core.run.matching import check_keys
 from tasks.core.run.scores import Scores
 from tasks.core.run.work import Work
 from tasks.core.spec import DataSpec
@@ -66,6 +69,8 @@ class LabelFindings:
     """Labels that cannot be used, with the reason; data and predictions are not held up by them."""
     files: str | None = None
     """Digest of the label files that were looked at; None when they could not be used."""
+    unjoined: tuple[str, ...] = ()
+    """Of label files of which not one key is a key of any batch, one sentence each."""
     pictures: tuple[Picture, ...] = ()
     """Of the target on the newest labelled batch."""
     snapshot: Any = None
@@ -84,25 +89,42 @@ def check_performance(
     pending: Sequence[Batch],
     current: LoadedVersion | None,
     predecessor: LoadedVersion | None,
+    before: Sequence[Check] = (),
 ) -> LabelFindings:
     """Score champion and predecessor on the same newly labelled rows, which neither was trained on; look again at
-    what was scored on labels that have changed since. `pending` are the valid batches of this run."""
+    what was scored on labels that have changed since. `pending` are the valid batches of this run, `before` the checks
+    of the newest decision."""
     try:
-        return _check(workspace, state, work, pending, Scores(workspace, state, current, predecessor))
+        return _check(workspace, state, work, pending, Scores(workspace, state, current, predecessor), before)
     except DataError as error:
         return LabelFindings(blocked=(Blocked("labels", "", (str(error),)),))
 
 
-def _check(workspace: Workspace, state: State, work: Work, pending: Sequence[Batch], scores: Scores) -> LabelFindings:
-    spec = workspace.spec
-    labels = Labels(workspace.root, spec, work.labels)
+def _check(
+    workspace: Workspace,
+    state: State,
+    work: Work,
+    pending: Sequence[Batch],
+    scores: Scores,
+    before: Sequence[Check],
+) -> LabelFindings:
+    pipeline = scores.current.pipeline if scores.current else None
+    spec = with_classes(workspace.root, workspace.spec, pipeline, work.batches, work.labels)
+    labels, unusable = Labels.usable(workspace.root, spec, work.labels)
+    problems = [f"{problem.rstrip('.')}. It is set aside; other labels count" for problem in unusable]
     decided = [b for b in work.batches if b.id in state.batches and state.batches[b.id].sha256 == b.sha256]
     unlabelled = [b for b in decided if not state.batches[b.id].labels and b.id not in state.quarantined]
     arrived = {batch.id for batch in work.batches} | set(state.batches)
     fresh: list[Labelled] = []
     waiting: list[Labelled] = []
-    for batch in sorted([*unlabelled, *pending], key=lambda batch: batch_order(batch.id)):
-        part = labelled_rows(workspace.root, batch, labels, spec.task)
+    owning = [batch for batch in (*unlabelled, *pending) if batch.id not in work.repeats]
+    without = sorted(owning, key=lambda batch: batch_order(batch.id))
+    for batch in without:
+        try:
+            part = labelled_rows(workspace.root, batch, labels, spec.task)
+        except DataError as error:
+            problems.append(f"{batch.id}: {error}")
+            continue
         lag = sum(batch_order(other) > batch_order(batch.id) for other in arrived)
         item = Labelled(batch.id, part.labels, len(part.rows), part.coverage, lag=lag)
         if not counts(spec.data, item):
@@ -114,15 +136,24 @@ def _check(workspace: Workspace, state: State, work: Work, pending: Sequence[Bat
     delay = spec.data.label_delay
     if delay is None:
         delay = max([1, state.label_lag, *known_lags(fresh, [batch.id for batch in pending])])
+    counted = {item.batch for item in fresh}
+    possible = sorted({*decided, *pending}, key=lambda batch: batch_order(batch.id))
+    still = [batch for batch in without if batch.id not in counted]
+    new_files = _fresh_files(state, work)
+    keys = check_keys(labels, possible, still, new_files, before)
+    looked = [path.relative_to(workspace.root).as_posix() for path in new_files]
+    strays = _strays(labels, looked if spec.data.labels else [batch.path for batch in without])
     findings = LabelFindings(
         labelled=(*fresh, *again),
         losses=tuple(scores.losses),
         comparisons=tuple(scores.comparisons),
-        checks=tuple(scores.checks),
+        checks=(*scores.checks, *keys.checks, *strays),
         unlabelled=len(waiting),
         delay=delay,
         overdue=_overdue(workspace, state, waiting, delay),
-        files=work.label_digest,
+        blocked=(Blocked("labels", "", tuple(problems)),) if problems else (),
+        files=None if unusable else work.label_digest,
+        unjoined=keys.unjoined,
     )
     if scores.newest is None or scores.current is None:
         return findings
@@ -131,6 +162,25 @@ def _check(workspace: Workspace, state: State, work: Work, pending: Sequence[Bat
     sliced = _slices(workspace, state, decided, labels, scores, fresh) if spec.slices else ()
     findings = replace(findings, checks=(*sliced, *findings.checks))
     return _with_performance(findings, workspace, state, scores.current, answers, part, lags[part.batch.id])
+
+
+def _strays(labels: Labels, paths: Sequence[str]) -> list[Check]:
+    """Rows that are unlabelled because their label is no class, by the file that holds it."""
+    checks = []
+    for path in paths:
+        if (found := labels.answers.get(path)) and found.strays:
+            what = "label is" if found.strays == 1 else "labels are"
+            text = f"{found.strays:,} of {found.labels:,} {what} {labels.none_of(found)}; such rows count as unlabelled"
+            subject = path.rpartition("/")[2]
+            checks.append(Check.of(CheckKind.LABELS, subject, Verdict.WARN, f"{subject}: {text}", float(found.strays)))
+    return checks
+
+
+def _fresh_files(state: State, work: Work) -> Sequence[Path]:
+    """Label files that no decision has seen; all of them when in doubt."""
+    if work.label_digest == state.label_files:
+        return ()
+    return work.labels[_seen(state, work) or 0 :]
 
 
 def counts(data: DataSpec, item: Labelled) -> bool:
@@ -205,7 +255,8 @@ def _corrections(
         return []
     found, seen = [], _seen(state, work)
     if seen is not None:
-        earlier, later = (Labels(workspace.root, workspace.spec, f) for f in (work.labels[:seen], work.labels[seen:]))
+        sides = [[path for path in files if path in labels.files] for files in (work.labels[:seen], work.labels[seen:])]
+        earlier, later = (Labels(workspace.root, labels.spec, files) for files in sides)
     for batch in decided:
         record = state.batches[batch.id]
         if not record.labels or (seen is not None and not later.touch(batch)):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tasks.core.data.files import (
@@ -48,6 +48,8 @@ class Work:
     """Pending batches that come before one that was decided on already."""
     unread: tuple[str, ...] = ()
     """Files that lie beside batches or labels and are not looked at, each with the way out."""
+    repeats: Mapping[str, str] = field(default_factory=dict)
+    """Batches with the very bytes of another one, with the name of that one, which owns the rows."""
 
 
 def check_request(request: Request) -> None:
@@ -84,7 +86,19 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
         arriving=tuple(unsettled),
         latecomers=tuple(batch.id for batch in pending if batch_order(batch.id) < newest),
         unread=tuple(unread(workspace.root, workspace.spec)),
+        repeats=repeats_of(batches, state),
     )
+
+
+def repeats_of(batches: Iterable[Batch], state: State) -> dict[str, str]:
+    """Batches with the bytes of another one that was decided on before them, or else comes before them in time."""
+    owners: dict[str, str] = {}
+    found = {}
+    for batch in sorted(batches, key=lambda batch: (batch.id not in state.batches, batch_order(batch.id))):
+        owner = owners.setdefault(batch.sha256, batch.id)
+        if owner != batch.id:
+            found[batch.id] = owner
+    return found
 
 
 def arrived_since(root: Path, before: Work, now: Work) -> list[str]:

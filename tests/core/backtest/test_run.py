@@ -78,6 +78,7 @@ def test_a_change_in_the_world_is_worth_retraining_for(found: run.Backtest) -> N
     assert found.score("configured").retrains >= 1
 
 
+@pytest.mark.slow
 def test_it_starts_again_where_it_stopped(history: History, tmp_path: Path) -> None:
     """Interrupted in the middle, a second backtest computes only what the first had not finished, and says the same."""
     computed: list[str] = []

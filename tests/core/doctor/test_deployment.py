@@ -159,6 +159,7 @@ def imitation(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield "s3://bucket/prefix"
 
 
+@pytest.mark.slow
 def test_a_store_that_overwrites_fails(imitation: str) -> None:
     """A store that ignores create-if-absent fails the check; that it removes nothing is worth a warning."""
     overwrites, stays = deployment.store(imitation)

@@ -31,13 +31,13 @@ from tasks.core.ledger.signing import Trust
 from tasks.core.ledger.state import LeaseRecord, State, Substitute
 from tasks.core.records import from_json, to_dict, to_json
 from tasks.core.store import Store
-from tasks.core.types import Action, Attempt, Gate, LossPoint, Served, Verdict
+from tasks.core.types import Action, Attempt, AttemptOutcome, Gate, LossPoint, Served, Verdict
 from tests.helpers.events import arrived, decided
 
 RETRAINED = decided(
     Action.RETRAIN,
     in_service=Served(2, "m2", 3),
-    attempt=Attempt(2, "registered", 2, "m2", gate=Gate(Verdict.PASS, "better", 10)),
+    attempt=Attempt(2, AttemptOutcome.REGISTERED, 2, "m2", gate=Gate(Verdict.PASS, "better", 10)),
     losses=(LossPoint("a", 1, 90, 0.1 + 0.2, 1e-17),),
     **arrived("a"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,20 @@ def test_a_batch_is_copied_once(model: Model, outside: Path) -> None:
     assert (model.batches / "001.parquet").read_bytes() == file.read_bytes()
     assert deliver(model.workspace, file).was_there
     make_rows(seed=2).to_parquet(file, index=False)
-    with pytest.raises(AlreadyExists, match="nothing is overwritten"):
+    with pytest.raises(AlreadyExists, match=r"nothing is overwritten\. Deliver only rows that are new"):
         deliver(model.workspace, file)
     assert sorted(path.name for path in model.batches.iterdir()) == ["001.parquet"]
+
+
+def test_the_same_bytes_under_another_name(model: Model, outside: Path) -> None:
+    """A stuck export is refused with the name that it has already, and nothing is copied; other rows are welcome."""
+    deliver(model.workspace, outside / "001.parquet")
+    shutil.copyfile(outside / "001.parquet", outside / "002.parquet")
+    with pytest.raises(AlreadyExists, match=r"002\.parquet has the very bytes of 001\.parquet, which is there already"):
+        deliver(model.workspace, outside / "002.parquet")
+    assert [path.name for path in model.batches.iterdir()] == ["001.parquet"]
+    make_rows(seed=2).to_parquet(outside / "002.parquet", index=False)
+    assert not deliver(model.workspace, outside / "002.parquet").was_there
 
 
 def test_what_runs_would_not_find(model: Model, outside: Path) -> None:

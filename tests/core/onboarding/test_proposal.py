@@ -14,6 +14,7 @@ from tasks.core.data.source import Source
 from tasks.core.errors import InvalidRequest
 from tasks.core.onboarding.proposal import FEW, Proposal, as_toml, propose
 from tasks.core.spec import CsvSpec, parse_spec
+from tests.helpers.training import put
 
 ROWS = 300
 
@@ -114,3 +115,27 @@ def test_what_cannot_be_learned_is_refused(tmp_path: Path, data: pd.DataFrame, t
     data = data.assign(same=1, never=np.nan, remark=[f"no. {number}" for number in range(ROWS)])
     with pytest.raises(InvalidRequest, match=words.replace("?", r"\?")):
         proposed(tmp_path, data, target)
+
+
+@pytest.mark.parametrize(
+    ("ending", "keys", "lines"),
+    [
+        ("parquet", list(range(100, 140)), ['key_kind = "integer"']),
+        ("csv", list(range(100, 140)), ['key_kind = "integer"']),
+        ("parquet", [str(i) for i in range(100, 140)], ['key_kind = "text"']),
+        ("csv", [f"A{i}" for i in range(40)], ['key_kind = "text"']),
+        ("csv", [f"{i:06d}" for i in range(40)], ['key_kind = "text"', "# key_width = 6"]),
+        ("parquet", [f"{i:06d}" for i in range(40)], ['key_kind = "text"', "# key_width = 6"]),
+        ("csv", [f"{i:02d}" for i in range(80, 120)], ['key_kind = "integer"']),
+        ("csv", [f"0{i}" for i in range(80, 120)], ['key_kind = "text"']),
+    ],
+    ids=["integers", "digits", "text", "names", "zeros in CSV", "zeros", "of two lengths", "zeros of two lengths"],
+)
+def test_the_kind_of_the_key_is_written(tmp_path: Path, ending: str, keys: list[Any], lines: list[str]) -> None:
+    """What keys are stands in the file; that zeros may be restored is offered where all have one width."""
+    frame = pd.DataFrame({"loan_id": keys, "x": range(40), "y": [0, 1] * 20})
+    text = as_toml(propose(put(tmp_path, frame, f"b.{ending}"), "y"), name="m", batches="*", origin="b", owner="me")
+    found = [
+        line.partition("  #")[0].rstrip() for line in text.splitlines() if "key_kind" in line or "key_width" in line
+    ]
+    assert found == lines

@@ -86,7 +86,7 @@ def kept_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
             attempt=Attempt(number, AttemptOutcome.REGISTERED, version, sha256, gate=found.gate),
             window=work.batches if number == 1 else (),
             window_rows=(ROWS,) * 3 if number == 1 else (),
-            labelled=[Labelled(part.batch.id, part.labels, len(part.rows), part.coverage, 0) for part in history],
+            labelled=tuple(Labelled(part.batch.id, part.labels, len(part.rows), part.coverage, 0) for part in history),
             label_files=work.label_digest,
         )
         with Lease(workspace.ledger, run="r", key=work.key, actor="tests", reason="") as lease:

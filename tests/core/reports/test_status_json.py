@@ -25,7 +25,7 @@ EMPTY = """{
  "trained_on": null, "pending_batches": ["001"], "waiting": [], "outcome": null, "made_because": [],
  "next_retrain": null, "prequential": null, "blocked": [], "changed": [], "suspect": null, "quarantined": [],
  "accepted": [], "barred": [], "snoozed": [], "arriving": [], "unlabelled": [],
- "unread": []
+ "unread": [], "remarks": []
 }"""
 
 BUSY = """{
@@ -41,7 +41,7 @@ BUSY = """{
  },
  "blocked": ["005"], "changed": ["005"], "suspect": null, "quarantined": ["002"], "accepted": [], "barred": [],
  "snoozed": [{"columns": ["age"], "until": "2999-12-31", "reason": "a test", "actor": "ann", "at": null}],
- "arriving": [], "unlabelled": ["003"], "unread": []
+ "arriving": [], "unlabelled": ["003"], "unread": [], "remarks": []
 }"""
 """What differs from one run of the tests to the next is filled in."""
 

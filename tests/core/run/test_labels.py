@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,23 @@ def test_labels_in_the_batch_do_not_mature(play: Play) -> None:
     assert names(play.run()) == []
     play.model.deliver("002", rows.assign(y=rows["y"].where(rows.index < 80)))
     assert names(play.run()) == ["002"]
+
+
+def test_a_batch_that_came_twice_counts_once(play: Play) -> None:
+    """The bytes of a batch under another name bring no loss and nothing to train on a second time; no label is awaited
+    for them."""
+    play.deliver("001", "002")
+    play.label("001")
+    play.label("002")
+    assert names(play.run()) == ["001", "002"]
+    shutil.copyfile(play.model.batches / "002.parquet", play.model.batches / "003.parquet")
+    found = play.run()
+    assert (names(found), found.unlabelled, play.losses("003")) == ([], 0, {})
+    play.deliver("004")
+    play.label("004")
+    found = play.run()
+    assert (names(found), found.unlabelled) == (["004"], 0)
+    assert play.state.usable == ("001", "002", "004")
 
 
 def test_labels_that_come_out_of_order_are_not_the_newest(play: Play) -> None:
@@ -352,7 +370,8 @@ def test_withdrawn_labels(play: Play) -> None:
 
 
 def test_a_damaged_label_file_hides_no_correction(play: Play) -> None:
-    """While a label file cannot be read nothing is taken as seen: a correction beside it is found afterwards."""
+    """A label file that cannot be read holds up nothing else: a correction beside it counts at once. Nothing is taken
+    as seen meanwhile."""
     play.deliver("001")
     play.label("001")
     play.run()
@@ -360,10 +379,12 @@ def test_a_damaged_label_file_hides_no_correction(play: Play) -> None:
     play.label("001", 10, file="002", flip=10)
     damaged = play.model.labels / "003.parquet"
     damaged.write_bytes(b"PAR1 and no more")
-    assert "cannot be read" in play.run().blocked[0].problems[0]
+    found = play.run()
+    assert "003.parquet" in found.blocked[0].problems[0] and "set aside" in found.blocked[0].problems[0]
+    assert names(found) == ["001"]
     assert play.state.label_files == seen
     damaged.unlink()
-    assert names(play.run()) == ["001"]
+    assert names(play.run()) == []
 
 
 def test_a_label_file_with_keys_of_another_type(play: Play) -> None:
@@ -575,3 +596,61 @@ def test_slices_cost_nothing_where_there_are_none(play: Play, monkeypatch: pytes
     play.run()
     play.label("001")
     assert slices_of(play.run()) == {}
+
+
+# --- what does not fit ---------------------------------------------------------------------------------------
+
+
+def test_who_waits_for_labels_reads_why(play: Play) -> None:
+    """Label files of which nothing joins are named in the reason of the run, by every run, until they join."""
+    play.deliver("001")
+    play.label("001", id=[f"ID-{row}" for row in range(ROWS)])
+    found = play.run()
+    said_so = "0 of 100 keys in 001.parquet are keys of any batch: 'ID-0' there, '1-0' here"
+    assert play.decided is not None and said_so in play.decided.decision.reasons[0]
+    assert said_so in said(found, "keys:001.parquet") and found.labelled == ()
+    play.deliver("002")
+    again = labels.check_performance(
+        play.workspace, play.state, work(play), work(play).pending, play.current, None, play.decided.checks
+    )
+    assert said_so.partition(":")[0] in again.unjoined[0] and "'2-0' here" in again.unjoined[0]
+    play.label("001")
+    assert names(play.run()) == ["001"] and play.findings.unjoined == ()
+
+
+def test_a_label_file_that_is_no_class_holds_up_no_other(play: Play) -> None:
+    """It is set aside by name; the labels of the others count, and nothing is taken as seen."""
+    play.deliver("001", "002")
+    play.label("001")
+    play.label("002", y=["yes", "no"] * (ROWS // 2))
+    found = play.run()
+    assert names(found) == ["001"] and play.state.label_files is None
+    (problem,) = found.blocked[0].problems
+    assert "002.parquet: 100 of its 100 labels are none of the classes 0, 1: 'yes', 'no'" in problem
+    play.label("002")
+    assert names(play.run()) == ["002"] and play.findings.blocked == ()
+
+
+def test_rows_that_are_no_class_are_unlabelled(play: Play) -> None:
+    """They are counted and named; the loss is of the others, as if they had no label yet."""
+    play.deliver("001")
+    play.label("001", y=[*make_rows(ROWS, 1)["y"].astype(str)[:-3], "?", "?", "x"])
+    (item,) = play.run().labelled
+    assert item.rows == ROWS - 3
+    text = said(play.findings, "labels:001.parquet")
+    assert text == (
+        "001.parquet: 3 of 100 labels are none of the classes 0, 1: '?', 'x'; such rows count as unlabelled"
+    )
+
+
+def test_classes_lead_out(play: Play) -> None:
+    """What the message says works: with the classes in the model's file the labels count."""
+    play.current, play.predecessor, play.state = None, None, State()
+    play.deliver("001", "002")
+    play.label("001")
+    play.label("002", y=[2, 1] * (ROWS // 2))
+    assert names(play.run()) == ["001"] and "classes = [" in play.findings.blocked[0].problems[0]
+    play.model.write_spec(late_labels=True, task="multiclass")
+    path = play.model.root / "deployments" / "loans.toml"
+    path.write_text(f"classes = [0, 1, 2]\n{path.read_text()}")
+    assert names(play.run()) == ["002"] and play.findings.blocked == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -116,7 +117,23 @@ def test_an_altered_batch_says_what_to_do(settling: Model) -> None:
     found = check_data(settling.workspace, state, work, Versions())
     assert [batch.id for batch in found.valid] == ["003"]
     (problem,) = found.blocked[0].problems
-    assert "other bytes" in problem and "Restore the original, or deliver the change under a new name" in problem
+    assert (
+        "other bytes" in problem and "Restore the original. Deliver rows that are new as a file of their own" in problem
+    )
+
+
+def test_the_same_bytes_come_again(settling: Model) -> None:
+    """A batch with the bytes of another one is named with it, whichever was decided on first, and is predicted."""
+    shutil.copyfile(settling.batches / "003.parquet", settling.batches / "004.parquet")
+    os.utime(settling.batches / "004.parquet", (time.time() - 100,) * 2)
+    assert find(settling, State()).repeats == {"004": "003"}
+    assert find(settling, decided(settling, "004")).repeats == {"003": "004"}
+    state = decided(settling, "003")
+    work = find(settling, state)
+    found = check_data(settling.workspace, state, work, Versions())
+    assert "004" in [batch.id for batch in found.valid]
+    (told,) = [check.summary for check in found.checks if "the very bytes" in check.summary]
+    assert told.startswith("004 has the very bytes of 003: ")
 
 
 def test_the_gate_takes_the_newest_by_name(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def reader(model: Model) -> Registry:
     return Registry(store(model), Trust(keys, True))
 
 
+@pytest.mark.slow
 def test_everything_that_flows_make_is_signed(model: Model, ror: Ror, key: str) -> None:
     """With a key in the environment runs and promotions sign all they make; a service with the public half alone
     loads it, and what it needs to know is shown."""

@@ -92,6 +92,7 @@ def of_this_root(found: dict[str, str]) -> set[str]:
     return {verdict for name, verdict in found.items() if name.split("/")[-1] in HERE}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("prefect")
 def test_adding_a_model_is_adding_its_file(declared: Model, ror: Ror, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second model's deployment and alarm are created, the forms offer it, the first model's stay untouched; once its
@@ -162,6 +163,7 @@ def test_a_file_that_no_run_will_look_at(declared: Model, ror: Ror) -> None:
     assert "not among the batches of loans (data/loans/batches/*)" in " ".join(ror.err.split())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("prefect")
 def test_schedules_of_the_file_and_of_persons(declared: Model, ror: Ror) -> None:
     """A schedule that left the file leaves the server; what a person added in the UI stays, whatever is deployed, and

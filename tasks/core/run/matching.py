@@ -1,0 +1,211 @@
+"""What finds nothing when labels are joined: rows without a key, keys that no batch has, keys with two answers.
+
+A label file is looked at when it is new, and again for as long as the newest decision named it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.core.data.keys import Keys
+from tasks.core.data.labels import LabelFile, Labels
+from tasks.core.errors import DataError
+from tasks.core.text import counted
+from tasks.core.types import Batch, Check, CheckKind, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """What was said about keys."""
+
+    checks: tuple[Check, ...] = ()
+    unjoined: tuple[str, ...] = ()
+    """Of label files of which not one key is a key of any batch, one sentence each."""
+
+
+@dataclass
+class _Side:
+    """A label file, and which of its keys some batch has."""
+
+    file: LabelFile
+    found: np.ndarray
+    """Shape (rows,): whether a batch has the key."""
+    touched: list[Batch] = field(default_factory=list)
+
+    @property
+    def keys(self) -> Keys:
+        return self.file.keys()
+
+    @property
+    def left(self) -> np.ndarray:
+        """Rows with a key that no batch has."""
+        return np.flatnonzero(np.asarray(self.keys.values.is_valid()) & ~self.found)
+
+
+def check_keys(
+    labels: Labels,
+    batches: Sequence[Batch],
+    waiting: Sequence[Batch],
+    fresh: Sequence[Path],
+    before: Sequence[Check],
+) -> Matching:
+    """Look at the keys of the batches that wait for labels, and of label files that are `fresh` or were named before.
+
+    `batches` are all that labels may belong to, oldest first; `waiting` are those of them without labels so far.
+    `before` are the checks of the newest decision.
+    """
+    if labels.spec.data.labels is None:
+        return Matching()
+    checks = [check for batch in waiting for check in _of_batch(labels, batch)]
+    again = {check.subject for check in before if check.kind is CheckKind.KEYS}
+    sides = []
+    for path in labels.files:
+        if path in fresh or path.name in again:
+            file = labels.file(path)
+            checks += _of_file(labels, file)
+            sides.append(_Side(file, np.zeros(len(file.written), bool)))
+    _find(labels, sides, batches)
+    unjoined = []
+    for side in sides:
+        check = _unmatched(labels, side, waiting)
+        checks += [check] if check else []
+        if check and not side.touched:
+            unjoined.append(check.summary)
+    return Matching(tuple(checks), tuple(unjoined))
+
+
+def _find(labels: Labels, sides: Sequence[_Side], batches: Sequence[Batch]) -> None:
+    """Note which keys of the files are keys of a batch, newest batch first, until all of them are found."""
+    for batch in reversed(batches):
+        open_ = [side for side in sides if len(side.left)]
+        if not open_:
+            return
+        keys = _keys(labels, batch)
+        if keys is None:
+            continue
+        for side in open_:
+            found = pc.is_in(side.file.keys(keys.kind).values, keys.values, skip_nulls=True)
+            if pc.any(found).as_py():
+                side.touched.append(batch)
+                side.found |= found.to_numpy(zero_copy_only=False)
+
+
+def _keys(labels: Labels, batch: Batch) -> Keys | None:
+    """None where they cannot be read: joining the labels of this batch says so."""
+    try:
+        return labels.keys(batch)
+    except DataError:
+        return None
+
+
+# --- what is said --------------------------------------------------------------------------------------------
+
+
+def _warned(subject: str, text: str, value: int) -> Check:
+    return Check.of(CheckKind.KEYS, subject, Verdict.WARN, text, float(value))
+
+
+def _quoted(labels: Labels, value: str) -> str:
+    """A key as an example; nothing where keys are private."""
+    return "" if labels.spec.key in labels.spec.data.private else f" such as {value!r}"
+
+
+def _of_batch(labels: Labels, batch: Batch) -> list[Check]:
+    keys, name = _keys(labels, batch), labels.spec.key
+    if keys is None:
+        return []
+    rows, said = f"{len(keys.values):,} rows of {batch.id}", []
+    if keys.missing:
+        text = f"{keys.missing:,} of {rows} have no {name}: without a key they can never be labelled"
+        said.append(_warned(batch.id, text, keys.missing))
+    if keys.strange:
+        shown = _quoted(labels, keys.example)
+        text = f"{keys.strange:,} of {rows} have a {name} that is not of kind {keys.kind},{shown}: no label finds them"
+        said.append(_warned(batch.id, text.replace(",:", ":"), keys.strange))
+    return said
+
+
+def _of_file(labels: Labels, file: LabelFile) -> list[Check]:
+    keys, name, spec = file.keys(), labels.spec.key, labels.spec
+    rows, said = f"{len(keys.values):,} rows in {file.name}", []
+    if keys.missing:
+        text = f"{keys.missing:,} of {rows} have no {name}: without a key they label nothing"
+        said.append(_warned(file.name, text, keys.missing))
+    if keys.strange:
+        shown = _quoted(labels, keys.example)
+        text = f"{keys.strange:,} of {rows} have a {name} that is not of kind {keys.kind},{shown}: they label nothing"
+        said.append(_warned(file.name, text.replace(",:", ":"), keys.strange))
+    several, row = file.contradictions()
+    if several:
+        last = "" if spec.target in spec.data.private else f" (it says {file.values[row].as_py()!r})"
+        shown = "" if spec.key in spec.data.private else f", such as {keys.values[row].as_py()!r}{last}"
+        text = (
+            f"{counted(several, 'key')} in {file.name} with two different labels{shown}: the last row of a key counts"
+        )
+        said.append(_warned(file.name, text, several))
+    return said
+
+
+def _unmatched(labels: Labels, side: _Side, waiting: Sequence[Batch]) -> Check | None:
+    """What of a label file no batch has, beside what in the batches no label file has; None where one side has
+    nothing left, for then no key is written in two ways."""
+    left, keys, name = side.left, side.keys, side.file.name
+    if not len(left):
+        return None
+    there = keys.values.take(pa.array(left))
+    known = len(keys.values) - keys.values.null_count
+    batch, here = _left_over(labels, side.touched or [*reversed(waiting)])
+    if side.touched and batch is None:
+        return None
+    if side.touched:
+        said = f"{len(left):,} of {known:,} keys in {name} are keys of no batch"
+    else:
+        said = f"0 of {known:,} keys in {name} are keys of any batch"
+    if batch is not None:
+        ours, theirs = _alike(there, here)
+        if labels.spec.key not in labels.spec.data.private:
+            said += f": {ours!r} there, {theirs!r} here"
+        said += f" ({len(here):,} keys of {batch.id} have no label){_remedy(labels, ours, theirs)}"
+    return _warned(name, said, known - len(left))
+
+
+def _left_over(labels: Labels, batches: Sequence[Batch]) -> tuple[Batch | None, pa.Array]:
+    """The first of these batches with keys that no label file has, and those keys."""
+    for batch in batches:
+        if _keys(labels, batch) is not None and len(found := labels.unlabelled(batch)):
+            return batch, found
+    return None, pa.array([], pa.string())
+
+
+def _alike(there: pa.Array, here: pa.Array) -> tuple[str, str]:
+    """One key of each side: two that look like the same key where there are any."""
+    ours, theirs = _folded(there), _folded(here)
+    where = pc.index_in(ours, value_set=theirs)
+    pairs = where.drop_null()
+    if not len(pairs):
+        return there[0].as_py(), here[0].as_py()
+    place = int(np.flatnonzero(np.asarray(where.is_valid()))[0])
+    return there[place].as_py(), here[pairs[0].as_py()].as_py()
+
+
+def _folded(keys: pa.Array) -> pa.Array:
+    """Without what most often differs: case, zeros in front, `.0`."""
+    return pc.replace_substring_regex(pc.utf8_lower(keys), r"^0+|\.0*$", "")
+
+
+def _remedy(labels: Labels, ours: str, theirs: str) -> str:
+    """What to do about two keys that look like the same one."""
+    if ours.lstrip("0") == theirs.lstrip("0"):
+        width = max(len(ours), len(theirs))
+        return f'. They differ in leading zeros: if they mean the same, write key_kind = "text" and key_width = {width}'
+    if ours.lower() == theirs.lower():
+        return f". They differ in case: deliver {labels.spec.key} alike in both"
+    if ours.partition(".")[0] == theirs.partition(".")[0] and "." in ours + theirs:
+        return '. If they are whole numbers, write key_kind = "integer"'
+    return ""
