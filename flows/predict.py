@@ -38,7 +38,7 @@ def predict(
     Args:
         model: Name of the model: flights for deployments/flights.toml.
         file: Parquet or CSV file, or a folder of them, with the model's input columns. Relative to the root.
-        output: Parquet file to write, never overwritten. Relative to the root; empty:
+        output: Parquet or CSV file to write, never overwritten. Relative to the root; empty:
             data/MODEL/predictions/by-hand/FILE.parquet.
         root: Folder that holds deployments/, data/ and artifacts/. Empty: ROR_ROOT, else the current folder.
     """

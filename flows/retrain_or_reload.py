@@ -95,6 +95,8 @@ def check_and_act(workspace: Workspace, request: Request) -> Any:
             event = workspace.ledger.event(work.decided)
             when = text.minute(event.at)
             get_run_logger().info("This very question was decided on %s; nothing new has arrived since.", when)
+            for found in work.unread:
+                get_run_logger().warning("%s.", found)
             load_current(workspace, state, request)  # what is said to be in service is ready to be served
         else:
             try:
@@ -107,7 +109,8 @@ def check_and_act(workspace: Workspace, request: Request) -> Any:
     tell_the_rest(workspace, work)
     decided = event.content_as(Decided)
     final = Failed if decided.outcome.failed else Completed
-    return final(name=decided.outcome, message=wording.headline(decided, workspace.model))  # Prefect logs both
+    message = " ".join([wording.headline(decided, workspace.model), *(f"{found}." for found in work.unread)])
+    return final(name=decided.outcome, message=message)  # Prefect logs both
 
 
 def wait_for_arrivals(workspace: Workspace) -> None:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from flows.cli import terminal
 from flows.cli.options import Debug, Json, Model, Root, Verbose, open_workspace
+from tasks.core.data.unread import unread
 from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
 from tasks.core.records import to_dict
@@ -66,6 +67,9 @@ def run(
             terminal.out.print(
                 "  Nothing new has arrived since that decision: it is still valid, and nothing was repeated."
             )
+    if not as_json:
+        for found in unread(workspace.root, workspace.spec):
+            terminal.err.print(Text(f"  {found}."))
     raise typer.Exit(result.exit_code)
 
 
@@ -94,7 +98,7 @@ def _run_json(outcome: Outcome, message: str, state: State, decided: Decided | N
 def predict(
     model: Model,
     file: Annotated[Path, typer.Argument(help="Parquet or CSV file with the model's input columns.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write; never overwritten.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet or CSV file to write; never overwritten.")],
     root: Root = Path(),
     debug: Debug = False,
 ) -> None:

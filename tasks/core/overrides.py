@@ -90,13 +90,18 @@ def promote(
     return _append(workspace, body, reason=reason, actor=actor, run=run)
 
 
+def _on_disk(workspace: Workspace) -> dict[str, Path]:
+    """Where each batch is, by the name that it is decided on under."""
+    return delivered(workspace.root, workspace.spec, workspace.state().batches)
+
+
 def accept(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Event:
     """Accept the changed content of a batch as the new normal; the next version learns it.
 
     A batch that was set aside for its content is decided on by the next run. Raises InvalidRequest for a batch that is
     not known, is broken, is kept out of training, was accepted already, or that the version in service was trained on.
     """
-    here, trained = delivered(workspace.root, workspace.spec), _trained_on(workspace, batch)
+    here, trained = _on_disk(workspace), _trained_on(workspace, batch)
 
     def body(state: State) -> Accepted:
         sha256 = _known(workspace, state, here, batch)
@@ -127,7 +132,7 @@ def quarantine(workspace: Workspace, batch: str, *, reason: str, actor: str) -> 
     Versions that were trained on it stay as they are; the event names them under `trained`. Raises InvalidRequest for a
     batch that is not known or is in quarantine already.
     """
-    here, trained = delivered(workspace.root, workspace.spec), _trained_on(workspace, batch)
+    here, trained = _on_disk(workspace), _trained_on(workspace, batch)
 
     def body(state: State) -> Quarantined:
         _known(workspace, state, here, batch)

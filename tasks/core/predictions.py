@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from tasks.core.data.files import atomic_write, fingerprint
+from tasks.core.data.files import atomic_write, ending, fingerprint
 from tasks.core.data.source import Source
-from tasks.core.errors import AlreadyExists, DataError, UnreadableData
+from tasks.core.errors import AlreadyExists, DataError, InvalidRequest, UnreadableData
 from tasks.core.schema.frames import frames
 from tasks.core.schema.validation import validate
 from tasks.core.versions.persistence import Predictions, predict
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from tasks.core.versions.loaded import LoadedVersion
     from tasks.core.workspace import Workspace
 
+WRITTEN = (".parquet", ".pq", ".parq", ".csv")
+"""Endings of the files that predictions are written to by hand."""
 OURS = ("prediction", "probability", "probabilities", "version", "run")
 
 
@@ -32,10 +35,13 @@ def predictions_path(workspace: Workspace, batch: Batch) -> Path:
     return workspace.data / "predictions" / f"{batch.id}.parquet"
 
 
-def write_predictions(root: Path, data: str, output: Path, version: LoadedVersion, spec: ModelSpec, run: str) -> Path:
+def write_predictions(
+    root: Path, data: str, output: Path, version: LoadedVersion, spec: ModelSpec, run: str, *, by_hand: bool = False
+) -> Path:
     """Predict a validated file chunk by chunk; memory does not grow with its rows.
 
-    The file appears complete or not at all, and is never replaced: an existing one for the same data is kept.
+    The file appears complete or not at all, and is never replaced: an existing one for the same data is kept. One that
+    is made `by_hand` has a column for each class, `p_sun`, and may be CSV, where no existing file is kept as the same.
     Raises DataError when the data break the contract, AlreadyExists when `output` holds something else.
     """
     path = root / data
@@ -50,7 +56,7 @@ def write_predictions(root: Path, data: str, output: Path, version: LoadedVersio
         raise DataError("\n".join(f"{data}: {problem}" for problem in found.problems))
     try:
         with atomic_write(output) as temporary:
-            _write(source, temporary, version, spec, run, sha256)
+            _write(source, temporary, version, spec, run, sha256, by_hand)
     except AlreadyExists:
         if made_from(output) != sha256:
             raise AlreadyExists(f"{output} was written meanwhile for other data; it was left as it is.") from None
@@ -61,14 +67,17 @@ def predict_file(workspace: Workspace, file: Path, output: Path, run: str) -> tu
     """Predict any file with the model's input columns by the version in service, verified first.
 
     Returned are its number, and whether the same predictions were there already. Raises UnreadableData when there is no
-    such file, NotFound when no version is in service, VerificationError when it does not pass, AlreadyExists also when
-    another version predicted these data there, and what `write_predictions` raises.
+    such file, InvalidRequest for an output that is neither Parquet nor CSV, NotFound when no version is in service,
+    VerificationError when it does not pass, AlreadyExists also when another version predicted these data there, and
+    what `write_predictions` raises.
     """
     if not file.exists():
         raise UnreadableData(str(file), "there is no such file.")
+    if ending(output) not in WRITTEN:
+        raise InvalidRequest("output", [f"{output.name} must end in {', '.join(WRITTEN)}"])
     version = workspace.registry.load_current(workspace.model)
     absolute, there = file.resolve(), output.exists()
-    write_predictions(absolute.parent, absolute.name, output.resolve(), version, workspace.spec, run)
+    write_predictions(absolute.parent, absolute.name, output.resolve(), version, workspace.spec, run, by_hand=True)
     made = written_version(output) if there else version.version
     if made != version.version:
         raise AlreadyExists(
@@ -78,9 +87,12 @@ def predict_file(workspace: Workspace, file: Path, output: Path, run: str) -> tu
     return version.version, there
 
 
-def _write(source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, run: str, sha256: str) -> None:
+def _write(
+    source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, run: str, sha256: str, by_hand: bool
+) -> None:
     beside = [spec.key] if spec.key else []
-    writer: pq.ParquetWriter | None = None
+    writer: pq.ParquetWriter | csv.CSVWriter | None = None
+    schema: pa.Schema | None = None
     start = 0
     try:
         for part, keys in frames(version.contract, source, beside):
@@ -91,11 +103,15 @@ def _write(source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, 
                 {
                     _key_name(spec.key): identity,
                     **_columns(answers),
+                    **(_by_class(answers) if by_hand else {}),
                     "version": pa.array(np.full(rows, version.version)),
                     "run": pa.array([run] * rows),
                 }
             )
-            if writer is None:
+            if ending(path) == ".csv":
+                table = table.select([name for name in table.column_names if name != "probabilities"])
+                writer = writer or csv.CSVWriter(path, table.schema)
+            elif writer is None:
                 about = {
                     "ror": sha256,
                     "version": str(version.version),
@@ -103,7 +119,8 @@ def _write(source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, 
                     "probabilities": json.dumps(answers.probabilities is not None),
                 }
                 writer = pq.ParquetWriter(path, table.schema.with_metadata(about), write_page_checksum=True)
-            writer.write_table(table.cast(writer.schema))
+            schema = schema or table.schema
+            writer.write_table(table.cast(schema))
             start += rows
     finally:
         if writer is not None:
@@ -126,6 +143,12 @@ def _columns(answers: Predictions) -> dict[str, pa.Array]:
             flat = pa.array(np.ascontiguousarray(each, dtype=float).ravel())
             columns["probabilities"] = pa.FixedSizeListArray.from_arrays(flat, each.shape[1])
     return columns
+
+
+def _by_class(answers: Predictions) -> dict[str, pa.Array]:
+    """The probability of each class in a column of its own, for people."""
+    each = answers.probabilities
+    return {} if each is None else {f"p_{name}": pa.array(each[:, place]) for place, name in enumerate(answers.classes)}
 
 
 # --- reading -------------------------------------------------------------------------------------------------

@@ -176,6 +176,10 @@ class Labelled:
     """It counted already: labels were corrected since, or more of them came. It is not new for any rule."""
 
 
+NO_BATCHES = "batches"
+"""In place of a batch's name: no file is where batches should be, and some were there before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Blocked:
     """A batch that was set aside because a pipeline cannot predict on it, or labels that cannot be used."""

@@ -14,10 +14,10 @@ import pytest
 
 from tasks.core.data import source as sources
 from tasks.core.data.files import fingerprint
-from tasks.core.errors import AlreadyExists, DataError, RorError, StoreError, UnpredictableData
-from tasks.core.predictions import read_predictions, write_predictions, written_version
+from tasks.core.errors import AlreadyExists, DataError, InvalidRequest, RorError, StoreError, UnpredictableData
+from tasks.core.predictions import predict_file, read_predictions, write_predictions, written_version
 from tasks.core.versions.loaded import LoadedVersion
-from tests.helpers.model import make_rows
+from tests.helpers.model import Model, make_rows
 from tests.helpers.training import make_spec, put
 
 ROWS = make_rows(600, seed=8)
@@ -51,6 +51,30 @@ def test_a_row_for_each_row(champion: LoadedVersion, tmp_path: Path) -> None:
     assert answers.probabilities is not None
     assert written["probability"].tolist() == answers.probabilities[:, 1].tolist()
     assert (set(written["version"]), set(written["run"])) == ({1}, {"run-7"})
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.CSV", "p.parquet"])
+def test_a_file_made_by_hand(
+    tmp_path: Path, champion: LoadedVersion, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It has a column for each class beside those of a run, and is CSV where its name says so, also in many chunks."""
+    monkeypatch.setattr(sources, "CHUNK_ROWS", 100)
+    put(tmp_path, ROWS, "batch.parquet")
+    output = tmp_path / name
+    write_predictions(tmp_path, "batch.parquet", output, champion, make_spec(), "by hand", by_hand=True)
+    frame = pd.read_csv(output) if output.suffix.lower() == ".csv" else pd.read_parquet(output)
+    assert list(frame.columns) == ["id", "prediction", "probability", "p_0", "p_1", "version", "run"]
+    assert frame["id"].tolist() == ROWS["id"].tolist()
+    assert np.allclose(frame["p_0"] + frame["p_1"], 1) and np.allclose(frame["p_1"], frame["probability"])
+
+
+@pytest.mark.parametrize("name", ["p.xlsx", "p.tsv", "p", "p.csv.gz", "p.json"])
+def test_another_kind_of_file_is_refused(tmp_path: Path, name: str) -> None:
+    """Before anything is loaded, by name, with the endings that there are."""
+    put(tmp_path, ROWS)
+    with pytest.raises(InvalidRequest, match=rf"{name} must end in \.parquet, \.pq, \.parq, \.csv"):
+        predict_file(Model(tmp_path).workspace, tmp_path / "batch.parquet", tmp_path / name, "by hand")
+    assert not (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize("key", [None, "not there"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 from typing import Any
 
@@ -42,6 +43,22 @@ def predicted(model: Model) -> dict[str, bytes]:
 
 def warned(model: Model, name: str) -> str:
     return "\n".join(c.summary for c in decided(model).checks if c.name == name and c.verdict is Verdict.WARN)
+
+
+def test_files_that_no_run_looks_at_are_said(model: Model) -> None:
+    """By the run that decides, by one that finds nothing new, and by status, until the file is read or put aside."""
+    model.deliver("001")
+    packed = model.batches / "002.csv.gz"
+    packed.write_bytes(gzip.compress(make_rows(seed=2).to_csv(index=False).encode()))
+    first, again = run(model), run(model)
+    said = "data/loans/batches/002.csv.gz is not looked at: it is packed. Unpack it"
+    assert said in warned(model, "arrivals")
+    assert said in first.message and said in again.message
+    assert [said in one for one in status.status(model.workspace).unread] == [True]
+    packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
+    assert "not looked at" not in run(model).message
+    assert [batch.id for batch in decided(model).window] == ["002"]
 
 
 def test_one_run_catches_up(late: Model, monkeypatch: pytest.MonkeyPatch) -> None:

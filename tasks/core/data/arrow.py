@@ -16,12 +16,37 @@ EXACT = 2**53
 """Integers from this on are not exact as float64."""
 
 
+VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+"""Types that Arrow has few functions for, and what they are read as: polars, DuckDB and pandas write them."""
+BOOL8 = "arrow.bool8"
+"""The one extension type that is read, as booleans; others are refused by name, as dates and nested values are."""
+
+
 def decoded(array: pa.Array) -> pa.Array:
-    """The same values without dictionary encoding, and any kind of text as `string`."""
+    """The same values as one of the types that are read, where there is one: without dictionary encoding, any kind of
+    text as `string`. Values of any other type stay as they are."""
     if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    other = pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type)
-    return array.cast(pa.string()) if other else array
+        words = decoded(array.dictionary)  # views cannot be looked up in
+        array = pa.DictionaryArray.from_arrays(array.indices, words).dictionary_decode()
+    if _is_bool8(array.type):
+        array = array.storage.cast(pa.bool_())
+    if array.type in VIEWS:
+        array = array.cast(VIEWS[array.type])
+    return array.cast(pa.string()) if pa.types.is_large_string(array.type) else array
+
+
+def _is_bool8(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == BOOL8
+
+
+def without_views(chunk: pa.RecordBatch) -> pa.RecordBatch:
+    """The same columns, those of a view type as what it is a view of: rows can be taken from them."""
+    for place, field in enumerate(chunk.schema):
+        if field.type in VIEWS:
+            chunk = chunk.set_column(
+                place, field.with_type(VIEWS[field.type]), chunk.column(place).cast(VIEWS[field.type])
+            )
+    return chunk
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -43,7 +68,7 @@ def is_usable(kind: pa.DataType) -> bool:
     """Whether values of this type can be numbers or names: dates, bytes and nested values cannot."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return is_text(kind) or is_number(kind) or pa.types.is_null(kind)
+    return _is_bool8(kind) or is_text(kind) or is_number(kind) or pa.types.is_null(kind)
 
 
 def as_text(array: pa.Array) -> pa.Array:

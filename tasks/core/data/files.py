@@ -8,26 +8,67 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.core import text
 from tasks.core.errors import AlreadyExists, SpecError, StoreError, UnavailableData, is_unavailable
 from tasks.core.types import Batch
 
 if TYPE_CHECKING:
     from tasks.core.spec import ModelSpec
 
-SUFFIXES = (".parquet", ".pq", ".csv")
+FIRST = (".parquet", ".pq", ".csv")
+"""Endings that every release has read. A file with a later one never takes the place of one of these."""
+SUFFIXES = (*FIRST, ".parq", ".tsv")
+"""Endings of files that are read, in capitals or not."""
+
+
+def ending(path: Path) -> str:
+    """What a file's name ends in, in small letters: it says how the file is read."""
+    return path.suffix.lower()
+
+
+def is_text_file(path: Path) -> bool:
+    """Whether a file's name says that it is text, of values with separators."""
+    return ending(path) in (".csv", ".tsv")
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file or folder is not looked at on purpose: its name begins with '.' or '_'."""
+    return path.name.startswith((".", "_"))
+
+
+def is_data(path: Path) -> bool:
+    """Whether a file is read, by its name: not a hidden one, nor one with another ending."""
+    return ending(path) in SUFFIXES and not is_hidden(path)
 
 
 # --- what a batch is called, and which one is earlier: everything else asks these functions -------------------
 
 
 def batch_name(path: Path) -> str:
-    """What the batch in a file or folder is called: the file's name without its ending."""
-    return path.stem
+    """What the batch in a file or folder is called: its name without the ending of a data file, if it has one.
+
+    The folder `2026.01` is called that; `2026-01.parquet`, as Spark calls its folders, is `2026-01`.
+    """
+    return path.stem if ending(path) in SUFFIXES else path.name
+
+
+def named_batches(paths: Sequence[Path], known: Container[str] = ()) -> list[tuple[str, Path]]:
+    """These batches, each with its name. `known` are the names that were decided on.
+
+    Earlier releases cut folders' names at the last dot: a folder that was decided on so keeps that name.
+    """
+    found = [(batch_name(path), path) for path in paths]
+    taken = {name for name, _ in found}
+    for place, (name, path) in enumerate(found):
+        if name != path.stem and name not in known and path.stem in known and path.stem not in taken:
+            found[place] = path.stem, path
+            taken.add(path.stem)
+    return found
 
 
 def batch_order(name: str) -> str:
@@ -40,24 +81,40 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=batch_order)
 
 
-def doubled(paths: Iterable[Path]) -> list[str]:
-    """Names that more than one of these batches has, in time order."""
-    return in_order(name for name, count in Counter(map(batch_name, paths)).items() if count > 1)
+def doubled(paths: Sequence[Path], known: Container[str] = ()) -> list[str]:
+    """Names that more than one of these batches has, in time order, each with its files and what to do."""
+    named = named_batches(paths, known)
+    twice = in_order(name for name, count in Counter(name for name, _ in named).items() if count > 1)
+    return [_doubled(name, [path for other, path in named if other == name]) for name in twice]
+
+
+def _doubled(name: str, paths: Sequence[Path]) -> str:
+    """Whether they hold the same rows only a person can say, unless their bytes are the same."""
+    shown = [f"{path.parent.name}/{path.name}" for path in paths]
+    found = f"{text.named(shown)} are both batch {name!r}"
+    if len({fingerprint(path) for path in paths}) == 1:
+        return f"{found}, with the same bytes: move all but one out of the folder"
+    return f"{found}: if they hold the same rows, move all but one out of the folder; if not, rename one"
 
 
 # --- finding files -------------------------------------------------------------------------------------------
 
 
 def find(root: Path, pattern: str) -> list[Path]:
-    """Data files or folders that match a glob below `root`, in time order; no hidden files, no other endings."""
-    return sorted(
-        (
-            path
-            for path in root.glob(pattern)
-            if not path.name.startswith((".", "_")) and (path.is_dir() or path.suffix in SUFFIXES)
-        ),
-        key=lambda path: (batch_order(batch_name(path)), path.name),
-    )
+    """Data files or folders that match a glob below `root`, in time order; no hidden files, no other endings, and no
+    file that is beside one of its name with an ending of FIRST."""
+    found = [path for path in root.glob(pattern) if _may_be_batch(path)]
+    first = {path.parent / batch_name(path) for path in found if _goes_first(path)}
+    counts = [path for path in found if _goes_first(path) or path.parent / batch_name(path) not in first]
+    return sorted(counts, key=lambda path: (batch_order(batch_name(path)), path.name, path))
+
+
+def _goes_first(path: Path) -> bool:
+    return path.suffix in FIRST or path.is_dir()
+
+
+def _may_be_batch(path: Path) -> bool:
+    return is_data(path) or (path.is_dir() and not is_hidden(path))
 
 
 def is_settled(path: Path, settle: float | str) -> bool:
@@ -81,28 +138,33 @@ def is_settled(path: Path, settle: float | str) -> bool:
     return bool(abs(time.time() - changed) >= float(settle))
 
 
-def batch_files(root: Path, spec: ModelSpec, known: Container[str] = ()) -> list[Path]:
-    """Batches that count, in time order: those that have settled, and those `known` by name, as decided on earlier."""
-    paths = find(root, spec.data.batches)
-    return [path for path in paths if batch_name(path) in known or is_settled(path, spec.data.settle)]
+def batch_names(root: Path, spec: ModelSpec, known: Container[str] = ()) -> list[tuple[str, Path]]:
+    """The batches that count, each with its name, in time order: those that have settled, and those `known` by name, as
+    decided on earlier. No file is read."""
+    return [
+        (name, path)
+        for name, path in named_batches(find(root, spec.data.batches), known)
+        if name in known or is_settled(path, spec.data.settle)
+    ]
 
 
 def find_batches(root: Path, spec: ModelSpec, known: Container[str] = ()) -> list[Batch]:
     """The batches that count, fingerprinted. Raises SpecError when two would have one name."""
-    paths = batch_files(root, spec, known)
-    if twice := doubled(paths):
-        raise SpecError(spec.data.batches, [f"two files are both batch {name!r}: remove one" for name in twice])
-    return [batch_at(root, path) for path in paths]
+    found = batch_names(root, spec, known)
+    if twice := doubled([path for _, path in found], known):
+        raise SpecError(spec.data.batches, twice)
+    return [batch_at(root, path, name) for name, path in found]
 
 
-def batch_at(root: Path, path: Path) -> Batch:
-    """The batch in a file or folder below the root, fingerprinted. Raises UnavailableData."""
-    return Batch(batch_name(path), path.relative_to(root).as_posix(), fingerprint(path))
+def batch_at(root: Path, path: Path, name: str | None = None) -> Batch:
+    """The batch in a file or folder below the root, fingerprinted; called as its path says unless a name is given.
+    Raises UnavailableData."""
+    return Batch(name or batch_name(path), path.relative_to(root).as_posix(), fingerprint(path))
 
 
-def delivered(root: Path, spec: ModelSpec) -> dict[str, Path]:
-    """Where each batch on disk is, by name, whether it counts yet or not."""
-    return {batch_name(path): path for path in find(root, spec.data.batches)}
+def delivered(root: Path, spec: ModelSpec, known: Container[str] = ()) -> dict[str, Path]:
+    """Where each batch on disk is, by name, whether it counts yet or not; `known` are names that were decided on."""
+    return dict(named_batches(find(root, spec.data.batches), known))
 
 
 def label_files(root: Path, spec: ModelSpec) -> list[Path]:
@@ -114,7 +176,7 @@ def label_files(root: Path, spec: ModelSpec) -> list[Path]:
 def arriving(root: Path, spec: ModelSpec, known: Container[str] = ()) -> list[str]:
     """Batches and label files that do not count yet, because they may still be written; relative to the root."""
     batches, labels = find(root, spec.data.batches), find(root, spec.data.labels) if spec.data.labels else []
-    waiting = [path for path in batches if batch_name(path) not in known] + labels
+    waiting = [path for name, path in named_batches(batches, known) if name not in known] + labels
     return [path.relative_to(root).as_posix() for path in waiting if not is_settled(path, spec.data.settle)]
 
 
@@ -151,8 +213,9 @@ def _file_digest(path: Path, inode: int, size: int, modified_ns: int, changed_ns
 
 
 def parts(folder: Path) -> list[Path]:
-    """The data files of a batch that is a folder, in name order."""
-    return sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and not file.name.startswith((".", "_")))
+    """The data files of a batch that is a folder, in name order: those with an ending of FIRST, else the others."""
+    found = sorted(filter(is_data, folder.iterdir()))
+    return [file for file in found if file.suffix in FIRST] or found
 
 
 # --- writing files -------------------------------------------------------------------------------------------

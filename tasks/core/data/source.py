@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from tasks.core.data.arrow import decoded
-from tasks.core.data.files import parts
+from tasks.core.data.arrow import decoded, without_views
+from tasks.core.data.files import ending, is_text_file, parts
+from tasks.core.data.unread import table_problems
 from tasks.core.errors import UnavailableData, UnreadableData, is_unavailable
 from tasks.core.spec import CsvSpec, ModelSpec
 from tasks.core.types import Batch
@@ -38,10 +39,11 @@ class Source:
         full = root / path
         self._folder = full.is_dir()
         self._files = parts(full) if self._folder else [full]
+        self.problems = table_problems(full) if self._folder else []
         if not self._files:
-            raise UnreadableData(path, "the folder holds no .parquet or .csv files.")
-        self.is_text = _is_csv(self._files[0])
-        if any(_is_csv(file) != self.is_text for file in self._files):
+            raise UnreadableData(path, "; ".join(self.problems) or "the folder holds no .parquet or .csv files.")
+        self.is_text = is_text_file(self._files[0])
+        if any(is_text_file(file) != self.is_text for file in self._files):
             raise UnreadableData(path, "the folder holds both Parquet and CSV files. Deliver all of it in one format.")
         self.names = self._names()
 
@@ -64,7 +66,7 @@ class Source:
                     yield from self._stream_csv(file, names)
                 else:
                     with pq.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES) as parquet:
-                        yield from parquet.iter_batches(CHUNK_ROWS, columns=names)
+                        yield from map(without_views, parquet.iter_batches(CHUNK_ROWS, columns=names))
             except (pa.ArrowException, OSError, KeyError, UnicodeError) as error:
                 self._check_available(file, error)
                 raise UnreadableData(self._where(file), self._plain(error)) from None
@@ -107,10 +109,10 @@ class Source:
     def _names_of(self, file: Path) -> list[str]:
         where = self._where(file)
         try:
-            _refuse_other_kinds(where, file, self._csv if self.is_text else None)
+            _refuse_other_kinds(where, file, written_as(file, self._csv) if self.is_text else None)
             if not self.is_text:
                 return list(pq.read_schema(file).names)
-            with csv.open_csv(file, self._reading(), self._parsing()) as reader:
+            with csv.open_csv(file, self._reading(), self._parsing(file)) as reader:
                 return list(reader.schema.names)
         except (pa.ArrowException, OSError, UnicodeError) as error:
             self._check_available(file, error)
@@ -130,14 +132,14 @@ class Source:
             strings_can_be_null=True,
             include_columns=names,
         )
-        with csv.open_csv(file, self._reading(), self._parsing(), convert) as reader:
+        with csv.open_csv(file, self._reading(), self._parsing(file), convert) as reader:
             yield from reader
 
     def _reading(self) -> csv.ReadOptions:
         return csv.ReadOptions(use_threads=False, encoding=self._csv.encoding)
 
-    def _parsing(self) -> csv.ParseOptions:
-        return csv.ParseOptions(delimiter=self._csv.separator, newlines_in_values=True)
+    def _parsing(self, file: Path) -> csv.ParseOptions:
+        return csv.ParseOptions(delimiter=written_as(file, self._csv).separator, newlines_in_values=True)
 
     def _plain(self, error: Exception) -> str:
         """A library's reason without the offending row, which may hold private values."""
@@ -159,8 +161,9 @@ class Source:
         return f"{text.rstrip('.')}. Deliver it again."
 
 
-def _is_csv(file: Path) -> bool:
-    return file.suffix == ".csv"
+def written_as(file: Path, written: CsvSpec) -> CsvSpec:
+    """How a text file is written: as the model's file says, but for the tabs that an ending may stand for."""
+    return written.model_copy(update={"separator": "\t"}) if ending(file) == ".tsv" else written
 
 
 # --- what a file's first and last bytes say ------------------------------------------------------------------

@@ -14,7 +14,8 @@ from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from tasks.core.data.files import arriving, doubled, find, parts
+from tasks.core.data.files import SUFFIXES, arriving, doubled, find, parts
+from tasks.core.data.unread import table_problems, unread
 from tasks.core.doctor.deployment import SKEW, Diagnosis, DoctorCheck, Level, as_diagnoses, clocks, nearest
 from tasks.core.errors import InvalidRequest, SpecError
 from tasks.core.ledger.lease import is_alive
@@ -56,7 +57,7 @@ def model(root: Path, name: str) -> Iterator[Diagnosis]:
         yield Diagnosis(name, Level.FAIL, f"{path} cannot be read: {error.strerror}", "Check who owns it.")
         return
     yield Diagnosis(name, Level.OK, f"{path.name} is valid: {spec.task}, {spec.target!r}, of {spec.owner}")
-    for look in (code, batches, labels, names):
+    for look in (code, batches, labels, names, others):
         what = f"{name}: {look.__name__}"
         yield from as_diagnoses(what, partial(look, what, root, spec))
     predictions = f"{name}: predictions"
@@ -84,8 +85,9 @@ def code(name: str, root: Path, spec: ModelSpec) -> Iterator[Diagnosis]:
 def batches(name: str, root: Path, spec: ModelSpec) -> Iterator[Diagnosis]:
     """Whether there are batches, each of a name of its own, that can be read."""
     paths = find(root, spec.data.batches)
-    if twice := doubled(paths):
-        yield Diagnosis(name, Level.FAIL, f"two files are both batch {', '.join(twice)}", "Remove one of each.")
+    for twice in doubled(paths):
+        found, _, remedy = twice.partition(": ")
+        yield Diagnosis(name, Level.FAIL, found, f"{remedy[:1].upper()}{remedy[1:]}.")
     waiting = arriving(root, spec)
     more = f"; {len(waiting)} still arriving" if waiting else ""
     yield from _files(name, root, spec.data.batches, "data.batches", paths, "batches", more)
@@ -109,6 +111,13 @@ def names(name: str, root: Path, spec: ModelSpec) -> Iterator[Diagnosis]:
         yield Diagnosis(name, Level.FAIL, problem, remedy)
 
 
+def others(name: str, root: Path, spec: ModelSpec) -> Iterator[Diagnosis]:
+    """Files beside batches and labels that no run looks at."""
+    for found in unread(root, spec):
+        what, _, remedy = found.partition(": ")
+        yield Diagnosis(name, Level.WARN, what, f"{remedy[:1].upper()}{remedy[1:]}.")
+
+
 def _files(
     name: str, root: Path, pattern: str, key: str, paths: Sequence[Path], what: str, more: str
 ) -> Iterator[Diagnosis]:
@@ -120,7 +129,7 @@ def _files(
     elif not paths:
         there = sum(1 for _ in folder.iterdir())
         beside = f"; {there} other files are in {folder}" if there else ""
-        remedy = f"Deliver some (.parquet, .csv), or correct {key}."
+        remedy = f"Deliver some ({', '.join(SUFFIXES)}), or correct {key}."
         yield Diagnosis(name, Level.WARN, f"nothing matches {pattern!r}{beside}", remedy)
     elif problems := list(_unreadable(paths[-NEWEST:])):
         yield Diagnosis(name, Level.FAIL, "; ".join(problems), "Check who owns them, or deliver them again.")
@@ -143,7 +152,7 @@ def _unreadable(paths: Iterable[Path]) -> Iterator[str]:
         try:
             files = parts(path) if path.is_dir() else [path]
             if not files:
-                yield f"{path.name} is a folder without data files"
+                yield f"{path.name}: {'; '.join(table_problems(path)) or 'a folder without data files'}"
             for file in files:
                 with file.open("rb") as opened:
                     if not opened.read(1):

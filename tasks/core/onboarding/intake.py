@@ -9,10 +9,11 @@ import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tasks.core.data.files import SUFFIXES, atomic_write, batch_name, find, fingerprint, parts
+from tasks.core.data.files import SUFFIXES, atomic_write, batch_name, find, fingerprint, is_data, parts
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import labelled_rows
 from tasks.core.data.source import Source
+from tasks.core.data.unread import table_problems
 from tasks.core.errors import AlreadyExists, DataError, InvalidRequest, UnreadableData
 from tasks.core.onboarding.proposal import Proposal, as_toml, propose, toml_string
 from tasks.core.schema.contract import infer
@@ -54,7 +55,9 @@ def begin(root: Path, data: Path, target: str, name: str, *, owner: str, written
     data = data.resolve()
     if not data.exists():
         raise UnreadableData(str(data), "there is no such file.")
-    if not data.is_dir() and data.suffix not in SUFFIXES:
+    if data.is_dir() and (problems := table_problems(data)):
+        raise UnreadableData(str(data), "; ".join(problems))
+    if not data.is_dir() and not is_data(data):
         raise UnreadableData(str(data), f"its name must end in {', '.join(SUFFIXES)}.")
     proposal = propose(Source(data.parent, data.name, written), target)
     stays = data.is_dir() and data != root and data.is_relative_to(root)
@@ -138,7 +141,7 @@ def _place(root: Path, pattern: str, file: Path) -> Path:
         )
     if file.is_dir():
         raise InvalidRequest("file", [f"{file} is a folder: copy it to {folder}/ by hand, and `_SUCCESS` into it last"])
-    if not fnmatch.fnmatchcase(file.name, names) or file.suffix not in SUFFIXES or file.name.startswith((".", "_")):
+    if not fnmatch.fnmatchcase(file.name, names) or not is_data(file):
         raise InvalidRequest(
             "file",
             [f"runs would not find {file}: they look for {pattern}, with names that end in {', '.join(SUFFIXES)}"],

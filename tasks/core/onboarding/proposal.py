@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.core.data.arrow import as_numbers, count_true, decoded, is_number, is_text, reads_as_number
+from tasks.core.data.arrow import as_numbers, count_true, decoded, is_number, is_text, is_usable, reads_as_number
 from tasks.core.data.keys import KeyKind, kind_of
 from tasks.core.data.source import Source
 from tasks.core.errors import InvalidRequest
@@ -91,7 +91,8 @@ class _Column:
     def is_whole(self) -> bool:
         if not pa.types.is_floating(self.values.type):
             return True
-        finite = self.values.filter(pc.is_finite(self.values))
+        values = self.values.cast(pa.float64())  # of half precision Arrow cannot say it
+        finite = values.filter(pc.is_finite(values))
         return _all(pc.equal(finite, pc.floor(finite)))
 
     @property
@@ -191,12 +192,13 @@ def as_toml(proposal: Proposal, *, name: str, batches: str, origin: str, owner: 
 
 
 def _task(target: _Column) -> tuple[str, str]:
-    count, kind, name = target.distinct, target.kind, target.name
+    kind, name = target.kind, target.name
+    if kind not in ("number", "text") and len(target.values):
+        raise InvalidRequest("target", [f"{name} is of type {kind}: the target must be a number or a class"])
+    count = target.distinct
     if count < 2:
         found = "no values" if not count else f"one value only, in {len(target.values):,} rows"
         raise InvalidRequest("target", [f"{name} has {found}: there is nothing to learn"])
-    if kind not in ("number", "text"):
-        raise InvalidRequest("target", [f"{name} is of type {kind}: the target must be a number or a class"])
     if count == 2:
         return "binary", "the target has two values"
     if kind == "text" and count > CLASSES:
@@ -265,12 +267,19 @@ def _columns(source: Source) -> Iterator[_Column]:
         if rows >= ROWS:
             break
     for place, name in enumerate(source.names):
-        arrays = [decoded(chunk.column(place)) for chunk in chunks]
-        values = written = pa.chunked_array(arrays, arrays[0].type if arrays else pa.null()).drop_null()
+        arrays = [_present(decoded(chunk.column(place))) for chunk in chunks]
+        values = written = pa.chunked_array(arrays, arrays[0].type if arrays else pa.null())
         if source.decimal and len(values) and is_text(values.type):
             fine = reads_as_number(values, source.decimal)
             values = as_numbers(values, source.decimal, fine) if _all(fine) else values
         yield _Column(name, values, rows, written)
+
+
+def _present(array: pa.Array) -> pa.Array:
+    """The values that are there; of a type that no pipeline takes only how many, for Arrow cannot choose among all."""
+    if is_usable(array.type) or pa.types.is_temporal(array.type):
+        return array.drop_null()
+    return array.slice(0, len(array) - array.null_count)
 
 
 def _all(values: pa.ChunkedArray) -> bool:

@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.core.data.arrow import as_text, decoded, is_text, is_usable
-from tasks.core.data.source import Source
+from tasks.core.data.files import is_text_file
+from tasks.core.data.source import Source, written_as
 from tasks.core.errors import DataError, StoreError, UnreadableData
 from tasks.core.spec import CsvSpec
 
@@ -83,8 +84,8 @@ def write_without(path: Path, output: Path, rows: np.ndarray, written: CsvSpec, 
     StoreError when it cannot be written; the original is not touched.
     """
     try:
-        if path.suffix == ".csv":
-            _csv_without(path, output, rows, written)
+        if is_text_file(path):
+            _csv_without(path, output, rows, written_as(path, written))
         else:
             _parquet_without(path, output, rows, about)
         shutil.copystat(path, output)
@@ -207,7 +208,7 @@ def _strings(value: Any, change: Callable[[str], str]) -> Any:
 
 def is_table(path: Path) -> bool:
     """Whether a file is to be read as a table, by its name or, for a Parquet file of any name, by its first bytes."""
-    if path.suffix == ".csv":
+    if is_text_file(path):
         return True
     with path.open("rb") as file:
         return file.read(4) == b"PAR1"

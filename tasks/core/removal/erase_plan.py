@@ -18,13 +18,14 @@ import numpy as np
 from tasks.core import layout
 from tasks.core.data.files import (
     batch_at,
-    batch_name,
     find,
     find_batches,
     fingerprint,
     hidden_beside,
+    is_text_file,
     label_digest,
     label_files,
+    named_batches,
     parts,
 )
 from tasks.core.data.labels import Labels
@@ -262,11 +263,11 @@ def plan_of(workspace: Workspace, key: str) -> Plan:
     spec, state = workspace.spec, workspace.state()
     plan = Plan(workspace, key, KeyMatcher.of(key))
     columns, seen = (str(spec.key),), set[Path]()
-    for path in find(workspace.root, spec.data.batches):
+    for name, path in named_batches(find(workspace.root, spec.data.batches), state.batches):
         files = parts(path) if path.is_dir() else [path]
-        found = [_table(plan, file.resolve(), f"batch {batch_name(path)}", columns, spec.data.csv) for file in files]
+        found = [_table(plan, file.resolve(), f"batch {name}", columns, spec.data.csv) for file in files]
         seen |= {file.resolve() for file in files}
-        _batch(plan, path, found)
+        _batch(plan, path, name, found)
     for path in find(workspace.root, spec.data.labels) if spec.data.labels else []:
         for file in parts(path) if path.is_dir() else [path]:
             _table(plan, file.resolve(), "labels", columns, spec.data.csv)
@@ -301,7 +302,7 @@ def _table(plan: Plan, path: Path, what: str, columns: tuple[str, ...], written:
     return found
 
 
-def _batch(plan: Plan, path: Path, found: list[KeyRows | None]) -> None:
+def _batch(plan: Plan, path: Path, name: str, found: list[KeyRows | None]) -> None:
     """A batch as a whole: its row numbers run through the files of a folder."""
     if not any(part is not None and len(part.rows) for part in found):
         return
@@ -311,7 +312,7 @@ def _batch(plan: Plan, path: Path, found: list[KeyRows | None]) -> None:
             rows.append(part.rows + start)
             start += part.total
     root, spec = plan.workspace.root, plan.workspace.spec
-    batch = batch_at(root, path)
+    batch = batch_at(root, path, name)
     try:
         labels = Labels(root, spec).of(batch)
     except DataError:
@@ -333,7 +334,7 @@ def _other(plan: Plan, path: Path) -> None:
         what = below.parts[0] if below.parts[0] in ("predictions", "batches", "labels") else "table"
         columns = (str(spec.key), "key")
         found = _table(plan, path, what, columns, CsvSpec())
-        if found is None and path.suffix == ".csv":
+        if found is None and is_text_file(path):
             found = _table(plan, path, what, columns, spec.data.csv)
         if found is None:
             _by_number(plan, path, what)

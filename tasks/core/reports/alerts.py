@@ -9,7 +9,7 @@ from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
 from tasks.core.records import digest
 from tasks.core.reports import wording
-from tasks.core.types import Action, AttemptOutcome, Outcome
+from tasks.core.types import NO_BATCHES, Action, AttemptOutcome, Outcome
 from tasks.core.workspace import Workspace
 
 
@@ -51,7 +51,7 @@ def alerts(workspace: Workspace) -> list[Alert]:
 
 def _blocked(workspace: Workspace, state: State) -> list[tuple[Outcome, str, str]]:
     """Batches that are set aside and whose files have not changed since."""
-    here = delivered(workspace.root, workspace.spec)
+    here = delivered(workspace.root, workspace.spec, state.batches)
     matters = []
     for batch in in_order(state.blocked):
         sha256 = state.blocked[batch]
@@ -65,8 +65,10 @@ def _unsettled(decided: Decided) -> list[tuple[Outcome, str, str]]:
     """What the newest decision says is wrong, also where a blocked batch names its outcome. What it is about stays the
     same while the matter does: the error of the label files or of the fit, the oldest batch without its labels."""
     matters = []
-    if broken := [problem for item in decided.blocked if not item.sha256 for problem in item.problems]:
-        matters.append((Outcome.BLOCKED, f"The labels cannot be used: {'; '.join(broken)}", " ".join(broken)))
+    for said, absent in (("The labels cannot be used", False), ("There is nothing to decide on", True)):
+        found = [item for item in decided.blocked if not item.sha256 and (item.batch == NO_BATCHES) is absent]
+        if broken := [problem for item in found for problem in item.problems]:
+            matters.append((Outcome.BLOCKED, f"{said}: {'; '.join(broken)}", " ".join(broken)))
     if decided.attempt and decided.attempt.outcome is AttemptOutcome.FAILED:
         reason = decided.attempt.reason or "training failed"
         matters.append((Outcome.RETRAIN_FAILED, reason, reason))

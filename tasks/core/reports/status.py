@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from tasks.core.data.files import arriving, batch_order, in_order
+from tasks.core.data.unread import unread
 from tasks.core.ledger.events import Accepted, Cleared, Decided, Event, EventKind, Failed, Promoted, Quarantined
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.state import State
@@ -111,9 +112,9 @@ class Status:
     unlabelled: tuple[str, ...]
     """Batches that were decided on and whose labels do not count yet."""
     warnings: tuple[str, ...]
-    """What the newest decision remarked about keys and labels; what the model's file names and the newest data do not
-    have, which the next fit refuses; and what about the version in service is too good to be true, until a person
-    snoozes the column. One sentence each."""
+    """What the newest decision remarked about keys and labels; files that no run looks at; what the model's file names
+    and the newest data do not have, which the next fit refuses; and what about the version in service is too good to be
+    true, until a person snoozes the column. One sentence each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,11 @@ def status(workspace: Workspace) -> Status:
         snoozed=_snoozed(state),
         arriving=tuple(arriving(workspace.root, workspace.spec, state.batches)),
         unlabelled=tuple(in_order(b for b, r in state.batches.items() if not r.labels and b not in state.quarantined)),
-        warnings=(*_remarks(decided), *problems_here(workspace.root, workspace.spec)),
+        warnings=(
+            *_remarks(decided),
+            *unread(workspace.root, workspace.spec),
+            *problems_here(workspace.root, workspace.spec),
+        ),
     )
     if state.current is None:
         return answer

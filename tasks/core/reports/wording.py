@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tasks.core.ledger.events import Accepted, Cleared, Decided, Erased, Event, Promoted, Pruned, Quarantined, Snoozed
 from tasks.core.text import span
-from tasks.core.types import TOO_SMALL, AttemptOutcome, CheckKind, Outcome, Verdict
+from tasks.core.types import NO_BATCHES, TOO_SMALL, AttemptOutcome, Blocked, CheckKind, Outcome, Verdict
 
 MUST_ACT = {
     Outcome.RELOADED: "no",
@@ -129,8 +129,7 @@ def _cause(decided: Decided) -> str:
 def _facts(decided: Decided) -> list[str]:
     lines = []
     for item in decided.blocked:
-        what = f"{item.batch} is set aside" if item.sha256 else "the labels cannot be used"
-        lines += [f"{what}: {problem.rstrip('.')}." for problem in item.problems]
+        lines += [f"{_set_aside(item)}: {problem.rstrip('.')}." for problem in item.problems]
     lines += [f"{reason}." for reason in decided.decision.reasons]
     lines += [f"{check.summary}." for check in decided.checks if check.kind in TOLD and check.verdict is Verdict.WARN]
     attempt, service = decided.attempt, decided.in_service
@@ -141,3 +140,9 @@ def _facts(decided: Decided) -> list[str]:
     elif attempt:
         lines.append(f"{attempt.reason.rstrip('.')}.")
     return lines
+
+
+def _set_aside(item: Blocked) -> str:
+    if item.sha256:
+        return f"{item.batch} is set aside"
+    return "nothing is there to decide on" if item.batch == NO_BATCHES else "the labels cannot be used"

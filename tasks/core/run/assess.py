@@ -16,7 +16,7 @@ from tasks.core.checks.declared import columns_of, unknown_columns
 from tasks.core.checks.expected import excused, last_year
 from tasks.core.checks.volume import check_rows
 from tasks.core.data.arrow import sample_rows
-from tasks.core.data.files import batch_order, in_order
+from tasks.core.data.files import batch_order, find, in_order
 from tasks.core.data.known_classes import with_classes
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
@@ -102,6 +102,8 @@ class DataFindings:
     novel: tuple[str, ...] = ()
     """Batches, pending or decided on, whose content is new to the version in service; those that a person accepted, or
     that were learned from, left out."""
+    nothing: str = ""
+    """Where no file at all is where batches should be: where that is, and what to do."""
 
 
 def check_data(workspace: Workspace, state: State, work: Work, versions: Versions) -> DataFindings:
@@ -148,7 +150,29 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
         )
         blocked.append(Blocked(batch.id, batch.sha256, (problem,)))
     checks += _declared(workspace, valid)
-    return DataFindings(tuple(valid), tuple(rows), tuple(blocked), tuple(changes), tuple(checks), ready, tuple(novel))
+    return DataFindings(
+        tuple(valid),
+        tuple(rows),
+        tuple(blocked),
+        tuple(changes),
+        tuple(checks),
+        ready,
+        tuple(novel),
+        _nothing(workspace, state),
+    )
+
+
+def _nothing(workspace: Workspace, state: State) -> str:
+    """Why there is nothing to look at, where no file matches the pattern, settled or not; else empty."""
+    pattern = workspace.spec.data.batches
+    if find(workspace.root, pattern):
+        return ""
+    if not state.batches:
+        return f"no batch under {pattern}: `ror add {workspace.model} FILE` brings one; or correct data.batches"
+    before = counted(len(state.batches), "batch was", "batches were")
+    return (
+        f"no batch under {pattern}, of which {before} decided on: mount or restore that folder, or correct data.batches"
+    )
 
 
 def _rows_of_training(state: State, current: LoadedVersion | None) -> list[int]:
@@ -199,6 +223,7 @@ def _arrivals(work: Work) -> list[Check]:
         f"{batch} comes before batches that were decided on already: it is decided on now, and nothing is decided anew"
         for batch in work.latecomers
     ]
+    found += work.unread
     found += [
         f"{batch.id} has the very bytes of {work.repeats[batch.id]}: its rows are predicted, and count in no loss and "
         "no fit a second time. If another file was meant, deliver that one under a new name"

@@ -11,7 +11,18 @@ from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import with_labels
 from tasks.core.run.assess import DataFindings, Findings
 from tasks.core.spec import ModelSpec
-from tasks.core.types import Action, Attempt, AttemptOutcome, CheckKind, Decision, Outcome, Served, Verdict
+from tasks.core.types import (
+    NO_BATCHES,
+    Action,
+    Attempt,
+    AttemptOutcome,
+    Blocked,
+    CheckKind,
+    Decision,
+    Outcome,
+    Served,
+    Verdict,
+)
 
 
 def conclude(
@@ -51,6 +62,12 @@ def conclude(
         usable = with_labels(now, labelled, decision).usable
         attempt = replace(attempt, labelled=min(attempt.labelled, len(usable)))
     blocked = (*data.blocked, *labels.blocked)
+    if data.nothing and now.batches:
+        blocked = (*blocked, Blocked(NO_BATCHES, "", (data.nothing,)))
+        if decision.action is Action.RELOAD:  # nothing was looked at that could be as expected
+            decision = replace(decision, reasons=("the current version stays in service",))
+    elif data.nothing:
+        decision = replace(decision, reasons=(data.nothing, *decision.reasons))
     if blocked:
         outcome = Outcome.BLOCKED
     return Decided(

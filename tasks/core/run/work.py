@@ -9,14 +9,14 @@ from pathlib import Path
 
 from tasks.core.data.files import (
     arriving,
-    batch_files,
-    batch_name,
+    batch_names,
     batch_order,
     find_batches,
     fingerprint,
     label_digest,
     label_files,
 )
+from tasks.core.data.unread import unread
 from tasks.core.decision.policy import POLICY_VERSION
 from tasks.core.errors import InvalidRequest
 from tasks.core.ledger.state import State
@@ -46,6 +46,8 @@ class Work:
     """Files that may still be written and do not count yet, relative to the root."""
     latecomers: tuple[str, ...] = ()
     """Pending batches that come before one that was decided on already."""
+    unread: tuple[str, ...] = ()
+    """Files that lie beside batches or labels and are not looked at, each with the way out."""
     repeats: Mapping[str, str] = field(default_factory=dict)
     """Batches with the very bytes of another one, with the name of that one, which owns the rows."""
 
@@ -83,6 +85,7 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
         label_digest=labels_now,
         arriving=tuple(unsettled),
         latecomers=tuple(batch.id for batch in pending if batch_order(batch.id) < newest),
+        unread=tuple(unread(workspace.root, workspace.spec)),
         repeats=repeats_of(batches, state),
     )
 
@@ -144,12 +147,12 @@ def question_key(
 
 def fresh_names(workspace: Workspace, state: State) -> list[str]:
     """Those among the pending ones that the next run decides on: not those that are set aside, as they were then."""
-    paths = batch_files(workspace.root, workspace.spec, state.batches)
-    pending = [(name, path) for path in paths if (name := batch_name(path)) not in state.batches]
+    found = batch_names(workspace.root, workspace.spec, state.batches)
+    pending = [(name, path) for name, path in found if name not in state.batches]
     return [name for name, path in pending if name not in state.blocked or fingerprint(path) != state.blocked[name]]
 
 
 def pending_names(workspace: Workspace, state: State) -> list[str]:
     """Names of the batches that no run has decided on, without reading a file: for `ror status`."""
-    paths = batch_files(workspace.root, workspace.spec, state.batches)
-    return [name for path in paths if (name := batch_name(path)) not in state.batches]
+    found = batch_names(workspace.root, workspace.spec, state.batches)
+    return [name for name, _ in found if name not in state.batches]

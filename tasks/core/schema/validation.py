@@ -187,7 +187,7 @@ class Tallied:
 
 def tallied(contract: Contract | None, source: Source, spec: ModelSpec) -> Tallied:
     """Look at every cell once, as a stream; memory does not grow with rows. Raises UnreadableData."""
-    problems = broken_names(source, spec)
+    problems = [f"{source.path}: {problem}" for problem in source.problems] + broken_names(source, spec)
     tallies, private = [], set(spec.data.private)
     for column in contract.features if contract else ():
         if (there := source.names.count(column.name)) == 1:

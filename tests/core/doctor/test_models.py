@@ -93,7 +93,8 @@ def test_batches_that_cannot_be_used(model: Model) -> None:
     assert look(model)["batches"].text == "002.parquet is empty"
     (model.batches / "001.csv").write_text("id,y\n1,1\n")
     first, second = (item for item in every(model) if item.name == "loans: batches")
-    assert (first.level, first.text) == (Level.FAIL, "two files are both batch 001")
+    assert (first.level, first.text) == (Level.FAIL, "batches/001.csv, batches/001.parquet are both batch '001'")
+    assert first.remedy.startswith("If they hold the same rows, move all but one out of the folder")
     assert second.text == "002.parquet is empty"
 
 

@@ -8,7 +8,9 @@ import pytest
 
 from tasks.core.decision.evidence import Evidence
 from tasks.core.ledger.events import Decided
-from tasks.core.ledger.state import State
+from tasks.core.ledger.state import LastDecision, State
+from tasks.core.ledger.transitions import after_decision
+from tasks.core.reports import wording
 from tasks.core.run.assess import DataFindings, Findings
 from tasks.core.run.conclude import conclude
 from tasks.core.run.labels import LabelFindings, Overdue
@@ -47,6 +49,31 @@ def concluded(
         Decision(action, Rule.OTHERWISE, ("a reason",), ()),
         attempt,
     )
+
+
+NOTHING = Findings(DataFindings(nothing="no batch under data/loans/batches/*: correct it"))
+REASON = Decision(Action.RELOAD, Rule.OTHERWISE, ("as expected",), ())
+
+
+def test_nothing_is_there_yet() -> None:
+    """Before the first batch the run is held, and its cause is that the pattern matches nothing."""
+    held = replace(REASON, action=Action.HOLD, reasons=("no version yet",))
+    done = conclude(State(), State(), make_spec(), NOTHING, Evidence(), held, None)
+    assert (done.outcome, done.blocked) == (Outcome.HELD, ())
+    assert wording.headline(done, "loans").endswith("no batch under data/loans/batches/*: correct it.")
+
+
+@pytest.mark.parametrize("action", [Action.RELOAD, Action.HOLD, Action.ROLLBACK])
+def test_nothing_is_there_any_more(action: Action) -> None:
+    """A pattern that matches nothing although batches were decided on fails the run, and changes no version but as
+    the decision says; nothing is called as expected, and no batch is set aside for it."""
+    state = replace(TWO, batches={"001": BatchRecord("d", 10)})
+    done = conclude(state, state, make_spec(), NOTHING, Evidence(current=2), replace(REASON, action=action), None)
+    assert done.outcome is Outcome.BLOCKED and done.outcome.failed
+    assert done.in_service == (V1 if action is Action.ROLLBACK else V2)
+    assert "nothing is there to decide on: no batch under data/loans/batches/*" in wording.headline(done, "loans")
+    assert ("as expected" in " ".join(wording.reasons(done))) is (action is not Action.RELOAD)
+    assert dict(after_decision(state, done, LastDecision("k", 1), "2026").blocked) == {}
 
 
 @pytest.mark.parametrize(

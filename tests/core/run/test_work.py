@@ -85,6 +85,29 @@ def test_arrivals_are_warned_of(settling: Model) -> None:
     assert find(settling, decided(settling, "001")).latecomers == ()
 
 
+@pytest.mark.parametrize(
+    ("pattern", "there"),
+    [
+        ("data/loans/batches/*", True),
+        ("data/loans/batches/*.csv", False),
+        ("data/loan/batches/*", False),
+        ("*.pq", False),
+    ],
+)
+def test_a_pattern_that_matches_nothing(settling: Model, pattern: str, there: bool) -> None:
+    """It is said where nothing matches, with the way out; files that may still be written are something."""
+    for name in ("001", "003"):
+        (settling.batches / f"{name}.parquet").unlink()
+    path = settling.root / "deployments/loans.toml"
+    path.write_text(path.read_text().replace("data/loans/batches/*", pattern))
+    for state in (State(), State(batches={"000": BatchRecord("d", 10)})):
+        said = check_data(settling.workspace, state, find(settling, state), Versions()).nothing
+        assert (said == "") is there
+        if said:
+            assert said.startswith(f"no batch under {pattern}") and "correct data.batches" in said
+            assert ("1 batch was decided on" in said) is bool(state.batches)
+
+
 def test_an_altered_batch_says_what_to_do(settling: Model) -> None:
     """A decided batch with other bytes is seen at once, however young it is, and stops no other batch."""
     state = decided(settling, "001")
