@@ -54,7 +54,7 @@ def test_files_that_no_run_looks_at_are_said(model: Model) -> None:
     said = "data/loans/batches/002.csv.gz is not looked at: it is packed. Unpack it"
     assert said in warned(model, "arrivals")
     assert said in first.message and said in again.message
-    assert [said in one for one in status.status(model.workspace).unread] == [True]
+    assert [said in one for one in status.status(model.workspace).warnings] == [True]
     packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
     packed.unlink()
     assert "not looked at" not in run(model).message

@@ -88,13 +88,13 @@ def _way_out(path: Path, pattern: str, read: Container[Path]) -> str:
 
 
 def _other_kind(path: Path) -> str:
-    kind, at, name = ending(path), f"cd {shlex.quote(str(path.parent))}", shlex.quote(path.name)
+    kind = ending(path)
     if unpack := UNPACK.get(kind):
-        return f"it is packed. Unpack it: `{at} && {unpack} {name}`, {ASIDE}"
+        return f"it is packed. Unpack it there: `{unpack} {shlex.quote(path.name)}`, {ASIDE}"
     said = f"its name does not end in {', '.join(SUFFIXES)}"
     if read := CONVERT.get(kind):
         call = f"import pandas as pd; pd.{read.format(path.name)}.to_parquet({path.stem + '.parquet'!r})"
-        return f"{said}. Convert it, and move it away: `{at} && python -c {shlex.quote(call)}`, {ASIDE}"
+        return f"{said}. Convert it there, and move it away: `python -c {shlex.quote(call)}`, {ASIDE}"
     if kind in WORKBOOKS:
         return f"it is a workbook. Export its sheet as CSV, {ASIDE}"
     return f"{said}. Give it the ending of what is in it, or export it as Parquet or CSV, {ASIDE}"
@@ -124,10 +124,10 @@ def table_problems(folder: Path) -> list[str]:
     ):
         if found := sorted(folder.glob(marker)):
             source = folder if found[-1].is_dir() else found[-1]
-            call = read.format(str(source), f"{folder}.parquet")
+            call = read.format(source.relative_to(folder.parent).as_posix(), f"{folder.name}.parquet")
             how = f"`python -c {shlex.quote(call)}`" if read else "with Spark, as one Parquet file"
             return [
                 f"it is a {kind} table, whose files also hold rows that were deleted or replaced. Write its rows of "
-                f"today to {folder.name}.parquet, {how}, and move the folder away"
+                f"today to {folder.name}.parquet beside it, {how}, and move the folder away"
             ]
     return [f"{path.name} in it is not looked at: {_inside(path)}" for path in left_out(folder)]

@@ -56,7 +56,7 @@ def test_the_command_makes_a_file_that_is_read(tmp_path: Path, name: str) -> Non
     command = re.search(r"`(.*)`", said)
     assert command is not None
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    subprocess.run(command[1], shell=True, check=True, env={**os.environ, "PATH": path})
+    subprocess.run(command[1], shell=True, check=True, cwd=tmp_path / "batches", env={**os.environ, "PATH": path})
     (batch,) = find_batches(tmp_path, SPEC)
     table = Source(tmp_path, batch.path).read(["id", "x", "y"])
     assert [float(value) for value in table.column("x").to_pylist()] == ROWS.x.tolist()

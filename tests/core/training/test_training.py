@@ -163,7 +163,7 @@ def test_the_record_says_what_was_seen(trained: Trained, champion: LoadedVersion
     assert manifest.gate.verdict is Verdict.PASS
     assert set(manifest.metrics) == {"loss", "roc_auc"}
     assert manifest.metrics["loss"].rows == manifest.gate.rows
-    assert manifest.spec == trained.spec.model_dump(mode="json")
+    assert manifest.spec == trained.spec.recorded()
 
 
 def test_what_later_checks_need_is_stored(champion: LoadedVersion) -> None:
