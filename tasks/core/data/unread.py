@@ -13,7 +13,14 @@ from tasks.core.spec import ModelSpec
 PASSING = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".done", ".crc", ".md5", ".sha1", ".sha256", ".md",
            ".log")  # fmt: skip
 """Endings of what is no data: files on their way, marks, checksums, notes."""
-UNPACK = {".gz": "gunzip", ".bz2": "bunzip2", ".xz": "unxz", ".zst": "unzstd --rm", ".zip": "unzip", ".7z": "7z x"}
+UNPACK = {
+    ".gz": "`gunzip {0}`",
+    ".bz2": "`bunzip2 {0}`",
+    ".xz": "`unxz {0}`",
+    ".zst": "`unzstd --rm {0}`",
+    ".zip": "`unzip {0}`",
+    ".7z": "`7z x {0}`",
+}
 """What unpacks a file."""
 CONVERT = {
     ".feather": "read_feather({0!r})",
@@ -90,7 +97,7 @@ def _way_out(path: Path, pattern: str, read: Container[Path]) -> str:
 def _other_kind(path: Path) -> str:
     kind = ending(path)
     if unpack := UNPACK.get(kind):
-        return f"it is packed. Unpack it there: `{unpack} {shlex.quote(path.name)}`, {ASIDE}"
+        return f"it is packed. Unpack it there: {unpack.format(shlex.quote(path.name))}, {ASIDE}"
     said = f"its name does not end in {', '.join(SUFFIXES)}"
     if read := CONVERT.get(kind):
         call = f"import pandas as pd; pd.{read.format(path.name)}.to_parquet({path.stem + '.parquet'!r})"
