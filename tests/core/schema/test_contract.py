@@ -81,6 +81,9 @@ def test_training_data_without_a_contract(
         infer([put(tmp_path, rows)], make_spec(**changes))
 
 
+LETTERS = st.characters(exclude_characters="\r", exclude_categories=["Cs"])
+"""pandas writes a carriage return without quotes, which ends the line for whoever reads it."""
+
 COLUMNS = st.sampled_from(
     [
         frames_of.column("n", elements=st.floats(allow_subnormal=False) | st.none(), dtype=float),
@@ -88,7 +91,7 @@ COLUMNS = st.sampled_from(
         frames_of.column("u", elements=st.integers(0, 255), dtype="uint8"),
         frames_of.column("b", elements=st.booleans(), dtype=bool),
         frames_of.column("m", elements=st.none() | st.booleans(), dtype=object),
-        frames_of.column("t", elements=st.none() | st.text(max_size=6), dtype=object),
+        frames_of.column("t", elements=st.none() | st.text(LETTERS, max_size=6), dtype=object),
         frames_of.column("w", elements=st.none() | st.sampled_from(["1", "2.5", "true", "x"]), dtype=object),
         frames_of.column("e", elements=st.none(), dtype=object),
     ]
