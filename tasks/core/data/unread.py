@@ -33,7 +33,7 @@ CONVERT = {
 }
 """How pandas reads a file, with what is installed here."""
 WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
-ASIDE = "or let its name begin with '_' if it is none"
+ASIDE = "or let its name begin with '_' if it is not data"
 
 
 def unread(root: Path, spec: ModelSpec) -> list[str]:
