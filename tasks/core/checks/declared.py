@@ -74,9 +74,9 @@ def columns_of(root: Path, spec: ModelSpec, sources: Iterable[Source]) -> set[st
 def unknown_columns(spec: ModelSpec, columns: Collection[str]) -> list[str]:
     """Names in a model's file that none of these columns has, one sentence each, with the nearest of them.
 
-    A file without its header has values for names: where some are private, none is shown of such a file.
+    A file without its header has values for names: where a private column is missing, no name of the data is shown.
     """
-    found, told = [], not spec.data.private or not {spec.target, spec.key}.isdisjoint(columns)
+    found, told = [], {*spec.data.private} <= {*columns}
     for where, names in _named(spec):
         known = {*columns, PREDICTION, spec.target} if where.startswith("expected") else {*columns}
         for name in sorted({*names} - known):

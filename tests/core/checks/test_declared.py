@@ -27,7 +27,7 @@ PERIOD = {"name": "Easter", "from": "04-01", "until": "04-09"}
         ({"growing": ["incom"]}, "growing: no column is called 'incom'; did you mean 'income'?"),
         ({"features": ["Age"]}, "features: no column is called 'Age'; did you mean 'age'?"),
         ({"target": "Y"}, "target: no column is called 'Y'; the data have age, city, date, id, income, member, y"),
-        ({"data": {"batches": "*", "private": ["incme"]}}, "data.private: no column is called 'incme'; did you mean"),
+        ({"data": {"batches": "*", "private": ["incme"]}}, "data.private: no column is called 'incme'"),
         ({"expected": [{**PERIOD, "columns": ["town", "prediction", "y", "city"]}]}, "expected 'Easter': no column is"),
     ],
 )

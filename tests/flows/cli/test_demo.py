@@ -46,8 +46,8 @@ def test_timeline_follows_from_the_data(tmp_path: Path, year: list[demo.Month], 
     swapped = list(year)
     swapped[2] = dataclasses.replace(year[6], name=year[2].name)
     swapped[6] = dataclasses.replace(year[2], name=year[6].name)
-    other = play(tmp_path / "swapped", swapped)
-    assert [(row["outcome"], row["why"]) for row in other] != [(row["outcome"], row["why"]) for row in rows]
+    other = play(tmp_path / "swapped", swapped[:8])
+    assert [(row["outcome"], row["why"]) for row in other] != [(row["outcome"], row["why"]) for row in rows[:8]]
 
 
 def test_second_time_is_a_no_op(
