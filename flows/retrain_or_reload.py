@@ -20,6 +20,7 @@ from tasks.alert import emit_alerts
 from tasks.check import check_data, check_drift, check_performance
 from tasks.core import text
 from tasks.core.data.files import arriving, is_unchanged
+from tasks.core.data.unread import unread
 from tasks.core.decision.policy import decide
 from tasks.core.errors import LeaseHeld, NotFound, RorError, VerificationError
 from tasks.core.ledger.events import Decided, Event
@@ -28,8 +29,9 @@ from tasks.core.ledger.state import State
 from tasks.core.predictions import predictions_path
 from tasks.core.records import digest
 from tasks.core.reports import wording
-from tasks.core.run.assess import NOT_HERE, Findings, collect, judgeable, recheck
+from tasks.core.run.assess import NOT_HERE, Findings, collect, recheck
 from tasks.core.run.conclude import conclude
+from tasks.core.run.trainable import judgeable
 from tasks.core.run.work import Work, arrived_since, check_request, find_work, fresh_names
 from tasks.core.types import Action, Outcome, Request
 from tasks.core.workspace import Workspace
@@ -95,8 +97,6 @@ def check_and_act(workspace: Workspace, request: Request) -> Any:
             event = workspace.ledger.event(work.decided)
             when = text.minute(event.at)
             get_run_logger().info("This very question was decided on %s; nothing new has arrived since.", when)
-            for found in work.unread:
-                get_run_logger().warning("%s.", found)
             load_current(workspace, state, request)  # what is said to be in service is ready to be served
         else:
             try:
@@ -109,7 +109,8 @@ def check_and_act(workspace: Workspace, request: Request) -> Any:
     tell_the_rest(workspace, work)
     decided = event.content_as(Decided)
     final = Failed if decided.outcome.failed else Completed
-    message = " ".join([wording.headline(decided, workspace.model), *(f"{found}." for found in work.unread)])
+    beside = [f"{found}." for found in unread(workspace.root, workspace.spec)]
+    message = " ".join([wording.headline(decided, workspace.model), *beside])
     return final(name=decided.outcome, message=message)  # Prefect logs both
 
 

@@ -12,6 +12,7 @@ from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import with_labels
 from tasks.core.reports.cards import artifact_name
 from tasks.core.run import assess
+from tasks.core.run.trainable import training_labels, training_rows
 from tasks.core.run.work import Work
 from tasks.core.training import proof
 from tasks.core.training.challenger import train as train_challenger
@@ -46,8 +47,8 @@ def train(workspace: Workspace, state: State, work: Work, labelled: Sequence[Lab
     bar = None
     try:
         champion = assess.champion_of(workspace, state)
-        labels = assess.training_labels(workspace, work, champion)
-        history = assess.training_rows(workspace, work, usable, labels)
+        labels = training_labels(workspace, work, champion)
+        history = training_rows(workspace, work, usable, labels)
         if any(found.altered for found in labels.answers.values()):
             spec = labels.spec  # the record of the version says by which classes its labels were read
         rows = sum(len(part.rows) for part in history)

@@ -21,6 +21,7 @@ from tasks.core import overrides
 from tasks.core.errors import CorruptObject, InvalidRequest, SpecError
 from tasks.core.ledger.lease import Lease
 from tasks.core.reports import wording
+from tasks.core.reports.alerts import alerts
 from tasks.core.types import CheckKind, Outcome
 from tests.helpers.model import Model, make_rows
 from tests.helpers.ror import QUICK, Ror
@@ -42,6 +43,7 @@ def test_waits_for_labels(model: Model) -> None:
     first, second = make_rows(seed=1), make_rows(seed=2)
     model.deliver("001", first.drop(columns="y"))
     assert run(model).outcome is Outcome.HELD
+    assert "there is no label file under data/loans/labels/*" in words(model)
     assert serving(model) is None
     assert not (model.root / "data/loans/predictions").exists()
 
@@ -49,6 +51,7 @@ def test_waits_for_labels(model: Model) -> None:
     first[["id", "y"]].sample(frac=1, random_state=0).to_csv(model.labels / "001.csv", index=False)
     model.deliver("002", second.drop(columns="y"))
     assert run(model).outcome is Outcome.RETRAINED
+    assert "no label file" not in words(model)
     manifest, _ = model.workspace.registry.manifest(model.name, 1)
     assert [file.batch for file in manifest.training] == ["001"]
     assert sorted(path.stem for path in (model.root / "data/loans/predictions").iterdir()) == ["002"]
@@ -276,15 +279,20 @@ def small(model: Model) -> Model:
 def test_a_fit_that_nothing_could_judge_is_not_made(small: Model) -> None:
     """Batches of 40 rows never keep enough for a comparison: nothing is fitted, and a person must act. What the run
     names leads out: a version made by hand can be promoted."""
-    assert run(small).outcome is Outcome.HELD
+    result = run(small)
+    assert result.outcome is Outcome.HELD and "are too small to judge a new version by" in result.message
     assert "batches of about 40 labelled rows are too small" in words(small) and "100 are needed" in words(small)
     assert wording.must_act(decided(small)).startswith("yes")
+    (alert,) = alerts(small.workspace)
+    assert alert.outcome is Outcome.HELD and "are too small" in alert.message and "without you" in alert.act
     assert decided(small).attempt is None and small.workspace.registry.versions("loans") == [1]
     small.deliver("008", rows=40)
     assert run(small).outcome is Outcome.HELD
+    assert [other.cause for other in alerts(small.workspace)] == [alert.cause]  # one matter, told once a day
     assert run(small, action="retrain", reason="to look at it").outcome is Outcome.KEPT
     overrides.promote(small.workspace, 2, reason="looked at it", actor="ann")
     assert serving(small) == 2
+    assert alerts(small.workspace) == []
 
 
 def test_larger_batches_can_be_judged(small: Model) -> None:

@@ -9,7 +9,7 @@ from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
 from tasks.core.records import digest
 from tasks.core.reports import wording
-from tasks.core.types import NO_BATCHES, Action, AttemptOutcome, Outcome
+from tasks.core.types import NO_BATCHES, TOO_SMALL, Action, AttemptOutcome, Outcome
 from tasks.core.workspace import Workspace
 
 
@@ -72,6 +72,7 @@ def _unsettled(decided: Decided) -> list[tuple[Outcome, str, str]]:
     if decided.attempt and decided.attempt.outcome is AttemptOutcome.FAILED:
         reason = decided.attempt.reason or "training failed"
         matters.append((Outcome.RETRAIN_FAILED, reason, reason))
+    matters += [(Outcome.HELD, f"{text}.", TOO_SMALL) for text in decided.decision.reasons if TOO_SMALL in text]
     overdue = decided.evidence.labels_overdue if decided.evidence else ()
     if overdue and decided.decision.action in (Action.RELOAD, Action.HOLD):
         matters.append((Outcome.LABELS_OVERDUE, f"{decided.decision.reasons[-1]}.", min(overdue, key=batch_order)))
@@ -79,6 +80,7 @@ def _unsettled(decided: Decided) -> list[tuple[Outcome, str, str]]:
 
 
 def _alert(workspace: Workspace, outcome: Outcome, message: str, about: str) -> Alert:
-    spec, act = workspace.spec, wording.MUST_ACT[outcome].removeprefix("yes: ")
+    spec = workspace.spec
+    act = (wording.BY_YOU if outcome is Outcome.HELD else wording.MUST_ACT[outcome]).removeprefix("yes: ")
     cause = f"{workspace.model}:{outcome.value}:{digest(about.encode())[:16]}"
     return Alert(workspace.model, outcome, cause, message, act, spec.owner, spec.purpose, spec.runbook)

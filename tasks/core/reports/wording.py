@@ -26,10 +26,14 @@ TOLD = (CheckKind.DECLARED, CheckKind.ROWS)
 """Kinds of check whose warnings stand beside the reasons: nobody should have to look for them."""
 
 
+BY_YOU = "yes: nothing can be put in service without you; the reason says how"
+"""Where batches are too small to judge a new version by."""
+
+
 def must_act(decided: Decided) -> str:
     """Whether a person must act, and on what."""
     if any(TOO_SMALL in reason for reason in decided.decision.reasons):
-        return "yes: nothing can be put in service without you; the reason says how"
+        return BY_YOU
     return MUST_ACT[decided.outcome]
 
 

@@ -17,9 +17,7 @@ from tasks.core.checks.expected import excused, last_year
 from tasks.core.checks.volume import check_rows
 from tasks.core.data.arrow import sample_rows
 from tasks.core.data.files import batch_order, find, in_order
-from tasks.core.data.known_classes import with_classes
-from tasks.core.data.labels import Labels
-from tasks.core.data.rows import LabelledRows, labelled_rows
+from tasks.core.data.unread import unread
 from tasks.core.decision.evidence import DriftEvidence, Evidence
 from tasks.core.errors import DataError, EnvironmentMismatch, NotFound, UntrustedTypes, VerificationError
 from tasks.core.ledger.state import State
@@ -29,19 +27,13 @@ from tasks.core.run.work import Work
 from tasks.core.schema.frames import frame
 from tasks.core.schema.validation import Validation, validate
 from tasks.core.text import counted
-from tasks.core.training.gate import Champion, Recorded, unjudged
-from tasks.core.training.holdout import GATE_ROWS
+from tasks.core.training.gate import Champion, Recorded
 from tasks.core.types import (
-    TOO_SMALL,
-    Action,
     Batch,
     Blocked,
     Check,
     CheckKind,
-    Decision,
-    Labelled,
     Request,
-    Rule,
     Verdict,
 )
 from tasks.core.versions import persistence
@@ -113,7 +105,7 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
     """
     spec, current = workspace.spec, versions.current
     valid, rows, blocked, changes = [], [], [], []
-    checks = _arrivals(work)
+    checks = _arrivals(workspace, work)
     if current:
         checks += excused(workspace.root, spec, state.snoozed, work.pending, current.contract.names).checks
     novel = _still_novel(workspace, state, work, current)
@@ -216,14 +208,14 @@ def _validated(workspace: Workspace, state: State, batch: Batch, version: Loaded
     return validate(version.contract, source, spec, excused=excuses, weights=weights)
 
 
-def _arrivals(work: Work) -> list[Check]:
+def _arrivals(workspace: Workspace, work: Work) -> list[Check]:
     """What arrived in another way than it should: files that may still be written, batches that are out of order."""
     found = [f"{path} may still be written and was not counted; the next run looks again" for path in work.arriving]
     found += [
         f"{batch} comes before batches that were decided on already: it is decided on now, and nothing is decided anew"
         for batch in work.latecomers
     ]
-    found += work.unread
+    found += unread(workspace.root, workspace.spec)
     found += [
         f"{batch.id} has the very bytes of {work.repeats[batch.id]}: its rows are predicted, and count in no loss and "
         "no fit a second time. If another file was meant, deliver that one under a new name"
@@ -352,60 +344,3 @@ def _newest(state: State, labels: LabelFindings) -> str | None:
     if newest is None or any(batch_order(batch) >= batch_order(newest) for batch in before):
         return None
     return newest
-
-
-def judgeable(
-    workspace: Workspace, state: State, work: Work, labelled: Sequence[Labelled], decision: Decision
-) -> Decision:
-    """The decision, or a hold in place of a retrain that no comparison could put in service: it says what is missing.
-
-    What a person asks for by hand is made: they look at it, and may promote it.
-    """
-    usable = with_labels(state, labelled, decision).usable
-    if decision.action is not Action.RETRAIN or decision.rule is Rule.BY_HAND or state.current is None:
-        return decision
-    try:
-        history = training_rows(workspace, work, usable)
-    except DataError:
-        return decision  # the attempt to train says what is gone
-    found = unjudged(history, workspace.spec.policy.forgetting, workspace.manifest_of(state.current))
-    if found is None:
-        return decision
-    rows, size, more = found
-    if more is None:
-        ask = f"`ror run {workspace.model} --action retrain --reason '...'`"
-        missing = (
-            f"batches of about {size:,.0f} labelled rows {TOO_SMALL}: the newest keep {rows} rows that "
-            f"v{state.current.version} has not seen, and {GATE_ROWS} are needed. Deliver larger ones, such as a week "
-            f"in place of a day; or have one made by hand, {ask}, look at it, and promote it"
-        )
-    else:
-        missing = (
-            f"a new version could not be judged yet: {rows} of {GATE_ROWS} rows that v{state.current.version} has not "
-            f"seen are kept for that; about {counted(more, 'more batch', 'more batches')} will bring them"
-        )
-    return replace(decision, action=Action.HOLD, reasons=(*decision.reasons, f"but {missing}"))
-
-
-def training_labels(workspace: Workspace, work: Work, champion: Champion | None) -> Labels:
-    """The labels to train on, of the classes that count while this champion is in service."""
-    pipeline = getattr(champion, "pipeline", None)  # a version that does not load here has none
-    spec = with_classes(workspace.root, workspace.spec, pipeline, work.batches, work.labels)
-    return Labels.usable(workspace.root, spec, work.labels)[0]
-
-
-def training_rows(
-    workspace: Workspace, work: Work, usable: Sequence[str], labels: Labels | None = None
-) -> list[LabelledRows]:
-    """Labelled rows of the usable batches, to train on. Raises DataError when one is gone or changed its bytes."""
-    labels = labels or training_labels(workspace, work, None)
-    on_disk = {batch.id: batch for batch in work.batches}
-    altered = {batch.id for batch in work.altered}
-    missing = [batch for batch in usable if batch not in on_disk or batch in altered]
-    if missing:
-        raise DataError(
-            f"Cannot train: {', '.join(missing)} is gone or was changed since it was decided on. "
-            "Restore the original files."
-        )
-    parts = [labelled_rows(workspace.root, on_disk[batch], labels, workspace.spec.task) for batch in usable]
-    return [part for part in parts if len(part.rows)]  # all labels of a batch may have been withdrawn

@@ -70,7 +70,7 @@ class LabelFindings:
     files: str | None = None
     """Digest of the label files that were looked at; None when they could not be used."""
     unjoined: tuple[str, ...] = ()
-    """Of label files of which not one key is a key of any batch, one sentence each."""
+    """Of label files of which not one key is a key of any batch, one sentence each; or that there is no such file."""
     pictures: tuple[Picture, ...] = ()
     """Of the target on the newest labelled batch."""
     snapshot: Any = None
@@ -153,7 +153,7 @@ def _check(
         overdue=_overdue(workspace, state, waiting, delay),
         blocked=(Blocked("labels", "", tuple(problems)),) if problems else (),
         files=None if unusable else work.label_digest,
-        unjoined=keys.unjoined,
+        unjoined=keys.unjoined or _no_files(spec.data, work, without),
     )
     if scores.newest is None or scores.current is None:
         return findings
@@ -174,6 +174,11 @@ def _strays(labels: Labels, paths: Sequence[str]) -> list[Check]:
             subject = path.rpartition("/")[2]
             checks.append(Check.of(CheckKind.LABELS, subject, Verdict.WARN, f"{subject}: {text}", float(found.strays)))
     return checks
+
+
+def _no_files(data: DataSpec, work: Work, waiting: Sequence[Batch]) -> tuple[str, ...]:
+    """Said to whoever waits for labels while no file at all is where they should come."""
+    return (f"there is no label file under {data.labels}",) if data.labels and waiting and not work.labels else ()
 
 
 def _fresh_files(state: State, work: Work) -> Sequence[Path]:

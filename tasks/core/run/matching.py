@@ -111,36 +111,26 @@ def _warned(subject: str, text: str, value: int) -> Check:
     return Check.of(CheckKind.KEYS, subject, Verdict.WARN, text, float(value))
 
 
-def _quoted(labels: Labels, value: str) -> str:
-    """A key as an example; nothing where keys are private."""
-    return "" if labels.spec.key in labels.spec.data.private else f" such as {value!r}"
-
-
-def _of_batch(labels: Labels, batch: Batch) -> list[Check]:
-    keys, name = _keys(labels, batch), labels.spec.key
-    if keys is None:
-        return []
-    rows, said = f"{len(keys.values):,} rows of {batch.id}", []
+def _without_key(labels: Labels, keys: Keys, where: str, so: str) -> list[Check]:
+    """Rows of a batch or label file whose key is missing or not of its kind, and so find no partner."""
+    rows, name, said = f"{len(keys.values):,} rows of {where}", labels.spec.key, []
     if keys.missing:
-        text = f"{keys.missing:,} of {rows} have no {name}: without a key they can never be labelled"
-        said.append(_warned(batch.id, text, keys.missing))
+        said.append(_warned(where, f"{keys.missing:,} of {rows} have no {name}: {so}", keys.missing))
     if keys.strange:
-        shown = _quoted(labels, keys.example)
-        text = f"{keys.strange:,} of {rows} have a {name} that is not of kind {keys.kind},{shown}: no label finds them"
-        said.append(_warned(batch.id, text.replace(",:", ":"), keys.strange))
+        shown = "" if name in labels.spec.data.private else f", such as {keys.example!r}"
+        text = f"{keys.strange:,} of {rows} have a {name} that is not of kind {keys.kind}{shown}: {so}"
+        said.append(_warned(where, text, keys.strange))
     return said
 
 
+def _of_batch(labels: Labels, batch: Batch) -> list[Check]:
+    keys = _keys(labels, batch)
+    return _without_key(labels, keys, batch.id, "they can never be labelled") if keys else []
+
+
 def _of_file(labels: Labels, file: LabelFile) -> list[Check]:
-    keys, name, spec = file.keys(), labels.spec.key, labels.spec
-    rows, said = f"{len(keys.values):,} rows in {file.name}", []
-    if keys.missing:
-        text = f"{keys.missing:,} of {rows} have no {name}: without a key they label nothing"
-        said.append(_warned(file.name, text, keys.missing))
-    if keys.strange:
-        shown = _quoted(labels, keys.example)
-        text = f"{keys.strange:,} of {rows} have a {name} that is not of kind {keys.kind},{shown}: they label nothing"
-        said.append(_warned(file.name, text.replace(",:", ":"), keys.strange))
+    keys, spec = file.keys(), labels.spec
+    said = _without_key(labels, keys, file.name, "they label nothing")
     several, row = file.contradictions()
     if several:
         last = "" if spec.target in spec.data.private else f" (it says {file.values[row].as_py()!r})"

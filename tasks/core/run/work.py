@@ -16,7 +16,6 @@ from tasks.core.data.files import (
     label_digest,
     label_files,
 )
-from tasks.core.data.unread import unread
 from tasks.core.decision.policy import POLICY_VERSION
 from tasks.core.errors import InvalidRequest
 from tasks.core.ledger.state import State
@@ -46,8 +45,6 @@ class Work:
     """Files that may still be written and do not count yet, relative to the root."""
     latecomers: tuple[str, ...] = ()
     """Pending batches that come before one that was decided on already."""
-    unread: tuple[str, ...] = ()
-    """Files that lie beside batches or labels and are not looked at, each with the way out."""
     repeats: Mapping[str, str] = field(default_factory=dict)
     """Batches with the very bytes of another one, with the name of that one, which owns the rows."""
 
@@ -85,7 +82,6 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
         label_digest=labels_now,
         arriving=tuple(unsettled),
         latecomers=tuple(batch.id for batch in pending if batch_order(batch.id) < newest),
-        unread=tuple(unread(workspace.root, workspace.spec)),
         repeats=repeats_of(batches, state),
     )
 

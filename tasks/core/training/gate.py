@@ -108,12 +108,9 @@ def unjudged(
     """Where the gate would have too few rows that the champion has not seen, so that no fit could be put in service:
     those rows, the labelled rows of a batch, and the further batches that would bring enough, None where none would.
 
-    `history` is all that would be trained on. Large batches are not counted row by row.
+    `history` is the newest of what would be trained on, GATE_BATCHES or more where there are as many.
     """
     kept = remembered(history, forgetting)[-GATE_BATCHES:]
-    trained = {file.batch for file in champion.training}
-    if sum(len(part.rows) for part in kept if part.batch.id not in trained) >= 2 * HOLDOUT_EVERY * GATE_ROWS:
-        return None
     rows = len(_unseen(champion, split(kept).gate))
     if rows >= GATE_ROWS or not kept:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,16 @@ def test_too_little_history_is_refused(tmp_path: Path) -> None:
     (tmp_path / "005.parquet").write_bytes(b"no Parquet")
     with pytest.raises(SpecError, match=r"needs 6 labelled batches, and there are 5 \(005: .*not Parquet"):
         read_history(tmp_path, make_spec())
+
+
+def test_a_batch_that_came_twice_is_replayed_once(tmp_path: Path) -> None:
+    """As production counts it once: the bytes of a batch under another name are left out, and said to be."""
+    for number in range(6):
+        put(tmp_path, make_rows(50, seed=number), f"{number:03d}.parquet")
+    shutil.copyfile(tmp_path / "002.parquet", tmp_path / "006.parquet")
+    history = read_history(tmp_path, make_spec())
+    assert [batch.id for batch in history.batches] == [f"{number:03d}" for number in range(6)]
+    assert history.left_out == {"006": "it has the very bytes of 002"}
 
 
 def test_what_cannot_be_replayed_is_refused(history: History, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from tasks.core.removal import erase, erase_files, erase_plan, prune
 from tasks.core.reports import status
 from tasks.core.run import assess
 from tasks.core.run.labels import check_performance
+from tasks.core.run.trainable import training_rows
 from tasks.core.run.work import find_work
 from tasks.core.training.holdout import holdout_rows
 from tasks.core.types import Action, Attempt, AttemptOutcome, Labelled, Request, Served
@@ -73,7 +74,7 @@ def kept_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     frames[0][["id", "y"]].to_csv(data / "labels/1.csv", index=False)
     frames[1][["id", "y"]].to_parquet(data / "labels/2.parquet", index=False)
     work = find_work(workspace, Request(), State())
-    history = assess.training_rows(workspace, work, ("001", "002", "003"))
+    history = training_rows(workspace, work, ("001", "002", "003"))
     champion = None
     for number in (1, 2):
         found = train(model.root, workspace.spec, history, champion)
@@ -254,7 +255,7 @@ def test_it_can_be_trained_again(workspace: Workspace, key: str) -> None:
     erase.erase(workspace, key, **WHO)
     now = state(workspace)
     work = find_work(workspace, Request(), now)
-    history = assess.training_rows(workspace, work, now.usable)
+    history = training_rows(workspace, work, now.usable)
     assert [len(part.rows) for part in history] == [299 if part.labels else 0 for part in history]
     champion = workspace.registry.load_in_service("loans", now)
     assert train(workspace.root, workspace.spec, history, champion).gate.rows > 0
@@ -318,7 +319,7 @@ def test_a_version_trained_afterwards_is_reproduced(workspace: Workspace, key: s
     """Which rows were kept for its gate follows from the batches as they were delivered: so it is trained again."""
     erase.erase(workspace, key, **WHO)
     spec, now = workspace.spec, state(workspace)
-    history = assess.training_rows(workspace, find_work(workspace, Request(), now), ("001", "002"))
+    history = training_rows(workspace, find_work(workspace, Request(), now), ("001", "002"))
     found = train(workspace.root, spec, history, workspace.registry.load("loans", 2))
     version, _ = workspace.registry.register("loans", "afterwards", found.candidate)
     assert reproduce(workspace, version)[0].verdict == "identical"
@@ -354,7 +355,7 @@ def test_a_pruned_version_is_skipped(workspace: Workspace, key: str) -> None:
 def train_again(workspace: Workspace) -> Any:
     now = state(workspace)
     work = find_work(workspace, Request(), now)
-    return train(workspace.root, workspace.spec, assess.training_rows(workspace, work, now.usable)).candidate
+    return train(workspace.root, workspace.spec, training_rows(workspace, work, now.usable)).candidate
 
 
 def promote(workspace: Workspace, number: int) -> None:

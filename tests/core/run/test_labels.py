@@ -20,9 +20,10 @@ from tasks.core.ledger.transitions import transition
 from tasks.core.predictions import predictions_path, write_predictions
 from tasks.core.records import to_dict
 from tasks.core.run import labels
-from tasks.core.run.assess import DataFindings, Findings, collect, training_rows
+from tasks.core.run.assess import DataFindings, Findings, collect
 from tasks.core.run.conclude import conclude
 from tasks.core.run.labels import LabelFindings
+from tasks.core.run.trainable import training_rows
 from tasks.core.run.work import find_work
 from tasks.core.types import Action, Decision, Outcome, Request, Rule, Served, Verdict
 from tasks.core.versions.loaded import LoadedVersion

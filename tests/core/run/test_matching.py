@@ -119,8 +119,8 @@ def test_rows_without_a_key_are_counted(tmp_path: Path) -> None:
     place.batch("b1", [None if i % 4 == 0 else float(i) for i in range(ROWS)])
     place.labels("1.parquet", [None if i % 4 == 0 else f"{i}" for i in range(ROWS)])
     assert said(place.look()) == [
-        "10 of 40 rows of b1 have no id: without a key they can never be labelled",
-        "10 of 40 rows in 1.parquet have no id: without a key they label nothing",
+        "10 of 40 rows of b1 have no id: they can never be labelled",
+        "10 of 40 rows of 1.parquet have no id: they label nothing",
     ]
     assert said(place.look(waiting=[], fresh=False)) == []
 
@@ -131,8 +131,10 @@ def test_keys_of_another_kind_are_counted(tmp_path: Path) -> None:
     place.batch("b1", [f"{i}" for i in range(ROWS - 1)] + ["n/a"])
     place.labels("1.parquet", [*range(ROWS - 1), 1.5])
     texts = said(place.look())
-    assert "1 of 40 rows of b1 have a id that is not of kind integer, such as 'n/a': no label finds them" in texts
-    assert "1 of 40 rows in 1.parquet have a id that is not of kind integer, such as '1.5': they label nothing" in texts
+    assert (
+        "1 of 40 rows of b1 have a id that is not of kind integer, such as 'n/a': they can never be labelled" in texts
+    )
+    assert "1 of 40 rows of 1.parquet have a id that is not of kind integer, such as '1.5': they label nothing" in texts
 
 
 def test_two_answers_for_one_key(tmp_path: Path) -> None:
