@@ -52,7 +52,7 @@ def kind_of(keys: pa.Array | pa.ChunkedArray) -> KeyKind:
         whole = pc.fill_null(pc.or_(pc.is_nan(keys), pc.equal(keys, pc.floor(keys))), True)
         return "integer" if count_true(whole) == len(keys) else "text"
     if pa.types.is_decimal(of):
-        whole = pc.fill_null(pc.match_substring_regex(keys.cast(pa.string()), WHOLE), True)
+        whole = pc.fill_null(pc.match_substring_regex(_decimals(keys), WHOLE), True)
         return "integer" if count_true(whole) == len(keys) else "text"
     return "text"
 
@@ -102,9 +102,19 @@ def _as_text(keys: pa.Array) -> pa.Array:
     of = keys.type
     if pa.types.is_binary(of) or pa.types.is_large_binary(of) or pa.types.is_fixed_size_binary(of):
         keys = pa.array([None if v is None else _bytes(v) for v in keys.to_pylist()], pa.string())
+    if pa.types.is_decimal(of):
+        keys = _decimals(keys)
     text = as_text(keys) if is_usable(keys.type) else keys.cast(pa.string())
     text = pc.utf8_trim_whitespace(text)
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+
+
+def _decimals(keys: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Decimals as text without exponents, which Arrow writes for those near zero: `0E-18`."""
+    text = keys.cast(pa.string())
+    if not count_true(pc.match_substring(text, "E")):
+        return text
+    return pa.array([None if value is None else format(value, "f") for value in keys.to_pylist()], pa.string())
 
 
 def _bytes(value: bytes) -> str:

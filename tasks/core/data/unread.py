@@ -83,11 +83,11 @@ def _stems(path: Path) -> list[str]:
 
 def _way_out(path: Path, pattern: str, read: Container[Path]) -> str:
     """Why a file is not looked at, and what makes of it one that is."""
-    if not is_data(path):
-        return _other_kind(path)
     twins = (path.with_suffix(other) for other in ("", *FIRST))
     if twin := next((twin for twin in twins if twin in read and twin != path), None):
-        return f"{twin.name} is that batch. Move one of the two out of the folder"
+        return f"{twin.name} is read instead. Move one of the two out of the folder"
+    if not is_data(path):
+        return _other_kind(path)
     names = Path(pattern)
     if ending(names) == ending(path):
         return f"{names.name!r} does not match it. Call it {path.stem}{names.suffix}, {ASIDE}"

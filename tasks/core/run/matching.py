@@ -161,7 +161,7 @@ def _unmatched(labels: Labels, side: _Side, waiting: Sequence[Batch]) -> Check |
         ours, theirs = _alike(there, here)
         if labels.spec.key not in labels.spec.data.private:
             said += f": {ours!r} there, {theirs!r} here"
-        said += f" ({len(here):,} keys of {batch.id} have no label){_remedy(labels, ours, theirs)}"
+        said += f" ({counted(len(here), 'key')} of {batch.id} without a label){_remedy(labels, ours, theirs)}"
     return _warned(name, said, known - len(left))
 
 

@@ -137,6 +137,7 @@ def test_dates_are_their_midnight_and_other_text_is_no_time() -> None:
         (pa.array([AT]), "time"),
         (pa.array([date(2026, 1, 1)]), "time"),
         (pa.array([1, 2], pa.decimal128(9, 2)), "integer"),
+        (pa.array([0, 1], pa.decimal128(38, 18)), "integer"),
         (pa.array([True]), "text"),
         (pa.array([ID.bytes], pa.uuid()), "text"),
     ],

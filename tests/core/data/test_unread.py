@@ -126,12 +126,16 @@ def test_labels_in_the_folder_of_the_batches_are_looked_at(tmp_path: Path) -> No
     assert unread(tmp_path, spec) == []
 
 
-def test_a_file_beside_its_twin(tmp_path: Path) -> None:
-    """Of 1.csv and 1.tsv the first counts, as it always has; the other is said."""
-    for name in ("1.csv", "1.tsv"):
+@pytest.mark.parametrize("other", ["1.tsv", "1.csv.gz", "1.feather", "1.xlsx"])
+def test_a_file_beside_its_twin(tmp_path: Path, other: str) -> None:
+    """Where 1.csv counts, as it always has, a packed one or one of another kind is no second batch to be made of it;
+    once it is moved away nothing is said."""
+    for name in ("1.csv", other):
         put(tmp_path / "batches" / name, name)
     (said,) = unread(tmp_path, SPEC)
-    assert said == "batches/1.tsv is not looked at: 1.csv is that batch. Move one of the two out of the folder"
+    assert said == f"batches/{other} is not looked at: 1.csv is read instead. Move one of the two out of the folder"
+    (tmp_path / "batches" / other).unlink()
+    assert unread(tmp_path, SPEC) == []
 
 
 @pytest.mark.parametrize("other", ["b.csv.gz", "b.CSV", "b.feather", "more/b.csv", "month=2/b.parquet"])
