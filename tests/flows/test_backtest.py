@@ -21,6 +21,7 @@ from tasks.core.backtest.history import read_history
 from tasks.core.backtest.replay import Replay
 from tasks.core.ledger.events import Decided
 from tasks.core.records import from_dict
+from tasks.core.types import Decision
 from tasks.core.workspace import Workspace
 from tests.helpers.model import Model
 from tests.helpers.ror import QUICK, Ror
@@ -154,6 +155,12 @@ def test_what_another_policy_would_have_decided(grown: Model, ror: Ror, tmp_path
     assert ror("status", "loans") == 0 and due in ror.out
 
 
+def without_deliveries(decision: Decision) -> Decision:
+    """A decision without what it says of label files that were still to come: a replay has the labels of a history."""
+    said = tuple(reason.partition("; there is no label file")[0] for reason in decision.reasons)
+    return replace(decision, reasons=said)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("prefect")
 def test_a_backtest_decides_what_production_decided(tmp_path: Path, played_year: Path) -> None:
@@ -174,7 +181,7 @@ def test_a_backtest_decides_what_production_decided(tmp_path: Path, played_year:
     for step, real in zip(steps, decided, strict=False):
         ours = step.decided
         assert ours is not None and step.batch == real.window[0].id
-        assert (ours.outcome, ours.decision) == (real.outcome, real.decision)
+        assert (ours.outcome, ours.decision) == (real.outcome, without_deliveries(real.decision))
         assert ours.evidence == replace(real.evidence, request=ours.evidence.request)  # the actor is another one
         if real.attempt:
             assert ours.attempt is not None and ours.attempt.gate is not None and real.attempt.gate is not None
