@@ -9,12 +9,12 @@ from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.core.data.arrow import decoded, is_text
 from tasks.core.data.files import parts
+from tasks.core.data.notations import instants, is_day
 from tasks.core.data.source import Source
 from tasks.core.errors import DataError
 from tasks.core.spec import CsvSpec, ModelSpec
@@ -22,21 +22,42 @@ from tasks.core.types import Batch
 
 Days = tuple[date, date]
 """First and last day, both included."""
+STRAY = 0.01
+"""Share of a batch's rows at either end whose day does not count: one date of 2062 decides nothing."""
+FEW = 20
+"""Rows with a day below which none can be spared: all of them count."""
+AT_MOST = timedelta(days=366)
+"""Days between what a file records as first and last that are believed at a glance; with more, one may be a stray."""
 
 
 def dates_of(root: Path, spec: ModelSpec, batch: Batch) -> Days | None:
-    """First and last day of a batch: of its `time` column (timestamps, dates, or text that begins with an ISO date),
-    else as its name begins or ends (`2013-12-24`, `20131224`, `2013-12`, `2013-W51`); None when neither says."""
-    return _in_statistics(root, spec, batch) or _in_rows(root, spec, batch) or _in_name(batch.id)
+    """First and last day of a batch: of its `time` column, in any notation that says which day it is, from its 1st to
+    its 99th percentile; else as its name begins or ends (`2013-12-24`, `20131224`, `2013-12`, `2013-W51`); None when
+    neither says."""
+    return _in_rows(root, spec, batch) or _in_name(batch.id)
 
 
 def dates_at_a_glance(root: Path, spec: ModelSpec, batch: Batch) -> Days | None:
-    """First and last day of a batch as `dates_of` finds them, but its name is believed before its rows are read."""
+    """First and last day of a batch, about as `dates_of` finds them: what its file records of them, and its name, are
+    believed before its rows are read."""
     return _in_statistics(root, spec, batch) or _in_name(batch.id) or _in_rows(root, spec, batch)
 
 
+def within(values: np.ndarray) -> tuple[np.datetime64, np.datetime64] | None:
+    """First and last of these instants without STRAY of them at each end; None where there is none. NaT is passed over.
+
+    Shape (rows,). They need not be sorted.
+    """
+    known = np.sort(values[~np.isnat(values)])
+    if not len(known):
+        return None
+    spared = int(np.ceil(STRAY * (len(known) - 1))) if len(known) >= FEW else 0
+    return known[spared], known[len(known) - 1 - spared]
+
+
 def _in_statistics(root: Path, spec: ModelSpec, batch: Batch) -> Days | None:
-    return _recorded(root / batch.path, batch.sha256, spec.time) if spec.time else None
+    found = _recorded(root / batch.path, batch.sha256, spec.time) if spec.time else None
+    return found if found and found[1] - found[0] <= AT_MOST else None
 
 
 def _in_rows(root: Path, spec: ModelSpec, batch: Batch) -> Days | None:
@@ -62,14 +83,14 @@ class _Unknown(Exception):
 
 def _of_row_groups(parquet: pq.ParquetFile, column: str) -> Iterator[date]:
     schema = parquet.schema_arrow
-    if schema.names.count(column) != 1 or not _is_temporal(kind := schema.field(column).type):
+    if schema.names.count(column) != 1 or not is_day(kind := schema.field(column).type):
         raise _Unknown
     for number in range(parquet.metadata.num_row_groups):
         group = parquet.metadata.row_group(number)
         chunks = (group.column(place) for place in range(group.num_columns))
         seen = next((chunk.statistics for chunk in chunks if chunk.path_in_schema == column), None)
         if seen is not None and seen.has_min_max:
-            yield from _days(pa.array([seen.min, seen.max], kind))
+            yield from _days(pa.array([seen.min, seen.max], kind)) or ()
         elif seen is None or not seen.has_null_count or seen.null_count < group.num_rows:
             raise _Unknown
 
@@ -77,37 +98,21 @@ def _of_row_groups(parquet: pq.ParquetFile, column: str) -> Iterator[date]:
 @lru_cache(maxsize=4096)
 def _streamed(root: Path, path: str, _sha256: str, column: str, written: CsvSpec) -> Days | None:
     """By reading the column; None for one that is not there or holds no dates, or a file that cannot be read."""
-    found: set[date] = set()
     try:
         source = Source(root, path, written)
-        if source.names.count(column) == 1:
-            for part in source.stream([column]):
-                found.update(_days(part.column(0)))
+        return _days(source.read([column]).column(0)) if source.names.count(column) == 1 else None
     except (DataError, pa.ArrowException, OverflowError, ValueError):
         return None  # a broken batch is named by its own check; days beyond the calendar are none
-    return _span(found)
 
 
-def _days(values: pa.Array) -> list[date]:
-    """First and last day of timestamps (where they were written) or dates, every day of text; none of other types."""
-    values = decoded(values)
-    if is_text(values.type):
-        # Text that begins like this sorts by date, but may still name a day that does not exist.
-        dated = values.filter(pc.fill_null(pc.match_substring_regex(values, r"^\d{4}-\d{2}-\d{2}($|[T ])"), False))
-        each = pc.unique(pc.utf8_slice_codeunits(dated, 0, 10)).to_pylist()
-        return [span[0] for text in each if (span := _parsed(text))]
-    if not _is_temporal(values.type):
-        return []
-    if pa.types.is_timestamp(values.type) and values.type.tz:
-        values = pc.local_timestamp(values)
-    ends = pc.min_max(values)
-    both = pa.array([ends["min"].as_py(), ends["max"].as_py()], values.type)
-    found: list[date] = both.cast(pa.date32(), safe=False).drop_null().to_pylist()
-    return found
-
-
-def _is_temporal(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
+def _days(values: pa.Array | pa.ChunkedArray) -> Days | None:
+    """None where there are no dates, or where month and day may be exchanged."""
+    found = instants(values)
+    ends = within(found.values) if found and not found.ambiguous else None
+    if ends is None:
+        return None
+    first, last = (day.astype("datetime64[D]").astype(date) for day in ends)
+    return (first, last) if isinstance(first, date) and isinstance(last, date) else None
 
 
 def _span(days: set[date]) -> Days | None:

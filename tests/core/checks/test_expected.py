@@ -72,7 +72,7 @@ def test_days_of_a_time_column(tmp_path: Path, kind: pa.DataType, last: str, sta
     pq.write_table(table, tmp_path / "a.parquet", write_statistics=statistics, row_group_size=1)
     (found,) = find_batches(tmp_path, TIMED)
     assert dates_of(tmp_path, TIMED, found) == days("2013-12-24", last)
-    assert (dates._in_statistics(tmp_path, TIMED, found) is not None) is statistics
+    assert (dates._recorded(tmp_path / found.path, found.sha256, "at") is not None) is statistics
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
