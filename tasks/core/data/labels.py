@@ -133,7 +133,7 @@ class Labels:
     def file(self, path: Path) -> LabelFile:
         """One label file. Raises DataError when it cannot be used."""
         if path not in self._read:
-            name = path.relative_to(self._root).as_posix()
+            name = path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else str(path)
             with label_errors(name):
                 self._read[path] = self._file(Source(self._root, name, self.spec.data.csv))
         return self._read[path]
@@ -203,7 +203,7 @@ class LabelFile:
     """One label file: keys and labels, row by row."""
 
     path: str
-    """Relative to the root."""
+    """Relative to the root, if it is below."""
     written: pa.Array
     """The keys as they are in the file."""
     values: pa.Array

@@ -122,7 +122,7 @@ def _read(text: pa.Array, pattern: str) -> np.ndarray:
     if "half" in fields:
         half = pc.utf8_lower(fields["half"])
         hour = np.where(_is(half, ""), hour, hour % 12 + 12 * _is(half, "pm"))
-    fine = np.asarray(parts.is_valid()) & (1 <= month) & (month <= 12) & (year >= 1) & (day >= 1)
+    fine = np.asarray(parts.is_valid()) & (month >= 1) & (month <= 12) & (year >= 1) & (day >= 1)
     start = np.where(fine, (year - 1970) * 12 + month - 1, 0).astype("datetime64[M]")
     days = ((start + 1).astype("datetime64[D]") - start.astype("datetime64[D]")).astype(int)
     fine &= (day <= days) & (hour < 25) & (minute < 60) & (second < 61)

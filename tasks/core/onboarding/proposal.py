@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.core.data.arrow import as_numbers, count_true, decoded, is_number, is_text, is_usable, reads_as_number
+from tasks.core.data.arrow import count_true, is_number
 from tasks.core.data.keys import KeyKind, kind_of
 from tasks.core.data.source import Source
 from tasks.core.errors import InvalidRequest
+from tasks.core.onboarding.columns import (
+    FEW,
+    NAMES_A_ROW,
+    NAMES_A_TIME,
+    Column,
+    Disguise,
+    all_true,
+    as_csv,
+    columns_of,
+    disguise,
+    may_be_code,
+    no_feature,
+    one_line,
+)
+from tasks.core.spec import CsvSpec
 from tasks.core.text import named
-
-ROWS = 100_000
-"""The largest number of rows that are read."""
-
-FEW = 20
-"""The largest number of different whole numbers that are taken for classes or codes; more are quantities."""
 
 CLASSES = 100
 """A target of more words than these has no classes that could be learned."""
-
-NAMES_A_ROW = re.compile(r"(^|[_ .-])(id|key|uuid|guid|nr|no|number)$|[a-z](Id|ID|Key)$")
-NAMES_A_KIND = re.compile(r"(^|[_ .-])(id|code|zip|type|class|kind|group|branch|store|region)$", re.IGNORECASE)
-DAY = r"^\d{4}-\d{2}(-\d{2})?([T ]\d{2}:\d{2}.*)?$"
-
 
 KEY_KINDS: dict[KeyKind, str] = {
     "integer": "17.0 and 17 are one key",
@@ -60,98 +63,91 @@ class Proposal:
     """Columns that are not used as features, and why."""
     codes: tuple[str, ...] = ()
     """Whole numbers that may be names."""
+    padded: tuple[str, ...] = ()
+    """Digits of a text file with zeros in front, which are names."""
+    disguised: tuple[Disguise, ...] = ()
+    """Text that is numbers, or has signs for what is missing."""
+    unsure: tuple[tuple[str, str], ...] = ()
+    """What was chosen and may be another: `key` or `time`, and why."""
     doubts: tuple[str, ...] = ()
     """What is too good to be true, one sentence each."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    name: str
-    values: pa.ChunkedArray
-    """Without the missing ones; numbers of a text file as numbers."""
-    rows: int
-    written: pa.ChunkedArray
-    """The same as they are in the file."""
+def propose(source: Source, target: str, labels: Source | None = None) -> Proposal:
+    """What these data suggest; `labels` are those that arrive in files of their own, with the target and a key.
 
-    @property
-    def kind(self) -> str:
-        """number, text, day, or the name of a type that pipelines cannot take."""
-        of = self.values.type
-        if pa.types.is_temporal(of):
-            return "day"
-        if is_text(of):
-            return "day" if len(self.values) and _all(pc.match_substring_regex(self.values, DAY)) else "text"
-        return "number" if is_number(of) else str(of)
-
-    @property
-    def distinct(self) -> int:
-        return int(pc.count_distinct(self.values).as_py())
-
-    @property
-    def is_whole(self) -> bool:
-        if not pa.types.is_floating(self.values.type):
-            return True
-        values = self.values.cast(pa.float64())  # of half precision Arrow cannot say it
-        finite = values.filter(pc.is_finite(values))
-        return _all(pc.equal(finite, pc.floor(finite)))
-
-    @property
-    def is_unique(self) -> bool:
-        return len(self.values) == self.rows > 1 and self.distinct == self.rows
-
-    @property
-    def is_sorted(self) -> bool:
-        values = self.values.combine_chunks()
-        return len(values) > 1 and _all(pc.less_equal(values[:-1], values[1:]))
-
-
-def propose(source: Source, target: str) -> Proposal:
-    """Raises InvalidRequest when there is no such column, or nothing can be learned from it; UnreadableData when the
-    file cannot be read."""
-    if target not in source.names:
-        close = difflib.get_close_matches(target, source.names, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        there = named(source.names, 20)
-        raise InvalidRequest("target", [f"{source.path} has no column {target!r}.{hint} It has {there}"])
-    columns = list(_columns(source))
-    (answer,) = (column for column in columns if column.name == target)
+    Raises InvalidRequest when there is no such column, no key that joins the labels, or nothing that can be learned;
+    UnreadableData when a file cannot be read.
+    """
+    _require_target(labels or source, target, late=labels is not None)
+    columns = list(columns_of(source))
+    (answer,) = (column for column in (columns_of(labels) if labels else columns) if column.name == target)
     others = [column for column in columns if column.name != target]
     task, why = _task(answer)
-    key = _key(others)
+    named_key = _key([one for one in others if labels is None or one.name in labels.names])
+    key = named_key if labels is None or named_key else _joining(source, labels, target, others)
     key_kind, key_width = next((_key_kind(one, source.is_text) for one in others if one.name == key), (None, None))
     time = _time(others)
     inputs = [column for column in others if column.name not in (key, time)]
-    unused = [(column.name, reason) for column in inputs if (reason := _no_feature(column))]
+    unused = [(column.name, reason) for column in inputs if (reason := no_feature(column))]
     features = [column for column in inputs if column.name not in dict(unused)]
     if not features:
         raise InvalidRequest(
             "data", [f"{source.path} has no column other than the target that a pipeline could learn from"]
         )
-    codes = [column.name for column in features if _may_be_code(column)]
+    padded = [column.name for column in features if column.has_zeros]
+    disguised = [found for column in features if (found := disguise(column, source.decimal or "."))]
     return Proposal(
         target=target,
         task=task,
         why=why,
-        rows=answer.rows,
+        rows=next((column.rows for column in columns), 0),
         key=key,
         key_kind=key_kind,
         key_width=key_width,
         time=time,
         features=tuple(column.name for column in features) if unused else None,
         unused=tuple(unused),
-        codes=tuple(codes),
+        codes=tuple(column.name for column in features if may_be_code(column) and column.name not in padded),
+        padded=tuple(padded),
+        disguised=tuple(disguised),
+        unsure=(*_unsure_key(others, key), *_unsure_time(others, time)),
     )
 
 
-def as_toml(proposal: Proposal, *, name: str, batches: str, origin: str, owner: str) -> str:
-    """The text of deployments/<name>.toml, with what to look at as comments."""
+def _require_target(source: Source, target: str, *, late: bool) -> None:
+    if target in source.names:
+        return
+    close = difflib.get_close_matches(target, source.names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    if not late and not hint:
+        hint = " If it arrives later, in files of its own, give one of them: --labels FILE."
+    raise InvalidRequest("target", [f"{source.path} has no column {target!r}.{hint} It has {named(source.names, 20)}"])
+
+
+def _joining(source: Source, labels: Source, target: str, columns: Sequence[Column]) -> str:
+    """A column that batch and labels have, though it names no single row."""
+    shared = [one for one in columns if one.name in labels.names and one.kind in ("number", "text", "day")]
+    if not shared:
+        raise InvalidRequest(
+            "labels",
+            [
+                f"{labels.path} and {source.path} have no column in common that could be a key: labels need, beside "
+                f"{target!r}, the column that says which row each is of. It has {named(labels.names, 20)}"
+            ],
+        )
+    return max(shared, key=lambda one: (bool(NAMES_A_ROW.search(one.name)), one.distinct)).name
+
+
+def as_toml(proposal: Proposal, *, name: str, batches: str, origin: str, owner: str, labels: str | None = None) -> str:
+    """The text of deployments/<name>.toml, with what to look at as comments. `labels` is where they arrive late."""
     p = proposal
 
     def line(key: str, value: str, comment: str = "") -> str:
         return f"{key} = {value}".ljust(32) + f"# {comment}" if comment else f"{key} = {value}"
 
     lines = [
-        f"# Written by `ror init` after {p.rows:,} rows of {_one_line(origin)}. Look it through, then: ror run {name}",
+        f"# Written by `ror init` after {p.rows:,} rows of {one_line(origin)}. Look it through, then: ror run {name}",
         line("task", toml_string(p.task), p.why),
         line("target", toml_string(p.target)),
         line("key", toml_string(p.key), "identifies a row; joins late labels")
@@ -163,23 +159,28 @@ def as_toml(proposal: Proposal, *, name: str, batches: str, origin: str, owner: 
             if p.key_width
             else []
         ),
+        *_remarks(p, "key"),
         *([line("time", toml_string(p.time), "grows with time; not a feature")] if p.time else []),
+        *_remarks(p, "time"),
     ]
     if p.features is not None:
         lines += ["features = ["] + [f"  {toml_string(one)}," for one in p.features] + ["]"]
-        lines += [f"# Left out: {_one_line(column)}, {why}." for column, why in p.unused]
+        lines += [f"# Left out: {one_line(column)}, {why}." for column, why in p.unused]
+    if p.padded:
+        lines.append(line("categorical", _list(p.padded), "zeros in front: names, which numbers would lose"))
     if p.codes:
-        lines += [
-            f"# categorical = [{', '.join(map(toml_string, p.codes))}]   # numbers that are names? Then uncomment this."
-        ]
-    lines += [f"# Too good to be true? {_one_line(doubt)}." for doubt in p.doubts]
+        instead = "take this line instead" if p.padded else "uncomment this"
+        lines.append(f"# categorical = {_list((*p.padded, *p.codes))}   # numbers that are names? Then {instead}.")
+    lines += [f"# Too good to be true? {one_line(doubt)}." for doubt in p.doubts]
     lines += [
         line("owner", toml_string(owner), "who is told"),
         line("purpose", toml_string(f"Predict {p.target}."), "what for: alerts and pages say it"),
         "",
         "[data]",
         line("batches", toml_string(batches)),
-        f'# labels = "data/{name}/labels/*"   # when the target arrives later, in files of its own',
+        line("labels", toml_string(labels), "the target arrives later, in files of its own")
+        if labels
+        else f'# labels = "data/{name}/labels/*"   # when the target arrives later, in files of its own',
         "",
         "# [schedule]                   # then `ror serve`, or `ror deploy`",
         '# cron = "0 6 * * *"',
@@ -188,11 +189,47 @@ def as_toml(proposal: Proposal, *, name: str, batches: str, origin: str, owner: 
     return "\n".join(lines) + "\n"
 
 
+def csv_toml(written: CsvSpec, disguised: Sequence[Disguise]) -> str:
+    """The section that says how CSV files are written where it is not as usual, with what may be read better as
+    comments; empty where there is nothing to say."""
+    unusual = {name: value for name, value in written if value != getattr(CsvSpec(), name)}
+    offered = {key: value for key, value in as_csv(disguised).items() if key not in unusual}
+    if not unusual and not offered:
+        return ""
+    lines = ["", *(f"# {text}" for text in disguises(disguised))]
+    lines.append("[data.csv]" if unusual else "# [data.csv]")
+    lines += [f"{name} = {_value(value)}" for name, value in unusual.items()]
+    lines += [f"# {name} = {_value(value)}" for name, value in offered.items()]
+    return "\n".join(lines) + "\n"
+
+
+def disguises(found: Sequence[Disguise]) -> list[str]:
+    """What looks like numbers, and what like a sign for none, a sentence each; empty where nothing does."""
+    said = []
+    for numbers, what in ((True, "Numbers"), (False, "Missing values")):
+        columns = [f"{one_line(one.name)} ({one_line(one.example)!r})" for one in found if one.numbers is numbers]
+        if columns:
+            said.append(f"{what} in text? {named(columns, 10)}: uncomment what follows to read them so.")
+    return said
+
+
+def _remarks(proposal: Proposal, about: str) -> list[str]:
+    return [f"# {about}: {one_line(why)}." for key, why in proposal.unsure if key == about]
+
+
+def _list(names: Sequence[str]) -> str:
+    return f"[{', '.join(map(toml_string, names))}]"
+
+
+def _value(value: str | Sequence[str]) -> str:
+    return toml_string(value) if isinstance(value, str) else _list(value)
+
+
 # --- what a column may be ------------------------------------------------------------------------------------
 
 
-def _task(target: _Column) -> tuple[str, str]:
-    kind, name = target.kind, target.name
+def _task(target: Column) -> tuple[str, str]:
+    kind, name = "number" if is_number(target.values.type) else target.kind, target.name
     if kind not in ("number", "text") and len(target.values):
         raise InvalidRequest("target", [f"{name} is of type {kind}: the target must be a number or a class"])
     count = target.distinct
@@ -210,14 +247,26 @@ def _task(target: _Column) -> tuple[str, str]:
     return "regression", f"the target is a number with {count:,} values"
 
 
-def _key(columns: list[_Column]) -> str | None:
+def _key(columns: list[Column]) -> str | None:
     """A column of distinct values that is called like a key, else one of distinct words."""
     found = [one for one in columns if one.kind in ("number", "text") and one.is_unique and one.is_whole]
+    found = [one for one in found if not one.is_index]
     named = [one.name for one in found if NAMES_A_ROW.search(one.name)]
     return next(iter([*named, *(one.name for one in found if one.kind == "text")]), None)
 
 
-def _key_kind(key: _Column, is_text: bool) -> tuple[KeyKind, int | None]:
+def _unsure_key(columns: Sequence[Column], key: str | None) -> list[tuple[str, str]]:
+    chosen = next((one for one in columns if one.name == key), None)
+    if chosen is None:
+        return []
+    if chosen.first in (0, 1):
+        return [("key", f"{key} counts the rows from {chosen.first}; if every file counts anew, take another or none")]
+    if not chosen.is_unique:
+        return [("key", f"{key} is no row's own: {chosen.rows - chosen.distinct:,} of {chosen.rows:,} rows repeat one")]
+    return [] if NAMES_A_ROW.search(chosen.name) else [("key", f"{key} was taken because every row has its own")]
+
+
+def _key_kind(key: Column, is_text: bool) -> tuple[KeyKind, int | None]:
     """What a key is, and the digits of each if there are zeros in front. A text file does not say what is a number:
     digits that begin with a zero are a name there."""
     if not is_text:
@@ -225,7 +274,7 @@ def _key_kind(key: _Column, is_text: bool) -> tuple[KeyKind, int | None]:
         if kind != "text":
             return kind, None
     text = key.written.cast(pa.string()).combine_chunks()
-    if not _all(pc.match_substring_regex(text, r"^\d+$")):
+    if not all_true(pc.match_substring_regex(text, r"^\d+$")):
         return "text", None
     padded = count_true(pc.match_substring_regex(text, r"^0\d"))
     lengths = pc.unique(pc.utf8_length(text))
@@ -234,62 +283,23 @@ def _key_kind(key: _Column, is_text: bool) -> tuple[KeyKind, int | None]:
     return "text", lengths[0].as_py() if len(lengths) == 1 else None
 
 
-def _time(columns: list[_Column]) -> str | None:
-    """A day or time that never goes back, else any."""
-    days = [one for one in columns if one.kind == "day"]
-    return next((one.name for one in [*(one for one in days if one.is_sorted), *days]), None)
+def _time(columns: Sequence[Column]) -> str | None:
+    """A day or time that never goes back, else one that is called so, else any."""
+    days = _days(columns)
+    chosen = [*(one for one in days if one.is_sorted), *(one for one in days if NAMES_A_TIME.search(one.name)), *days]
+    return next((one.name for one in chosen), None)
 
 
-def _no_feature(column: _Column) -> str | None:
-    """Why a pipeline cannot learn from it as it is."""
-    if column.kind == "day":
-        return "a date: derive numbers from it in the pipeline, and list it again"
-    if column.kind not in ("number", "text"):
-        return f"of type {_one_line(column.kind)}" if len(column.values) else "without any value"
-    if column.kind == "text" and column.rows > FEW and column.distinct > column.rows / 2:
-        return "text that nearly every row has of its own"
-    return None
+def _days(columns: Sequence[Column]) -> list[Column]:
+    """Columns that say a day for sure."""
+    return [one for one in columns if one.instants and not one.instants.ambiguous]
 
 
-def _may_be_code(column: _Column) -> bool:
-    is_code = column.kind == "number" and column.is_whole and column.distinct > 2
-    return is_code and (NAMES_A_KIND.search(column.name) is not None)
-
-
-# --- reading -------------------------------------------------------------------------------------------------
-
-
-def _columns(source: Source) -> Iterator[_Column]:
-    chunks, rows = [], 0
-    for chunk in source.stream():
-        chunks.append(chunk.slice(0, ROWS - rows))
-        rows += len(chunks[-1])
-        if rows >= ROWS:
-            break
-    for place, name in enumerate(source.names):
-        arrays = [_present(decoded(chunk.column(place))) for chunk in chunks]
-        values = written = pa.chunked_array(arrays, arrays[0].type if arrays else pa.null())
-        if source.decimal and len(values) and is_text(values.type):
-            fine = reads_as_number(values, source.decimal)
-            values = as_numbers(values, source.decimal, fine) if _all(fine) else values
-        yield _Column(name, values, rows, written)
-
-
-def _present(array: pa.Array) -> pa.Array:
-    """The values that are there; of a type that no pipeline takes only how many, for Arrow cannot choose among all."""
-    if is_usable(array.type) or pa.types.is_temporal(array.type):
-        return array.drop_null()
-    return array.slice(0, len(array) - array.null_count)
-
-
-def _all(values: pa.ChunkedArray) -> bool:
-    return count_true(values) == len(values)
+def _unsure_time(columns: Sequence[Column], time: str | None) -> list[tuple[str, str]]:
+    others = [one.name for one in _days(columns) if one.name != time]
+    return [("time", f"{named(others, 3)} may be meant: the one that says when a row came")] if others else []
 
 
 def toml_string(value: str) -> str:
     """A basic string of TOML; its escapes are those of JSON, and DEL."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _one_line(value: str) -> str:
-    return re.sub(r"[\x00-\x1f\x7f]+", " ", value)

@@ -138,7 +138,8 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
     for batch in work.altered:
         problem = (
             "it was decided on with other bytes than it has now, and predictions were made from those. "
-            "Restore the original. Deliver rows that are new as a file of their own, without the old ones"
+            f"Restore the original. If it has grown, move it out of {batch.path.rpartition('/')[0]}/ first; then "
+            f"`ror add {workspace.model} FILE --new-rows` takes the rows that are new"
         )
         blocked.append(Blocked(batch.id, batch.sha256, (problem,)))
     checks += _declared(workspace, valid)

@@ -142,7 +142,7 @@ def _check(
     new_files = _fresh_files(state, work)
     keys = check_keys(labels, possible, still, new_files, before)
     looked = [path.relative_to(workspace.root).as_posix() for path in new_files]
-    strays = _strays(labels, looked if spec.data.labels else [batch.path for batch in without])
+    strays = stray_labels(labels, looked if spec.data.labels else [batch.path for batch in without])
     findings = LabelFindings(
         labelled=(*fresh, *again),
         losses=tuple(scores.losses),
@@ -164,7 +164,7 @@ def _check(
     return _with_performance(findings, workspace, state, scores.current, answers, part, lags[part.batch.id])
 
 
-def _strays(labels: Labels, paths: Sequence[str]) -> list[Check]:
+def stray_labels(labels: Labels, paths: Sequence[str]) -> list[Check]:
     """Rows that are unlabelled because their label is no class, by the file that holds it."""
     checks = []
     for path in paths:

@@ -240,7 +240,7 @@ def broken_names(source: Source, spec: ModelSpec) -> list[str]:
         at = " and ".join(str(place) for place, other in enumerate(source.names, start=1) if other == name)
         what = f"columns {at} have one name" if spec.data.private else f"column {name!r} is there twice"
         problems.append(f"{source.path}: {what}; rename one")
-    if any(not name.strip() for name in source.names):
+    if any(not name.strip() for name in (source.names if spec.features is None else spec.features)):
         problems.append(f"{source.path}: a column has no name; name it")
     required = [*(spec.features or ()), *([spec.key] if spec.key else [])]
     problems += [f"{source.path}: column {name!r} is missing" for name in required if name not in source.names]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import AlreadyExists, DataError, InvalidRequest, UnreadableData
-from tasks.core.onboarding.intake import begin, deliver, model_name
+from tasks.core.onboarding.delivery import deliver
+from tasks.core.onboarding.intake import begin, model_name
 from tasks.core.spec import CsvSpec
 from tests.helpers.model import Model, make_rows
 
@@ -29,7 +30,9 @@ def test_a_batch_is_copied_once(model: Model, outside: Path) -> None:
     assert (model.batches / "001.parquet").read_bytes() == file.read_bytes()
     assert deliver(model.workspace, file).was_there
     make_rows(seed=2).to_parquet(file, index=False)
-    with pytest.raises(AlreadyExists, match=r"nothing is overwritten\. Deliver only rows that are new"):
+    with pytest.raises(
+        AlreadyExists, match=r"nothing is overwritten\. If it has grown: `ror add loans .*001\.parquet --new-rows`"
+    ):
         deliver(model.workspace, file)
     assert sorted(path.name for path in model.batches.iterdir()) == ["001.parquet"]
 
@@ -106,8 +109,9 @@ def test_a_broken_batch_never_arrives(model: Model, outside: Path) -> None:
 
 def test_begin_with_a_file(tmp_path: Path, outside: Path) -> None:
     """The model's file is written and the batch copied to its place; a second time nothing is touched."""
-    path, proposal = begin(tmp_path, outside / "001.parquet", "y", "loans", owner="me", written=CsvSpec())
-    assert proposal.task == "binary"
+    begun = begin(tmp_path, outside / "001.parquet", "y", "loans", owner="me", written=CsvSpec())
+    path = begun.path
+    assert begun.proposal.task == "binary"
     spec = Model(tmp_path).workspace.spec
     assert (spec.target, spec.key, spec.data.batches) == ("y", "id", "data/loans/batches/*")
     assert (tmp_path / "data/loans/batches/001.parquet").exists()

@@ -133,7 +133,7 @@ def test_what_cannot_be_learned_is_refused(tmp_path: Path, data: pd.DataFrame, t
 )
 def test_the_kind_of_the_key_is_written(tmp_path: Path, ending: str, keys: list[Any], lines: list[str]) -> None:
     """What keys are stands in the file; that zeros may be restored is offered where all have one width."""
-    frame = pd.DataFrame({"loan_id": keys, "x": range(40), "y": [0, 1] * 20})
+    frame = pd.DataFrame({"loan_id": keys, "x": [1.5, 2, 0, 7] * 10, "y": [0, 1] * 20})
     text = as_toml(propose(put(tmp_path, frame, f"b.{ending}"), "y"), name="m", batches="*", origin="b", owner="me")
     found = [
         line.partition("  #")[0].rstrip() for line in text.splitlines() if "key_kind" in line or "key_width" in line

@@ -118,7 +118,7 @@ def test_an_altered_batch_says_what_to_do(settling: Model) -> None:
     assert [batch.id for batch in found.valid] == ["003"]
     (problem,) = found.blocked[0].problems
     assert (
-        "other bytes" in problem and "Restore the original. Deliver rows that are new as a file of their own" in problem
+        "other bytes" in problem and "Restore the original. If it has grown" in problem and "--new-rows" in problem
     )
 
 
