@@ -63,9 +63,11 @@ def _metric_here(root: Path, spec: ModelSpec, paths: Sequence[Path]) -> list[str
 
 
 def columns_of(root: Path, spec: ModelSpec, sources: Iterable[Source]) -> set[str]:
-    """Columns that some of these files have, or the newest label file."""
-    found = {name for source in sources for name in source.names}
-    for path in label_files(root, spec)[-1:]:
+    """Columns that some of these files have, or the newest label file; before there is one, the target as well."""
+    found, files = {name for source in sources for name in source.names}, label_files(root, spec)
+    if spec.data.labels and not files:
+        found.add(spec.target)
+    for path in files[-1:]:
         with contextlib.suppress(DataError):  # labels that cannot be read are named by their own check
             found |= {*Source(root, path.relative_to(root).as_posix(), spec.data.csv).names}
     return found

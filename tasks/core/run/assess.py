@@ -5,6 +5,7 @@ Measuring is not judging (that is `policy.decide`) and not acting (that is the f
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -26,7 +27,7 @@ from tasks.core.run.labels import LabelFindings
 from tasks.core.run.work import Work
 from tasks.core.schema.frames import frame
 from tasks.core.schema.validation import Validation, validate
-from tasks.core.text import counted
+from tasks.core.text import counted, named
 from tasks.core.training.gate import Champion, Recorded
 from tasks.core.types import (
     Batch,
@@ -96,6 +97,8 @@ class DataFindings:
     that were learned from, left out."""
     nothing: str = ""
     """Where no file at all is where batches should be: where that is, and what to do."""
+    early: str = ""
+    """Batches that were decided on before any version served, and what predicts them; said when the first one does."""
 
 
 def check_data(workspace: Workspace, state: State, work: Work, versions: Versions) -> DataFindings:
@@ -152,7 +155,22 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
         ready,
         tuple(novel),
         _nothing(workspace, state),
+        _early(workspace, state, work),
     )
+
+
+def _early(workspace: Workspace, state: State, work: Work) -> str:
+    """Empty where there are none, or some batch was predicted already."""
+    found = [batch for batch in work.batches if batch.id in state.batches]
+    if not found or any(record.version is not None for record in state.batches.values()):
+        return ""
+    commands = [
+        f"`ror predict {workspace.model} {shlex.quote(batch.path)} -o {shlex.quote(f'{batch.id}-predicted.parquet')}`"
+        for batch in found
+    ]
+    which = counted(len(found), "batch", "batches")
+    one = f"{which} that arrived before the first version {'was' if len(found) == 1 else 'were'} not predicted"
+    return f"{one} ({named([batch.id for batch in found], 3)}): {named(commands, 3, '; ')}"
 
 
 def _nothing(workspace: Workspace, state: State) -> str:

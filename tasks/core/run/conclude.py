@@ -70,6 +70,8 @@ def conclude(
         decision = replace(decision, reasons=(data.nothing, *decision.reasons))
     if blocked:
         outcome = Outcome.BLOCKED
+    if data.early and in_service:
+        decision = replace(decision, reasons=(*decision.reasons, data.early))
     return Decided(
         outcome=outcome,
         decision=decision,
