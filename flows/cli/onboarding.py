@@ -19,9 +19,15 @@ def init(
     data: Annotated[Path, typer.Argument(help="A batch, Parquet or CSV, or a folder of batches.")],
     target: Annotated[str, typer.Option(help="The column to predict.")],
     name: Annotated[str | None, typer.Option(help="Name of the model; default: the name of the file.")] = None,
-    separator: Annotated[str, typer.Option(help="Character between the values of a CSV file.")] = ",",
-    decimal: Annotated[str, typer.Option(help="Decimal mark of the numbers in a CSV file.")] = ".",
-    encoding: Annotated[str, typer.Option(help="Encoding of a CSV file, for example latin-1.")] = "utf-8",
+    separator: Annotated[
+        str | None, typer.Option(help="Character between the values of a CSV file; default: as it looks.")
+    ] = None,
+    decimal: Annotated[
+        str | None, typer.Option(help="Decimal mark of the numbers in a CSV file; default: as it looks.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of a CSV file, for example latin-1; default: as it looks.")
+    ] = None,
     root: Root = Path(),
     debug: Debug = False,
 ) -> None:
@@ -34,7 +40,8 @@ def init(
     from tasks.core.spec_problems import problems_of
 
     try:
-        written = CsvSpec(separator=separator.replace("\\t", "\t"), decimal=decimal, encoding=encoding)
+        given = {"separator": separator and separator.replace("\\t", "\t"), "decimal": decimal, "encoding": encoding}
+        written = CsvSpec.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         wrong = [str(item["loc"][0]) for item in error.errors() if item["loc"]]
         raise InvalidRequest(wrong or ("separator", "decimal"), problems_of(error, CsvSpec)) from None
@@ -46,6 +53,7 @@ def init(
         ["time", proposal.time or "none found"],
         *[["not used", f"{column}, {why}"] for column, why in proposal.unused],
     ]
+    rows += [["how it is read", text] for text in proposal.reading]
     rows += [["too good?", text] for text in proposal.doubts]
     if proposal.codes:
         rows.append(["numbers or names?", f"{', '.join(proposal.codes)}: uncomment `categorical` for names"])

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from tasks.core.data.files import SUFFIXES, atomic_write, batch_name, find, fingerprint, is_data, parts
 from tasks.core.data.labels import Labels
+from tasks.core.data.reading import found_in
 from tasks.core.data.rows import labelled_rows
 from tasks.core.data.source import Source
 from tasks.core.data.unread import table_problems
 from tasks.core.errors import AlreadyExists, DataError, InvalidRequest, UnreadableData
-from tasks.core.onboarding.proposal import Proposal, as_toml, propose, toml_string
+from tasks.core.onboarding.proposal import Proposal, as_toml, propose
 from tasks.core.schema.contract import infer
 from tasks.core.schema.frames import frame
 from tasks.core.schema.validation import validate
@@ -59,12 +60,13 @@ def begin(root: Path, data: Path, target: str, name: str, *, owner: str, written
         raise UnreadableData(str(data), "; ".join(problems))
     if not data.is_dir() and not is_data(data):
         raise UnreadableData(str(data), f"its name must end in {', '.join(SUFFIXES)}.")
-    proposal = propose(Source(data.parent, data.name, written), target)
+    found = found_in(data, written)
+    proposal = replace(propose(Source(data.parent, data.name, found.written), target), reading=found.in_words)
     stays = data.is_dir() and data != root and data.is_relative_to(root)
     batches = f"{data.relative_to(root).as_posix()}/*" if stays else f"data/{name}/batches/*"
-    text = as_toml(proposal, name=name, batches=batches, origin=data.name, owner=owner) + _csv(written)
+    text = as_toml(proposal, name=name, batches=batches, origin=data.name, owner=owner) + found.as_toml()
     proposal = replace(proposal, doubts=_doubts(data, parse_spec(tomllib.loads(text), str(path))))
-    text = as_toml(proposal, name=name, batches=batches, origin=data.name, owner=owner) + _csv(written)
+    text = as_toml(proposal, name=name, batches=batches, origin=data.name, owner=owner) + found.as_toml()
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     try:
@@ -158,9 +160,11 @@ def _look_at(workspace: Workspace, file: Path, *, labels: bool) -> int:
     """How many rows it has. Raises UnreadableData or DataError for what a run would set aside."""
     spec = workspace.spec
     source = Source(file.parent, file.name, spec.data.csv)
+    source.adopt([spec.key or "", spec.target])
     needed = [spec.key, spec.target] if labels else [] if spec.data.labels else [spec.target]
     if missing := [name for name in needed if name not in source.names]:
-        raise DataError(f"{file}: column {' and '.join(map(repr, missing))} is missing, which labels need.")
+        near = "".join(source.nearly(name or "") for name in missing)
+        raise DataError(f"{file}: column {' and '.join(map(repr, missing))} is missing, which labels need{near}.")
     if labels:
         return sum(len(chunk) for chunk in source.stream([spec.target]))
     current = workspace.state().current
@@ -169,10 +173,3 @@ def _look_at(workspace: Workspace, file: Path, *, labels: bool) -> int:
     if found.problems:
         raise DataError("\n".join(f"{file.name}: {problem}" for problem in found.problems))
     return found.rows
-
-
-def _csv(written: CsvSpec) -> str:
-    """The section that says how CSV files are written, where it is not as usual."""
-    unusual = {name: value for name, value in written if value != getattr(CsvSpec(), name)}
-    lines = ["", "[data.csv]", *(f"{name} = {toml_string(value)}" for name, value in unusual.items())]
-    return "\n".join(lines) + "\n" if unusual else ""

@@ -62,6 +62,8 @@ class Proposal:
     """Whole numbers that may be names."""
     doubts: tuple[str, ...] = ()
     """What is too good to be true, one sentence each."""
+    reading: tuple[str, ...] = ()
+    """How its CSV files turned out to be written, one sentence each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,9 +271,9 @@ def _columns(source: Source) -> Iterator[_Column]:
     for place, name in enumerate(source.names):
         arrays = [_present(decoded(chunk.column(place))) for chunk in chunks]
         values = written = pa.chunked_array(arrays, arrays[0].type if arrays else pa.null())
-        if source.decimal and len(values) and is_text(values.type):
-            fine = reads_as_number(values, source.decimal)
-            values = as_numbers(values, source.decimal, fine) if _all(fine) else values
+        if source.numerals and len(values) and is_text(values.type):
+            fine = reads_as_number(values, source.numerals)
+            values = as_numbers(values, source.numerals, fine) if _all(fine) else values
         yield _Column(name, values, rows, written)
 
 
