@@ -37,9 +37,15 @@ def init(
     every: Annotated[
         EveryChoice | None, typer.Option(help="The data are one history: cut it into batches by its time column.")
     ] = None,
-    separator: Annotated[str, typer.Option(help="Character between the values of a CSV file.")] = ",",
-    decimal: Annotated[str, typer.Option(help="Decimal mark of the numbers in a CSV file.")] = ".",
-    encoding: Annotated[str, typer.Option(help="Encoding of a CSV file, for example latin-1.")] = "utf-8",
+    separator: Annotated[
+        str | None, typer.Option(help="Character between the values of a CSV file; default: as it looks.")
+    ] = None,
+    decimal: Annotated[
+        str | None, typer.Option(help="Decimal mark of the numbers in a CSV file; default: as it looks.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of a CSV file, for example latin-1; default: as it looks.")
+    ] = None,
     root: Root = Path(),
     debug: Debug = False,
 ) -> None:
@@ -48,12 +54,12 @@ def init(
 
     from tasks.core.errors import InvalidRequest
     from tasks.core.onboarding.intake import begin, model_name
-    from tasks.core.onboarding.proposal import disguises
     from tasks.core.spec import CsvSpec
     from tasks.core.spec_problems import problems_of
 
     try:
-        written = CsvSpec(separator=separator.replace("\\t", "\t"), decimal=decimal, encoding=encoding)
+        given = {"separator": separator and separator.replace("\\t", "\t"), "decimal": decimal, "encoding": encoding}
+        written = CsvSpec.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         wrong = [str(item["loc"][0]) for item in error.errors() if item["loc"]]
         raise InvalidRequest(wrong or ("separator", "decimal"), problems_of(error, CsvSpec)) from None
@@ -76,12 +82,12 @@ def init(
         *[[f"{about}?", why] for about, why in proposal.unsure],
         *[["not used", f"{column or repr(column)}, {why}"] for column, why in proposal.unused],
     ]
+    rows += [["how it is read", text] for text in proposal.reading]
     rows += [["too good?", text] for text in proposal.doubts]
     if proposal.padded:
         rows.append(["names", f"{', '.join(proposal.padded)}: digits with zeros in front, so no numbers"])
     if proposal.codes:
         rows.append(["numbers or names?", f"{', '.join(proposal.codes)}: uncomment `categorical` for names"])
-    rows += [["text?", text] for text in disguises(proposal.disguised)]
     terminal.out.print(Text(f"{begun.path} is written, after {proposal.rows:,} rows.", style="bold"))
     terminal.show(terminal.table([model, ""], rows))
     for note in begun.notes:

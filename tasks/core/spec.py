@@ -77,11 +77,24 @@ class CsvSpec(Section):
     )
     decimal: Literal[".", ","] = Field(".", description="The mark in numbers: '.' or ','.")
     encoding: Annotated[str, AfterValidator(_known_encoding)] = Field("utf-8", description="Such as 'latin-1'.")
+    missing: tuple[str, ...] = Field(
+        (), description="Texts that mean missing, such as '?', besides NA, NULL, NaN and nothing."
+    )
+    thousands: Literal["", ",", ".", " ", "'", "_"] = Field("", description="The mark between groups of digits.")
+    strip: str = Field(
+        "",
+        pattern=r"^[^\d+\-\"\r\n]*$",
+        description="Characters around numbers, such as '%$€'; with '()' a number in them is negative.",
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> CsvSpec:
         if self.separator == self.decimal == ".":
             raise ValueError("separator and decimal are both '.': use two different characters")
+        if self.thousands == self.decimal:
+            raise ValueError(f"thousands and decimal are both {self.decimal!r}: use two different characters")
+        if ("(" in self.strip) != (")" in self.strip):
+            raise ValueError("strip has one bracket only: a number in '(' and ')' is negative")
         return self
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.checks import performance
-from tasks.core.data.arrow import as_names, count_true, decoded, is_number, is_text, is_usable, reads_as_number
+from tasks.core.data.arrow import PLAIN, as_names, count_true, decoded, is_number, is_text, is_usable, reads_as_number
 from tasks.core.data.files import batch_order
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
@@ -178,7 +178,7 @@ def _values(spec: ModelSpec, column: str, source: Source) -> tuple[pa.Array | No
         names.validate(full=True)
     except pa.ArrowException as error:
         return None, f"{column!r} cannot be read as names ({type(error).__name__}): take it out of `slices`"
-    digits = count_true(reads_as_number(names, source.decimal or ".")) == len(names) - names.null_count
+    digits = count_true(reads_as_number(names, source.numerals or PLAIN)) == len(names) - names.null_count
     measured = digits if is_text(kind) and source.is_text else pa.types.is_temporal(kind) or is_number(kind)
     if measured and column not in spec.categorical and (different := pc.count_distinct(names).as_py()) > MANY:
         advice = "add a column that cuts it into a few ranges, or list it under `categorical` if it is a code"

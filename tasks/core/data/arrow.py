@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -93,20 +94,76 @@ def as_names(array: pa.Array, codes: bool) -> pa.Array:
     return pc.if_else(pc.match_substring_regex(whole, BOOLEAN), pc.utf8_lower(whole), whole)
 
 
-def reads_as_number(text: pa.Array, decimal: str = ".") -> pa.Array:
+@dataclass(frozen=True, slots=True)
+class Numerals:
+    """How a text file writes numbers."""
+
+    decimal: str = "."
+    thousands: str = ""
+    """The mark between groups of digits; a blank stands for any kind of blank, ' for the curved one, too."""
+    strip: str = ""
+    """Characters around numbers; with () a number in them is negative, as accountants write it."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but the decimal mark has to be looked at."""
+        return not self.thousands and not self.strip
+
+
+PLAIN = Numerals()
+_BLANKS = r" \t\x{00a0}\x{2009}\x{202f}"
+_MARKS = {" ": _BLANKS, "'": r"'\x{2019}"}
+"""What else a mark between groups of digits may be, as a class of characters."""
+
+
+def _bare(text: pa.Array, numerals: Numerals) -> pa.Array:
+    """Numbers without what stands around them and between their groups of digits; any other text as it is.
+
+    Groups have three digits, or, as in India, two before the last three: `1,5` is not 15.
+    """
+    decimal = re.escape(numerals.decimal)
+    if numerals.strip:
+        # A mark in front of digits is a decimal one: of "kr." the point is only seen behind them.
+        front, behind = (f"[{_BLANKS}{_escaped(numerals.strip, but)}]*" for but in ("().,", "()"))
+        body = rf"({decimal}?\d(?:.*\d)?{decimal}?)"
+        if "(" in numerals.strip:
+            text = pc.replace_substring_regex(text, rf"^{front}\({front}{body}{behind}\){behind}$", r"-\1")
+        text = pc.replace_substring_regex(text, rf"^{front}([+-]?){front}{body}{behind}$", r"\1\2")
+    if numerals.thousands:
+        mark = f"[{_MARKS.get(numerals.thousands, re.escape(numerals.thousands))}]"
+        groups = rf"^[+-]?([1-9]\d{{0,2}}({mark}\d{{3}})+|[1-9]\d?({mark}\d{{2}})+{mark}\d{{3}})({decimal}\d*)?$"
+        grouped = pc.match_substring_regex(text, groups)
+        if count_true(grouped):
+            text = pc.if_else(grouped, pc.replace_substring_regex(text, mark, ""), text)
+    return text
+
+
+def _escaped(characters: str, but: str) -> str:
+    """For a class of characters, without some and without blanks, which are in it anyway."""
+    return "".join(re.escape(one) for one in characters if one not in but and not one.isspace())
+
+
+def reads_as_number(text: pa.Array, numerals: Numerals = PLAIN) -> pa.Array:
     """Whether each value of a text file is a number, null where it is missing; `true` and `false` are 1 and 0, as they
     are in a Parquet file."""
-    mark = re.escape(decimal)
+    mark = re.escape(numerals.decimal)
     number = rf"^[+-]?(\d+{mark}?\d*|{mark}\d+)([eE][+-]?\d+)?$|^[+-]?([iI]nf(inity)?|[nN]a[nN])$|{BOOLEAN}"
-    return pc.match_substring_regex(text, number)
+    return pc.match_substring_regex(text if numerals.is_plain else _bare(text, numerals), number)
 
 
-def as_numbers(text: pa.Array, decimal: str = ".", fine: pa.Array | None = None) -> pa.Array:
-    """Text as float64, null where it is not a number; `fine` is what `reads_as_number` said, if it was asked."""
-    fine = reads_as_number(text, decimal) if fine is None else fine
+def without_marks(text: pa.Array, numerals: Numerals, fine: pa.Array) -> pa.Array:
+    """Numbers as everyone writes them, with a decimal point and nothing between digits; null where `fine`, which is
+    what `reads_as_number` said, is not true."""
     digits = pc.if_else(fine, text, pa.scalar(None, pa.string()))
-    if decimal != ".":
-        digits = pc.replace_substring(digits, decimal, ".")
+    if not numerals.is_plain:
+        digits = _bare(digits, numerals)
+    return digits if numerals.decimal == "." else pc.replace_substring(digits, numerals.decimal, ".")
+
+
+def as_numbers(text: pa.Array, numerals: Numerals = PLAIN, fine: pa.Array | None = None) -> pa.Array:
+    """Text as float64, null where it is not a number; `fine` is what `reads_as_number` said, if it was asked."""
+    fine = reads_as_number(text, numerals) if fine is None else fine
+    digits = without_marks(text, numerals, fine)
     words = pc.match_substring_regex(digits, BOOLEAN)
     if count_true(words):
         named = pc.if_else(pc.equal(pc.utf8_lower(digits), "true"), "1", "0")

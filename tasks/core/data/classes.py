@@ -10,7 +10,7 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.core.data.arrow import as_numbers, as_text, count_true, is_text, reads_as_number
+from tasks.core.data.arrow import PLAIN, Numerals, as_numbers, as_text, count_true, is_text
 
 Class: TypeAlias = bool | int | str
 
@@ -36,7 +36,7 @@ class Answers:
     """Whether these are other values than those that are written there."""
 
 
-def brought(written: pa.Array, read: pa.Array, classes: Sequence[Class], decimal: str = ".") -> Answers:
+def brought(written: pa.Array, read: pa.Array, classes: Sequence[Class], numerals: Numerals = PLAIN) -> Answers:
     """Labels as values of these classes.
 
     `written` are the labels as they are in the file, and `read` as their file's other labels suggest: numbers where a
@@ -52,7 +52,7 @@ def brought(written: pa.Array, read: pa.Array, classes: Sequence[Class], decimal
     elif is_text(read.type):
         bare = pc.utf8_trim_whitespace(read)
         text = pc.if_else(pc.equal(bare, ""), pa.scalar(None, pa.string()), bare)
-        values, fits = _numbers(as_numbers(text, decimal, reads_as_number(text, decimal)), classes)
+        values, fits = _numbers(as_numbers(text, numerals), classes)
         other = True
     else:
         text, (values, fits), other = as_text(read), (read, _among(read, classes)), False

@@ -9,7 +9,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.core.data.arrow import as_floats, as_numbers, as_text, decoded, is_text, is_usable, reads_as_number
+from tasks.core.data.arrow import (
+    PLAIN,
+    Numerals,
+    as_floats,
+    as_numbers,
+    as_text,
+    decoded,
+    is_text,
+    is_usable,
+    reads_as_number,
+)
 from tasks.core.data.source import Source
 
 _NOTHING = np.uint64(0x9E3779B97F4A7C15)
@@ -29,16 +39,16 @@ def row_numbers(source: Source, columns: Sequence[str]) -> np.ndarray:
     for chunk in source.stream(list(columns)):
         numbers = np.zeros(len(chunk), np.uint64)
         for column in chunk.columns:
-            numbers = numbers * _NEXT + _values(decoded(column), source.decimal or ".")
+            numbers = numbers * _NEXT + _values(decoded(column), source.numerals or PLAIN)
         found.append(numbers)
     return np.concatenate(found)
 
 
-def _values(array: pa.Array, decimal: str) -> np.ndarray:
+def _values(array: pa.Array, numerals: Numerals) -> np.ndarray:
     if is_text(array.type):
         text = pc.if_else(pc.equal(as_text(array), ""), pa.scalar(None, pa.string()), as_text(array))
-        fine = reads_as_number(text, decimal)
-        numbers = as_numbers(text, decimal, fine)
+        fine = reads_as_number(text, numerals)
+        numbers = as_numbers(text, numerals, fine)
         words = pd.util.hash_array(np.asarray(pc.fill_null(text, "").to_numpy(zero_copy_only=False), dtype=object))
         return np.where(np.asarray(pc.is_valid(text)), np.where(_true(fine), _floats(numbers), words), _NOTHING)
     if pa.types.is_null(array.type):

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from tasks.core.data.arrow import (
     BOOLEAN,
+    PLAIN,
     as_numbers,
     as_text,
     count_true,
@@ -140,6 +141,7 @@ class Labels:
 
     def _file(self, source: Source) -> LabelFile:
         key, target = self.spec.key or "", self.spec.target
+        source.adopt([key, target])
         _require(source, [key, target])
         table = source.read([key, target])
         keys = _joined(table.column(0))
@@ -158,7 +160,7 @@ class Labels:
             return read
         if pa.types.is_floating(read.type):
             read = pc.if_else(pc.is_nan(read), pa.scalar(None, read.type), read)
-        found = brought(_joined(column), read, spec.classes, source.decimal or ".")
+        found = brought(_joined(column), read, spec.classes, source.numerals or PLAIN)
         if found.strays > STRAYS * found.labels:
             raise DataError(
                 f"{source.path}: {found.strays:,} of its {found.labels:,} labels are {self.none_of(found)}. If they "
@@ -247,7 +249,7 @@ def _naming(path: str) -> Iterator[None]:
 def _require(source: Source, columns: Sequence[str]) -> None:
     missing = [name for name in columns if source.names.count(name) != 1]
     if missing:
-        what = {name: "there twice" if name in source.names else "missing" for name in missing}
+        what = {name: "there twice" if name in source.names else f"missing{source.nearly(name)}" for name in missing}
         raise DataError("\n".join(f"{source.path}: column {name!r} is {what[name]}." for name in missing))
 
 
@@ -286,9 +288,9 @@ def _labels(source: Source, column: pa.ChunkedArray, name: str) -> pa.ChunkedArr
     present = len(text) - text.null_count
     if count_true(pc.match_substring_regex(text, BOOLEAN)) == present:
         return pa.chunked_array([pc.equal(pc.utf8_lower(text), "true")])
-    fine = reads_as_number(text, source.decimal or ".")
+    fine = reads_as_number(text, source.numerals or PLAIN)
     numeric = count_true(fine) == present
-    return pa.chunked_array([as_numbers(text, source.decimal or ".", fine)]) if numeric else column
+    return pa.chunked_array([as_numbers(text, source.numerals or PLAIN, fine)]) if numeric else column
 
 
 def _digest(values: pa.Array) -> str:

@@ -43,6 +43,8 @@ EARLIEST, LATEST = (int(np.datetime64(day, "s").astype(np.int64)) for day in ("2
 """Seconds since 1970 between which such numbers may be."""
 CENTURY = 70
 """Years of two digits from this one on are of the last century."""
+MOST = 0.95
+"""Share of a column's values that say what it is."""
 TRIED = 1_000
 """Values at the beginning of a column that say which notations are worth a try."""
 
@@ -83,6 +85,12 @@ def instants(column: pa.Array | pa.ChunkedArray) -> Instants | None:
     else:
         found = None
     return found if found and found.known else None
+
+
+def says_days(column: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether nearly all values of a column are instants, so that the others may be slips."""
+    found = instants(column)
+    return found is not None and found.known >= MOST * (len(column) - column.null_count)
 
 
 def _typed(array: pa.Array) -> np.ndarray:

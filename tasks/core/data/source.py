@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+import shlex
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from tasks.core.data.arrow import decoded, without_views
-from tasks.core.data.files import ending, is_text_file, parts
+from tasks.core.data.arrow import Numerals, decoded, without_views
+from tasks.core.data.dialect import as_it_says, is_ended, is_wide, look, wide
+from tasks.core.data.files import is_text_file, parts
 from tasks.core.data.unread import table_problems
 from tasks.core.errors import UnavailableData, UnreadableData, is_unavailable
 from tasks.core.spec import CsvSpec, ModelSpec
@@ -45,17 +49,41 @@ class Source:
         self.is_text = is_text_file(self._files[0])
         if any(is_text_file(file) != self.is_text for file in self._files):
             raise UnreadableData(path, "the folder holds both Parquet and CSV files. Deliver all of it in one format.")
+        self._renamed: dict[str, str] = {}
+        self._in_file: dict[Path, list[str]] = {}
         self.names = self._names()
 
     @classmethod
     def of(cls, root: Path, spec: ModelSpec, batch: Batch) -> Source:
         """A batch below `root`, read as the model's file says that its data are written. Raises as a Source does."""
-        return cls(root, batch.path, spec.data.csv)
+        source = cls(root, batch.path, spec.data.csv)
+        source.adopt([spec.target, *filter(None, (spec.key, spec.time)), *(spec.features or ()), *spec.categorical])
+        return source
 
     @property
-    def decimal(self) -> str | None:
-        """The mark in the numbers of a text file; None where the file itself says what is a number."""
-        return self._csv.decimal if self.is_text else None
+    def numerals(self) -> Numerals | None:
+        """How a text file writes numbers; None where the file itself says what is a number."""
+        return Numerals(self._csv.decimal, self._csv.thousands, self._csv.strip) if self.is_text else None
+
+    @property
+    def written(self) -> CsvSpec:
+        """How its text files are written, as the model's file says."""
+        return self._csv
+
+    def adopt(self, names: Iterable[str]) -> None:
+        """Columns that have one of these names in other Unicode characters for the same letters are called so: `é` may
+        be one character, or an `e` and an accent."""
+        for name in names:
+            if name not in self.names and not name.isascii():
+                same = [one for one in self.names if _composed(one) == _composed(name)]
+                if len(same) == 1:
+                    self._renamed[name] = self._renamed.pop(same[0], same[0])
+                    self.names[self.names.index(same[0])] = name
+
+    def nearly(self, name: str) -> str:
+        """What to say after a column that is missing: one of that name but for blanks and capitals, if there is one."""
+        near = [one for one in self.names if _folded(one) == _folded(name)]
+        return f"; {near[0]!r} is nearly it: rename it to {name!r}" if len(near) == 1 and near[0] != name else ""
 
     def stream(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Record batches with these columns or all: of at most CHUNK_ROWS rows, or a megabyte of a CSV file."""
@@ -65,11 +93,13 @@ class Source:
                 if self.is_text:
                     yield from self._stream_csv(file, names)
                 else:
+                    there = [self._renamed.get(name, name) for name in names]
                     with pq.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES) as parquet:
-                        yield from map(without_views, parquet.iter_batches(CHUNK_ROWS, columns=names))
+                        for chunk in parquet.iter_batches(CHUNK_ROWS, columns=there):
+                            yield without_views(chunk.rename_columns(names) if self._renamed else chunk)
             except (pa.ArrowException, OSError, KeyError, UnicodeError) as error:
                 self._check_available(file, error)
-                raise UnreadableData(self._where(file), self._plain(error)) from None
+                raise UnreadableData(self._where(file), self._plain(file, error)) from None
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """The named columns of all rows. Raises UnreadableData where files of a folder differ in a column's kind."""
@@ -109,14 +139,15 @@ class Source:
     def _names_of(self, file: Path) -> list[str]:
         where = self._where(file)
         try:
-            _refuse_other_kinds(where, file, written_as(file, self._csv) if self.is_text else None)
+            _refuse_other_kinds(where, file, self._csv if self.is_text else None)
             if not self.is_text:
                 return list(pq.read_schema(file).names)
-            with csv.open_csv(file, self._reading(), self._parsing(file)) as reader:
-                return list(reader.schema.names)
+            with self._open_csv(file) as reader:
+                self._in_file[file] = list(reader.schema.names)
+            return _named(self._in_file[file])
         except (pa.ArrowException, OSError, UnicodeError) as error:
             self._check_available(file, error)
-            raise UnreadableData(where, self._plain(error)) from None
+            raise UnreadableData(where, self._plain(file, error)) from None
 
     def _check_available(self, file: Path, error: Exception) -> None:
         """A share that is gone for a while is not the fault of the batch, which would be set aside for it."""
@@ -127,29 +158,52 @@ class Source:
         return f"{self.path}/{file.name}" if self._folder else self.path
 
     def _stream_csv(self, file: Path, names: list[str]) -> Iterator[pa.RecordBatch]:
+        there = [self._renamed.get(name, name) for name in names]
+        every = self._in_file[file]
+        named = _named(every)
         convert = csv.ConvertOptions(
-            column_types={name: pa.string() for name in self.names},
+            column_types=dict.fromkeys(every, pa.string()),
             strings_can_be_null=True,
-            include_columns=names,
+            include_columns=there if len(named) == len(every) else None,
         )
-        with csv.open_csv(file, self._reading(), self._parsing(file), convert) as reader:
-            yield from reader
+        with self._open_csv(file, convert) as reader:
+            for chunk in reader:
+                if len(named) < len(every):
+                    self._check_nothing(file, chunk.columns[len(named) :])
+                    chunk = chunk.select([every.index(name) for name in there])
+                yield self._without_missing(chunk.rename_columns(names) if self._renamed else chunk)
 
-    def _reading(self) -> csv.ReadOptions:
-        return csv.ReadOptions(use_threads=False, encoding=self._csv.encoding)
+    def _check_nothing(self, file: Path, unnamed: Sequence[pa.Array]) -> None:
+        """Raises UnreadableData where columns without a name, at the end of each line, have a value."""
+        if any(len(array) > array.null_count for array in unnamed):
+            said = look(file, self._csv).said(self._csv) or "columns without a name have values: name them"
+            raise UnreadableData(self._where(file), f"{said}.")
 
-    def _parsing(self, file: Path) -> csv.ParseOptions:
-        return csv.ParseOptions(delimiter=written_as(file, self._csv).separator, newlines_in_values=True)
+    def _without_missing(self, chunk: pa.RecordBatch) -> pa.RecordBatch:
+        """The same without the texts that the model's file says to mean missing."""
+        if not self._csv.missing:
+            return chunk
+        words = pa.array([word.strip() for word in self._csv.missing], pa.string())
+        nothing = pa.scalar(None, pa.string())
+        arrays = [
+            pc.if_else(pc.is_in(pc.utf8_trim_whitespace(array), words), nothing, array) for array in chunk.columns
+        ]
+        return pa.RecordBatch.from_arrays(arrays, names=chunk.schema.names)
 
-    def _plain(self, error: Exception) -> str:
-        """A library's reason without the offending row, which may hold private values."""
-        text = str(error).strip().splitlines()[0]
-        if isinstance(error, UnicodeError) or "invalid UTF8" in text:
-            row = re.search(r"Row #(\d+)", text)
-            return (
-                f"it is not {self._csv.encoding} text{f' (row {row[1]})' if row else ''}: set `encoding` under "
-                '[data.csv], such as "latin-1", or deliver it as UTF-8.'
-            )
+    def _open_csv(self, file: Path, convert: csv.ConvertOptions | None = None) -> csv.CSVStreamingReader:
+        written, above = as_it_says(file, self._csv)
+        reading = csv.ReadOptions(use_threads=False, encoding=written.encoding, skip_rows=above)
+        parsing = csv.ParseOptions(delimiter=written.separator, newlines_in_values=True)
+        return csv.open_csv(file, reading, parsing, convert)
+
+    def _plain(self, file: Path, error: Exception) -> str:
+        """A library's reason without the offending row, which may hold private values; of a text file all that is to
+        be said of how it is written."""
+        text = (str(error).strip().splitlines() or [""])[0]
+        if self.is_text and isinstance(error, pa.ArrowException | UnicodeError):
+            row = re.search(r"Row #(\d+).*UTF8", text)
+            if said := look(file, self._csv, row=row[1] if row else None).said(self._csv):
+                return f"{said}."
         if not self.is_text and re.search("magic bytes|parquet|thrift|file size", text, re.I):
             return f"it is cut short or not Parquet ({text.rstrip('.')}). Deliver it again."
         if "straddling" in text:
@@ -161,9 +215,18 @@ class Source:
         return f"{text.rstrip('.')}. Deliver it again."
 
 
-def written_as(file: Path, written: CsvSpec) -> CsvSpec:
-    """How a text file is written: as the model's file says, but for the tabs that an ending may stand for."""
-    return written.model_copy(update={"separator": "\t"}) if ending(file) == ".tsv" else written
+def _named(names: Sequence[str]) -> list[str]:
+    """Names without the empty ones at the end, as spreadsheets write columns that were emptied."""
+    last = max((place for place, name in enumerate(names, start=1) if name.strip()), default=len(names))
+    return list(names[:last])
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    return _composed(name).strip().casefold()
 
 
 # --- what a file's first and last bytes say ------------------------------------------------------------------
@@ -172,10 +235,10 @@ _BINARY = (
     (b"PAR1", "a Parquet file: name it .parquet"),
     (b"PK\x03\x04", "a zip archive, or an Excel workbook: unpack or export it"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook: export it"),
-    (b"\x1f\x8b", "compressed with gzip: unpack it"),
-    (b"BZh", "compressed with bzip2: unpack it"),
-    (b"\xfd7zXZ", "compressed with xz: unpack it"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd: unpack it"),
+    (b"\x1f\x8b", "compressed with gzip: unpack it, `mv {0} {0}.gz && gunzip {0}.gz`"),
+    (b"BZh", "compressed with bzip2: unpack it, `mv {0} {0}.bz2 && bunzip2 {0}.bz2`"),
+    (b"\xfd7zXZ", "compressed with xz: unpack it, `mv {0} {0}.xz && unxz {0}.xz`"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd: unpack it, `mv {0} {0}.zst && unzstd --rm {0}.zst`"),
     (b"ARROW1", "an Arrow (Feather) file: convert it"),
     (b"ORC", "an ORC file: convert it"),
     (b"Obj\x01", "an Avro file: convert it"),
@@ -187,7 +250,6 @@ _TEXTS = (
     (rb'\s*(\{\s*["}]|\[\s*[\[{"\]])', "a JSON document: convert it"),
 )
 _UTF8_MARK = b"\xef\xbb\xbf"
-_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 
 def _refuse_other_kinds(path: str, file: Path, written: CsvSpec | None) -> None:
@@ -197,66 +259,37 @@ def _refuse_other_kinds(path: str, file: Path, written: CsvSpec | None) -> None:
     """
     with file.open("rb") as handle:
         start = handle.read(512)
-        handle.seek(-min(8, handle.seek(0, 2)), 2)
-        end = handle.read()
     if not start:
         raise UnreadableData(path, "the file is empty.")
     if not start.strip(b"\0"):
         raise UnreadableData(path, "it begins with zero bytes: it was not written to its end. Deliver it again.")
     if written is not None:
-        _refuse_other_text(path, start, end, written)
+        _refuse_other_text(path, file, start, written)
     elif not start.startswith(b"PAR1"):
         plain = "text: if it is CSV, name it .csv" if b"\n" in start and b"\0" not in start else None
-        found = _binary(start) or _text(start) or plain or "something else, or damaged. Deliver it again"
+        found = _binary(file, start) or _text(start) or plain or "something else, or damaged. Deliver it again"
         raise UnreadableData(path, f"it is not Parquet but {found}.")
 
 
-def _refuse_other_text(path: str, start: bytes, end: bytes, written: CsvSpec) -> None:
-    wide = written.encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32"))
-    if found := _binary(start) or (None if wide else _wide(start)) or _text(start.removeprefix(_UTF8_MARK)):
+def _refuse_other_text(path: str, file: Path, start: bytes, written: CsvSpec) -> None:
+    if found := _binary(file, start) or _text(start.removeprefix(_UTF8_MARK)):
         raise UnreadableData(path, f"it is not CSV but {found}.")
-    if (end.rstrip(b"\0") if wide else end)[-1:] not in (b"\r", b"\n"):
-        raise UnreadableData(
-            path, "the last line does not end with a line break, so the file may be cut short. Deliver it again."
-        )
+    ours, above = as_it_says(file, written)
     # Arrow would count the fields of the lines below first, and say something about those.
-    header = (start.decode(written.encoding, "ignore").splitlines() or [""])[0]
-    if written.separator not in header and (other := _separator_in(header)):
-        ours = _SEPARATORS.get(written.separator, repr(written.separator))
-        raise UnreadableData(
-            path,
-            f"it looks like a {other}-separated file: set `separator` under [data.csv], or deliver it with {ours}s.",
-        )
+    header = ("".join(start.decode(ours.encoding, "ignore").splitlines()[above:][:1])).lstrip("\ufeff")
+    odd = bool(header) and ours.separator not in header and any(mark in header for mark in ",;\t|")
+    odd |= is_wide(ours.encoding) != bool(wide(start)) and (not is_wide(ours.encoding) or b"\0" not in start)
+    if (odd or not is_ended(file, ours.encoding)) and (said := look(file, written).said(written)):
+        raise UnreadableData(path, f"{said}.")
 
 
-def _binary(start: bytes) -> str | None:
+def _binary(file: Path, start: bytes) -> str | None:
     """A kind of binary file; a column of a CSV file may well be called ORC, so there must be bytes that no text has."""
     if not re.search(rb"[\x00-\x08\x80-\xff]", start):
         return None
-    return next((kind for signature, kind in _BINARY if start.startswith(signature)), None)
+    kind = next((kind for signature, kind in _BINARY if start.startswith(signature)), None)
+    return kind and kind.format(shlex.quote(file.name))
 
 
 def _text(start: bytes) -> str | None:
     return next((kind for pattern, kind in _TEXTS if re.match(pattern, start)), None)
-
-
-def _wide(start: bytes) -> str | None:
-    """Text in UTF-16: by its mark, or because every other byte is zero."""
-    encoding = None
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding = "utf-16"
-    elif len(start) > 3 and not start[1:32:2].strip(b"\0"):
-        encoding = "utf-16-le"
-    elif len(start) > 3 and not start[0:32:2].strip(b"\0"):
-        encoding = "utf-16-be"
-    return (
-        f'text in another encoding: set `encoding = "{encoding}"` under [data.csv], or deliver UTF-8'
-        if encoding
-        else None
-    )
-
-
-def _separator_in(header: str) -> str | None:
-    """The separator that a header of one column was written with, if it looks like one."""
-    counts = {name: header.count(mark) for mark, name in _SEPARATORS.items() if mark in header}
-    return max(counts, key=lambda name: counts[name]) if counts else None

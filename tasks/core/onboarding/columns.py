@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,23 +12,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.data.arrow import as_numbers, count_true, decoded, is_number, is_text, is_usable, reads_as_number
-from tasks.core.data.notations import SINCE_1970, Instants, instants, is_day
+from tasks.core.data.notations import MOST, SINCE_1970, Instants, instants, is_day
 from tasks.core.data.source import Source
 
 ROWS = 100_000
 """The largest number of rows that are read."""
 FEW = 20
 """The largest number of different whole numbers that are taken for classes or codes; more are quantities."""
-MOST = 0.95
-"""Share of a column's values that say what it is; the others may be slips."""
 HOURS = 24
 """Different times of day that are names; more are times."""
 OF_ITS_OWN = 0.1
 """Different numbers of a column that is called like an id, as a share of the rows, beyond which they are no names."""
 
-NAMES_A_ROW = re.compile(r"(^|[_ .-])(id|key|uuid|guid|nr|no|number)$|[a-z](Id|ID|Key)$")
+NAMES_A_ROW = re.compile(r"(^|[_ .-])(?i:id|key|uuid|guid|nr|no|number)$|[a-z](Id|ID|Key|No|Nr|Number)$")
 NAMES_A_KIND = re.compile(r"(^|[_ .-])(id|code|zip|type|class|kind|group|branch|store|region)$", re.IGNORECASE)
-NAMES_A_THING = re.compile(r"(^|[_ .-])(id|key|uuid|guid)$|[a-z](Id|ID|Key)$", re.IGNORECASE)
+NAMES_A_THING = re.compile(r"(^|[_ .-])(?i:id|key|uuid|guid)$|[a-z](Id|ID|Key|No|Nr)$")
 NAMES_AN_INDEX = re.compile(
     r"^(unnamed: ?\d+(\.\d+)?|level_\d+|__index_level_\d+__|index|rownames?|row\.names|)$", re.I
 )
@@ -144,9 +142,9 @@ def columns_of(source: Source) -> Iterator[Column]:
     for place, name in enumerate(source.names):
         arrays = [_present(decoded(chunk.column(place))) for chunk in chunks]
         values = written = pa.chunked_array(arrays, arrays[0].type if arrays else pa.null())
-        if source.decimal and len(values) and is_text(values.type):
-            fine = reads_as_number(values, source.decimal)
-            values = as_numbers(values, source.decimal, fine) if all_true(fine) else values
+        if source.numerals and len(values) and is_text(values.type):
+            fine = reads_as_number(values, source.numerals)
+            values = as_numbers(values, source.numerals, fine) if all_true(fine) else values
         yield Column(name, values, rows, written)
 
 
@@ -184,7 +182,7 @@ def no_feature(column: Column) -> str | None:
         return f"counts the rows from {column.first:,}"
     if column.kind == "number":
         return _id(column)
-    if not disguise(column) and column.rows > FEW and column.distinct > column.rows / 2:
+    if column.rows > FEW and column.distinct > column.rows / 2:
         return "text that nearly every row has of its own"
     return None
 
@@ -214,75 +212,6 @@ def may_be_code(column: Column) -> bool:
     """Whether its whole numbers may be names."""
     is_code = column.kind == "number" and column.is_whole and column.distinct > 2
     return is_code and NAMES_A_KIND.search(column.name) is not None
-
-
-# --- numbers in disguise -------------------------------------------------------------------------------------
-
-SIGNS = "%$€£¥"
-"""What stands before or after numbers."""
-NO_VALUE = re.compile(
-    r"^([^A-Za-z0-9]{1,3}|\\N|n\.?[ad]\.?|none|nil|unknown|missing|#(DIV/0!|N/A|VALUE!|REF!|NUM!))$", re.I
-)
-"""What people and programs write where there is no number."""
-NO_WORD = re.compile(r"^(\?+|-+|\.+|\*+|\\N|#(DIV/0!|N/A|VALUE!|REF!|NUM!))$")
-"""What is no word either."""
-_AROUND = rf"^\(?[+-]?[{SIGNS}]?\s*[+-]?{{}}\s*[{SIGNS}]?\)?$"
-_PLAIN = _AROUND.format(r"(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
-_IN_GROUPS = {mark: _AROUND.format(rf"\d{{1,3}}({re.escape(mark)}\d{{3}})+([.,]\d+)?") for mark in ",.' "}
-"""Numbers with a mark between their thousands."""
-
-
-@dataclass(frozen=True, slots=True)
-class Disguise:
-    """Text that is numbers with something beside digits, or words with a sign for none; and how to read it."""
-
-    name: str
-    example: str
-    numbers: bool
-    keys: Mapping[str, str | tuple[str, ...]]
-    """Keys of [data.csv] that read it."""
-
-
-def disguise(column: Column, decimal: str = ".") -> Disguise | None:
-    """How missing values and numbers are written in a column of text; None where all of it is words."""
-    if not is_text(column.values.type) or column.kind != "text" or not len(column.values):
-        return None
-    counts = pc.value_counts(pc.utf8_trim_whitespace(column.values.combine_chunks()))
-    words, rows = counts.field(0), counts.field(1)
-    grouped = {
-        mark: pc.match_substring_regex(words, pattern) for mark, pattern in _IN_GROUPS.items() if mark != decimal
-    }
-    thousands = max(grouped, key=lambda mark: count_true(grouped[mark]))
-    numbers = pc.or_(pc.match_substring_regex(words, _PLAIN), grouped[thousands])
-    none = pa.array([bool(NO_VALUE.match(word)) for word in words.to_pylist()], pa.bool_())
-    rest = pc.and_(none, pc.invert(numbers))
-    known = pc.sum(rows.filter(pc.or_(numbers, rest))).as_py() or 0
-    if count_true(numbers) < 2 or known < MOST * len(column.values):
-        signs = tuple(word for word in words.to_pylist() if NO_WORD.match(word))
-        return Disguise(column.name, signs[0], False, {"missing": signs}) if signs else None
-    text = words.filter(numbers)
-    written = set("".join(text.to_pylist()))
-    keys: dict[str, str | tuple[str, ...]] = {"missing": tuple(words.filter(rest).to_pylist())}
-    keys["thousands"] = thousands if count_true(grouped[thousands]) else ""
-    keys["strip"] = "".join(mark for mark in f"{SIGNS}()" if mark in written)
-    if not keys["thousands"] and decimal == "." and count_true(pc.match_substring(text, ",")):
-        keys["decimal"] = ","
-    odd = text.filter(pc.match_substring_regex(text, rf"[{SIGNS}(,']"))
-    example = (*odd.to_pylist(), *words.filter(rest).to_pylist(), *text.to_pylist())[0]
-    return Disguise(column.name, str(example), True, {key: value for key, value in keys.items() if value})
-
-
-def as_csv(found: Sequence[Disguise]) -> dict[str, str | list[str]]:
-    """Keys of [data.csv] that read all of these columns."""
-    joined: dict[str, str | list[str]] = {}
-    for key in ("decimal", "missing", "thousands", "strip"):
-        values = [one.keys[key] for one in found if key in one.keys]
-        if key in ("decimal", "thousands") and values:
-            joined[key] = str(values[0])
-        elif values:
-            parts = list(dict.fromkeys(part for value in values for part in value))
-            joined[key] = parts if key == "missing" else "".join(parts)
-    return joined
 
 
 def one_line(value: str) -> str:

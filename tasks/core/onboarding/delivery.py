@@ -125,8 +125,9 @@ def _look_at(workspace: Workspace, file: Path, *, labels: bool) -> tuple[int, li
         return look_at_labels(workspace, file)
     spec = workspace.spec
     source = Source(file.parent, file.name, spec.data.csv)
+    source.adopt([spec.target])
     if not spec.data.labels and spec.target not in source.names:
-        raise DataError(f"{file}: column {spec.target!r} is missing, which labels need.")
+        raise DataError(f"{file}: column {spec.target!r} is missing, which labels need{source.nearly(spec.target)}.")
     current = workspace.state().current
     contract = workspace.registry.contract(workspace.model, current) if current else None
     found = validate(contract, source, spec)

@@ -18,6 +18,7 @@ from tasks.core.data.files import (
     atomic_write,
     batch_name,
     batch_order,
+    ending,
     find,
     fingerprint,
     in_order,
@@ -27,7 +28,7 @@ from tasks.core.data.files import (
 )
 from tasks.core.data.notations import instants
 from tasks.core.data.periods import Cut, Every, cut
-from tasks.core.data.source import Source, written_as
+from tasks.core.data.source import Source
 from tasks.core.errors import InvalidRequest, UnreadableData
 from tasks.core.onboarding.delivery import Delivered, batches_there, deliver, new_rows_command
 from tasks.core.onboarding.known import compare
@@ -204,5 +205,5 @@ def write_table(table: pa.Table, path: Path, written: CsvSpec) -> None:
     if not is_text_file(path):
         pq.write_table(table, path)
         return
-    separator = written_as(path, written).separator
+    separator = "\t" if ending(path) == ".tsv" else written.separator
     table.to_pandas().to_csv(path, sep=separator, encoding=written.encoding, index=False)

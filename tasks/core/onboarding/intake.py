@@ -10,13 +10,14 @@ from pathlib import Path
 from tasks.core.data.files import SUFFIXES, atomic_write, batch_name, is_data, parts
 from tasks.core.data.labels import Labels
 from tasks.core.data.periods import Every
+from tasks.core.data.reading import found_in
 from tasks.core.data.rows import labelled_rows
 from tasks.core.data.source import Source
 from tasks.core.data.unread import table_problems
 from tasks.core.errors import AlreadyExists, DataError, InvalidRequest, UnreadableData
 from tasks.core.onboarding.delivery import deliver
 from tasks.core.onboarding.growth import cut_history, deliver_periods
-from tasks.core.onboarding.proposal import Proposal, as_toml, csv_toml, propose
+from tasks.core.onboarding.proposal import Proposal, as_toml, propose
 from tasks.core.schema.contract import infer
 from tasks.core.schema.frames import frame
 from tasks.core.spec import MODEL_NAME, MODEL_NAME_RULE, CsvSpec, ModelSpec, parse_spec
@@ -63,18 +64,19 @@ def begin(
     if path.exists():
         raise AlreadyExists(f"{path} exists already and was not changed. Choose another name for the model.")
     data, labels = data.resolve(), labels.resolve() if labels else None
-    source = _given(data, written)
-    late = _given(labels, written) if labels else None
-    proposal = propose(source, target, late)
+    found = found_in(_given(data), written)
+    source = Source(data.parent, data.name, found.written)
+    late = Source(labels.parent, _given(labels).name, found.written) if labels else None
+    proposal = replace(propose(source, target, late), reading=found.in_words)
     history = cut_history(source, proposal.time, every) if every else None
     stays = history is None and _stays(data, root)
     batches = _pattern(data, root) if stays else f"data/{name}/batches/*"
     labels_stay = labels is not None and _stays(labels, root)
     later = None if labels is None else _pattern(labels, root) if labels_stay else f"data/{name}/labels/*"
 
-    def text(found: Proposal) -> str:
-        file = as_toml(found, name=name, batches=batches, origin=data.name, owner=owner, labels=later)
-        return file + csv_toml(written, found.disguised if source.is_text else ())
+    def text(proposal: Proposal) -> str:
+        file = as_toml(proposal, name=name, batches=batches, origin=data.name, owner=owner, labels=later)
+        return file + found.as_toml()
 
     where = labels and _first(labels)
     proposal = replace(proposal, doubts=_doubts(data, parse_spec(tomllib.loads(text(proposal)), str(path)), where))
@@ -93,15 +95,15 @@ def begin(
     return Begun(path, proposal, tuple(notes))
 
 
-def _given(data: Path, written: CsvSpec) -> Source:
-    """The file or folder that a person named. Raises UnreadableData."""
+def _given(data: Path) -> Path:
+    """The file or folder that a person named. Raises UnreadableData where it is not there, or is none to be read."""
     if not data.exists():
         raise UnreadableData(str(data), "there is no such file.")
     if data.is_dir() and (problems := table_problems(data)):
         raise UnreadableData(str(data), "; ".join(problems))
     if not data.is_dir() and not is_data(data):
         raise UnreadableData(str(data), f"its name must end in {', '.join(SUFFIXES)}.")
-    return Source(data.parent, data.name, written)
+    return data
 
 
 def _stays(data: Path, root: Path) -> bool:

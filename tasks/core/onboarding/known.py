@@ -55,7 +55,8 @@ def compare(root: Path, spec: ModelSpec, file: Path, batches: Sequence[Batch]) -
     ones have mostly other values. Else, and for rows without a key, it is all that the model reads of it but for the
     target, and a row that is there once more than before is new. Raises DataError for a file that cannot be read.
     """
-    source = Source(file.parent, file.name, spec.data.csv)
+    given = Batch(file.name, str(file), "")
+    source = Source.of(root, spec, given)
     sources = _readable(root, spec, batches)
     columns = _columns(spec, source, [one for _, one in sources])
     if not columns:
@@ -64,7 +65,7 @@ def compare(root: Path, spec: ModelSpec, file: Path, batches: Sequence[Batch]) -
     each = [row_numbers(one, columns) for _, one in sources]
     before = np.concatenate([np.array([], np.uint64), *each])
     labels = Labels(root, spec, [])
-    keys = labels.keys(Batch(file.name, str(file), "")) if spec.key and spec.key in source.names else None
+    keys = labels.keys(given) if spec.key and spec.key in source.names else None
     whole = ~beyond(rows, before)
     if keys is None or not _names_rows(keys):
         return Compared(whole, by_key=False, usual=_usual(rows, each))

@@ -25,8 +25,10 @@ def look_at_labels(workspace: Workspace, file: Path) -> tuple[int, list[str]]:
     root, spec = workspace.root, workspace.spec
     source = Source(file.parent, file.name, spec.data.csv)
     needed = [*([spec.key] if spec.key else []), spec.target]
+    source.adopt(needed)
     if missing := [name for name in needed if name not in source.names]:
-        raise DataError(f"{file}: column {' and '.join(map(repr, missing))} is missing, which labels need.")
+        near = "".join(source.nearly(name) for name in missing)
+        raise DataError(f"{file}: column {' and '.join(map(repr, missing))} is missing, which labels need{near}.")
     found = named_batches(find(root, spec.data.batches), workspace.state().batches)
     batches = [Batch(name, path.relative_to(root).as_posix(), "") for name, path in found]
     files = [*(path for path in label_files(root, spec) if path != file), file]

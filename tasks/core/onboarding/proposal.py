@@ -19,16 +19,12 @@ from tasks.core.onboarding.columns import (
     NAMES_A_ROW,
     NAMES_A_TIME,
     Column,
-    Disguise,
     all_true,
-    as_csv,
     columns_of,
-    disguise,
     may_be_code,
     no_feature,
     one_line,
 )
-from tasks.core.spec import CsvSpec
 from tasks.core.text import named
 
 CLASSES = 100
@@ -65,12 +61,12 @@ class Proposal:
     """Whole numbers that may be names."""
     padded: tuple[str, ...] = ()
     """Digits of a text file with zeros in front, which are names."""
-    disguised: tuple[Disguise, ...] = ()
-    """Text that is numbers, or has signs for what is missing."""
     unsure: tuple[tuple[str, str], ...] = ()
     """What was chosen and may be another: `key` or `time`, and why."""
     doubts: tuple[str, ...] = ()
     """What is too good to be true, one sentence each."""
+    reading: tuple[str, ...] = ()
+    """How its CSV files turned out to be written, one sentence each."""
 
 
 def propose(source: Source, target: str, labels: Source | None = None) -> Proposal:
@@ -96,7 +92,6 @@ def propose(source: Source, target: str, labels: Source | None = None) -> Propos
             "data", [f"{source.path} has no column other than the target that a pipeline could learn from"]
         )
     padded = [column.name for column in features if column.has_zeros]
-    disguised = [found for column in features if (found := disguise(column, source.decimal or "."))]
     return Proposal(
         target=target,
         task=task,
@@ -110,7 +105,6 @@ def propose(source: Source, target: str, labels: Source | None = None) -> Propos
         unused=tuple(unused),
         codes=tuple(column.name for column in features if may_be_code(column) and column.name not in padded),
         padded=tuple(padded),
-        disguised=tuple(disguised),
         unsure=(*_unsure_key(others, key), *_unsure_time(others, time)),
     )
 
@@ -144,7 +138,7 @@ def as_toml(proposal: Proposal, *, name: str, batches: str, origin: str, owner: 
     p = proposal
 
     def line(key: str, value: str, comment: str = "") -> str:
-        return f"{key} = {value}".ljust(32) + f"# {comment}" if comment else f"{key} = {value}"
+        return f"{f'{key} = {value}':<31} # {comment}" if comment else f"{key} = {value}"
 
     lines = [
         f"# Written by `ror init` after {p.rows:,} rows of {one_line(origin)}. Look it through, then: ror run {name}",
@@ -165,7 +159,7 @@ def as_toml(proposal: Proposal, *, name: str, batches: str, origin: str, owner: 
     ]
     if p.features is not None:
         lines += ["features = ["] + [f"  {toml_string(one)}," for one in p.features] + ["]"]
-        lines += [f"# Left out: {one_line(column)}, {why}." for column, why in p.unused]
+        lines += [f"# Left out: {one_line(column) or repr(column)}, {why}." for column, why in p.unused]
     if p.padded:
         lines.append(line("categorical", _list(p.padded), "zeros in front: names, which numbers would lose"))
     if p.codes:
@@ -189,40 +183,12 @@ def as_toml(proposal: Proposal, *, name: str, batches: str, origin: str, owner: 
     return "\n".join(lines) + "\n"
 
 
-def csv_toml(written: CsvSpec, disguised: Sequence[Disguise]) -> str:
-    """The section that says how CSV files are written where it is not as usual, with what may be read better as
-    comments; empty where there is nothing to say."""
-    unusual = {name: value for name, value in written if value != getattr(CsvSpec(), name)}
-    offered = {key: value for key, value in as_csv(disguised).items() if key not in unusual}
-    if not unusual and not offered:
-        return ""
-    lines = ["", *(f"# {text}" for text in disguises(disguised))]
-    lines.append("[data.csv]" if unusual else "# [data.csv]")
-    lines += [f"{name} = {_value(value)}" for name, value in unusual.items()]
-    lines += [f"# {name} = {_value(value)}" for name, value in offered.items()]
-    return "\n".join(lines) + "\n"
-
-
-def disguises(found: Sequence[Disguise]) -> list[str]:
-    """What looks like numbers, and what like a sign for none, a sentence each; empty where nothing does."""
-    said = []
-    for numbers, what in ((True, "Numbers"), (False, "Missing values")):
-        columns = [f"{one_line(one.name)} ({one_line(one.example)!r})" for one in found if one.numbers is numbers]
-        if columns:
-            said.append(f"{what} in text? {named(columns, 10)}: uncomment what follows to read them so.")
-    return said
-
-
 def _remarks(proposal: Proposal, about: str) -> list[str]:
     return [f"# {about}: {one_line(why)}." for key, why in proposal.unsure if key == about]
 
 
 def _list(names: Sequence[str]) -> str:
     return f"[{', '.join(map(toml_string, names))}]"
-
-
-def _value(value: str | Sequence[str]) -> str:
-    return toml_string(value) if isinstance(value, str) else _list(value)
 
 
 # --- what a column may be ------------------------------------------------------------------------------------

@@ -20,8 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.core.data.arrow import as_text, decoded, is_text, is_usable
+from tasks.core.data.dialect import as_it_says
 from tasks.core.data.files import is_text_file
-from tasks.core.data.source import Source, written_as
+from tasks.core.data.source import Source
 from tasks.core.errors import DataError, StoreError, UnreadableData
 from tasks.core.spec import CsvSpec
 
@@ -85,7 +86,7 @@ def write_without(path: Path, output: Path, rows: np.ndarray, written: CsvSpec, 
     """
     try:
         if is_text_file(path):
-            _csv_without(path, output, rows, written_as(path, written))
+            _csv_without(path, output, rows, *as_it_says(path, written))
         else:
             _parquet_without(path, output, rows, about)
         shutil.copystat(path, output)
@@ -114,8 +115,8 @@ def _parquet_without(path: Path, output: Path, rows: np.ndarray, about: Mapping[
                 writer.write_table(table.filter(pa.array(mask)).replace_schema_metadata(schema.metadata))
 
 
-def _csv_without(path: Path, output: Path, rows: np.ndarray, written: CsvSpec) -> None:
-    """The text of every other record stays as it is, byte by byte."""
+def _csv_without(path: Path, output: Path, rows: np.ndarray, written: CsvSpec, above: int) -> None:
+    """The text of every other record stays as it is, byte by byte, and so do the lines `above` the header."""
     text = path.read_bytes().decode(written.encoding)
     lines: list[str] = []
 
@@ -124,7 +125,7 @@ def _csv_without(path: Path, output: Path, rows: np.ndarray, written: CsvSpec) -
             lines.append(line)
             yield line
 
-    gone, kept, number = {int(row) for row in rows}, [], -1  # the header is record -1
+    gone, kept, number = {int(row) for row in rows}, [], -1 - above  # the header is record -1
     try:
         for record in csv.reader(remembered(), delimiter=written.separator):
             raw = "".join(lines)

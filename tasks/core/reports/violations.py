@@ -125,7 +125,7 @@ def _cells(looked: _Looked, spec: ModelSpec) -> Iterator[pa.Table]:
     for chunk in source.stream([*names, *([key] if key is not None and key not in names else [])]):
         keys = _texts(chunk.column(key)) if key is not None else None
         tables = [
-            _rows(looked.batch, start, examine(tally.column, array, source.decimal), keys, tally, kind)
+            _rows(looked.batch, start, examine(tally.column, array, source.numerals), keys, tally, kind)
             for (tally, kinds), array in zip(looked.columns, chunk.columns, strict=False)
             for kind in kinds
         ]

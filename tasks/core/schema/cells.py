@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 
 from tasks.core.data.arrow import (
     EXACT,
+    PLAIN,
+    Numerals,
     as_floats,
     as_names,
     as_numbers,
@@ -19,6 +21,7 @@ from tasks.core.data.arrow import (
     is_text,
     is_usable,
     reads_as_number,
+    without_marks,
 )
 from tasks.core.schema.contract import Column
 
@@ -47,24 +50,24 @@ class Examined:
     """Row of the value that tells best what is bad."""
 
 
-def examine(column: Column, array: pa.Array, decimal: str | None) -> Examined:
+def examine(column: Column, array: pa.Array, numerals: Numerals | None) -> Examined:
     """Compare values with what the contract says of their column.
 
-    `decimal` is the mark in the numbers of a text file, None for values that have a type of their own: there text is
+    `numerals` is how a text file writes numbers, None for values that have a type of their own: there text is
     no number, because the training data were written in another way. Nothing is raised, whatever the type.
     """
     values = decoded(array)
     if pa.types.is_null(values.type):
         return Examined(values, missing=_some(np.ones(len(values), dtype=bool)))
-    if not is_usable(values.type) or (decimal is None and is_text(values.type) and not _is_utf8(values)):
+    if not is_usable(values.type) or (numerals is None and is_text(values.type) and not _is_utf8(values)):
         return _none_fits(values)
     coerced = None
-    if decimal is None and str(values.type) not in column.type.split(" or "):
+    if numerals is None and str(values.type) not in column.type.split(" or "):
         coerced = f"{column.name}: {values.type} read as {column.kind}"
     if column.kind == "category":
         return _names(column, values, coerced)
     if is_text(values.type):
-        return _none_fits(values) if decimal is None else _text_numbers(column, values, decimal)
+        return _none_fits(values) if numerals is None else _text_numbers(column, values, numerals)
     return _numbers(column, values, as_floats(values), coerced=coerced)
 
 
@@ -90,11 +93,12 @@ def _names(column: Column, values: pa.Array, coerced: str | None) -> Examined:
     return Examined(values, missing=missing, unseen=unseen, coerced=coerced)
 
 
-def _text_numbers(column: Column, values: pa.Array, decimal: str) -> Examined:
+def _text_numbers(column: Column, values: pa.Array, numerals: Numerals) -> Examined:
     text = as_text(values)
-    fine = reads_as_number(text, decimal)
+    fine = reads_as_number(text, numerals)
     words = _mask(pc.invert(pc.fill_null(fine, True)))
-    found = _numbers(column, values, as_floats(as_numbers(text, decimal, fine)), text)
+    written = text if numerals.is_plain else without_marks(text, numerals, fine)
+    found = _numbers(column, values, as_floats(as_numbers(text, numerals, fine)), written)
     if words is None:
         return found
     missing = None if found.missing is None else _some(found.missing & ~words)
@@ -123,7 +127,7 @@ def _numbers(
     return Examined(values, missing, None, inexact, infinite, None, outside, coerced, _first(inexact))
 
 
-def canonical(column: Column, array: pa.Array, decimal: str | None) -> np.ndarray:
+def canonical(column: Column, array: pa.Array, numerals: Numerals | None) -> np.ndarray:
     """What a pipeline sees of values that fit: float64 with NaN, or text with NaN; shape (rows,)."""
     array = decoded(array)
     if array.null_count == len(array):  # of any type: nothing is in it
@@ -135,7 +139,7 @@ def canonical(column: Column, array: pa.Array, decimal: str | None) -> np.ndarra
             values[_array(names.is_null())] = np.nan
         return values
     if is_text(array.type):
-        array = as_numbers(as_text(array), decimal or ".")
+        array = as_numbers(as_text(array), numerals or PLAIN)
     floats = as_floats(array)
     finite = np.isfinite(floats)
     return floats.copy() if finite.all() else np.where(finite, floats, np.nan)

@@ -18,6 +18,8 @@ import pyarrow.compute as pc
 
 from tasks.core.data.arrow import (
     BOOLEAN,
+    PLAIN,
+    Numerals,
     as_floats,
     as_names,
     as_numbers,
@@ -27,6 +29,7 @@ from tasks.core.data.arrow import (
     is_usable,
     reads_as_number,
 )
+from tasks.core.data.dialect import no_name
 from tasks.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -111,19 +114,19 @@ class _Profile:
     unseen_peak: float = 0.0
     outside_peak: float = 0.0
 
-    def add(self, array: pa.Array, decimal: str | None) -> None:
-        """One batch's values of this column; `decimal` is the mark in the numbers of a text file."""
+    def add(self, array: pa.Array, numerals: Numerals | None) -> None:
+        """One batch's values of this column; `numerals` is how a text file writes numbers."""
         array = decoded(array)
-        rows, kind, first, from_text = len(array), array.type, self.rows == 0, decimal is not None
+        rows, kind, first, from_text = len(array), array.type, self.rows == 0, numerals is not None
         self.types.add("text" if from_text else str(kind))
         if is_text(kind) or self.as_category:
             text = as_names(array, self.as_category)
-            fine = reads_as_number(text, decimal or ".")
+            fine = reads_as_number(text, numerals or PLAIN)
             numeric = count_true(fine)
             # A text column of a Parquet file holds names even if they look like numbers; a CSV file cannot say so.
             self.words |= not from_text or numeric < rows - text.null_count
             self._count(text, first)
-            array = as_numbers(text, decimal or ".", fine)
+            array = as_numbers(text, numerals or PLAIN, fine)
             nulls = text.null_count
             self.booleans &= count_true(pc.match_substring_regex(text, BOOLEAN)) == rows - nulls
         else:
@@ -190,6 +193,8 @@ def infer(sources: Sequence[Source], spec: ModelSpec) -> Contract:
     problems = [problem for source in sources for problem in broken_names(source, spec)]
     if problems:
         raise DataError("\n".join(problems))
+    for source in sources[:-1]:
+        source.adopt(sources[-1].names)
     aside = {spec.target, spec.key, spec.time}
     shared = [name for name in sources[-1].names if all(name in source.names for source in sources)]
     names = list(spec.features or [name for name in shared if name not in aside])
@@ -204,7 +209,7 @@ def infer(sources: Sequence[Source], spec: ModelSpec) -> Contract:
             if is_usable(column.type) and name not in unusable:
                 profile = profiles.setdefault(name, _Profile(name, name in spec.categorical))
                 try:
-                    profile.add(column.combine_chunks(), source.decimal)
+                    profile.add(column.combine_chunks(), source.numerals)
                 except (pa.ArrowInvalid, UnicodeError):
                     raise DataError(f"{source.path}: column {name!r} holds text that is not UTF-8.") from None
             elif spec.features or name in profiles:
@@ -241,7 +246,12 @@ def broken_names(source: Source, spec: ModelSpec) -> list[str]:
         what = f"columns {at} have one name" if spec.data.private else f"column {name!r} is there twice"
         problems.append(f"{source.path}: {what}; rename one")
     if any(not name.strip() for name in (source.names if spec.features is None else spec.features)):
-        problems.append(f"{source.path}: a column has no name; name it")
+        unnamed = [place for place, name in enumerate(source.names, start=1) if not name.strip()]
+        problems.append(f"{source.path}: a column has no name; {no_name(unnamed)}")
     required = [*(spec.features or ()), *([spec.key] if spec.key else [])]
-    problems += [f"{source.path}: column {name!r} is missing" for name in required if name not in source.names]
+    problems += [
+        f"{source.path}: column {name!r} is missing{source.nearly(name)}"
+        for name in required
+        if name not in source.names
+    ]
     return problems

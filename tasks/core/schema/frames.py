@@ -27,6 +27,7 @@ def frames(
     the given row numbers (sorted). Raises DataError where the batch was validated for another version, and this one
     needs a column that it has not.
     """
+    source.adopt(contract.names)
     if missing := [name for name in contract.names if name not in source.names]:
         raise DataError(f"{source.path} has no column {', '.join(map(repr, missing))}, which this version needs.")
     extra = [name for name in beside if name not in contract.names]
@@ -39,7 +40,7 @@ def frames(
                 continue
             chunk = chunk.take(pa.array(rows[first:last] - (start - chunk.num_rows)))
         part = {
-            column.name: canonical(column, chunk.column(column.name), source.decimal) for column in contract.features
+            column.name: canonical(column, chunk.column(column.name), source.numerals) for column in contract.features
         }
         yield pd.DataFrame(part), [chunk.column(name) for name in beside]
 

@@ -187,22 +187,37 @@ class Tallied:
 
 def tallied(contract: Contract | None, source: Source, spec: ModelSpec) -> Tallied:
     """Look at every cell once, as a stream; memory does not grow with rows. Raises UnreadableData."""
+    source.adopt(contract.names if contract else ())
     problems = [f"{source.path}: {problem}" for problem in source.problems] + broken_names(source, spec)
     tallies, private = [], set(spec.data.private)
     for column in contract.features if contract else ():
         if (there := source.names.count(column.name)) == 1:
             tallies.append(Tally(replace(column, private=column.private or column.name in private)))
         elif not there and not any(f"column {column.name!r} is missing" in problem for problem in problems):
-            problems.append(f"column {column.name!r} is missing (expected {expected_of(column)})")
+            problems.append(
+                f"column {column.name!r} is missing (expected {expected_of(column)}){source.nearly(column.name)}"
+            )
     once = [name for name in source.names if source.names.count(name) == 1]
     rows = 0
     for chunk in source.stream([tally.column.name for tally in tallies] or once[:1]):
         rows += chunk.num_rows
         for tally, array in zip(tallies, chunk.columns, strict=False):
-            tally.add(examine(tally.column, array, source.decimal))
+            tally.add(examine(tally.column, array, source.numerals))
     if rows == 0:
         problems.append("the file has no rows")
     return Tallied(rows, tuple(problems), tuple(tallies))
+
+
+def _advice(tallies: Sequence[Tally], source: Source) -> list[str]:
+    """How values of a text file that are no numbers can be read as numbers."""
+    from tasks.core.data.reading import advice
+
+    broken = [one.column.name for one in tallies if one.counts["bad"]]
+    if not broken or not source.is_text:
+        return []
+    numbers = [one.column.name for one in tallies if one.column.kind == "number"]
+    private = [one.column.name for one in tallies if one.column.private]
+    return [f"{source.path}: {said}" for said in advice(source, broken, numbers, private)]
 
 
 def expected_of(column: Column) -> str:
@@ -236,6 +251,7 @@ def validate(
         check = one.check(aspects, (excused or {}).get(name), (weights or {}).get(name))
         changes.append(replace(check, verdict=Verdict.FAIL, summary="; ".join(broken)) if broken else check)
         problems += broken
+    problems += _advice(found.tallies, source)
     there = {one.column.name for one in found.tallies}
     changes += [
         Check.of(CheckKind.CONTENT, name, Verdict.FAIL, f"column {name!r} is missing")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.data import source as sources
+from tasks.core.data.arrow import Numerals
 from tasks.core.data.source import Source
 from tasks.core.errors import UnreadableData
 from tasks.core.spec import CsvSpec
@@ -127,13 +128,13 @@ def test_a_line_that_never_ends(tmp_path: Path) -> None:
         Source(tmp_path, "b.csv").read(["a"])
 
 
-def test_decimal_is_known_of_text_only(tmp_path: Path) -> None:
+def test_how_numbers_are_written_is_known_of_text_only(tmp_path: Path) -> None:
     """How numbers are written is a question for text files; Parquet knows its numbers."""
     written = CsvSpec(separator=";", decimal=",")
     put(tmp_path, KEYS, "b.parquet")
     KEYS.to_csv(tmp_path / "b.csv", sep=";", index=False)
-    assert Source(tmp_path, "b.parquet", written).decimal is None
-    assert Source(tmp_path, "b.csv", written).decimal == ","
+    assert Source(tmp_path, "b.parquet", written).numerals is None
+    assert Source(tmp_path, "b.csv", written).numerals == Numerals(decimal=",")
 
 
 def test_other_columns_are_not_read(tmp_path: Path) -> None:
@@ -141,7 +142,9 @@ def test_other_columns_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_bytes("a,b\n1,ø\n".encode("latin-1"))
     source = Source(tmp_path, "b.csv")
     assert source.read(["a"]).to_pydict() == {"a": ["1"]}
-    with pytest.raises(UnreadableData, match=r"it is not utf-8 text \(row 2\): set `encoding` under \[data.csv\]"):
+    with pytest.raises(
+        UnreadableData, match=r"it is not utf-8 text \(row 2\): set `encoding = .latin-1.` under \[data.csv\]"
+    ):
         source.read(["b"])
 
 
@@ -175,4 +178,4 @@ def test_a_batch_is_read_as_the_model_says(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "1.csv").write_text("a;b\n1,5;2\n")
     batch = Batch("1", "1.csv", "digest")
     for source in (Source.of(tmp_path, spec, batch), Workspace(Project(tmp_path, "memory://"), "loans").source(batch)):
-        assert (source.path, source.names, source.decimal) == ("1.csv", ["a", "b"], ",")
+        assert (source.path, source.names, source.numerals) == ("1.csv", ["a", "b"], Numerals(decimal=","))

@@ -71,8 +71,12 @@ def spoilt(column: str, values: Any) -> pd.DataFrame:
         (ROWS.assign(age=None), "b.parquet", "column 'age': all 200 values are missing (in training 0% were)"),
         (ROWS.assign(age=np.nan), "b.csv", "column 'age': all 200 values are missing (in training 0% were)"),
         (ROWS.assign(city=None), "b.parquet", "column 'city': all 200 values are missing (in training 0% were)"),
-        (ROWS.rename(columns={"age": ""}), "b.parquet", "b.parquet: a column has no name; name it"),
-        (ROWS.rename(columns={"age": " "}), "b.csv", "b.csv: a column has no name; name it"),
+        (
+            ROWS.rename(columns={"age": ""}),
+            "b.parquet",
+            "b.parquet: a column has no name; name it, or remove it: column 3",
+        ),
+        (ROWS.rename(columns={"age": " "}), "b.csv", "b.csv: a column has no name; name it, or remove it: column 3"),
         (ROWS.rename(columns={"age": "city"}), "b.csv", "b.csv: column 'city' is there twice; rename one"),
     ],
 )
@@ -96,7 +100,8 @@ def test_all_violations_are_reported_together(contract: Contract, tmp_path: Path
     """Whoever has to repair a file sees everything that is wrong with it at once."""
     broken = spoilt("age", ["old"]).drop(columns="income").assign(member="maybe", city=None)
     problems = check(contract, put(tmp_path, broken, "b.csv")).problems
-    assert [problem.split("'")[1] for problem in problems] == ["income", "age", "city", "member"]
+    assert [problem.split("'")[1] for problem in problems[:-1]] == ["income", "age", "city", "member"]
+    assert problems[-1] == "b.csv: if 'old' in 'age' means missing, set `missing = [\"old\"]` under [data.csv]"
 
 
 def test_without_a_contract_the_plain_violations_are_seen(tmp_path: Path) -> None:
