@@ -36,7 +36,7 @@ NOTATIONS = {
 EITHER = ("31/12/2026", "12/31/2026")
 """Two notations that only days beyond the 12th tell apart."""
 COMPACT = "20261231"
-"""A notation that is a number as well: it is taken only where every value reads so."""
+"""A notation that is a number as well: it is taken only where nearly every value reads so."""
 SINCE_1970 = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 """Units of numbers that are instants, each in a second."""
 EARLIEST, LATEST = (int(np.datetime64(day, "s").astype(np.int64)) for day in ("2000-01-01", "2100-01-01"))
@@ -73,7 +73,7 @@ def is_day(kind: pa.DataType) -> bool:
 
 def instants(column: pa.Array | pa.ChunkedArray) -> Instants | None:
     """The instants of a column: timestamps and dates; text, in that notation which reads most of it; whole numbers that
-    are all days like 20261231, or all times since 1970. None where there is no instant."""
+    are nearly all days like 20261231, or all times since 1970. None where there is no instant."""
     array = decoded(column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column)
     if is_day(array.type):
         found: Instants | None = Instants(_typed(array), "typed")
@@ -107,7 +107,7 @@ def _of_text(text: pa.Array, notations: list[str] | None = None) -> Instants | N
     tried = [name for name in notations or NOTATIONS if count_true(pc.match_substring_regex(first, NOTATIONS[name]))]
     read = {name: _read(text, NOTATIONS[name]) for name in tried}
     known = {name: int(np.count_nonzero(~np.isnat(values))) for name, values in read.items()}
-    if known.get(COMPACT, 0) < len(text) - text.null_count:
+    if known.get(COMPACT, 0) < MOST * (len(text) - text.null_count):
         known.pop(COMPACT, None)
     best = max(known, key=lambda name: known[name], default=None)
     if best is None or not known[best]:
