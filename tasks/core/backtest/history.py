@@ -64,7 +64,7 @@ class History:
 def read_history(root: Path, spec: ModelSpec) -> History:
     """Every batch on disk with enough labels. Raises SpecError when there are too few to replay."""
     batches, parts = find_batches(root, spec), []
-    left_out = {batch: f"it has the very bytes of {owner}" for batch, owner in repeats_of(batches, State()).items()}
+    left_out = {batch: f"it has the same bytes as {owner}" for batch, owner in repeats_of(batches, State()).items()}
     files = label_files(root, spec)
     labels = Labels(root, with_classes(root, spec, None, batches, files), files)
     for later, batch in zip(range(len(batches) - 1, -1, -1), batches, strict=True):

@@ -124,8 +124,8 @@ class Column:
 
     @property
     def has_zeros(self) -> bool:
-        """Whether it is digits as text, some with zeros in front, which a number loses."""
-        if not is_text(self.written.type) or self.kind not in ("number", "text") or not len(self.written):
+        """Whether it is digits in a text file, some with zeros in front, which a number loses."""
+        if self.kind != "number" or not is_text(self.written.type):
             return False
         digits = all_true(pc.match_substring_regex(self.written, r"^\d+$"))
         return digits and count_true(pc.match_substring_regex(self.written, r"^0\d")) > 0

@@ -150,7 +150,7 @@ def _refuse_repeat(workspace: Workspace, pattern: str, file: Path, sha256: str) 
     for other in find(workspace.root, pattern):
         if other.is_file() and other.stat().st_size == size and fingerprint(other) == sha256:
             raise AlreadyExists(
-                f"{file} has the very bytes of {other.name}, which is there already. Nothing was copied. Deliver the "
+                f"{file} has the same bytes as {other.name}, which is there already. Nothing was copied. Deliver the "
                 "file that was meant."
             )
 

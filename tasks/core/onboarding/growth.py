@@ -171,17 +171,14 @@ def deliver_periods(workspace: Workspace, file: Path, source: Source, history: H
             f"{pieces.waiting.name} is not over and waits: {counted(len(pieces.waiting.rows), 'row')} are in no batch. "
             f"Once the file has grown, {more} takes them"
         )
-    for rows_out, why in (
-        (pieces.undated, f"without a {history.time}"),
-        (pieces.far, "with a time far from all others"),
+    for left_out, why in (
+        (pieces.undated, f"without {history.time}"),
+        (pieces.far, f"whose {history.time} is far from all others"),
     ):
-        if len(rows_out):
-            notes.append(f"{counted(len(rows_out), 'row')} {why} are in no batch: {_numbered(rows_out)}")
+        if len(left_out):
+            numbers = named([f"{row + 1:,}" for row in left_out])
+            notes.append(f"In no batch: {counted(len(left_out), 'row')} {why}, number {numbers} of the file")
     return notes
-
-
-def _numbered(rows: np.ndarray) -> str:
-    return f"number {named([f'{row + 1:,}' for row in rows])} of the file"
 
 
 # --- files made of rows --------------------------------------------------------------------------------------

@@ -236,7 +236,7 @@ def _arrivals(workspace: Workspace, work: Work) -> list[Check]:
     ]
     found += unread(workspace.root, workspace.spec)
     found += [
-        f"{batch.id} has the very bytes of {work.repeats[batch.id]}: its rows are predicted, and count in no loss and "
+        f"{batch.id} has the same bytes as {work.repeats[batch.id]}: its rows are predicted, and count in no loss and "
         "no fit a second time. If another file was meant, deliver that one under a new name"
         for batch in work.pending
         if batch.id in work.repeats

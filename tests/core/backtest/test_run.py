@@ -196,7 +196,7 @@ def test_a_batch_that_came_twice_is_replayed_once(tmp_path: Path) -> None:
     shutil.copyfile(tmp_path / "002.parquet", tmp_path / "006.parquet")
     history = read_history(tmp_path, make_spec())
     assert [batch.id for batch in history.batches] == [f"{number:03d}" for number in range(6)]
-    assert history.left_out == {"006": "it has the very bytes of 002"}
+    assert history.left_out == {"006": "it has the same bytes as 002"}
 
 
 def test_what_cannot_be_replayed_is_refused(history: History, tmp_path: Path) -> None:

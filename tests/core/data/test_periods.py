@@ -10,7 +10,6 @@ import pytest
 
 from tasks.core.data.periods import Cut, Every, cut
 
-
 SNAPSHOTS = ["2026-01-01"] * 9 + ["2026-02-01"] * 9
 
 

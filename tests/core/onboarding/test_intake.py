@@ -41,7 +41,7 @@ def test_the_same_bytes_under_another_name(model: Model, outside: Path) -> None:
     """A stuck export is refused with the name that it has already, and nothing is copied; other rows are welcome."""
     deliver(model.workspace, outside / "001.parquet")
     shutil.copyfile(outside / "001.parquet", outside / "002.parquet")
-    with pytest.raises(AlreadyExists, match=r"002\.parquet has the very bytes of 001\.parquet, which is there already"):
+    with pytest.raises(AlreadyExists, match=r"002\.parquet has the same bytes as 001\.parquet, which is there already"):
         deliver(model.workspace, outside / "002.parquet")
     assert [path.name for path in model.batches.iterdir()] == ["001.parquet"]
     make_rows(seed=2).to_parquet(outside / "002.parquet", index=False)
