@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from tasks.core.data.arrow import target_values
+from tasks.core.data.arrow import as_text, target_values
 from tasks.core.data.files import find, label_files, named_batches
 from tasks.core.data.known_classes import ENOUGH, with_classes
 from tasks.core.data.labels import Labels, label_errors
@@ -31,15 +31,17 @@ def look_at_labels(workspace: Workspace, file: Path) -> tuple[int, list[str]]:
         raise DataError(f"{file}: column {' and '.join(map(repr, missing))} is missing, which labels need{near}.")
     found = named_batches(find(root, spec.data.batches), workspace.state().batches)
     batches = [Batch(name, path.relative_to(root).as_posix(), "") for name, path in found]
-    files = [*(path for path in label_files(root, spec) if path != file), file]
-    spec = with_classes(root, spec, _in_service(workspace), batches, files)
+    earlier = [path for path in label_files(root, spec) if path != file]
+    files = [*earlier, file]
+    known = with_classes(root, spec, _in_service(workspace), batches, earlier)
+    spec = known if known.classes else with_classes(root, spec, None, batches, files)
     own = Labels(root, spec, [file]).file(file)
     with label_errors(str(file)):
         values = target_values(own.values.drop_null(), spec.task, private=spec.target in spec.data.private)
     labels, _ = Labels.usable(root, spec, files)
     notes = [check.summary for check in stray_labels(labels, [own.path])]
     if spec.task != "regression" and len(values) >= ENOUGH and pc.count_distinct(own.values).as_py() == 1:
-        what = "the same" if spec.target in spec.data.private else repr(own.values.drop_null()[0].as_py())
+        what = "the same" if spec.target in spec.data.private else repr(as_text(own.values.drop_null())[0].as_py())
         notes.append(f"all {len(values):,} labels in {own.name} are {what}; rows that are in no file stay unlabelled")
     if batches:
         checks = check_keys(labels, batches, batches, [file], ()).checks

@@ -1,4 +1,4 @@
-"""One file that grows, files that overlap, and a history that is cut: no row comes twice, and none is lost in silence."""
+"""One file that grows, files that overlap, and a history that is cut: no row comes twice or is lost in silence."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 @pytest.mark.parametrize("keyed", [True, False], ids=["by key", "whole rows"])
 def test_a_file_that_grows(model: Model, outside: Path, ending: str, keyed: bool) -> None:
-    """What it has more than all batches becomes a batch that sorts last, again and again; a third time there is nothing.
+    """What it has more than all batches becomes a batch that sorts last, again and again; then nothing is new.
     What `add` says about the name that is taken leads here."""
     if not keyed:
         without_key(model)
     file = written(outside, f"history.{ending}", ONE)
     deliver(model.workspace, file)
     written(outside, file.name, ONE, TWO)
-    with pytest.raises(AlreadyExists, match="`ror add loans .*--new-rows`") as refused:
+    with pytest.raises(AlreadyExists, match=r"`ror add loans .*--new-rows`") as refused:
         deliver(model.workspace, file)
     assert "another name" not in str(refused.value)
     done = deliver_new_rows(model.workspace, file)
