@@ -23,6 +23,7 @@ from tasks.core.data.arrow import (
     reads_as_number,
     without_marks,
 )
+from tasks.core.data.notations import is_day
 from tasks.core.schema.contract import Column
 
 
@@ -59,7 +60,7 @@ def examine(column: Column, array: pa.Array, numerals: Numerals | None) -> Exami
     values = decoded(array)
     if pa.types.is_null(values.type):
         return Examined(values, missing=_some(np.ones(len(values), dtype=bool)))
-    if not is_usable(values.type) or (numerals is None and is_text(values.type) and not _is_utf8(values)):
+    if not _fits(values.type, column) or (numerals is None and is_text(values.type) and not _is_utf8(values)):
         return _none_fits(values)
     coerced = None
     if numerals is None and str(values.type) not in column.type.split(" or "):
@@ -69,6 +70,11 @@ def examine(column: Column, array: pa.Array, numerals: Numerals | None) -> Exami
     if is_text(values.type):
         return _none_fits(values) if numerals is None else _text_numbers(column, values, numerals)
     return _numbers(column, values, as_floats(values), coerced=coerced)
+
+
+def _fits(kind: pa.DataType, column: Column) -> bool:
+    """Dates are text where training had dates, too."""
+    return is_usable(kind) or (is_day(kind) and column.type.startswith(("timestamp", "date")))
 
 
 def _none_fits(values: pa.Array) -> Examined:

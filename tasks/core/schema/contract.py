@@ -30,6 +30,7 @@ from tasks.core.data.arrow import (
     reads_as_number,
 )
 from tasks.core.data.dialect import no_name
+from tasks.core.data.notations import is_day
 from tasks.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class _Profile:
         array = decoded(array)
         rows, kind, first, from_text = len(array), array.type, self.rows == 0, numerals is not None
         self.types.add("text" if from_text else str(kind))
-        if is_text(kind) or self.as_category:
+        if is_text(kind) or is_day(kind) or self.as_category:
             text = as_names(array, self.as_category)
             fine = reads_as_number(text, numerals or PLAIN)
             numeric = count_true(fine)
@@ -133,7 +134,7 @@ class _Profile:
             nulls = int(np.isnan(as_floats(array)).sum())
             self.booleans &= pa.types.is_boolean(array.type) or nulls == rows
         floats = as_floats(array)
-        if not self.as_category and (from_text or not is_text(kind)):
+        if not self.as_category and (from_text or not (is_text(kind) or is_day(kind))):
             nulls += int(np.isinf(floats).sum())  # read as missing
         self._widen(floats[np.isfinite(floats)])
         self.rows += rows
@@ -188,7 +189,8 @@ def infer(sources: Sequence[Source], spec: ModelSpec) -> Contract:
     """The contract of a training set, batch by batch in time order.
 
     Without a list of features these are the columns that every batch has, but dates and nested values: a column that
-    is added upstream must not break the next training. Raises DataError, naming columns.
+    is added upstream must not break the next training. Dates that are listed reach the pipeline as text. Raises
+    DataError, naming columns.
     """
     problems = [problem for source in sources for problem in broken_names(source, spec)]
     if problems:
@@ -206,14 +208,15 @@ def infer(sources: Sequence[Source], spec: ModelSpec) -> Contract:
         table = source.read(names)
         for name in names:
             column = table.column(name)
-            if is_usable(column.type) and name not in unusable:
+            listed_day = bool(spec.features) and is_day(column.type)
+            if (is_usable(column.type) or listed_day) and name not in unusable:
                 profile = profiles.setdefault(name, _Profile(name, name in spec.categorical))
                 try:
                     profile.add(column.combine_chunks(), source.numerals)
                 except (pa.ArrowInvalid, UnicodeError):
                     raise DataError(f"{source.path}: column {name!r} holds text that is not UTF-8.") from None
             elif spec.features or name in profiles:
-                advice = "derive numbers from it (hour, weekday, age), or leave it out of `features`"
+                advice = "derive numbers from it, or leave it out of `features`"
                 raise DataError(f"{source.path}: column {name!r} is {column.type}: {advice}.")
             else:
                 unusable.add(name)

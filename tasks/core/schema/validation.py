@@ -111,10 +111,10 @@ class Tally:
         column, counts = self.column, self.counts
         missing = counts["missing"] + counts["infinite"]
         found = [Aspect("missing", missing, rows, column.null_peak + spec.null_floor, chance)]
-        if column.kind == "category":
+        if column.kind == "category" and not growing:
             usual = max(column.unseen_peak, column.other_share)  # those beyond the listed ones were seen, if rarely
             found.append(Aspect("unseen", counts["unseen"], rows - missing, usual + spec.unseen_floor, chance))
-        elif not growing and column.low is not None and column.outside_peak is not None:
+        elif column.kind != "category" and not growing and column.low is not None and column.outside_peak is not None:
             limit = column.outside_peak + spec.range_floor
             found.append(Aspect("outside", counts["outside"], rows - missing, limit, chance))
         return found
