@@ -84,6 +84,36 @@ def test_days_of_text(tmp_path: Path, name: str) -> None:
     assert dates_of(tmp_path, TIMED, found) == days("2013-12-24", "2013-12-31")
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_one_date_decides_nothing(tmp_path: Path, name: str) -> None:
+    """The days of a batch lie between the 1st and the 99th percentile of its rows, however few there are; where the
+    file's statistics say years, its rows are asked at a glance, too."""
+    inside = [datetime(2013, 12, 24 + number % 7) for number in range(28)]
+    strays = [datetime(2062, 1, 1), datetime(1970, 1, 1)]
+    put(tmp_path, pd.DataFrame({"at": pd.Series([*inside, *strays]).astype("datetime64[us]")}), name)
+    (found,) = find_batches(tmp_path, TIMED)
+    assert dates_of(tmp_path, TIMED, found) == days("2013-12-24", "2013-12-30")
+    assert dates.dates_at_a_glance(tmp_path, TIMED, found) == days("2013-12-24", "2013-12-30")
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (["31.12.2013", "24.12.2013"], days("2013-12-24", "2013-12-31")),
+        (["12/31/2013 08:00", "12/24/2013 09:00"], days("2013-12-24", "2013-12-31")),
+        ([20131231, 20131224], days("2013-12-24", "2013-12-31")),
+        ([1_387_843_200, 1_388_448_000], days("2013-12-24", "2013-12-31")),
+        (["01/02/2013", "03/04/2013"], None),
+    ],
+    ids=["points", "month first", "compact", "seconds since 1970", "ambiguous"],
+)
+def test_days_in_other_notations(tmp_path: Path, values: Any, found: Any) -> None:
+    """A time column in any notation says its days, unless day and month cannot be told apart."""
+    put(tmp_path, pd.DataFrame({"at": values}), "a.csv")
+    (batch_,) = find_batches(tmp_path, TIMED)
+    assert dates_of(tmp_path, TIMED, batch_) == found
+
+
 def test_days_of_a_folder(tmp_path: Path) -> None:
     """A folder has the days of all its files."""
     (tmp_path / "a").mkdir()

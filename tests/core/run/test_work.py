@@ -117,9 +117,7 @@ def test_an_altered_batch_says_what_to_do(settling: Model) -> None:
     found = check_data(settling.workspace, state, work, Versions())
     assert [batch.id for batch in found.valid] == ["003"]
     (problem,) = found.blocked[0].problems
-    assert (
-        "other bytes" in problem and "Restore the original. If it has grown" in problem and "--new-rows" in problem
-    )
+    assert "other bytes" in problem and "Restore the original. If it has grown" in problem and "--new-rows" in problem
 
 
 def test_the_same_bytes_come_again(settling: Model) -> None:

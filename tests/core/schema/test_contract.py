@@ -43,9 +43,27 @@ def test_many_categories_are_capped(tmp_path: Path) -> None:
     assert city.other_share == pytest.approx(50 / 400)
 
 
-@pytest.mark.parametrize("value", [pd.Timestamp("2026-01-01"), [1, 2], {"a": 1}, b"bytes"])
+def test_dates_are_text_where_they_are_listed(tmp_path: Path) -> None:
+    """A pipeline may make numbers of them; without a list of features they are set aside, as nobody asked for them."""
+    days = pd.date_range("2026-01-01", periods=200, freq="h")
+    source = put(tmp_path, ROWS.assign(at=days))
+    assert "at" in infer([source], make_spec()).ignored
+    contract = infer([source], make_spec(features=["age", "at"]))
+    assert contract.features[1].kind == "category"
+    seen = frame(contract, source)["at"]
+    assert pd.to_datetime(seen).tolist() == days.tolist()
+    missing = put(tmp_path, ROWS.assign(at=days.where(days.hour > 0)), "2.parquet")
+    assert frame(contract, missing)["at"].isna().sum() == 9
+    found = validate(contract, missing, make_spec(features=["age", "at"], growing=["at"]))
+    assert found.problems == () and not [check for check in found.changes if "not seen" in check.summary]
+    words = put(tmp_path, ROWS.assign(at="a"), "3.parquet")
+    days_for_words = validate(infer([words], make_spec(features=["at"])), source, make_spec(features=["at"]))
+    assert "200 of 200 values are not a category" in days_for_words.problems[0]
+
+
+@pytest.mark.parametrize("value", [pd.Timedelta("1h"), [1, 2], {"a": 1}, b"bytes"])
 def test_values_that_no_pipeline_can_use_are_no_features(tmp_path: Path, value: Any) -> None:
-    """Dates and nested values are set aside, and refused with advice where they are listed as features."""
+    """Durations and nested values are set aside, and refused with advice where they are listed as features."""
     source = put(tmp_path, ROWS.assign(odd=[value] * 200))
     contract = infer([source], make_spec())
     assert ("odd" in contract.names, "odd" in contract.ignored) == (False, True)
