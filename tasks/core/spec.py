@@ -345,6 +345,13 @@ class ModelSpec(Section):
         return {name: kept.get(name, its) for name, its in dumped.items() if name in kept or name in NO_QUESTION}
 
     @property
+    def training_digest(self) -> str:
+        """sha256 of what a version that is trained depends on: not when one is, nor what is only looked at."""
+        kept = self.canonical(exclude=("policy", "checks", "slices", "expected"))
+        kept["forgetting"] = self.policy.forgetting.model_dump(mode="json")
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+    @property
     def digest(self) -> str:
         """sha256 of all that a decision depends on, in hexadecimal: part of the run key."""
         return hashlib.sha256(json.dumps(self.canonical(), sort_keys=True).encode()).hexdigest()

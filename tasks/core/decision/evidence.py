@@ -68,6 +68,8 @@ class Evidence:
     drift: DriftEvidence = field(default_factory=DriftEvidence)
     label_delay: int | None = None
     """Batches that labels may take: as declared, else the most that they are known to have taken."""
+    mended: bool = False
+    """The last attempt to train failed or was refused, and what it depended on, beside labels, has changed since."""
     labels_overdue: tuple[str, ...] = ()
     """Decided batches whose labels should have come by now, oldest first. No rule asks; the run's end does."""
 

@@ -219,6 +219,9 @@ def _stale(c: _Context) -> _Seen:
     """8. The version is as old as is worth waiting for."""
     age, best = c.evidence.new_batches, c.interval
     numbers: Numbers = {"age": age, "interval": best.batches, "slope": best.slope, "base": best.base}
+    if c.evidence.mended and age > 0:
+        reason = "the last attempt to train came to nothing, and what it depended on has changed: it is made again"
+        return _Seen(reason, Action.RETRAIN, numbers, proposes=True)
     if best.batches is None:
         return _Seen("no evidence of staleness, and max_age is never", numbers=numbers)
     avoided = portion(best.cost, best.base)
