@@ -37,6 +37,8 @@ class Evidence:
     """Batches to decide on, broken ones left out."""
     blocked: tuple[str, ...] = ()
     """Batches set aside as structurally broken."""
+    aside: tuple[str, ...] = ()
+    """Batches that were set aside before, and still are for the same reasons."""
     current: int | None = None
     predecessor: int | None = None
     predecessor_ready: bool = False

@@ -72,7 +72,9 @@ class _Seen:
 
 def _broken(c: _Context) -> _Seen:
     """1. Structure of the contract broken, also when asked by hand."""
-    blocked = c.evidence.blocked
+    blocked, aside = c.evidence.blocked, c.evidence.aside
+    if not blocked and aside:
+        return _Seen(f"{_names(aside)} set aside as before; the other batches proceed")
     if not blocked:
         return _Seen("every pending batch has the structure that the pipeline needs")
     numbers: Numbers = {"blocked": len(blocked), "pending": c.evidence.pending}

@@ -333,6 +333,7 @@ def collect(request: Request, state: State, found: Findings) -> Evidence:
         request=request,
         pending=len(data.valid),
         blocked=tuple(item.batch for item in data.blocked if not item.changed and not item.again),
+        aside=(*(item.batch for item in data.blocked if item.again), *data.aside),
         current=state.current.version if state.current else None,
         predecessor=predecessor.version if predecessor else None,
         predecessor_ready=bool(predecessor and predecessor.version not in state.barred and data.predecessor_ready),
