@@ -88,7 +88,7 @@ class CsvSpec(Section):
 class DataSpec(Section):
     """Where batches and labels arrive."""
 
-    batches: Glob = Field(description="Glob of batch files or folders, Parquet or CSV; by name in time order, 2026-9 before 2026-10.")
+    batches: Glob = Field(description="Glob of batch files or folders; by name in time order, 2026-9 before 2026-10.")
     labels: Glob | None = Field(None, description="Glob of label files, joined by key; none: labels are in the batch.")
     min_coverage: float = Field(0.8, gt=0, le=1, description="Share of rows with a label at which a batch counts.")
     label_delay: int | None = Field(

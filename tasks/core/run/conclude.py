@@ -72,7 +72,7 @@ def conclude(
         decision = replace(decision, reasons=(data.nothing, *decision.reasons))
     if any(not item.again for item in blocked):
         outcome = Outcome.BLOCKED
-    if (still := evidence.aside) and decision.action in (Action.RELOAD, Action.HOLD):  # not all of the data are as expected
+    if (still := evidence.aside) and decision.action in (Action.RELOAD, Action.HOLD):  # not all is as expected
         first, *others = decision.reasons
         aside = f"{named(in_order(still, now.order))} {'stays' if len(still) == 1 else 'stay'} set aside"
         decision = replace(decision, reasons=(f"{first}; {aside}", *others))
