@@ -17,13 +17,16 @@ from tasks.core.data.files import (
     find,
     fingerprint,
     is_data,
+    label_files,
     named_batches,
     parts,
 )
+from tasks.core.data.labels import Labels
 from tasks.core.data.source import Source
 from tasks.core.errors import AlreadyExists, DataError, InvalidRequest, UnreadableData
 from tasks.core.onboarding.known import compare
 from tasks.core.onboarding.label_files import look_at_labels
+from tasks.core.run.overruled import overruled
 from tasks.core.schema.validation import validate
 from tasks.core.types import Batch
 from tasks.core.workspace import Workspace
@@ -71,6 +74,8 @@ def deliver(
             else f"If it has grown: {new_rows_command(workspace, file)} takes the rows that are new."
         )
         raise AlreadyExists(f"{output} exists already, with other data, and nothing is overwritten. {way_out}")
+    if labels:
+        _refuse_overruled(workspace, file, output)
     if not there:
         _refuse_repeat(workspace, pattern, file, sha256)
         notes += _overlap(workspace, file, output) if look_back and not labels else []
@@ -155,6 +160,17 @@ def _refuse_repeat(workspace: Workspace, pattern: str, file: Path, sha256: str) 
             )
 
 
+def _refuse_overruled(workspace: Workspace, file: Path, output: Path) -> None:
+    """Raises InvalidRequest for labels of which some would not count, because files that sort after them have others
+    for the same keys."""
+    spec, order = workspace.spec, workspace.state().order
+    known = Labels.usable(workspace.root, spec, label_files(workspace.root, spec, order))[0]
+    later = [known.file(path) for path in known.files if order(batch_name(path)) > order(batch_name(output))]
+    new = Labels(file.resolve().parent, spec, [])
+    if later and (said := overruled(new.file(file.resolve()), later)):
+        raise InvalidRequest("file", [f"{said.replace('do not count', 'would not count')}. Nothing was copied"])
+
+
 def _overlap(workspace: Workspace, file: Path, output: Path) -> list[str]:
     """That a large part of the rows came before, where that is no accident."""
     batches = batches_there(workspace)
@@ -172,6 +188,6 @@ def _overlap(workspace: Workspace, file: Path, output: Path) -> list[str]:
 
 def batches_there(workspace: Workspace) -> list[Batch]:
     """All batches that are there, in time order, without their digests."""
-    root, known = workspace.root, workspace.state().batches
-    found = named_batches(find(root, workspace.spec.data.batches), known)
+    root, state = workspace.root, workspace.state()
+    found = named_batches(find(root, workspace.spec.data.batches, state.order), state.batches)
     return [Batch(name, path.relative_to(root).as_posix(), "") for name, path in found]

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core.data.files import (
+    Order,
     atomic_write,
     batch_name,
-    batch_order,
     ending,
     find,
     fingerprint,
@@ -60,21 +60,23 @@ def deliver_new_rows(workspace: Workspace, file: Path) -> Delivered:
         return Delivered(None, 0, was_there=True, known=found.count, notes=tuple(notes))
     source = Source(where.parent, where.name, spec.data.csv)
     like = parts(where)[0] if where.is_dir() else where
-    newest = in_order({*(batch.id for batch in batches), *workspace.state().batches})[-1:]
-    name = f"{_after(newest[0], batch_name(where)) if newest else batch_name(where)}{like.suffix}"
+    state = workspace.state()
+    newest = in_order({*(batch.id for batch in batches), *state.batches}, state.order)[-1:]
+    name = _after(newest[0], batch_name(where), state.order) if newest else batch_name(where)
+    name += like.suffix
     with _folder(workspace) as folder:
         write_rows(source, fresh, folder / name, spec.data.csv)
         done = deliver(workspace, folder / name, look_back=False)
     return replace(done, known=found.count, notes=tuple(notes))
 
 
-def _after(newest: str, wanted: str) -> str:
+def _after(newest: str, wanted: str, order: Order) -> str:
     """A name that sorts after the newest one: the wanted one, if it does, else the newest one with the next number."""
-    if batch_order(wanted) > batch_order(newest):
+    if order(wanted) > order(newest):
         return wanted
-    match = re.fullmatch(r"(.*)-(\d{4})", newest)
+    match = re.fullmatch(r"(.*)-(\d{4,})", newest)
     name = f"{match[1]}-{int(match[2]) + 1:04d}" if match else f"{newest}-0002"
-    return name if batch_order(name) > batch_order(newest) else f"{newest}-0002"
+    return name if order(name) > order(newest) else f"{newest}-0002"
 
 
 def _put_back(workspace: Workspace, file: Path) -> list[str]:

@@ -29,9 +29,10 @@ def look_at_labels(workspace: Workspace, file: Path) -> tuple[int, list[str]]:
     if missing := [name for name in needed if name not in source.names]:
         near = "".join(source.nearly(name) for name in missing)
         raise DataError(f"{file}: column {' and '.join(map(repr, missing))} is missing, which labels need{near}.")
-    found = named_batches(find(root, spec.data.batches), workspace.state().batches)
+    state = workspace.state()
+    found = named_batches(find(root, spec.data.batches, state.order), state.batches)
     batches = [Batch(name, path.relative_to(root).as_posix(), "") for name, path in found]
-    earlier = [path for path in label_files(root, spec) if path != file]
+    earlier = [path for path in label_files(root, spec, state.order) if path != file]
     files = [*earlier, file]
     known = with_classes(root, spec, _in_service(workspace), batches, earlier)
     spec = known if known.classes else with_classes(root, spec, None, batches, files)

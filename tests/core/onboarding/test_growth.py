@@ -78,7 +78,7 @@ def test_the_new_batch_sorts_last(model: Model, outside: Path) -> None:
         assert deliver_new_rows(model.workspace, file).path == f"data/loans/batches/{name}.csv"
     deliver(model.workspace, written(outside, "zebra-9999.csv", make_rows(seed=5)))
     done = deliver_new_rows(model.workspace, written(outside, "all.csv", make_rows(seed=6)))
-    assert done.path == "data/loans/batches/zebra-9999-0002.csv"
+    assert done.path == "data/loans/batches/zebra-10000.csv"
 
 
 def test_rows_that_are_equal_are_counted(model: Model, outside: Path) -> None:
