@@ -83,7 +83,7 @@ class CsvSpec(Section):
     thousands: Literal["", ",", ".", " ", "'", "_"] = Field("", description="The mark between groups of digits.")
     strip: str = Field(
         "",
-        pattern=r"^[^\d+\-\"\r\n]*$",
+        pattern=r"^[^\d+\-\u2212\u2013\"\r\n]*$",
         description="Characters around numbers, such as '%$€'; with '()' a number in them is negative.",
     )
 

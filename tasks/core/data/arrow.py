@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +84,19 @@ def as_text(array: pa.Array) -> pa.Array:
             return array.cast(pa.string())
     text = array if pa.types.is_string(array.type) else array.cast(pa.string())
     return pc.utf8_trim_whitespace(text)
+
+
+def as_known(names: pa.Array, known: Sequence[str]) -> pa.Array:
+    """Names with the characters that `known` ones have: letters with accents may be written as one character, or as two
+    (Unicode's NFC and NFD). Those that none is like are written with one."""
+    if count_true(pc.string_is_ascii(names)) == len(names) - names.null_count:
+        return names
+    alike = pc.utf8_normalize(names, form="NFC")
+    odd = {composed: name for name in known if (composed := unicodedata.normalize("NFC", name)) != name}
+    if odd:
+        place = pc.index_in(alike, value_set=pa.array(list(odd), pa.string()))
+        alike = pc.coalesce(pa.array(list(odd.values()), pa.string()).take(place), alike)
+    return pc.if_else(pc.is_in(names, value_set=pa.array(known, pa.string())), names, alike)
 
 
 def as_names(array: pa.Array, codes: bool) -> pa.Array:

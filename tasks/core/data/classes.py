@@ -10,7 +10,7 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.core.data.arrow import PLAIN, Numerals, as_numbers, as_text, count_true, is_text
+from tasks.core.data.arrow import PLAIN, Numerals, as_known, as_numbers, as_text, count_true, is_text
 
 Class: TypeAlias = bool | int | str
 
@@ -44,7 +44,7 @@ def brought(written: pa.Array, read: pa.Array, classes: Sequence[Class], numeral
     """
     if isinstance(classes[0], str):
         text = written if is_text(written.type) else as_text(written)
-        bare = pc.utf8_trim_whitespace(text)
+        bare = as_known(pc.utf8_trim_whitespace(text), [str(one) for one in classes])
         meant = pc.is_in(text, value_set=pa.array(classes, pa.string()))
         values = pc.if_else(meant, text, pc.if_else(pc.equal(bare, ""), pa.scalar(None, pa.string()), bare))
         text, fits = values, pc.is_in(values, value_set=pa.array(classes, pa.string()))

@@ -75,6 +75,11 @@ def look(file: Path, written: CsvSpec, fixed: Collection[str] = (), row: str | N
             found.written = found.written.model_copy(update={"encoding": encoding})
     if not is_ended(file, encoding or ours.encoding):
         found.faults.append(_not_ended(file, encoding or ours.encoding))
+    if ends_with_nothing(file, ours):
+        mark = re.escape(ours.separator)
+        found.faults.append(
+            f"its last line has no values: remove such lines, `sed -i '/^{mark}*\\r*$/d' {shlex.quote(file.name)}`"
+        )
     _look_at_lines(file, text, whole, ours, found, fixed)
     return found
 
@@ -100,8 +105,15 @@ def _look_at_lines(file: Path, text: str, whole: bool, ours: CsvSpec, found: Loo
     if said := _SEP.match(text):
         text = text[said.end() :]
     ways = {mark: _records(text, mark, whole) for mark in dict.fromkeys([ours.separator, *SEPARATORS])}
+    if any(not cell for record in ways[" "][0] for cell in record):
+        del ways[" "]  # columns of a fixed width, which several blanks separate
     separator = max(ways, key=lambda mark: _share(ways[mark][0]))
     records, ends = ways[separator]
+    if _share(records) == 0 and _is_aligned(text):
+        found.faults.append(
+            "its columns are separated by several blanks: deliver it with commas, which, if no value has a blank, "
+            f"`sed -i -E 's/^ +| +$//g; s/ +/,/g' {shlex.quote(file.name)}` makes of them"
+        )
     if separator != ours.separator and _share(records) > 0:
         _separator(file, separator, ours, found)
     above = 1 if said else 0
@@ -125,6 +137,12 @@ def _look_at_lines(file: Path, text: str, whole: bool, ours: CsvSpec, found: Loo
         if marks.thousands != found.written.thousands:
             found.reasons.append("its numbers have marks between groups of digits")
         found.written = marks
+
+
+def _is_aligned(text: str) -> bool:
+    """Whether lines are as many words each, three or more, some of which several blanks separate."""
+    lines = text.splitlines()[:-1]
+    return "  " in text and len({len(line.split()) for line in lines}) == 1 and len(lines[0].split()) > 2
 
 
 def _named(mark: str) -> str:
@@ -244,10 +262,20 @@ def is_wide(encoding: str) -> bool:
 
 def is_ended(file: Path, encoding: str) -> bool:
     """Whether the last line ends with a line break, as that of a file which was written to its end does."""
-    with file.open("rb") as handle:
-        handle.seek(-min(8, handle.seek(0, 2)), 2)
-        end = handle.read()
+    end = _end(file, 8)
     return (end.rstrip(b"\0") if is_wide(encoding) else end)[-1:] in (b"\r", b"\n")
+
+
+def ends_with_nothing(file: Path, written: CsvSpec) -> bool:
+    """Whether the last line is nothing but separators, two or more, as spreadsheets write rows that were emptied."""
+    mark = re.escape(written.separator).encode(written.encoding)
+    return not is_wide(written.encoding) and bool(re.search(rb"[\r\n](" + mark + rb"){2,}[\r\n]+$", _end(file, 512)))
+
+
+def _end(file: Path, size: int) -> bytes:
+    with file.open("rb") as handle:
+        handle.seek(-min(size, handle.seek(0, 2)), 2)
+        return handle.read()
 
 
 def encoding_of(file: Path, written: str) -> str | None:

@@ -79,10 +79,11 @@ def disguised(
     of the others only where all of them are numbers then. No value of the columns in `private` is named, and no option
     in `fixed` is changed.
     """
-    looked = [_Texts.of(name, texts, written) for name, texts in columns.items()]
-    looked = [one for one in looked if one.bodies and (one.name in numbers or one.may_be_number)]
+    every = [_Texts.of(name, texts, written) for name, texts in columns.items()]
+    looked = [one for one in every if one.bodies and (one.name in numbers or one.may_be_number)]
     found = Reading(written)
     read = _marks(looked, found, private, fixed)
+    found.open += [said for one in every if one not in looked and (said := _strange(one, one.name in private))]
     for one in looked:
         if one.name in numbers or one.name in read:
             if "strip" not in fixed:
@@ -114,7 +115,7 @@ class _Texts:
         for text in dict.fromkeys(text.strip() for text in texts if text is not None):
             if text in known or text.lower() in ("true", "false", "inf", "-inf", "+inf", "nan"):
                 continue
-            if not any(one.isdigit() for one in text):
+            if text.lower() in _MISSING or not any(one.isdigit() for one in text):
                 words.append(text)
             elif (match := _NUMBER.fullmatch(text)) and (affix := _affix(match["front"], match["back"])) is not None:
                 found.bodies.setdefault(match["body"], text)
@@ -130,6 +131,18 @@ class _Texts:
     @property
     def may_be_number(self) -> bool:
         return not self.others and len(self.words) <= FEW
+
+
+def _strange(one: _Texts, secret: bool) -> str:
+    """What to say of a column that looks like numbers and has values which no option reads; empty for any other."""
+    formulas = [text for text in one.others if re.fullmatch(r'="[^"]*"', text)]
+    if formulas and len(formulas) == len(one.others):
+        said = "" if secret else f", such as {formulas[0]!r}"
+        return f"column {one.name!r} has formulas of a spreadsheet{said}: deliver what they stand for"
+    if MANY < len(one.bodies) >= len(one.others) / 2 > 0 and len(one.words) <= FEW:
+        said = "" if secret else f", such as {one.others[0]!r}"
+        return f"column {one.name!r} has numbers, and others that no option reads as such{said}: deliver numbers alone"
+    return ""
 
 
 def _affix(front: str, back: str) -> str | None:

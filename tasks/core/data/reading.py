@@ -14,7 +14,7 @@ from tasks.core.data.dialect import look
 from tasks.core.data.disguise import LOOKED_AT, Reading, disguised, in_words, lines
 from tasks.core.data.files import is_text_file, parts
 from tasks.core.data.notations import says_days
-from tasks.core.data.source import Source
+from tasks.core.data.source import Source, check_kind
 from tasks.core.errors import UnreadableData
 from tasks.core.spec import CsvSpec
 from tasks.core.text import named
@@ -62,11 +62,12 @@ def found_in(data: Path, given: CsvSpec) -> Found:
     files = parts(data) if data.is_dir() else [data]
     if not files or not is_text_file(files[0]):
         return Found(given)
-    Source(data.parent, data.name, given) if data.is_dir() and len(files) > 1 else None
+    check_kind(data.name, files[0], is_text=True)
     fixed = given.model_fields_set
     seen = look(files[0], given, fixed)
     if seen.faults:
-        raise UnreadableData(data.name, f"{seen.said(given)}.")
+        said = "; and ".join(seen.faults)
+        raise UnreadableData(data.name, f"{said.replace('set `encoding` under [data.csv]', 'set `--encoding`')}.")
     source = Source(data.parent, data.name, seen.written)
     texts = {name: values for name, values in sampled(source).items() if not says_days(pa.array(values, pa.string()))}
     read = disguised(texts, seen.written, fixed=fixed)
@@ -74,11 +75,8 @@ def found_in(data: Path, given: CsvSpec) -> Found:
 
 
 def _remarks(read: Reading, given: CsvSpec) -> dict[str, str]:
-    said = {"missing": "is missing", "strip": "around numbers", "thousands": "between digits", "decimal": "in numbers"}
-    found = {
-        name: f"{said[name]} in {named(columns)}: read as number{'s' if len(columns) > 1 else ''}"
-        for name, columns in read.uses.items()
-    }
+    where = {"missing": "among", "strip": "around", "thousands": "within", "decimal": "within"}
+    found = {name: f"found {where[name]} the numbers of {named(columns)}" for name, columns in read.uses.items()}
     if read.written.encoding in ("latin-1", "cp1252") and read.written.encoding != given.encoding:
         found["encoding"] = 'a guess: if letters look wrong, another, such as "cp1250" or "mac_roman"'
     return found

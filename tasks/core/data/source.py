@@ -15,7 +15,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from tasks.core.data.arrow import Numerals, decoded, without_views
-from tasks.core.data.dialect import as_it_says, is_ended, is_wide, look, wide
+from tasks.core.data.dialect import as_it_says, ends_with_nothing, is_ended, is_wide, look, wide
 from tasks.core.data.files import is_text_file, parts
 from tasks.core.data.unread import table_problems
 from tasks.core.errors import UnavailableData, UnreadableData, is_unavailable
@@ -139,7 +139,9 @@ class Source:
     def _names_of(self, file: Path) -> list[str]:
         where = self._where(file)
         try:
-            _refuse_other_kinds(where, file, self._csv if self.is_text else None)
+            check_kind(where, file, is_text=self.is_text)
+            if self.is_text:
+                _check_written(where, file, self._csv)
             if not self.is_text:
                 return list(pq.read_schema(file).names)
             with self._open_csv(file) as reader:
@@ -211,7 +213,10 @@ class Source:
         if "CSV parse error" in text:
             where = re.search(r"(Row #\d+: )?Expected \d+ columns, got \d+", text)
             found = where[0] if where else "a line does not parse"
-            return f"{found}. The file is cut short or malformed; deliver it again."
+            return (
+                f"{found}. The file is cut short or malformed; deliver it again, with texts that hold a separator in "
+                "quotes, and without lines below its rows."
+            )
         return f"{text.rstrip('.')}. Deliver it again."
 
 
@@ -252,34 +257,34 @@ _TEXTS = (
 _UTF8_MARK = b"\xef\xbb\xbf"
 
 
-def _refuse_other_kinds(path: str, file: Path, written: CsvSpec | None) -> None:
-    """Raises UnreadableData, saying what the file is, where that is not what its name says; and where it was cut.
-
-    `written` is how a CSV file should be written, None for Parquet.
-    """
+def check_kind(path: str, file: Path, *, is_text: bool) -> None:
+    """Raises UnreadableData, saying what the file is, where that is not Parquet, or not text, as its name says."""
     with file.open("rb") as handle:
         start = handle.read(512)
     if not start:
         raise UnreadableData(path, "the file is empty.")
     if not start.strip(b"\0"):
         raise UnreadableData(path, "it begins with zero bytes: it was not written to its end. Deliver it again.")
-    if written is not None:
-        _refuse_other_text(path, file, start, written)
+    if is_text:
+        if found := _binary(file, start) or _text(start.removeprefix(_UTF8_MARK)):
+            raise UnreadableData(path, f"it is not CSV but {found}.")
     elif not start.startswith(b"PAR1"):
         plain = "text: if it is CSV, name it .csv" if b"\n" in start and b"\0" not in start else None
         found = _binary(file, start) or _text(start) or plain or "something else, or damaged. Deliver it again"
         raise UnreadableData(path, f"it is not Parquet but {found}.")
 
 
-def _refuse_other_text(path: str, file: Path, start: bytes, written: CsvSpec) -> None:
-    if found := _binary(file, start) or _text(start.removeprefix(_UTF8_MARK)):
-        raise UnreadableData(path, f"it is not CSV but {found}.")
+def _check_written(path: str, file: Path, written: CsvSpec) -> None:
+    """Raises UnreadableData, with all that is wrong, for a text file that plainly is not written so, or was cut."""
+    with file.open("rb") as handle:
+        start = handle.read(512)
     ours, above = as_it_says(file, written)
     # Arrow would count the fields of the lines below first, and say something about those.
     header = ("".join(start.decode(ours.encoding, "ignore").splitlines()[above:][:1])).lstrip("\ufeff")
     odd = bool(header) and ours.separator not in header and any(mark in header for mark in ",;\t|")
     odd |= is_wide(ours.encoding) != bool(wide(start)) and (not is_wide(ours.encoding) or b"\0" not in start)
-    if (odd or not is_ended(file, ours.encoding)) and (said := look(file, written).said(written)):
+    odd |= not is_ended(file, ours.encoding) or ends_with_nothing(file, ours)
+    if odd and (said := look(file, written).said(written)):
         raise UnreadableData(path, f"{said}.")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tasks.core.ledger.events import Accepted, Cleared, Decided, Erased, Event, Promoted, Pruned, Quarantined, Snoozed
-from tasks.core.text import span
+from tasks.core.text import named, span
 from tasks.core.types import NO_BATCHES, TOO_SMALL, AttemptOutcome, Blocked, CheckKind, Outcome, Verdict
 
 MUST_ACT = {
@@ -25,6 +25,9 @@ MUST_ACT = {
 TOLD = (CheckKind.DECLARED, CheckKind.ROWS)
 """Kinds of check whose warnings stand beside the reasons: nobody should have to look for them."""
 
+
+OTHERS = 5
+"""Further things that are wrong with a batch which a headline names."""
 
 BY_YOU = "yes: nothing can be put in service without you; the reason says how"
 """Where batches are too small to judge a new version by."""
@@ -70,8 +73,11 @@ def _versions(numbers: Sequence[int]) -> str:
 
 
 def headline(decided: Decided, model: str) -> str:
-    """The decision and its cause in one line: the message of the run's final state."""
+    """The decision and its cause in one line: the message of the run's final state. Of a batch that is set aside all
+    that is wrong with it: who mends it wants to do so once."""
     text = f"{title(decided, model)}; {_cause(decided)}"
+    if decided.blocked and (others := [problem.rstrip(".") for problem in decided.blocked[0].problems[1:]]):
+        text += f" Also: {named(others, OTHERS, '; ')}."
     if ready := ready_to_promote(decided):
         text += f" v{ready} waits for: {promotion(model, ready)}"
     return text

@@ -13,6 +13,7 @@ from tasks.core.data.arrow import (
     PLAIN,
     Numerals,
     as_floats,
+    as_known,
     as_names,
     as_numbers,
     as_text,
@@ -91,7 +92,7 @@ def _none_fits(values: pa.Array) -> Examined:
 
 
 def _names(column: Column, values: pa.Array, coerced: str | None) -> Examined:
-    names = as_names(values, column.codes)
+    names = as_known(as_names(values, column.codes), column.categories or ())
     missing, unseen = _mask(names.is_null()) if names.null_count else None, None
     known = pc.is_in(names, value_set=pa.array(column.categories, pa.string()))
     if count_true(known) + names.null_count < len(names):
@@ -139,7 +140,7 @@ def canonical(column: Column, array: pa.Array, numerals: Numerals | None) -> np.
     if array.null_count == len(array):  # of any type: nothing is in it
         return np.full(len(array), np.nan, dtype=object if column.kind == "category" else float)
     if column.kind == "category":
-        names = as_names(array, column.codes)
+        names = as_known(as_names(array, column.codes), column.categories or ())
         values = _array(names).astype(object)
         if names.null_count:
             values[_array(names.is_null())] = np.nan

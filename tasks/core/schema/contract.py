@@ -21,6 +21,7 @@ from tasks.core.data.arrow import (
     PLAIN,
     Numerals,
     as_floats,
+    as_known,
     as_names,
     as_numbers,
     count_true,
@@ -121,7 +122,7 @@ class _Profile:
         rows, kind, first, from_text = len(array), array.type, self.rows == 0, numerals is not None
         self.types.add("text" if from_text else str(kind))
         if is_text(kind) or is_day(kind) or self.as_category:
-            text = as_names(array, self.as_category)
+            text = as_known(as_names(array, self.as_category), ())
             fine = reads_as_number(text, numerals or PLAIN)
             numeric = count_true(fine)
             # A text column of a Parquet file holds names even if they look like numbers; a CSV file cannot say so.

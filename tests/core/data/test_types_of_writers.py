@@ -121,7 +121,20 @@ def test_a_type_that_is_read(tmp_path: Path, name: str, rows: list[int] | None) 
     assert found["c"].isna().tolist()[2] is (rows is None)  # of all rows the third is missing
 
 
-@pytest.mark.parametrize("name", REFUSED)
+DATES = [name for name in REFUSED if name.startswith(("date", "timestamp"))]
+"""Text to a pipeline, where they are listed."""
+
+
+@pytest.mark.parametrize("name", DATES)
+def test_a_date_is_text_where_it_is_listed(tmp_path: Path, name: str) -> None:
+    """A pipeline may make numbers of it; where no feature is listed it is left out."""
+    source = put(tmp_path, c=REFUSED[name])
+    listed = infer([source], make_spec(features=["x", "c"]))
+    assert pd.to_datetime(frame(listed, source)["c"], format="mixed").notna().all()
+    assert infer([source], make_spec()).names == ["x"]
+
+
+@pytest.mark.parametrize("name", sorted({*REFUSED} - {*DATES}))
 def test_a_type_that_is_refused(tmp_path: Path, name: str) -> None:
     """As a feature it is named with its type; where no feature is listed it is left out."""
     source = put(tmp_path, c=REFUSED[name])
