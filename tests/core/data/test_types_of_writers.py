@@ -130,7 +130,8 @@ def test_a_date_is_text_where_it_is_listed(tmp_path: Path, name: str) -> None:
     """A pipeline may make numbers of it; where no feature is listed it is left out."""
     source = put(tmp_path, c=REFUSED[name])
     listed = infer([source], make_spec(features=["x", "c"]))
-    assert pd.to_datetime(frame(listed, source)["c"], format="mixed").notna().all()
+    days = pd.to_datetime(frame(listed, source)["c"], format="mixed", utc=True)
+    assert days.notna().sum() == len(REFUSED[name]) - REFUSED[name].null_count
     assert infer([source], make_spec()).names == ["x"]
 
 
