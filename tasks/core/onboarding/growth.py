@@ -98,7 +98,8 @@ def _put_back(workspace: Workspace, file: Path) -> list[str]:
     notes = []
     for name in [name for name in state.batches if name not in there]:
         size = _beginning(file, state.batches[name].rows, state.batches[name].sha256)
-        if size is None:
+        folder = pattern.rpartition("/")[0]
+        if size is None or re.search(r"[*?\[]", folder):
             raise InvalidRequest(
                 "new_rows",
                 [
@@ -106,7 +107,7 @@ def _put_back(workspace: Workspace, file: Path) -> list[str]:
                     "begin with its bytes, so that its rows would count as new. Put its file back, as it was, first"
                 ],
             )
-        output = root / pattern.rpartition("/")[0] / f"{name}{file.suffix}"
+        output = root / folder / f"{name}{file.suffix}"
         with atomic_write(output) as temporary, file.open("rb") as whole:
             temporary.write_bytes(whole.read(size))
         notes.append(f"{output.relative_to(root)} was put back as it was decided on: the file begins with it")
