@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from tasks.core.data.identity import beyond, row_numbers
 from tasks.core.data.keys import Keys
 from tasks.core.data.labels import Labels
+from tasks.core.data.row_numbers import beyond, row_numbers
 from tasks.core.data.source import Source
 from tasks.core.errors import DataError
 from tasks.core.spec import ModelSpec

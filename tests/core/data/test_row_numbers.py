@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tasks.core.data.identity import beyond, row_numbers
+from tasks.core.data.row_numbers import beyond, row_numbers
 from tasks.core.data.source import Source
 from tests.helpers.training import put
 
