@@ -110,7 +110,7 @@ def check_and_act(workspace: Workspace, request: Request) -> Any:
     decided = event.content_as(Decided)
     final = Failed if decided.outcome.failed else Completed
     beside = [f"{found}." for found in unread(workspace.root, workspace.spec)]
-    message = " ".join([wording.headline(decided, workspace.model), *beside])
+    message = " ".join([wording.headline(decided, workspace.model), *wording.also(decided), *beside])
     return final(name=decided.outcome, message=message)  # Prefect logs both
 
 

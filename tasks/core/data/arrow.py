@@ -89,14 +89,18 @@ def as_text(array: pa.Array) -> pa.Array:
 def as_known(names: pa.Array, known: Sequence[str]) -> pa.Array:
     """Names with the characters that `known` ones have: letters with accents may be written as one character, or as two
     (Unicode's NFC and NFD). Those that none is like are written with one."""
-    if count_true(pc.string_is_ascii(names)) == len(names) - names.null_count:
+    there = len(names) - names.null_count
+    if count_true(pc.string_is_ascii(names)) == there:
+        return names
+    exactly = pc.is_in(names, value_set=pa.array(known, pa.string()))
+    if count_true(exactly) == there:
         return names
     alike = pc.utf8_normalize(names, form="NFC")
     odd = {composed: name for name in known if (composed := unicodedata.normalize("NFC", name)) != name}
     if odd:
         place = pc.index_in(alike, value_set=pa.array(list(odd), pa.string()))
         alike = pc.coalesce(pa.array(list(odd.values()), pa.string()).take(place), alike)
-    return pc.if_else(pc.is_in(names, value_set=pa.array(known, pa.string())), names, alike)
+    return pc.if_else(exactly, names, alike)
 
 
 def as_names(array: pa.Array, codes: bool) -> pa.Array:

@@ -105,8 +105,8 @@ def _look_at_lines(file: Path, text: str, whole: bool, ours: CsvSpec, found: Loo
     if said := _SEP.match(text):
         text = text[said.end() :]
     ways = {mark: _records(text, mark, whole) for mark in dict.fromkeys([ours.separator, *SEPARATORS])}
-    if any(not cell for record in ways[" "][0] for cell in record):
-        del ways[" "]  # columns of a fixed width, which several blanks separate
+    if not _is_even(ways[" "][0]):
+        del ways[" "]
     separator = max(ways, key=lambda mark: _share(ways[mark][0]))
     records, ends = ways[separator]
     if _share(records) == 0 and _is_aligned(text):
@@ -129,7 +129,7 @@ def _look_at_lines(file: Path, text: str, whole: bool, ours: CsvSpec, found: Loo
     header, rows = records[place], records[place + 1 :]
     found.faults += _names(file, header, rows, separator)
     even = [row for row in rows if len(row) == len(header)]
-    if found.reasons and not {"decimal", "thousands"} & {*fixed}:
+    if (found.reasons or separator != ours.separator) and not {"decimal", "thousands"} & {*fixed}:
         columns = {str(at): [row[at] for row in even] for at in range(len(header))}
         marks = disguised(columns, found.written, fixed=["strip", "missing"]).written
         if marks.decimal != found.written.decimal:
@@ -137,6 +137,11 @@ def _look_at_lines(file: Path, text: str, whole: bool, ours: CsvSpec, found: Loo
         if marks.thousands != found.written.thousands:
             found.reasons.append("its numbers have marks between groups of digits")
         found.written = marks
+
+
+def _is_even(records: list[list[str]]) -> bool:
+    """Whether words are values: all lines have as many, but for the first, and nowhere are several blanks."""
+    return len({len(record) for record in records[1:]}) == 1 and all(cell for record in records for cell in record)
 
 
 def _is_aligned(text: str) -> bool:
@@ -301,7 +306,9 @@ def _decodes(file: Path, encoding: str) -> bool:
     return True
 
 
-_ODD = re.compile(rb"[a-z][\x80-\x90\x93-\x99\x9b\x9d\xa0-\xa9\xab-\xb6\xb8\xb9\xbb-\xbf][a-z]|[\xa0-\xff]{3}")
+_ODD = re.compile(
+    rb"[A-Za-z][\x80-\x91\x93-\x99\x9b\x9d\x9f\xa0-\xa9\xab-\xb6\xb8\xb9\xbb-\xbf][a-z]|[\xa0-\xff]{3}|[\x80-\xff]{4}"
+)
 """What no text of Western Europe has: a sign within a word, three letters with accents in a row."""
 
 

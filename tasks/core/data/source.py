@@ -15,7 +15,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from tasks.core.data.arrow import Numerals, decoded, without_views
-from tasks.core.data.dialect import as_it_says, ends_with_nothing, is_ended, is_wide, look, wide
+from tasks.core.data.dialect import SEPARATORS, as_it_says, ends_with_nothing, is_ended, is_wide, look, wide
 from tasks.core.data.files import is_text_file, parts
 from tasks.core.data.unread import table_problems
 from tasks.core.errors import UnavailableData, UnreadableData, is_unavailable
@@ -281,7 +281,7 @@ def _check_written(path: str, file: Path, written: CsvSpec) -> None:
     ours, above = as_it_says(file, written)
     # Arrow would count the fields of the lines below first, and say something about those.
     header = ("".join(start.decode(ours.encoding, "ignore").splitlines()[above:][:1])).lstrip("\ufeff")
-    odd = bool(header) and ours.separator not in header and any(mark in header for mark in ",;\t|")
+    odd = bool(header) and ours.separator not in header and any(mark in header for mark in SEPARATORS)
     odd |= is_wide(ours.encoding) != bool(wide(start)) and (not is_wide(ours.encoding) or b"\0" not in start)
     odd |= not is_ended(file, ours.encoding) or ends_with_nothing(file, ours)
     if odd and (said := look(file, written).said(written)):

@@ -27,7 +27,7 @@ TOLD = (CheckKind.DECLARED, CheckKind.ROWS)
 
 
 OTHERS = 5
-"""Further things that are wrong with a batch which a headline names."""
+"""Further things that are wrong with a batch which stand beside its headline."""
 
 BY_YOU = "yes: nothing can be put in service without you; the reason says how"
 """Where batches are too small to judge a new version by."""
@@ -73,14 +73,18 @@ def _versions(numbers: Sequence[int]) -> str:
 
 
 def headline(decided: Decided, model: str) -> str:
-    """The decision and its cause in one line: the message of the run's final state. Of a batch that is set aside all
-    that is wrong with it: who mends it wants to do so once."""
+    """The decision and its cause in one line: the message of the run's final state."""
     text = f"{title(decided, model)}; {_cause(decided)}"
-    if decided.blocked and (others := [problem.rstrip(".") for problem in decided.blocked[0].problems[1:]]):
-        text += f" Also: {named(others, OTHERS, '; ')}."
     if ready := ready_to_promote(decided):
         text += f" v{ready} waits for: {promotion(model, ready)}"
     return text
+
+
+def also(decided: Decided) -> list[str]:
+    """What else is wrong with the batch that a headline says to be set aside, in one sentence if there is anything: who
+    mends it wants to do so once."""
+    others = [problem.rstrip(".") for problem in decided.blocked[0].problems[1:]] if decided.blocked else []
+    return [f"Also: {named(others, OTHERS, '; ')}."] if others else []
 
 
 def title(decided: Decided, model: str) -> str:

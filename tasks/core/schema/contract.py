@@ -122,7 +122,7 @@ class _Profile:
         rows, kind, first, from_text = len(array), array.type, self.rows == 0, numerals is not None
         self.types.add("text" if from_text else str(kind))
         if is_text(kind) or is_day(kind) or self.as_category:
-            text = as_known(as_names(array, self.as_category), ())
+            text = as_names(array, self.as_category)
             fine = reads_as_number(text, numerals or PLAIN)
             numeric = count_true(fine)
             # A text column of a Parquet file holds names even if they look like numbers; a CSV file cannot say so.
@@ -152,7 +152,9 @@ class _Profile:
 
     def _count(self, text: pa.Array, first: bool) -> None:
         names, counts = pc.value_counts(text.drop_null()).flatten()
-        batch = dict(zip(names.to_pylist(), counts.to_pylist(), strict=True))
+        batch: Counter[str] = Counter()
+        for name, count in zip(as_known(names, ()).to_pylist(), counts.to_pylist(), strict=True):
+            batch[name] += count
         if not first and batch:
             unseen = sum(count for name, count in batch.items() if name not in self.counts)
             self.unseen_peak = max(self.unseen_peak, unseen / sum(batch.values()))

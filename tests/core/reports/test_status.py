@@ -9,7 +9,7 @@ import pytest
 from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
 from tasks.core.reports.status import ServedBatch, _in_service, _snoozed
-from tasks.core.reports.wording import headline, reasons, sentences, title
+from tasks.core.reports.wording import also, headline, reasons, sentences, title
 from tasks.core.types import Attempt, AttemptOutcome, BatchRecord, Blocked, Gate, LossPoint, Outcome, Snooze, Verdict
 from tests.helpers.events import BROKEN, RELOADED
 
@@ -107,3 +107,13 @@ def test_a_snooze_that_ran_out_is_not_shown() -> None:
     """Status lists what still holds; what ran out needs nobody."""
     over, holds = (Snooze(("age",), until, "why", "ann", "2020-01-01") for until in ("2020-02-01", "2999-12-31"))
     assert [snooze.until for snooze in _snoozed(State(snoozed=(over, holds)))] == ["2999-12-31"]
+
+
+def test_all_that_is_wrong_with_a_batch_is_said_beside_the_headline() -> None:
+    """Whoever mends a batch wants to do so once: the first problem is the headline's, the others follow, but not
+    hundreds of them."""
+    assert also(RELOADED) == []
+    assert also(replace(RELOADED, blocked=(BROKEN,))) == ["Also: column 'city' is missing."]
+    many = replace(BROKEN, problems=tuple(f"column {place} is missing." for place in range(9)))
+    (said,) = also(replace(RELOADED, blocked=(many,)))
+    assert said.startswith("Also: column 1 is missing; column 2") and said.endswith(" and 3 more.")

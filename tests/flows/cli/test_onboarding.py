@@ -41,8 +41,8 @@ def test_wrong_words(tmp_path: Path, ror: Ror) -> None:
     (tmp_path / "some.csv").write_text("a;y\n1;2\n")
     assert ror("init", str(tmp_path / "some.csv"), "--target", "y", "--separator", "ab") == 2
     assert "--separator:\n  - separator = 'ab'" in ror.err
-    assert ror("init", str(tmp_path / "some.csv"), "--target", "y") == 3
-    assert "semicolon" in ror.err
+    assert ror("init", str(tmp_path / "some.csv"), "--target", "y") == 2
+    assert "y has one value only" in ror.err
     assert ror("init", str(tmp_path / "none.csv"), "--target", "y") == 3
     assert not (tmp_path / "deployments").exists()
 
