@@ -121,6 +121,7 @@ def _place(workspace: Workspace, pattern: str, file: Path, name: str) -> Path:
     output, batch = root / folder / name, batch_name(Path(name))
     if twin := next((one for one in find(root, pattern) if batch_name(one) == batch and one.name != output.name), None):
         grown = f"If it holds the rows of that and more: {new_rows_command(workspace, file)}. "
+        grown = grown if pattern == workspace.spec.data.batches else ""
         raise InvalidRequest(
             "file", [f"{file}: {twin.name} is batch {batch!r} already. {grown}If all its rows are others, rename it"]
         )

@@ -86,7 +86,7 @@ def begin(
     try:
         notes = deliver_periods(workspace, data, source, history) if history else []
         for file in [] if stays or history else _files(data):
-            deliver(workspace, file)
+            notes += deliver(workspace, file).notes
         for file in [] if labels is None or labels_stay else _files(labels):
             notes += deliver(workspace, file, labels=True).notes
     except BaseException:
