@@ -163,7 +163,7 @@ def test_begin_with_a_file_of_a_spreadsheet(tmp_path: Path, first: str) -> None:
     is proposed, and the batch that was copied breaks no schema."""
     rows = make_rows(seed=1)
     text = rows.assign(
-        income=[f"{value:.2f}".replace(".", ",") + " €" for value in rows["income"]],
+        income=["" if value != value else f"{value:.2f} €".replace(".", ",") for value in rows["income"]],
         age=["-" if place % 9 == 0 else str(value) for place, value in enumerate(rows["age"])],
     ).to_csv(index=False, sep=";", decimal=",")
     (tmp_path / "001.csv").write_bytes((first + text).encode("cp1252"))
