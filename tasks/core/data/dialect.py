@@ -52,7 +52,8 @@ class Look:
         found = list(self.faults)
         if self.reasons:
             both = " and ".join([", ".join(self.reasons[:-1]), self.reasons[-1]] if self.reasons[1:] else self.reasons)
-            how = "as UTF-8" if self.reasons[1:] or "text" in both else f"with {_named(than.separator)}s"
+            how = f"with {_named(than.separator)}s" if "separated" in both else "as UTF-8"
+            how = "as that section says" if self.reasons[1:] else how
             found.insert(0, f"{both}: set {in_words(self.written, than)} under [data.csv], or deliver it {how}")
         return "; and ".join(found)
 
