@@ -52,7 +52,8 @@ class Look:
         found = list(self.faults)
         if self.reasons:
             both = " and ".join([", ".join(self.reasons[:-1]), self.reasons[-1]] if self.reasons[1:] else self.reasons)
-            how = "as UTF-8" if self.reasons[1:] or "text" in both else f"with {_named(than.separator)}s"
+            how = f"with {_named(than.separator)}s" if "separated" in both else "as UTF-8"
+            how = "as that section says" if self.reasons[1:] else how
             found.insert(0, f"{both}: set {in_words(self.written, than)} under [data.csv], or deliver it {how}")
         return "; and ".join(found)
 
@@ -60,12 +61,13 @@ class Look:
 def look(file: Path, written: CsvSpec, fixed: Collection[str] = (), row: str | None = None) -> Look:
     """All that is to be said of how a CSV file is written, at once. `written` is what the model's file says of it, and
     options in `fixed` are not looked for; `row` is one that could not be decoded."""
-    ours, _ = as_it_says(file, written)
+    ours, above = as_it_says(file, written)
     encoding = encoding_of(file, ours.encoding)
     with file.open("rb") as handle:
         start, whole = handle.read(SAMPLE), not handle.read(1)
     text = start.decode(encoding or "latin-1", "ignore").removeprefix("\ufeff")
-    found = Look(written)
+    # Where the file names its separator itself, others of its system may not.
+    found = Look(written.model_copy(update={"separator": ours.separator}) if above else written)
     if encoding != ours.encoding:
         said = f"it is not {ours.encoding} text{f' (row {row})' if row else ''}"
         if encoding is None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.data.arrow import count_true, reads_as_number
-from tasks.core.data.dialect import look
+from tasks.core.data.dialect import as_it_says, look
 from tasks.core.data.disguise import LOOKED_AT, Reading, disguised, in_words, lines
 from tasks.core.data.files import is_text_file, parts
 from tasks.core.data.notations import says_days
@@ -64,10 +64,12 @@ def found_in(data: Path, given: CsvSpec) -> Found:
         return Found(given)
     check_kind(data.name, files[0], is_text=True)
     fixed = given.model_fields_set
-    seen = look(files[0], given, fixed)
-    if seen.faults:
-        said = "; and ".join(seen.faults)
-        raise UnreadableData(data.name, f"{said.replace('set `encoding` under [data.csv]', 'set `--encoding`')}.")
+    seen, (_, above) = look(files[0], given, fixed), as_it_says(files[0], given)
+    contradicted = [name for name in fixed if name != "separator" or not above]
+    contradicted = [name for name in contradicted if getattr(seen.written, name) != getattr(given, name)]
+    if seen.faults or contradicted:
+        said = seen.said(given) if contradicted else "; and ".join(seen.faults)
+        raise UnreadableData(data.name, f"{said.replace(' under [data.csv]', ' by its option')}.")
     source = Source(data.parent, data.name, seen.written)
     texts = {name: values for name, values in sampled(source).items() if not says_days(pa.array(values, pa.string()))}
     read = disguised(texts, seen.written, fixed=fixed)

@@ -80,6 +80,16 @@ def test_what_a_person_says_is_kept(tmp_path: Path) -> None:
     assert plain.written == CsvSpec()
 
 
+def test_an_option_that_the_file_contradicts_is_refused(tmp_path: Path) -> None:
+    """A separator or an encoding that was given and cannot be right is said; a file's own word goes before it."""
+    file = put(tmp_path, ROWS, "latin-1", sep=";")
+    for given, said in ((CsvSpec(separator=","), 'separator = ";"'), (CsvSpec(encoding="utf-8"), "it is not utf-8")):
+        with pytest.raises(UnreadableData, match=said):
+            found_in(file, given)
+    file.write_text("sep=;\n" + ROWS.to_csv(index=False, sep=";"))
+    assert found_in(file, CsvSpec(separator=",")).written.separator == ";"
+
+
 def test_what_is_unsure_stands_as_a_comment(tmp_path: Path) -> None:
     """A word that may mean missing, a total, numbers that can be read in two ways: nothing is changed for them, and a
     comment names the column and the line to write."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -179,3 +180,39 @@ def test_a_batch_is_read_as_the_model_says(tmp_path: Path, monkeypatch: pytest.M
     batch = Batch("1", "1.csv", "digest")
     for source in (Source.of(tmp_path, spec, batch), Workspace(Project(tmp_path, "memory://"), "loans").source(batch)):
         assert (source.path, source.names, source.numerals) == ("1.csv", ["a", "b"], Numerals(decimal=","))
+
+
+@pytest.mark.parametrize("name", ["b.parquet", "b.csv"])
+def test_letters_of_a_name_may_be_composed_otherwise(tmp_path: Path, name: str) -> None:
+    """A column whose name has the same letters as one that is asked for, in other characters, is read as that one."""
+    decomposed, composed = (unicodedata.normalize(form, "é") for form in ("NFD", "NFC"))
+    source = put(tmp_path, pd.DataFrame({"a": [1], decomposed: [2]}), name)
+    source.adopt([composed, "a", "none"])
+    assert source.names == ["a", composed]
+    table = source.read([composed, "a"])
+    assert [int(value) for (value,) in table.to_pydict().values()] == [2, 1]
+    assert table.column_names == [composed, "a"]
+    source.adopt([decomposed])
+    assert source.read([decomposed]).column_names == [decomposed]
+
+
+def test_names_of_which_two_look_alike_stay(tmp_path: Path) -> None:
+    """Where a file has both ways to compose a name, each is a column of its own."""
+    both = [unicodedata.normalize(form, "é") for form in ("NFD", "NFC")]
+    source = put(tmp_path, pd.DataFrame([[1, 2]], columns=both))
+    source.adopt(reversed(both))
+    assert source.names == both
+
+
+def test_the_name_that_is_nearly_it(tmp_path: Path) -> None:
+    """A column that is missing is named with the one that differs by blanks or capitals, if it is one."""
+    source = put(tmp_path, pd.DataFrame([[1, 2, 3]], columns=[" Temp", "x", "X "]))
+    assert source.nearly("temp") == "; ' Temp' is nearly it: rename it to 'temp'"
+    assert (source.nearly("X"), source.nearly("tem")) == ("", "")
+
+
+def test_what_means_missing(tmp_path: Path) -> None:
+    """Texts that mean missing are none, in columns of any kind and with blanks around them."""
+    (tmp_path / "b.csv").write_text('a,b\n ? ,x\n"?",-\n??,NA\n')
+    table = Source(tmp_path, "b.csv", CsvSpec(missing=("?", "-"))).read(["a", "b"])
+    assert table.to_pydict() == {"a": [None, None, "??"], "b": ["x", None, None]}

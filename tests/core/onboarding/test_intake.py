@@ -10,7 +10,9 @@ import pytest
 from tasks.core.errors import AlreadyExists, DataError, InvalidRequest, UnreadableData
 from tasks.core.onboarding.delivery import deliver
 from tasks.core.onboarding.intake import begin, model_name
+from tasks.core.schema.contract import infer
 from tasks.core.spec import CsvSpec
+from tasks.core.types import Batch
 from tests.helpers.model import Model, make_rows
 
 
@@ -157,3 +159,32 @@ def test_a_name_that_cannot_be(tmp_path: Path, outside: Path) -> None:
     assert not (tmp_path / "deployments").exists()
     assert model_name(Path("Loans of 2026.parquet")) == "loans-of-2026"
     assert model_name(Path("§.csv")) == "model"
+
+
+@pytest.mark.parametrize("first", ["", "sep=;\r\n"])
+def test_begin_with_a_file_of_a_spreadsheet(tmp_path: Path, first: str) -> None:
+    """What a spreadsheet of another country wrote is read as it was meant; how stands in the model's file and in what
+    is proposed, and the batch that was copied breaks no schema."""
+    rows = make_rows(seed=1)
+    text = rows.assign(
+        income=["" if value != value else f"{value:.2f} €".replace(".", ",") for value in rows["income"]],
+        age=["-" if place % 9 == 0 else str(value) for place, value in enumerate(rows["age"])],
+    ).to_csv(index=False, sep=";", decimal=",")
+    (tmp_path / "001.csv").write_bytes((first + text).encode("cp1252"))
+    _, proposal = begin(tmp_path, tmp_path / "001.csv", "y", "loans", owner="me", written=CsvSpec())
+    workspace = Model(tmp_path).workspace
+    assert workspace.spec.data.csv == CsvSpec(separator=";", decimal=",", encoding="cp1252", missing=("-",), strip="€")
+    assert 'missing = ["-"]: found among the numbers of age' in proposal.reading
+    source = workspace.source(Batch("001", "data/loans/batches/001.csv", ""))
+    kinds = {column.name: column.kind for column in infer([source], workspace.spec).features}
+    assert (kinds["income"], kinds["age"]) == ("number", "number")
+
+
+def test_a_name_that_is_nearly_it(model: Model, outside: Path) -> None:
+    """A file whose column is called otherwise by blanks or capitals is refused with both names; renamed it arrives."""
+    rows = make_rows(seed=1)
+    rows.rename(columns={"y": " Y"}).to_csv(outside / "002.csv", index=False)
+    with pytest.raises(DataError, match="' Y' is nearly it: rename it to 'y'"):
+        deliver(model.workspace, outside / "002.csv")
+    rows.to_csv(outside / "002.csv", index=False)
+    assert deliver(model.workspace, outside / "002.csv").rows == len(rows)

@@ -35,6 +35,7 @@ from tasks.core.run import assess
 from tasks.core.run.labels import check_performance
 from tasks.core.run.trainable import training_rows
 from tasks.core.run.work import find_work
+from tasks.core.spec import CsvSpec
 from tasks.core.training.holdout import holdout_rows
 from tasks.core.types import Action, Attempt, AttemptOutcome, Labelled, Request, Served
 from tasks.core.versions.manifest import read_parquet
@@ -600,3 +601,12 @@ def test_a_killed_prune_is_completed(kept_once: tuple[Path, str], tmp_path: Path
         ]
         assert {path.split("/")[2] for path in left} == {"00000003", "00000004"}
         assert [event.event for event in again.ledger.events()].count("pruned") == 1
+
+
+def test_the_line_above_a_header_stays(tmp_path: Path) -> None:
+    """A file that names its separator on the first line is written again with that line, without the person's row."""
+    (tmp_path / "b.csv").write_bytes(b"sep=;\r\nid;x\r\n1;2\r\n7;3\r\n8;4\r\n")
+    found = erase_files.key_rows(tmp_path / "b.csv", ["id"], "7", CsvSpec())
+    assert found is not None
+    erase_files.write_without(tmp_path / "b.csv", tmp_path / "new.csv", found.rows, CsvSpec(), {})
+    assert (tmp_path / "new.csv").read_bytes() == b"sep=;\r\nid;x\r\n1;2\r\n8;4\r\n"

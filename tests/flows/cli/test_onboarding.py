@@ -37,12 +37,14 @@ def test_from_a_file_to_a_version(tmp_path: Path, tmp_path_factory: pytest.TempP
 
 
 def test_wrong_words(tmp_path: Path, ror: Ror) -> None:
-    """An impossible separator and a file that is not there are said before anything is written."""
+    """An impossible or a wrong separator and a file that is not there are said before anything is written."""
     (tmp_path / "some.csv").write_text("a;y\n1;2\n")
     assert ror("init", str(tmp_path / "some.csv"), "--target", "y", "--separator", "ab") == 2
     assert "--separator:\n  - separator = 'ab'" in ror.err
     assert ror("init", str(tmp_path / "some.csv"), "--target", "y") == 2
     assert "y has one value only" in ror.err
+    assert ror("init", str(tmp_path / "some.csv"), "--target", "y", "--separator", ",") == 3
+    assert 'semicolon-separated file: set `separator = ";"`' in ror.err
     assert ror("init", str(tmp_path / "none.csv"), "--target", "y") == 3
     assert not (tmp_path / "deployments").exists()
 
