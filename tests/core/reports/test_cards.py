@@ -32,7 +32,7 @@ from tasks.core.types import (
     Served,
     Verdict,
 )
-from tasks.core.versions.manifest import Manifest
+from tasks.core.versions.manifest import Manifest, PipelineChoice
 from tests.helpers.events import BROKEN, RELOADED
 
 GATE = Gate(Verdict.PASS, "better than v1 by 0.02 a row", 223, -0.02, 0.01, "v1", 0.0493)
@@ -95,6 +95,19 @@ def test_a_decision_card_answers_what_people_ask() -> None:
     assert "`ror report loans 42`" in answers["Look further"]
     assert answers["Its page"] == "`file:///store/loans/runs/00000042/report.html`"
     assert "| loss | 0.1694 | 0.136 to 0.2027 | 0.1927 | unknown | 223 |" in text
+
+
+def test_a_chosen_pipeline_is_said_with_its_rivals() -> None:
+    """Both cards say which default pipeline a version has, and what each lost when it was chosen; else nothing."""
+    choice = PipelineChoice("linear", {"linear": 0.12345, "small-booster": 0.13, "booster": 0.2}, 1200)
+    said = (
+        "linear, chosen at the first version by the loss on 1,200 later rows: "
+        "linear 0.1235, small-booster 0.13, booster 0.2"
+    )
+    context = replace(CONTEXT, made=manifest(2, choice=choice), waiting=(manifest(3, choice=choice),))
+    assert rows(cards.decision_card(RELOADED, context))["– default pipeline"] == said
+    assert rows(cards.approval_card(context))["Default pipeline"] == said
+    assert "default pipeline" not in cards.decision_card(RELOADED, CONTEXT)
 
 
 def test_every_rule_shows_its_numbers() -> None:
