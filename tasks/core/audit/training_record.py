@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tasks.core.audit import removals
 from tasks.core.audit.entries import content
-from tasks.core.data.files import is_unchanged, label_digest
+from tasks.core.data.files import is_unchanged, label_digest, label_files
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError, NotFound, VerificationError
@@ -71,8 +71,8 @@ class _Then:
 
     def __init__(self, workspace: Workspace, spec: ModelSpec, version: int, events: Mapping[int, Event]):
         self._root, self._spec = workspace.root, spec
-        self._now = Labels(workspace.root, spec)
-        self.files = self._now.files
+        self.files = label_files(workspace.root, spec, last_state(events).order)
+        self._now = Labels(workspace.root, spec, self.files)
         self._known: dict[int, Labels] = {len(self.files): self._now}
         self._alone = [Labels(workspace.root, spec, [path]) for path in self.files]
         self._seen = self._count(version, events)

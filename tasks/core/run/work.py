@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tasks.core.data.files import (
     arriving,
     batch_names,
-    batch_order,
     find_batches,
     fingerprint,
     label_digest,
@@ -20,6 +19,7 @@ from tasks.core.decision.policy import POLICY_VERSION
 from tasks.core.errors import InvalidRequest
 from tasks.core.ledger.state import State
 from tasks.core.records import digest
+from tasks.core.run.causes import is_mended, settled
 from tasks.core.types import Batch, BatchRecord, Outcome, Request
 from tasks.core.workspace import Workspace
 
@@ -32,7 +32,7 @@ class Work:
     batches: tuple[Batch, ...]
     """Every batch on disk that counts, in time order."""
     pending: tuple[Batch, ...]
-    """Not decided on yet, or delivered again after it was set aside."""
+    """Not decided on yet: new, or set aside and then delivered again or due to be looked at with something else."""
     altered: tuple[Batch, ...]
     """Decided on earlier, with other bytes than now."""
     decided: int | None
@@ -47,6 +47,12 @@ class Work:
     """Pending batches that come before one that was decided on already."""
     repeats: Mapping[str, str] = field(default_factory=dict)
     """Batches with the very bytes of another one, with the name of that one, which owns the rows."""
+    mended: bool = False
+    """The last attempt to train failed or was refused, and what it depended on is something else now."""
+    asked: bool = False
+    """A person asked for this one batch."""
+    aside: tuple[str, ...] = ()
+    """Batches that stay set aside, and would be again: nothing that led to it has changed."""
 
 
 def check_request(request: Request) -> None:
@@ -58,9 +64,9 @@ def check_request(request: Request) -> None:
 def find_work(workspace: Workspace, request: Request, state: State) -> Work:
     """Raises InvalidRequest when the requested batch does not exist."""
     unsettled = arriving(workspace.root, workspace.spec, state.batches)
-    found = find_batches(workspace.root, workspace.spec, state.batches)
+    found = find_batches(workspace.root, workspace.spec, state.batches, state.order)
     batches = [with_origin(batch, state.batches.get(batch.id)) for batch in found]
-    labels = label_files(workspace.root, workspace.spec)
+    labels = label_files(workspace.root, workspace.spec, state.order)
     labels_now = label_digest(labels)
     if request.batch is not None and request.batch not in {batch.id for batch in batches}:
         known = ", ".join(batch.id for batch in batches[-5:]) or "none"
@@ -69,20 +75,33 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
             [f"there is no batch {request.batch!r} in {workspace.spec.data.batches}. The newest here: {known}"],
         )
     chosen = [batch for batch in batches if request.batch in (None, batch.id)]
-    key = question_key(workspace, request, state, [batch.sha256 for batch in batches], labels_now)
-    pending = tuple(b for b in chosen if b.id not in state.batches and state.blocked.get(b.id) != b.sha256)
-    newest = max(map(batch_order, state.batches), default=batch_order(""))
+
+    def question(asked: Request) -> str:
+        return question_key(workspace, asked, state, [batch.sha256 for batch in batches], labels_now)
+
+    aside = {b.id for b in batches if b.id not in state.batches and state.blocked.get(b.id) == b.sha256}
+    stay = aside & settled(workspace, state) - {request.batch}
+    pending = tuple(b for b in chosen if b.id not in state.batches and b.id not in stay)
+    altered = tuple(b for b in chosen if b.id in state.batches and state.batches[b.id].sha256 != b.sha256)
+    mended = is_mended(workspace, state, batches)
+    looks_again = not aside.isdisjoint(batch.id for batch in pending)
+    news = bool(pending or altered)
+    decided = None if looks_again else _answer(workspace, request, state, question, news=news, mended=mended)
+    newest = max(map(state.order, state.batches), default=state.order(""))
     return Work(
-        key=key,
+        key=question(request),
         batches=tuple(batches),
         pending=pending,
-        altered=tuple(b for b in chosen if b.id in state.batches and state.batches[b.id].sha256 != b.sha256),
-        decided=_answer(workspace, request, state, key),
+        altered=altered,
+        decided=decided,
         labels=tuple(labels),
         label_digest=labels_now,
         arriving=tuple(unsettled),
-        latecomers=tuple(batch.id for batch in pending if batch_order(batch.id) < newest),
+        latecomers=tuple(batch.id for batch in pending if state.order(batch.id) < newest),
         repeats=repeats_of(batches, state),
+        mended=mended,
+        asked=request.batch is not None,
+        aside=tuple(b.id for b in batches if b.id in stay),
     )
 
 
@@ -90,7 +109,7 @@ def repeats_of(batches: Iterable[Batch], state: State) -> dict[str, str]:
     """Batches with the bytes of another one that was decided on before them, or else comes before them in time."""
     owners: dict[str, str] = {}
     found = {}
-    for batch in sorted(batches, key=lambda batch: (batch.id not in state.batches, batch_order(batch.id))):
+    for batch in sorted(batches, key=lambda batch: (batch.id not in state.batches, state.order(batch.id))):
         owner = owners.setdefault(batch.sha256, batch.id)
         if owner != batch.id:
             found[batch.id] = owner
@@ -108,13 +127,30 @@ def arrived_since(root: Path, before: Work, now: Work) -> list[str]:
     return sorted(batches | labels | ({*now.arriving} - {*before.arriving}))
 
 
-def _answer(workspace: Workspace, request: Request, state: State, key: str) -> int | None:
-    """The decision that answered this question. A training that failed answers nothing for a person who asks again:
-    the code may be repaired, which the question does not show."""
-    if state.decided is None or state.decided.key != key:
+def _answer(
+    workspace: Workspace,
+    request: Request,
+    state: State,
+    question: Callable[[Request], str],
+    *,
+    news: bool,
+    mended: bool,
+) -> int | None:
+    """The decision that answered this question, whose key `question` gives. A training that failed answers nothing for
+    a person who asks again, nor once what it failed for may be mended: the question does not show that. A reload that a
+    person asked for is also the answer for who asks for nothing in particular, until something new arrives."""
+    if state.decided is None:
         return None
-    seq = state.decided.seq
+    seq, key = state.decided.seq, state.decided.key
+    if question(request) != key:
+        if request.action != "auto" or request.batch or news:
+            return None
+        evidence = workspace.ledger.decision(seq).evidence
+        by_hand = evidence.request if evidence and evidence.request.action == "reload" else None
+        return seq if by_hand and by_hand.batch is None and question(by_hand) == key else None
     if request.action == "retrain" and workspace.ledger.decision(seq).outcome is Outcome.RETRAIN_FAILED:
+        return None
+    if mended and not ((evidence := workspace.ledger.decision(seq).evidence) and evidence.mended):
         return None
     return seq
 
@@ -143,12 +179,13 @@ def question_key(
 
 def fresh_names(workspace: Workspace, state: State) -> list[str]:
     """Those among the pending ones that the next run decides on: not those that are set aside, as they were then."""
-    found = batch_names(workspace.root, workspace.spec, state.batches)
+    found = batch_names(workspace.root, workspace.spec, state.batches, state.order)
     pending = [(name, path) for name, path in found if name not in state.batches]
-    return [name for name, path in pending if name not in state.blocked or fingerprint(path) != state.blocked[name]]
+    stay = settled(workspace, state) & set(state.blocked)
+    return [name for name, path in pending if name not in stay or fingerprint(path) != state.blocked[name]]
 
 
 def pending_names(workspace: Workspace, state: State) -> list[str]:
     """Names of the batches that no run has decided on, without reading a file: for `ror status`."""
-    found = batch_names(workspace.root, workspace.spec, state.batches)
+    found = batch_names(workspace.root, workspace.spec, state.batches, state.order)
     return [name for name, _ in found if name not in state.batches]
