@@ -45,6 +45,7 @@ def backtest(
         workspace.data / "backtest" / "fits",
         question,
         lambda what, done, total: bar.at(100 * done / max(1, total), what),
+        champion=workspace.in_service(),
     )
     says = report.recommendation(found)
     create_markdown_artifact(report.markdown(found), key=artifact_name(model, "backtest"), description=says)

@@ -66,7 +66,9 @@ def backtest(
     question = run.Question(run.usual_delay(spec) if delay is None else delay, starts, measure.value)
     folder = workspace.data / "backtest"
     with _progress(quiet=as_json) as progress:
-        found = run.backtest(model, workspace.root, spec, folder / "fits", question, progress, others)
+        found = run.backtest(
+            model, workspace.root, spec, folder / "fits", question, progress, others, champion=workspace.in_service()
+        )
     picture = folder / "backtest.png"
     draw_backtest(found, picture)
     if as_json:

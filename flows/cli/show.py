@@ -15,6 +15,7 @@ from tasks.core.data.files import atomic_write
 from tasks.core.errors import InvalidRequest, NotFound
 from tasks.core.ledger.ledger import pruned
 from tasks.core.records import to_dict
+from tasks.core.reports import wording
 from tasks.core.versions.manifest import Manifest
 from tasks.core.workspace import Workspace
 
@@ -63,6 +64,7 @@ def show(
         ["parent", terminal.version(manifest.parent)],
         ["trained on", f"{manifest.rows:,} rows: " + ", ".join(f.batch for f in manifest.training)],
         ["pipeline", f"{manifest.factory} {manifest.parameters or ''}".strip()],
+        *([["default pipeline", wording.chosen(manifest.choice)]] if manifest.choice else []),
         *([name, text.metric_text(metric)] for name, metric in manifest.metrics.items()),
         ["gate", f"{manifest.gate.verdict.value}: {manifest.gate.reason}"],
         ["Python", str(manifest.environment["python"])],

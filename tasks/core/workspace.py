@@ -113,6 +113,11 @@ class Workspace:
         """The record of a version that the history names. Raises NotFound, CorruptObject and SignatureError."""
         return self.registry.manifest_of(self.model, served)
 
+    def in_service(self) -> Manifest | None:
+        """The record of the version in service, None before there is one. Raises as `state` and `manifest_of` do."""
+        current = self.state().current
+        return self.manifest_of(current) if current else None
+
     def source(self, batch: Batch) -> Source:
         """A batch's rows, read as the model's file says. Raises UnreadableData and UnavailableData."""
         from tasks.core.data.source import Source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ from tasks.core.backtest.history import History, read_history
 from tasks.core.backtest.replay import Replay, Step
 from tasks.core.errors import InvalidRequest, SpecError
 from tasks.core.spec import Forgetting, ModelSpec, PolicySpec, parse_spec
+from tasks.core.training.choice import settle
+from tasks.core.versions.manifest import Manifest
 
 CONFIGURED, OPTIMUM, WINDOWS = "configured", "hindsight optimum", (4, 8, 16)
 
@@ -89,12 +91,16 @@ def backtest(
     progress: Progress,
     others: Mapping[str, PolicySpec] | None = None,
     workers: int = -1,
+    champion: Manifest | None = None,
 ) -> Backtest:
     """Replay every policy, and `others` by name like the configured one. Fits are kept in `folder`; an interrupted
     backtest goes on from what is there.
 
+    The default pipeline is that of the version in service, `champion`; without one it is chosen once, as production
+    would at the first starting point.
+
     Raises InvalidRequest for a delay below 1 and for more starting points than the history has room for, SpecError when
-    there is too little history for any question.
+    there is too little history for any question, DataError where its beginning contradicts itself.
     """
     if question.delay < 1:
         raise InvalidRequest(
@@ -102,6 +108,8 @@ def backtest(
         )
     history = read_history(root, spec)
     starts = starting_points(len(history), question)
+    spec, _ = settle(spec, history.parts[: starts[0]], champion)
+    history = replace(history, spec=spec)
     fits = Fits(history, folder)
     _fit_all(fits, starts, question, progress, workers)
     runs = _policies(history, fits, spec, question, others or {})

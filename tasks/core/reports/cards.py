@@ -121,6 +121,7 @@ def approval_card(context: CardContext, form: str | None = None) -> str:
         ("Waits since", _when(made.created)),
         ("Made because", cell("; ".join(made.reasons))),
         ("Trained on", f"{made.rows:,} rows of {cell(span([file.batch for file in made.training], 'no batch'))}"),
+        *_pipeline("Default pipeline", made),
         ("Gate", _gate(made.version, made.gate, made.gate.reason)),
         *_service(context),
     ]
@@ -218,12 +219,17 @@ def _service(context: CardContext, *, told: bool = False) -> list[tuple[str, str
         ("In service", f"**v{now.version}** since {_when(now.since)}, put there by {by}"),
         *([] if told else [("– because", cell("; ".join(now.reasons)))]),
         ("– trained on", f"{now.rows:,} rows of {cell(span(now.batches, 'no batch'))}"),
+        *(_pipeline("– default pipeline", context.made) if context.made else []),
     ]
     if was:
         rows.append(
             ("Before it", f"v{was.version}, {_when(was.since)} to {_when(was.until)}, put there by {cell(was.by)}")
         )
     return rows
+
+
+def _pipeline(name: str, made: Manifest) -> list[tuple[str, str]]:
+    return [(name, cell(wording.chosen(made.choice)))] if made.choice else []
 
 
 def _attempt(decided: Decided, cause: str) -> list[tuple[str, str]]:

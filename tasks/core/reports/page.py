@@ -87,6 +87,7 @@ def render(
         performance=[check for check in checks if check.kind in PERFORMANCE],
         others=[check for check in checks if check.kind not in (*PERFORMANCE, *COLUMNS)],
         manifest=manifest,
+        chosen=wording.chosen,
         number=text.number,
         interval_text=text.interval_text,
         links=links,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tasks.core.ledger.events import Accepted, Cleared, Decided, Erased, Event, Promoted, Pruned, Quarantined, Snoozed
-from tasks.core.text import named, span
+from tasks.core.text import named, number, span
 from tasks.core.types import NO_BATCHES, TOO_SMALL, AttemptOutcome, Blocked, CheckKind, Outcome, Verdict
+from tasks.core.versions.manifest import PipelineChoice
 
 MUST_ACT = {
     Outcome.RELOADED: "no",
@@ -138,6 +139,12 @@ def _cause(decided: Decided) -> str:
     if decided.outcome is Outcome.LABELS_OVERDUE:
         return f"{decided.decision.reasons[-1]}."
     return f"{decided.decision.reasons[0]}."
+
+
+def chosen(choice: PipelineChoice) -> str:
+    """Which default pipeline a model has, and what each of them lost when it was chosen."""
+    losses = ", ".join(f"{estimator} {number(loss)}" for estimator, loss in choice.losses.items())
+    return f"{choice.estimator}, chosen at the first version by the loss on {choice.rows:,} later rows: {losses}"
 
 
 def _facts(decided: Decided) -> list[str]:

@@ -20,6 +20,7 @@ from tasks.core.errors import DataError
 from tasks.core.records import to_dict
 from tasks.core.schema.frames import conform
 from tasks.core.spec import ModelSpec
+from tasks.core.training.choice import settle
 from tasks.core.training.doubt import doubts, with_doubts
 from tasks.core.training.fit import CalibratedFit, fit
 from tasks.core.training.gate import Champion, compare, rival_of
@@ -58,6 +59,7 @@ def train(
     started = time.monotonic()
     refuse_unknown(root, spec, history)
     make_importable(spec.folders(root))
+    spec, choice = settle(spec, history, champion.manifest if champion else None)
     fitted = fit(spec, history, first=champion is None)
     training, truth = fitted.training, target_of(fitted.training.gate)
     rival = rival_of(spec, training, fitted.target, champion)
@@ -107,6 +109,7 @@ def train(
             "reasons": list(reasons),
             "duration_seconds": round(time.monotonic() - started, 2),
             "peak_memory_mb": _peak_memory(),
+            "choice": choice,
         },
     )
     return Challenger(candidate, gate)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.inspection import permutation_importance
 
 from tasks.core.checks import performance
@@ -19,7 +22,7 @@ from tasks.core.schema.contract import Contract, infer
 from tasks.core.schema.frames import frame
 from tasks.core.schema.validation import validate
 from tasks.core.spec import ModelSpec
-from tasks.core.training.factory import build
+from tasks.core.training.factory import build, is_default
 from tasks.core.training.forgetting import fit_arguments, recency, remembered
 from tasks.core.training.holdout import FIRST_HOLDOUT_EVERY, HOLDOUT_EVERY, TrainingSet, features_of, split
 from tasks.core.versions import persistence
@@ -27,6 +30,23 @@ from tasks.core.versions.persistence import Predictions
 
 PROBE_ROWS, SAMPLE_ROWS = 32, 2_000
 IMPORTANCE_ROWS, IMPORTANCE_LEAST, IMPORTANCE_REPEATS = 2_000, 500, 2
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labelled rows as a pipeline takes them, in time order."""
+
+    contract: Contract
+    """Of the batches that they come from."""
+    features: pd.DataFrame
+    target: np.ndarray
+    """Shape (rows,)."""
+    weights: np.ndarray | None
+    """Shape (rows,); None where all count alike."""
+
+    def __getitem__(self, places: slice) -> Rows:
+        weights = None if self.weights is None else self.weights[places]
+        return Rows(self.contract, self.features.iloc[places], self.target[places], weights)
 
 
 @dataclass(frozen=True)
@@ -96,22 +116,32 @@ def learn_apart(spec: ModelSpec, history: Sequence[LabelledRows], every: int) ->
 
 def learn(spec: ModelSpec, parts: Sequence[LabelledRows]) -> FittedPipeline:
     """Fit on these rows, all of them. Raises TrainingError and DataError as `fit` does."""
+    rows = rows_of(spec, parts)
+    return FittedPipeline(rows.contract, fit_on(spec, rows), rows.target)
+
+
+def rows_of(spec: ModelSpec, parts: Sequence[LabelledRows]) -> Rows:
+    """What a pipeline learns from these parts. Raises DataError when they contradict their own contract."""
     contract = infer([part.source for part in parts], spec)
     _consistent(contract, parts, spec)
-    target = target_of(parts)
-    weights = recency(parts, spec.policy.forgetting)
-    return FittedPipeline(contract, _fit(spec, features_of(contract, parts), target, weights), target)
+    return Rows(contract, features_of(contract, parts), target_of(parts), recency(parts, spec.policy.forgetting))
 
 
-def _fit(spec: ModelSpec, features: pd.DataFrame, target: np.ndarray, weights: np.ndarray | None) -> Any:
+def fit_on(spec: ModelSpec, rows: Rows) -> Any:
+    """The pipeline of this specification, fitted. Raises TrainingError when it cannot be."""
+    features, target = rows.features, rows.target
     performance.scorer(spec.metric, spec.task)  # an unknown metric is refused before the work, not after it
     pipeline = build(spec)
-    arguments = fit_arguments(pipeline, weights)
+    arguments = fit_arguments(pipeline, rows.weights)
     if spec.task != "regression" and len(np.unique(target)) < 2:
         one = "the same" if spec.target in spec.data.private else target[0]
         raise TrainingError(f"All {len(target):,} labels are {one}: there is nothing to tell apart.")
+    # Nobody chose the solver of the default pipeline, and the gate judges it: that it stopped early helps nobody.
+    default = is_default(spec)
+    quiet = warnings.catch_warnings(action="ignore", category=ConvergenceWarning) if default else nullcontext()
     try:
-        return pipeline.fit(features, target, **arguments)
+        with quiet:
+            return pipeline.fit(features, target, **arguments)
     except Exception as error:  # noqa: BLE001 - a pipeline is code of its user
         private = bool(spec.data.private)
         reason = f"Fitting failed on {len(target):,} rows: {in_short(error, withheld=private)}."

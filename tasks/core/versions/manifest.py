@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from tasks.core import layout
 from tasks.core.errors import CorruptObject
 from tasks.core.records import from_json, to_json
@@ -63,6 +65,17 @@ class TrainingFile:
 
 
 @dataclass(frozen=True, slots=True)
+class PipelineChoice:
+    """Which of the default pipelines was chosen at a model's first version, and by what."""
+
+    estimator: str
+    losses: Mapping[str, float]
+    """Mean loss of each that was tried, the simplest first, on rows later than those it had learned."""
+    rows: int
+    """Rows that it was measured on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """The machine-readable record of a version. What it does not name does not exist."""
 
@@ -93,6 +106,14 @@ class Manifest:
     environment: Mapping[str, Any]
     duration_seconds: float
     peak_memory_mb: float
+    choice: PipelineChoice | None = None
+    """Of the default pipeline, carried on from the first version; None: the model's file said which, or none was made.
+    Left out then, as in the records of earlier releases."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = fields(self)
+        return {name: value for name, value in written.items() if name != "choice" or value is not None}
 
     @property
     def rows(self) -> int:

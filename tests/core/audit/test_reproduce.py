@@ -20,6 +20,7 @@ from tasks.core.data.rows import LabelledRows
 from tasks.core.errors import CorruptObject, InvalidRequest, VerificationError
 from tasks.core.records import from_json
 from tasks.core.spec import ModelSpec
+from tasks.core.training import choice
 from tasks.core.versions import persistence
 from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.manifest import Candidate
@@ -230,6 +231,17 @@ def test_a_factory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(VerificationError, match=r"cannot be reproduced:\n.*training fails here: pipeline.factory"):
         reproduce(workspace, 1)
     assert not (workspace.data / "receipts").exists()
+
+
+def test_a_pipeline_that_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choice among the default pipelines is read from the record, not made again: the very same version comes."""
+    workspace = made(tmp_path, make_spec(pipeline={}))
+    manifest, _ = workspace.registry.manifest("loans", 1)
+    assert manifest.choice is not None
+    monkeypatch.setattr(choice, "choose", None)
+    receipt, _ = reproduce(workspace, 1)
+    assert receipt.verdict == "identical"
+    assert not receipt.differences
 
 
 # --- what is not what it was ----------------------------------------------------------------------------------

@@ -17,10 +17,13 @@ from tasks.core.backtest.history import History, read_history
 from tasks.core.backtest.replay import Replay, Step
 from tasks.core.errors import InvalidRequest, SpecError
 from tasks.core.spec import PolicySpec
+from tasks.core.training.choice import choose
 from tasks.core.types import Action, Outcome
+from tasks.core.versions.manifest import PipelineChoice
 from tests.helpers.backtest import BATCHES
 from tests.helpers.model import make_rows
 from tests.helpers.training import make_spec, put
+from tests.helpers.versions import make_manifest
 
 QUESTION = run.Question(starts=2)
 
@@ -103,6 +106,25 @@ def test_it_starts_again_where_it_stopped(history: History, tmp_path: Path) -> N
     other = run.backtest("loans", history.root, history.spec, tmp_path, QUESTION, silent, workers=1)
     assert other.scores == again.scores
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == finished, "nothing was left to compute"
+
+
+def test_the_default_pipeline_is_chosen_once(history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fit is of the pipeline that suits the batches before the first starting point; of that of the version in
+    service where there is one, which made its choice in its time, or none."""
+    spec = make_spec(pipeline={})
+    fitted: list[Any] = []
+
+    def stop(fits: Fits, *_: Any) -> None:
+        fitted.append(fits.spec.pipeline.parameters)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "_fit_all", stop)
+    chosen = choose(spec, history.parts[:4])
+    assert chosen is not None
+    for champion in (None, make_manifest(1, choice=PipelineChoice("small-booster", {}, 0)), make_manifest(1)):
+        with pytest.raises(KeyboardInterrupt):
+            run.backtest("loans", history.root, spec, tmp_path, QUESTION, silent, champion=champion)
+    assert fitted == [{"estimator": chosen.estimator}, {"estimator": "small-booster"}, {}]
 
 
 def test_from_an_empty_ledger_it_begins_as_production_does(history: History, fits: Fits) -> None:

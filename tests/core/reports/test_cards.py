@@ -24,35 +24,22 @@ from tasks.core.types import (
     Check,
     Decision,
     Finding,
-    Gate,
     LossPoint,
-    Metric,
     Outcome,
     Rule,
     Served,
     Verdict,
 )
-from tasks.core.versions.manifest import Manifest
+from tasks.core.versions.manifest import PipelineChoice
 from tests.helpers.events import BROKEN, RELOADED
+from tests.helpers.versions import GATE, make_manifest
 
-GATE = Gate(Verdict.PASS, "better than v1 by 0.02 a row", 223, -0.02, 0.01, "v1", 0.0493)
 STATE = State(
     served=(Served(1, "m1", 1), Served(2, "m2", 3)),
     batches={"007": BatchRecord("d", 10, "l", 10, 1, 2)},
     losses=(LossPoint("007", 2, 10, 0.2, 0.01),),
 )
 EVENT = Event(1, 42, None, "2026-11-24T10:00:00+00:00", "decided", "run", "key", "anna", "", None, {}, STATE)
-
-
-def manifest(version: int, **changes: Any) -> Manifest:
-    values: dict[str, Any] = {
-        "format_version": 1, "model": "loans", "version": version, "run_key": "k", "parent": version - 1,
-        "created": "2026-11-24T09:00:00+00:00", "files": {}, "factory": "f:f", "parameters": {}, "spec": {}, "seed": 0,
-        "training": (), "data_end": 3, "metrics": {"loss": Metric(0.1694, 0.136, 0.2027, 223)},
-        "champion_metrics": {"loss": Metric(0.1927, None, None, 223)}, "gate": GATE, "action": "retrain",
-        "reasons": ("the data drifted: a_b moved",), "environment": {}, "duration_seconds": 1.0, "peak_memory_mb": 1.0,
-    }  # fmt: skip
-    return Manifest(**{**values, **changes})
 
 
 def tenure(version: int, **changes: Any) -> Tenure:
@@ -70,7 +57,7 @@ CONTEXT = CardContext(
     EVENT,
     current=tenure(2),
     previous=tenure(1, until="2026-11-20T08:00:00+00:00", event="promoted", was="approved", actor="carl"),
-    made=manifest(2),
+    made=make_manifest(2),
     page="file:///store/loans/runs/00000042/report.html",
 )
 
@@ -95,6 +82,19 @@ def test_a_decision_card_answers_what_people_ask() -> None:
     assert "`ror report loans 42`" in answers["Look further"]
     assert answers["Its page"] == "`file:///store/loans/runs/00000042/report.html`"
     assert "| loss | 0.1694 | 0.136 to 0.2027 | 0.1927 | unknown | 223 |" in text
+
+
+def test_a_chosen_pipeline_is_said_with_its_rivals() -> None:
+    """Both cards say which default pipeline a version has, and what each lost when it was chosen; else nothing."""
+    choice = PipelineChoice("linear", {"linear": 0.12345, "small-booster": 0.13, "booster": 0.2}, 1200)
+    said = (
+        "linear, chosen at the first version by the loss on 1,200 later rows: "
+        "linear 0.1235, small-booster 0.13, booster 0.2"
+    )
+    context = replace(CONTEXT, made=make_manifest(2, choice=choice), waiting=(make_manifest(3, choice=choice),))
+    assert rows(cards.decision_card(RELOADED, context))["– default pipeline"] == said
+    assert rows(cards.approval_card(context))["Default pipeline"] == said
+    assert "default pipeline" not in cards.decision_card(RELOADED, CONTEXT)
 
 
 def test_every_rule_shows_its_numbers() -> None:
@@ -184,7 +184,7 @@ def test_text_from_data_stays_text() -> None:
 # --- approval and promotion ------------------------------------------------------------------------------------
 
 
-WAITING = replace(CONTEXT, waiting=(manifest(3), manifest(4)))
+WAITING = replace(CONTEXT, waiting=(make_manifest(3), make_manifest(4)))
 
 
 def test_an_approval_card_says_how_to_approve() -> None:

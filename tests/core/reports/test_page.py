@@ -30,6 +30,8 @@ from tasks.core.types import (
     Rule,
     Verdict,
 )
+from tasks.core.versions.manifest import PipelineChoice, TrainingFile
+from tests.helpers.versions import make_manifest
 from tests.helpers.windows import CALIBRATION, REFERENCE, window
 
 ODD = "<script>alert(1)</script>"
@@ -75,6 +77,16 @@ class Page(HTMLParser):
         self.tags.append(tag)
         asking = ("src", "href", "action", "data", "xlink:href")
         self.addresses += [value or "" for name, value in attrs if name in asking]
+
+
+def test_it_says_which_pipeline_was_chosen() -> None:
+    """Beside what the version in service was trained on stands which default pipeline it has, and why that one."""
+    choice = PipelineChoice("linear", {"linear": 0.125, "booster": 0.25}, 1200)
+    said = "linear, chosen at the first version by the loss on 1,200 later rows: linear 0.125, booster 0.25"
+    made = make_manifest(1, training=(TrainingFile("2013-03", "p", "s", "l", 900),))
+    text = page.render(EVENT, decided(), "flights", None, replace(made, choice=choice), [])
+    assert f"<p>Default pipeline: {said}.</p>" in text
+    assert "Default pipeline" not in page.render(EVENT, decided(), "flights", None, made, [])
 
 
 def test_it_starts_with_the_verdict_in_words() -> None:
