@@ -89,7 +89,7 @@ def unknown_columns(spec: ModelSpec, columns: Collection[str]) -> list[str]:
 def _named(spec: ModelSpec) -> Iterator[tuple[str, Sequence[str]]]:
     """Every key of a model's file that names columns, with those names."""
     yield "target", [spec.target]
-    yield "key", [spec.key] if spec.key else []
+    yield "key", spec.key_columns
     yield "time", [spec.time] if spec.time else []
     yield "features", spec.features or ()
     yield "categorical", spec.categorical

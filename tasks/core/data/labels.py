@@ -24,10 +24,10 @@ from tasks.core.data.arrow import (
 )
 from tasks.core.data.classes import STRAYS, Answers, brought
 from tasks.core.data.files import label_files
-from tasks.core.data.keys import KeyKind, Keys, check_exact, kind_of, normalised
+from tasks.core.data.keys import Keys, check_exact, composed, kind_of
 from tasks.core.data.source import Source
 from tasks.core.errors import DataError
-from tasks.core.spec import ModelSpec
+from tasks.core.spec import KeyKind, ModelSpec
 from tasks.core.text import named
 from tasks.core.types import Batch
 
@@ -77,7 +77,7 @@ class Labels:
         """What was read of the labels so far, by the path of the file that holds them."""
         self.files = label_files(root, spec) if files is None else list(files)
         self._read: dict[Path, LabelFile] = {}
-        self._joining: dict[KeyKind, tuple[pa.Array, pa.Array]] = {}
+        self._joining: dict[tuple[KeyKind, ...], tuple[pa.Array, pa.Array]] = {}
 
     @classmethod
     def usable(
@@ -105,7 +105,7 @@ class Labels:
             values = self._answers(source, source.read([self.spec.target]).column(0))
         else:
             keys = self.keys(batch)
-            known, answers = self._known(keys.kind)
+            known, answers = self._known(keys.kinds)
             where = pc.index_in(keys.values, value_set=known, skip_nulls=True)
             values = answers.take(where) if len(known) else pa.nulls(len(where), pa.float64())
         if pa.types.is_floating(values.type):
@@ -116,18 +116,18 @@ class Labels:
         """Whether these files say anything about a row of the batch. Raises DataError as `of` does."""
         keys = self.keys(batch)
         with label_errors(batch.path):
-            return bool(pc.any(pc.is_in(keys.values, self._known(keys.kind)[0], skip_nulls=True)).as_py())
+            return bool(pc.any(pc.is_in(keys.values, self._known(keys.kinds)[0], skip_nulls=True)).as_py())
 
     def keys(self, batch: Batch) -> Keys:
         """The keys of a batch. Raises DataError when there is no such column, or its values cannot be keys."""
         with label_errors(batch.path):
-            return self._normalised(Source.of(self._root, self.spec, batch), self.spec.key_kind)
+            return keys_of(Source.of(self._root, self.spec, batch), self.spec)
 
     def unlabelled(self, batch: Batch) -> pa.Array:
         """Those keys of a batch that no label file has, as text, row by row."""
         keys = self.keys(batch)
         with label_errors(batch.path):
-            known = pc.is_in(keys.values, value_set=self._known(keys.kind)[0], skip_nulls=True)
+            known = pc.is_in(keys.values, value_set=self._known(keys.kinds)[0], skip_nulls=True)
             return keys.values.filter(pc.and_(pc.is_valid(keys.values), pc.invert(known)))
 
     def file(self, path: Path) -> LabelFile:
@@ -139,13 +139,14 @@ class Labels:
         return self._read[path]
 
     def _file(self, source: Source) -> LabelFile:
-        key, target = self.spec.key or "", self.spec.target
-        _require(source, [key, target])
-        table = source.read([key, target])
-        keys = _joined(table.column(0))
+        columns = [*self.spec.key_columns, self.spec.target]
+        _require(source, columns)
+        *keys, answers = source.read(columns).columns
+        written = [_joined(column) for column in keys]
         with _naming(source.path):
-            check_exact(keys, key)
-        return LabelFile(source.path, keys, self._answers(source, table.column(1)), self.spec)
+            for name, column in zip(self.spec.key_columns, written, strict=True):
+                check_exact(column, name)
+        return LabelFile(source.path, written, self._answers(source, answers), self.spec)
 
     def _answers(self, source: Source, column: pa.ChunkedArray) -> pa.Array:
         """The labels of one file, of the model's classes where those are known.
@@ -174,28 +175,21 @@ class Labels:
         classes = named([repr(one) for one in self.spec.classes], 5)
         return f"none of the classes {classes}: {', '.join(map(repr, found.examples))}"
 
-    def _normalised(self, source: Source, kind: KeyKind | None) -> Keys:
-        assert self.spec.key is not None
-        _require(source, [self.spec.key])
-        keys = _joined(source.read([self.spec.key]).column(0))
-        with _naming(source.path):
-            return normalised(keys, self.spec.key, kind, self.spec.key_width)
-
-    def _known(self, kind: KeyKind) -> tuple[pa.Array, pa.Array]:
-        """Keys of this kind and answers of all label files, newest file and last row first: the first match wins."""
-        if kind not in self._joining:
+    def _known(self, kinds: tuple[KeyKind, ...]) -> tuple[pa.Array, pa.Array]:
+        """Keys of these kinds and answers of all label files, newest file and last row first: the first match wins."""
+        if kinds not in self._joining:
             found = [self.file(path) for path in self.files]
-            columns = [self.spec.key or "", self.spec.target]
+            columns = ["key", self.spec.target]
             tables = []
             for file in found:
-                table = pa.table([file.keys(kind).values, file.values], names=columns)
+                table = pa.table([file.keys(kinds).values, file.values], names=columns)
                 tables.append(table.filter(pc.is_valid(table.column(0))))
             if not tables:
                 return pa.array([], pa.string()), pa.array([], pa.string())
             whole = _combined(tables, columns, self.spec.data.labels or "", self._mixed)
             newest = whole.take(pa.array(range(len(whole) - 1, -1, -1), pa.int64()))
-            self._joining[kind] = _joined(newest.column(0)), _joined(newest.column(1))
-        return self._joining[kind]
+            self._joining[kinds] = _joined(newest.column(0)), _joined(newest.column(1))
+        return self._joining[kinds]
 
 
 @dataclass(eq=False)
@@ -204,24 +198,26 @@ class LabelFile:
 
     path: str
     """Relative to the root."""
-    written: pa.Array
-    """The keys as they are in the file."""
+    written: list[pa.Array]
+    """The columns of the key as they are in the file."""
     values: pa.Array
     spec: ModelSpec
-    _keys: dict[KeyKind, Keys] = field(default_factory=dict)
+    _keys: dict[tuple[KeyKind, ...], Keys] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """Its name without folder."""
         return self.path.rpartition("/")[2]
 
-    def keys(self, kind: KeyKind | None = None) -> Keys:
-        """Its keys as those of a batch of this kind; by default of the model's kind, else as they suggest."""
-        kind = kind or self.spec.key_kind or kind_of(self.written)
-        if kind not in self._keys:
+    def keys(self, kinds: tuple[KeyKind, ...] | None = None) -> Keys:
+        """Its keys as those of a batch of these kinds; by default of the model's, else as they suggest."""
+        spec = self.spec
+        if kinds is None:
+            kinds = tuple(kind or kind_of(column) for kind, column in zip(spec.key_kinds, self.written, strict=True))
+        if kinds not in self._keys:
             with label_errors(self.path):
-                self._keys[kind] = normalised(self.written, self.spec.key or "", kind, self.spec.key_width)
-        return self._keys[kind]
+                self._keys[kinds] = composed(self.written, spec.key_columns, kinds, spec.key_width)
+        return self._keys[kinds]
 
     def contradictions(self) -> tuple[int, int]:
         """How many keys have several different labels here, and the row of one of them."""
@@ -233,6 +229,15 @@ class LabelFile:
         found = rows.group_by("key").aggregate([("label", "count_distinct"), ("row", "max")])
         several = found.filter(pc.greater(found.column("label_count_distinct"), 1))
         return len(several), several.column("row_max")[0].as_py() if len(several) else -1
+
+
+def keys_of(source: Source, spec: ModelSpec) -> Keys:
+    """The keys of a data file. Raises DataError when there is no such column, or its values cannot be keys;
+    ArrowException for what cannot be text."""
+    _require(source, spec.key_columns)
+    columns = [_joined(column) for column in source.read(spec.key_columns).columns]
+    with _naming(source.path):
+        return composed(columns, spec.key_columns, spec.key_kinds, spec.key_width)
 
 
 @contextmanager

@@ -158,7 +158,7 @@ def _look_at(workspace: Workspace, file: Path, *, labels: bool) -> int:
     """How many rows it has. Raises UnreadableData or DataError for what a run would set aside."""
     spec = workspace.spec
     source = Source(file.parent, file.name, spec.data.csv)
-    needed = [spec.key, spec.target] if labels else [] if spec.data.labels else [spec.target]
+    needed = [*spec.key_columns, spec.target] if labels else [] if spec.data.labels else [spec.target]
     if missing := [name for name in needed if name not in source.names]:
         raise DataError(f"{file}: column {' and '.join(map(repr, missing))} is missing, which labels need.")
     if labels:

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.data.arrow import as_numbers, count_true, decoded, is_number, is_text, is_usable, reads_as_number
-from tasks.core.data.keys import KeyKind, kind_of
+from tasks.core.data.keys import kind_of
 from tasks.core.data.source import Source
 from tasks.core.errors import InvalidRequest
+from tasks.core.spec import KeyKind
 from tasks.core.text import named
 
 ROWS = 100_000

@@ -69,7 +69,7 @@ def check_keys(
         if path in fresh or path.name in again:
             file = labels.file(path)
             checks += _of_file(labels, file)
-            sides.append(_Side(file, np.zeros(len(file.written), bool)))
+            sides.append(_Side(file, np.zeros(len(file.values), bool)))
     _find(labels, sides, batches)
     unjoined = []
     for side in sides:
@@ -90,7 +90,7 @@ def _find(labels: Labels, sides: Sequence[_Side], batches: Sequence[Batch]) -> N
         if keys is None:
             continue
         for side in open_:
-            found = pc.is_in(side.file.keys(keys.kind).values, keys.values, skip_nulls=True)
+            found = pc.is_in(side.file.keys(keys.kinds).values, keys.values, skip_nulls=True)
             if pc.any(found).as_py():
                 side.touched.append(batch)
                 side.found |= found.to_numpy(zero_copy_only=False)
@@ -113,12 +113,12 @@ def _warned(subject: str, text: str, value: int) -> Check:
 
 def _without_key(labels: Labels, keys: Keys, where: str, so: str) -> list[Check]:
     """Rows of a batch or label file whose key is missing or not of its kind, and so find no partner."""
-    rows, name, said = f"{len(keys.values):,} rows of {where}", labels.spec.key, []
+    rows, name, said = f"{len(keys.values):,} rows of {where}", labels.spec.key_text, []
     if keys.missing:
         said.append(_warned(where, f"{keys.missing:,} of {rows} have no {name}: {so}", keys.missing))
     if keys.strange:
-        shown = "" if name in labels.spec.data.private else f", such as {keys.example!r}"
-        text = f"{keys.strange:,} of {rows} have a {name} that is not of kind {keys.kind}{shown}: {so}"
+        shown = "" if labels.spec.hides_key else f", such as {keys.example!r}"
+        text = f"{keys.strange:,} of {rows} have a {name} that is not of kind {', '.join(keys.kinds)}{shown}: {so}"
         said.append(_warned(where, text, keys.strange))
     return said
 
@@ -134,7 +134,7 @@ def _of_file(labels: Labels, file: LabelFile) -> list[Check]:
     several, row = file.contradictions()
     if several:
         last = "" if spec.target in spec.data.private else f" (it says {file.values[row].as_py()!r})"
-        shown = "" if spec.key in spec.data.private else f", such as {keys.values[row].as_py()!r}{last}"
+        shown = "" if spec.hides_key else f", such as {keys.values[row].as_py()!r}{last}"
         text = (
             f"{counted(several, 'key')} in {file.name} with two different labels{shown}: the last row of a key counts"
         )
@@ -159,7 +159,7 @@ def _unmatched(labels: Labels, side: _Side, waiting: Sequence[Batch]) -> Check |
         said = f"0 of {known:,} keys in {name} are keys of any batch"
     if batch is not None:
         ours, theirs = _alike(there, here)
-        if labels.spec.key not in labels.spec.data.private:
+        if not labels.spec.hides_key:
             said += f": {ours!r} there, {theirs!r} here"
         said += f" ({counted(len(here), 'key')} of {batch.id} without a label){_remedy(labels, ours, theirs)}"
     return _warned(name, said, known - len(left))
@@ -185,17 +185,20 @@ def _alike(there: pa.Array, here: pa.Array) -> tuple[str, str]:
 
 
 def _folded(keys: pa.Array) -> pa.Array:
-    """Without what most often differs: case, zeros in front, `.0`."""
-    return pc.replace_substring_regex(pc.utf8_lower(keys), r"^0+|\.0*$", "")
+    """Without what most often differs: case, zeros in front, `.0`, in each column of the key."""
+    stripped = pc.replace_substring_regex(pc.utf8_lower(keys), r"(^|\|)0+", r"\1")
+    return pc.replace_substring_regex(stripped, r"\.0*(\||$)", r"\1")
 
 
 def _remedy(labels: Labels, ours: str, theirs: str) -> str:
-    """What to do about two keys that look like the same one."""
+    """What to do about two keys that look like the same one, by the first of their columns that differs."""
+    columns = zip(ours.split("|"), theirs.split("|"), strict=False)
+    ours, theirs = next((pair for pair in columns if pair[0] != pair[1]), (ours, theirs))
     if ours.lstrip("0") == theirs.lstrip("0"):
         width = max(len(ours), len(theirs))
         return f'. They differ in leading zeros: if they mean the same, write key_kind = "text" and key_width = {width}'
     if ours.lower() == theirs.lower():
-        return f". They differ in case: deliver {labels.spec.key} alike in both"
+        return f". They differ in case: deliver {labels.spec.key_text} alike in both"
     if ours.partition(".")[0] == theirs.partition(".")[0] and "." in ours + theirs:
         return '. If they are whole numbers, write key_kind = "integer"'
     return ""

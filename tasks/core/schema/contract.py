@@ -190,7 +190,7 @@ def infer(sources: Sequence[Source], spec: ModelSpec) -> Contract:
     problems = [problem for source in sources for problem in broken_names(source, spec)]
     if problems:
         raise DataError("\n".join(problems))
-    aside = {spec.target, spec.key, spec.time}
+    aside = {spec.target, *spec.key_columns, spec.time}
     shared = [name for name in sources[-1].names if all(name in source.names for source in sources)]
     names = list(spec.features or [name for name in shared if name not in aside])
     if ours := [name for name in names if name.startswith("ror:") or name in RESERVED]:
@@ -242,6 +242,6 @@ def broken_names(source: Source, spec: ModelSpec) -> list[str]:
         problems.append(f"{source.path}: {what}; rename one")
     if any(not name.strip() for name in source.names):
         problems.append(f"{source.path}: a column has no name; name it")
-    required = [*(spec.features or ()), *([spec.key] if spec.key else [])]
+    required = [*(spec.features or ()), *spec.key_columns]
     problems += [f"{source.path}: column {name!r} is missing" for name in required if name not in source.names]
     return problems

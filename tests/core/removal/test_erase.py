@@ -180,6 +180,16 @@ def test_it_is_nowhere(workspace: Workspace, key: str) -> None:
         erase.erase(workspace, key, **WHO)
 
 
+def test_of_several_columns_the_first_says_whose_a_row_is(workspace: Workspace, key: str) -> None:
+    """All rows of the person go, whatever the other columns say; rows that share one of those stay."""
+    path = workspace.root / "deployments/loans.toml"
+    path.write_text(path.read_text().replace('key = "id"', 'key = ["id", "city"]'))
+    with pytest.raises(InvalidRequest, match="not found"):
+        erase.erase(Model(workspace.root).workspace, "Bergen", **WHO)
+    erase.erase(Model(workspace.root).workspace, key, **WHO)
+    assert not everywhere(workspace.root, key)
+
+
 def test_nothing_else_is_gone(workspace: Workspace, key: str) -> None:
     """Every other row, label and prediction is as it was: order, types, compression, metadata, bytes of CSV, times."""
     files = {
