@@ -52,7 +52,7 @@ def problems_here(root: Path, spec: ModelSpec) -> list[str]:
 def _metric_here(root: Path, spec: ModelSpec, paths: Sequence[Path]) -> list[str]:
     from tasks.core.checks.performance import metric_problems
 
-    labels = Labels(root, spec)
+    labels = Labels(root, spec, batches=())
     for path in reversed(paths):
         batch = Batch(batch_name(path), path.relative_to(root).as_posix(), "")
         with contextlib.suppress(RorError, OSError):  # what is wrong with it, its own check says

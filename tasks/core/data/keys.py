@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import functools
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.data.arrow import as_text, count_true, decoded, is_text, is_usable
+from tasks.core.data.source import Source
 from tasks.core.errors import DataError
-from tasks.core.spec import KeyKind
+from tasks.core.spec import KeyKind, ModelSpec
 
 WHOLE = r"^[+-]?\d+(\.0*)?$"
 """A whole number as text; one with an exponent may have lost digits, and is none."""
@@ -57,6 +59,35 @@ def kind_of(keys: pa.Array | pa.ChunkedArray) -> KeyKind:
         whole = pc.fill_null(pc.match_substring_regex(_decimals(keys), WHOLE), True)
         return "integer" if count_true(whole) == len(keys) else "text"
     return "text"
+
+
+def keys_of(source: Source, spec: ModelSpec) -> Keys:
+    """The keys of a data file. Raises DataError when there is no such column, or its values cannot be keys."""
+    source.require(spec.key_columns)
+    columns = [decoded(column.combine_chunks()) for column in source.read(spec.key_columns).columns]
+    with label_errors(source.path), naming(source.path):
+        return composed(columns, spec.key_columns, spec.key_kinds, spec.key_width)
+
+
+@contextmanager
+def label_errors(path: str) -> Iterator[None]:
+    """What Arrow cannot do with keys or labels is a DataError; without its text, which may quote them."""
+    try:
+        yield
+    except (pa.ArrowException, UnicodeError) as error:
+        raise DataError(
+            f"{path}: the keys or labels that belong to it cannot be read ({type(error).__name__}): text that is not "
+            "UTF-8, or numbers with more digits than a number keeps. Deliver them again."
+        ) from None
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """What is wrong with keys, with the file that they are in."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def composed(

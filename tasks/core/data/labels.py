@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,8 +23,9 @@ from tasks.core.data.arrow import (
     reads_as_number,
 )
 from tasks.core.data.classes import STRAYS, Answers, brought
-from tasks.core.data.files import label_files
-from tasks.core.data.keys import Keys, check_exact, composed, kind_of
+from tasks.core.data.files import batch_name, find_batches, label_files
+from tasks.core.data.identity import Identity, Names, identity_of
+from tasks.core.data.keys import Keys, check_exact, composed, keys_of, kind_of, label_errors, naming
 from tasks.core.data.source import Source
 from tasks.core.errors import DataError
 from tasks.core.spec import KeyKind, ModelSpec
@@ -51,40 +52,43 @@ class BatchLabels:
         return BatchLabels(kept, _digest(kept))
 
 
-@contextmanager
-def label_errors(path: str) -> Iterator[None]:
-    """What Arrow cannot do with keys or labels is a DataError; without its text, which may quote them."""
-    try:
-        yield
-    except (pa.ArrowException, UnicodeError) as error:
-        raise DataError(
-            f"{path}: the keys or labels that belong to it cannot be read ({type(error).__name__}): text that is not "
-            "UTF-8, or numbers with more digits than a number keeps. Deliver them again."
-        ) from None
-
-
 class Labels:
     """Where the target of a batch comes from: its own column, or later files joined by key.
 
-    A later file (by name) supersedes an earlier one, key by key; within a file the last row of a key counts. `files`
-    are the label files to look at; by default those that are there now.
+    A later file (by name) supersedes an earlier one, key by key; within a file the last row of a key counts. Where the
+    key names a row of a batch only, a file labels the batch that it is called by; where it names nothing, none does.
     """
 
-    def __init__(self, root: Path, spec: ModelSpec, files: Sequence[Path] | None = None, *, mixed: bool = False):
-        """`mixed` reads files of which some hold text and others numbers, all as text."""
-        self._root, self.spec, self._mixed = root, spec, mixed
+    def __init__(
+        self,
+        root: Path,
+        spec: ModelSpec,
+        files: Sequence[Path] | None = None,
+        *,
+        batches: Sequence[Batch] | None = None,
+        mixed: bool = False,
+    ):
+        """`files` are the label files to look at, and `batches` those that own rows, in that order; by default what is
+        there now, in time order. `mixed` reads files of which some hold text and others numbers, all as text."""
+        self.root, self.spec, self._mixed, self._batches = root, spec, mixed, batches
         self.answers: dict[str, Answers] = {}
         """What was read of the labels so far, by the path of the file that holds them."""
         self.files = label_files(root, spec) if files is None else list(files)
         self._read: dict[Path, LabelFile] = {}
-        self._joining: dict[tuple[KeyKind, ...], tuple[pa.Array, pa.Array]] = {}
+        self._joining: dict[tuple[tuple[Path, ...], tuple[KeyKind, ...]], tuple[pa.Array, pa.Array]] = {}
 
     @classmethod
     def usable(
-        cls, root: Path, spec: ModelSpec, files: Sequence[Path], *, mixed: bool = False
+        cls,
+        root: Path,
+        spec: ModelSpec,
+        files: Sequence[Path],
+        batches: Sequence[Batch] | None = None,
+        *,
+        mixed: bool = False,
     ) -> tuple[Labels, tuple[str, ...]]:
         """Labels of those files that can be used, and why each of the others cannot."""
-        labels, problems = cls(root, spec, files, mixed=mixed), []
+        labels, problems = cls(root, spec, files, batches=batches, mixed=mixed), []
         for path in files:
             try:
                 labels.file(path)
@@ -93,6 +97,19 @@ class Labels:
         labels.files = [path for path in files if path in labels._read]
         return labels, tuple(problems)
 
+    @cached_property
+    def identity(self) -> Identity:
+        """What a row is, and which of them were there before."""
+        here = find_batches(self.root, self.spec) if self._batches is None and self.spec.key_columns else ()
+        return identity_of(self.root, self.spec, here if self._batches is None else self._batches)
+
+    def about(self, batch: Batch) -> tuple[Path, ...]:
+        """The label files that may label this batch."""
+        names = self.identity.names
+        if names is Names.ROW:
+            return tuple(self.files)
+        return tuple(path for path in self.files if names is Names.ROW_OF_BATCH and is_called_by(path, batch))
+
     def of(self, batch: Batch) -> BatchLabels:
         """Labels of one batch. Raises DataError when the columns that carry them are not there, or hold no labels."""
         with label_errors(batch.path):
@@ -100,12 +117,12 @@ class Labels:
 
     def _of(self, batch: Batch) -> BatchLabels:
         if self.spec.data.labels is None:
-            source = Source.of(self._root, self.spec, batch)
-            _require(source, [self.spec.target])
+            source = Source.of(self.root, self.spec, batch)
+            source.require([self.spec.target])
             values = self._answers(source, source.read([self.spec.target]).column(0))
         else:
             keys = self.keys(batch)
-            known, answers = self._known(keys.kinds)
+            known, answers = self._known(batch, keys)
             where = pc.index_in(keys.values, value_set=known, skip_nulls=True)
             values = answers.take(where) if len(known) else pa.nulls(len(where), pa.float64())
         if pa.types.is_floating(values.type):
@@ -116,34 +133,34 @@ class Labels:
         """Whether these files say anything about a row of the batch. Raises DataError as `of` does."""
         keys = self.keys(batch)
         with label_errors(batch.path):
-            return bool(pc.any(pc.is_in(keys.values, self._known(keys.kinds)[0], skip_nulls=True)).as_py())
+            return bool(pc.any(pc.is_in(keys.values, self._known(batch, keys)[0], skip_nulls=True)).as_py())
 
     def keys(self, batch: Batch) -> Keys:
         """The keys of a batch. Raises DataError when there is no such column, or its values cannot be keys."""
         with label_errors(batch.path):
-            return keys_of(Source.of(self._root, self.spec, batch), self.spec)
+            return keys_of(Source.of(self.root, self.spec, batch), self.spec)
 
     def unlabelled(self, batch: Batch) -> pa.Array:
         """Those keys of a batch that no label file has, as text, row by row."""
         keys = self.keys(batch)
         with label_errors(batch.path):
-            known = pc.is_in(keys.values, value_set=self._known(keys.kinds)[0], skip_nulls=True)
+            known = pc.is_in(keys.values, value_set=self._known(batch, keys)[0], skip_nulls=True)
             return keys.values.filter(pc.and_(pc.is_valid(keys.values), pc.invert(known)))
 
     def file(self, path: Path) -> LabelFile:
         """One label file. Raises DataError when it cannot be used."""
         if path not in self._read:
-            name = path.relative_to(self._root).as_posix()
+            name = path.relative_to(self.root).as_posix()
             with label_errors(name):
-                self._read[path] = self._file(Source(self._root, name, self.spec.data.csv))
+                self._read[path] = self._file(Source(self.root, name, self.spec.data.csv))
         return self._read[path]
 
     def _file(self, source: Source) -> LabelFile:
         columns = [*self.spec.key_columns, self.spec.target]
-        _require(source, columns)
+        source.require(columns)
         *keys, answers = source.read(columns).columns
         written = [_joined(column) for column in keys]
-        with _naming(source.path):
+        with naming(source.path):
             for name, column in zip(self.spec.key_columns, written, strict=True):
                 check_exact(column, name)
         return LabelFile(source.path, written, self._answers(source, answers), self.spec)
@@ -175,21 +192,28 @@ class Labels:
         classes = named([repr(one) for one in self.spec.classes], 5)
         return f"none of the classes {classes}: {', '.join(map(repr, found.examples))}"
 
-    def _known(self, kinds: tuple[KeyKind, ...]) -> tuple[pa.Array, pa.Array]:
-        """Keys of these kinds and answers of all label files, newest file and last row first: the first match wins."""
-        if kinds not in self._joining:
-            found = [self.file(path) for path in self.files]
+    def _known(self, batch: Batch, like: Keys) -> tuple[pa.Array, pa.Array]:
+        """Keys, of the kinds that those of the batch are, and answers of all files about it, newest file and last row
+        first: the first match wins."""
+        files = self.about(batch)
+        if (files, like.kinds) not in self._joining:
             columns = ["key", self.spec.target]
             tables = []
-            for file in found:
-                table = pa.table([file.keys(kinds).values, file.values], names=columns)
+            for file in map(self.file, files):
+                table = pa.table([file.keys(like.kinds).values, file.values], names=columns)
                 tables.append(table.filter(pc.is_valid(table.column(0))))
             if not tables:
                 return pa.array([], pa.string()), pa.array([], pa.string())
             whole = _combined(tables, columns, self.spec.data.labels or "", self._mixed)
             newest = whole.take(pa.array(range(len(whole) - 1, -1, -1), pa.int64()))
-            self._joining[kinds] = _joined(newest.column(0)), _joined(newest.column(1))
-        return self._joining[kinds]
+            self._joining[files, like.kinds] = _joined(newest.column(0)), _joined(newest.column(1))
+        return self._joining[files, like.kinds]
+
+
+def is_called_by(path: Path, batch: Batch) -> bool:
+    """Whether a label file has a batch's name, or one that ends in it: `2026-01.csv`, `labels-2026-01.csv`."""
+    name = batch_name(path)
+    return name == batch.id or name.endswith((f"-{batch.id}", f"_{batch.id}"))
 
 
 @dataclass(eq=False)
@@ -229,31 +253,6 @@ class LabelFile:
         found = rows.group_by("key").aggregate([("label", "count_distinct"), ("row", "max")])
         several = found.filter(pc.greater(found.column("label_count_distinct"), 1))
         return len(several), several.column("row_max")[0].as_py() if len(several) else -1
-
-
-def keys_of(source: Source, spec: ModelSpec) -> Keys:
-    """The keys of a data file. Raises DataError when there is no such column, or its values cannot be keys;
-    ArrowException for what cannot be text."""
-    _require(source, spec.key_columns)
-    columns = [_joined(column) for column in source.read(spec.key_columns).columns]
-    with _naming(source.path):
-        return composed(columns, spec.key_columns, spec.key_kinds, spec.key_width)
-
-
-@contextmanager
-def _naming(path: str) -> Iterator[None]:
-    """What is wrong with keys, with the file that they are in."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-
-
-def _require(source: Source, columns: Sequence[str]) -> None:
-    missing = [name for name in columns if source.names.count(name) != 1]
-    if missing:
-        what = {name: "there twice" if name in source.names else "missing" for name in missing}
-        raise DataError("\n".join(f"{source.path}: column {name!r} is {what[name]}." for name in missing))
 
 
 def _joined(column: pa.ChunkedArray) -> pa.Array:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from tasks.core.data.arrow import decoded, without_views
 from tasks.core.data.files import ending, is_text_file, parts
 from tasks.core.data.unread import table_problems
-from tasks.core.errors import UnavailableData, UnreadableData, is_unavailable
+from tasks.core.errors import DataError, UnavailableData, UnreadableData, is_unavailable
 from tasks.core.spec import CsvSpec, ModelSpec
 from tasks.core.types import Batch
 
@@ -56,6 +56,13 @@ class Source:
     def decimal(self) -> str | None:
         """The mark in the numbers of a text file; None where the file itself says what is a number."""
         return self._csv.decimal if self.is_text else None
+
+    def require(self, columns: Sequence[str]) -> None:
+        """Raises DataError naming those of these columns that are missing, or there twice."""
+        wrong = [name for name in columns if self.names.count(name) != 1]
+        if wrong:
+            what = {name: "there twice" if name in self.names else "missing" for name in wrong}
+            raise DataError("\n".join(f"{self.path}: column {name!r} is {what[name]}." for name in wrong))
 
     def stream(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Record batches with these columns or all: of at most CHUNK_ROWS rows, or a megabyte of a CSV file."""

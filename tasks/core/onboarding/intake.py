@@ -82,7 +82,7 @@ def _doubts(data: Path, spec: ModelSpec) -> tuple[str, ...]:
     from tasks.core.training.doubt import ROWS, doubts
 
     try:
-        labels = Labels(data.parent, spec, [])
+        labels = Labels(data.parent, spec, [], batches=())
         part = labelled_rows(data.parent, Batch(batch_name(data), data.name, ""), labels, spec.task)
         contract = infer([part.source], spec)
         chosen = sample_rows(len(part.rows), ROWS, spec.seed)

@@ -45,9 +45,9 @@ from tasks.core.removal.erase_files import (
     write_without,
 )
 from tasks.core.removal.erase_store import KeyBatch, Place, StoreMatches, search
-from tasks.core.run.work import question_key
+from tasks.core.run.work import owners_of, question_key
 from tasks.core.spec import CsvSpec, ModelSpec
-from tasks.core.types import BatchRecord, Request
+from tasks.core.types import Batch, BatchRecord, Request
 from tasks.core.workspace import Workspace
 
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}(\.\w+)?")
@@ -91,6 +91,8 @@ class Plan:
     workspace: Workspace
     key: str
     words: KeyMatcher
+    owners: tuple[Batch, ...] = ()
+    """Batches in the order in which they own rows."""
     tables: list[_Table] = field(default_factory=list)
     texts: list[tuple[Path, int]] = field(default_factory=list)
     leftovers: list[tuple[Path, int]] = field(default_factory=list)
@@ -261,7 +263,8 @@ class Plan:
 def plan_of(workspace: Workspace, key: str) -> Plan:
     """Everything that holds the key. Nothing is written. Raises StoreError."""
     spec, state = workspace.spec, workspace.state()
-    plan = Plan(workspace, key, KeyMatcher.of(key))
+    owners = owners_of(find_batches(workspace.root, spec, state.batches), (), state.batches)
+    plan = Plan(workspace, key, KeyMatcher.of(key), owners)
     columns, seen = spec.key_columns[:1], set[Path]()
     for name, path in named_batches(find(workspace.root, spec.data.batches), state.batches):
         files = parts(path) if path.is_dir() else [path]
@@ -314,7 +317,7 @@ def _batch(plan: Plan, path: Path, name: str, found: list[KeyRows | None]) -> No
     root, spec = plan.workspace.root, plan.workspace.spec
     batch = batch_at(root, path, name)
     try:
-        labels = Labels(root, spec).of(batch)
+        labels = Labels(root, spec, batches=plan.owners).of(batch)
     except DataError:
         labels = None
     plan.changed[batch.id] = KeyBatch(batch, np.concatenate(rows), start, labels)

@@ -27,6 +27,7 @@ from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError
 from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import known_lags, with_labels
+from tasks.core.run.again import check_repeats
 from tasks.core.run.matching import check_keys
 from tasks.core.run.scores import Scores
 from tasks.core.run.work import Work
@@ -110,7 +111,7 @@ def _check(
 ) -> LabelFindings:
     pipeline = scores.current.pipeline if scores.current else None
     spec = with_classes(workspace.root, workspace.spec, pipeline, work.batches, work.labels)
-    labels, unusable = Labels.usable(workspace.root, spec, work.labels)
+    labels, unusable = Labels.usable(workspace.root, spec, work.labels, work.owners)
     problems = [f"{problem.rstrip('.')}. It is set aside; other labels count" for problem in unusable]
     decided = [b for b in work.batches if b.id in state.batches and state.batches[b.id].sha256 == b.sha256]
     unlabelled = [b for b in decided if not state.batches[b.id].labels and b.id not in state.quarantined]
@@ -124,6 +125,8 @@ def _check(
             part = labelled_rows(workspace.root, batch, labels, spec.task)
         except DataError as error:
             problems.append(f"{batch.id}: {error}")
+            continue
+        if part.total and part.elsewhere == part.total:
             continue
         lag = sum(batch_order(other) > batch_order(batch.id) for other in arrived)
         item = Labelled(batch.id, part.labels, len(part.rows), part.coverage, lag=lag)
@@ -147,7 +150,7 @@ def _check(
         labelled=(*fresh, *again),
         losses=tuple(scores.losses),
         comparisons=tuple(scores.comparisons),
-        checks=(*scores.checks, *keys.checks, *strays),
+        checks=(*scores.checks, *check_repeats(labels, pending, work.repeats), *keys.checks, *strays),
         unlabelled=len(waiting),
         delay=delay,
         overdue=_overdue(workspace, state, waiting, delay),
@@ -265,7 +268,7 @@ def _corrections(
     found, seen = [], _seen(state, work)
     if seen is not None:
         sides = [[path for path in files if path in labels.files] for files in (work.labels[:seen], work.labels[seen:])]
-        earlier, later = (Labels(workspace.root, labels.spec, files) for files in sides)
+        earlier, later = (Labels(workspace.root, labels.spec, files, batches=work.owners) for files in sides)
     for batch in decided:
         record = state.batches[batch.id]
         if not record.labels or (seen is not None and not later.touch(batch)):

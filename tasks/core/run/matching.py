@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.core.data.identity import Names
 from tasks.core.data.keys import Keys
 from tasks.core.data.labels import LabelFile, Labels
 from tasks.core.errors import DataError
+from tasks.core.run.again import another_key
 from tasks.core.text import counted
 from tasks.core.types import Batch, Check, CheckKind, Verdict
 
@@ -73,7 +75,7 @@ def check_keys(
     _find(labels, sides, batches)
     unjoined = []
     for side in sides:
-        check = _unmatched(labels, side, waiting)
+        check = _unnamed(labels, side, batches) or _unmatched(labels, side, waiting)
         checks += [check] if check else []
         if check and not side.touched:
             unjoined.append(check.summary)
@@ -90,6 +92,8 @@ def _find(labels: Labels, sides: Sequence[_Side], batches: Sequence[Batch]) -> N
         if keys is None:
             continue
         for side in open_:
+            if labels.root / side.file.path not in labels.about(batch):
+                continue
             found = pc.is_in(side.file.keys(keys.kinds).values, keys.values, skip_nulls=True)
             if pc.any(found).as_py():
                 side.touched.append(batch)
@@ -140,6 +144,20 @@ def _of_file(labels: Labels, file: LabelFile) -> list[Check]:
         )
         said.append(_warned(file.name, text, several))
     return said
+
+
+def _unnamed(labels: Labels, side: _Side, batches: Sequence[Batch]) -> Check | None:
+    """A label file that is joined to no batch, because its keys name rows of several; None for any other."""
+    if labels.identity.names is Names.ROW or any(labels.root / side.file.path in labels.about(b) for b in batches):
+        return None
+    spec, rows = labels.spec, len(side.file.values)
+    text = (
+        f"{side.file.name} labels nothing: {spec.key_text} names no row, and nothing else says which its {rows:,} rows "
+        f"mean. Remedy: {another_key(spec)}"
+    )
+    if batches and labels.identity.names is Names.ROW_OF_BATCH:
+        text += f"; or call the file by the batch that it labels: {batches[-1].id}{PurePath(side.file.name).suffix}"
+    return _warned(side.file.name, text, 0)
 
 
 def _unmatched(labels: Labels, side: _Side, waiting: Sequence[Batch]) -> Check | None:

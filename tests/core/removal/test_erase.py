@@ -58,7 +58,8 @@ def rows(seed: int) -> pd.DataFrame:
 def kept_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The root of a model with v1 and v2, in service, and a key whose row is among the known answers of v1.
 
-    Batches are a Parquet file, a CSV file and a folder; labels come in a CSV and a Parquet file.
+    Batches are a Parquet file, a CSV file and a folder; labels come in CSV and Parquet files,
+    called by the batch that they are of: the key names people.
     """
     model = Model(tmp_path_factory.mktemp("kept"))
     model.write_spec("[pipeline]\nparameters = { max_iter = 10 }\n", late_labels=True)
@@ -71,8 +72,9 @@ def kept_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     second.to_csv(data / "batches/002.csv", index=False)
     third[:200].to_parquet(data / "batches/003/a.parquet", index=False)
     third[200:].to_parquet(data / "batches/003/b.parquet", index=False)
-    frames[0][["id", "y"]].to_csv(data / "labels/1.csv", index=False)
-    frames[1][["id", "y"]].to_parquet(data / "labels/2.parquet", index=False)
+    frames[0][["id", "y"]].to_csv(data / "labels/001.csv", index=False)
+    frames[1][["id", "y"]].to_parquet(data / "labels/002.parquet", index=False)
+    frames[2][["id", "y"]].to_csv(data / "labels/003.csv", index=False)
     work = find_work(workspace, Request(), State())
     history = training_rows(workspace, work, ("001", "002", "003"))
     champion = None

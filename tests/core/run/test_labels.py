@@ -155,6 +155,7 @@ def test_labels_in_the_batch_do_not_mature(play: Play) -> None:
     rows = make_rows(ROWS, 1)
     play.model.deliver("001", rows.assign(y=rows["y"].where(rows.index < 50)))
     assert names(play.run()) == []
+    rows = make_rows(ROWS, 2)
     play.model.deliver("002", rows.assign(y=rows["y"].where(rows.index < 80)))
     assert names(play.run()) == ["002"]
 
