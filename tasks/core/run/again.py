@@ -27,13 +27,13 @@ def _repeated(spec: ModelSpec, batch: Batch, again: Repeats, restated: int) -> C
     where = [f"{again.before:,} in {named(again.owners, 3)}"] if again.before else []
     where += [f"{again.within:,} further up in the file"] if again.within else []
     shown = "" if spec.hides_key else f", such as {again.example!r}"
-    said = f"{rows:,} of {again.rows:,} rows of {batch.id} have a {spec.key_text} that came before{shown}"
+    said = f"{rows:,} of {again.rows:,} rows of {batch.id} came before, by their {spec.key_text}{shown}"
     text = (
         f"{said}: {' and '.join(where)}. The row that came first counts; these are predicted, and count in no loss and "
         "no fit"
     )
     if restated:
-        text += f". {restated:,} of them have other values (restated): if they are other rows, {another_key(spec)}"
+        text += f". With other values (restated): {restated:,}; if those are other rows, {another_key(spec)}"
     return Check.of(CheckKind.KEYS, batch.id, Verdict.WARN, text, float(rows))
 
 

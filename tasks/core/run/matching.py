@@ -66,16 +66,20 @@ def check_keys(
         return Matching()
     checks = [check for batch in waiting for check in _of_batch(labels, batch)]
     again = {check.subject for check in before if check.kind is CheckKind.KEYS}
-    sides = []
+    sides: list[_Side] = []
+    unjoined: list[str] = []
     for path in labels.files:
         if path in fresh or path.name in again:
             file = labels.file(path)
+            if nothing := _unnamed(labels, file, batches):
+                checks.append(nothing)
+                unjoined.append(nothing.summary)
+                continue
             checks += _of_file(labels, file)
             sides.append(_Side(file, np.zeros(len(file.values), bool)))
     _find(labels, sides, batches)
-    unjoined = []
     for side in sides:
-        check = _unnamed(labels, side, batches) or _unmatched(labels, side, waiting)
+        check = _unmatched(labels, side, waiting)
         checks += [check] if check else []
         if check and not side.touched:
             unjoined.append(check.summary)
@@ -146,18 +150,18 @@ def _of_file(labels: Labels, file: LabelFile) -> list[Check]:
     return said
 
 
-def _unnamed(labels: Labels, side: _Side, batches: Sequence[Batch]) -> Check | None:
+def _unnamed(labels: Labels, file: LabelFile, batches: Sequence[Batch]) -> Check | None:
     """A label file that is joined to no batch, because its keys name rows of several; None for any other."""
-    if labels.identity.names is Names.ROW or any(labels.root / side.file.path in labels.about(b) for b in batches):
+    if labels.identity.names is Names.ROW or any(labels.root / file.path in labels.about(b) for b in batches):
         return None
-    spec, rows = labels.spec, len(side.file.values)
+    spec, rows = labels.spec, len(file.values)
     text = (
-        f"{side.file.name} labels nothing: {spec.key_text} names no row, and nothing else says which its {rows:,} rows "
+        f"{file.name} labels nothing: {spec.key_text} names no row, and nothing else says which its {rows:,} rows "
         f"mean. Remedy: {another_key(spec)}"
     )
     if batches and labels.identity.names is Names.ROW_OF_BATCH:
-        text += f"; or call the file by the batch that it labels: {batches[-1].id}{PurePath(side.file.name).suffix}"
-    return _warned(side.file.name, text, 0)
+        text += f"; or call the file by the batch that it labels: {batches[-1].id}{PurePath(file.name).suffix}"
+    return _warned(file.name, text, 0)
 
 
 def _unmatched(labels: Labels, side: _Side, waiting: Sequence[Batch]) -> Check | None:
