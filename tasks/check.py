@@ -67,7 +67,7 @@ def check_performance(workspace: Workspace, state: State, work: Work, data: Data
             item.lag or 0,
         )
     for check in findings.checks:
-        if check.kind in (CheckKind.LABELS, CheckKind.KEYS, CheckKind.PREDICTIONS):
+        if check.kind in (CheckKind.LABELS, CheckKind.KEYS, CheckKind.OVERRULED, CheckKind.PREDICTIONS):
             log.log(WARNING if check.verdict is Verdict.WARN else INFO, "%s.", check.summary)
     if findings.overdue:
         log.error("%s.", findings.overdue.reason)

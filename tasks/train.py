@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.errors import DataError, TrainingError
+from tasks.core.errors import DataError, SpecError, TrainingError
 from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import with_labels
 from tasks.core.reports.cards import artifact_name
 from tasks.core.run import assess
+from tasks.core.run.causes import trained_with
 from tasks.core.run.trainable import training_labels, training_rows
 from tasks.core.run.work import Work
 from tasks.core.training import proof
@@ -37,6 +39,11 @@ def train(workspace: Workspace, state: State, work: Work, labelled: Sequence[Lab
     A version that this very question registered before its run was killed is adopted instead of fitted again. A failing
     fit is an attempt with the reason, not an exception: the current version stays.
     """
+    looked = trained_with(workspace, with_labels(state, labelled, decision), work.batches)
+    return replace(_train(workspace, state, work, labelled, decision), looked=looked)
+
+
+def _train(workspace: Workspace, state: State, work: Work, labelled: Sequence[Labelled], decision: Decision) -> Attempt:
     log, spec = get_run_logger(), workspace.spec
     usable = with_labels(state, labelled, decision).usable
     if adopted := workspace.registry.adopt(workspace.model, work.key, newer_than=state.newest):
@@ -62,7 +69,7 @@ def train(workspace: Workspace, state: State, work: Work, labelled: Sequence[Lab
         )
         bar.at(80, "Fitted and compared; proving that a clean process can load it")
         proof.prove(challenger.candidate, spec.folders(workspace.root), spec.pipeline.types)
-    except (TrainingError, DataError) as error:
+    except (TrainingError, DataError, SpecError) as error:
         log.error("%s", error)
         if bar is not None:
             bar.at(100, "It failed: the run says why")

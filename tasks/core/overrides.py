@@ -268,7 +268,7 @@ def _known(workspace: Workspace, state: State, here: Mapping[str, Path], batch: 
         return state.batches[batch].sha256
     if batch in here:
         return fingerprint(here[batch])
-    newest = in_order({*state.batches, *here})[-5:]
+    newest = in_order({*state.batches, *here}, state.order)[-5:]
     raise InvalidRequest("batch", [f"{workspace.model} has no batch {batch!r}. The newest: {_list(newest)}"])
 
 

@@ -94,7 +94,7 @@ class CsvSpec(Section):
 class DataSpec(Section):
     """Where batches and labels arrive."""
 
-    batches: Glob = Field(description="Glob of batch files or folders, Parquet or CSV; names sort in time order.")
+    batches: Glob = Field(description="Glob of batch files or folders; by name in time order, 2026-9 before 2026-10.")
     labels: Glob | None = Field(None, description="Glob of label files, joined by key; none: labels are in the batch.")
     min_coverage: float = Field(0.8, gt=0, le=1, description="Share of rows with a label at which a batch counts.")
     label_delay: int | None = Field(
@@ -378,6 +378,13 @@ class ModelSpec(Section):
         kept = self.canonical()
         dumped = self.model_dump(mode="json")
         return {name: kept.get(name, its) for name, its in dumped.items() if name in kept or name in NO_QUESTION}
+
+    @property
+    def training_digest(self) -> str:
+        """sha256 of what a version that is trained depends on: not when one is, nor what is only looked at."""
+        kept = self.canonical(exclude=("policy", "checks", "slices", "expected"))
+        kept["forgetting"] = self.policy.forgetting.model_dump(mode="json")
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
     @property
     def digest(self) -> str:

@@ -98,6 +98,8 @@ class CheckKind(StrEnum):
     """Labels of a batch that changed after they counted, or labels of a batch or file that are none of the classes."""
     KEYS = "keys"
     """Keys of a batch, or of a label file (by its name), that find nothing: no key, no such key, two answers."""
+    OVERRULED = "overruled"
+    """Labels of a file, by its name, that came later than those that count in their place."""
     PREDICTIONS = "predictions"
     """Stored predictions of a batch that could not be relied on."""
     ARRIVALS = "arrivals"
@@ -190,6 +192,10 @@ class Blocked:
     problems: tuple[str, ...]
     changed: bool = False
     """A pipeline could predict on it, but its content changed and `on_change` is "block": a person may accept it."""
+    looked: str = ""
+    """Digest of all that it was looked at with, beside its bytes: with something else it is looked at again."""
+    again: bool = False
+    """It was set aside for the same reasons before, and looked at again: it is no news."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +377,8 @@ class Attempt:
     manifest: str | None = None
     reason: str = ""
     gate: Gate | None = None
+    looked: str = ""
+    """Digest of all that it depended on, beside labels: with something else, one that failed is made again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,7 +205,6 @@ class Slow:
         self.pipeline, self.meanwhile, self.classes_ = pipeline, meanwhile, pipeline.classes_
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
-        self.meanwhile()
         return self.pipeline.predict(frame)
 
     def predict_proba(self, frame: pd.DataFrame) -> np.ndarray:
@@ -241,6 +240,9 @@ class Answers:
 
     def __init__(self, classes: list[Any]):
         self.classes_ = np.array(classes)
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        return self.classes_[self.predict_proba(frame).argmax(axis=1)]
 
     def predict_proba(self, frame: pd.DataFrame) -> np.ndarray:
         raw = np.random.default_rng(0).random((len(frame), len(self.classes_)))

@@ -204,10 +204,14 @@ def _compare(
     fresh = _ask(contract, pipeline, features_of(contract, gate)) if gate else None
     compared = []
     if (probe := _probe(workspace, manifest, removed)) is not None:
-        now = _ask(contract, pipeline, conform(contract, probe)).columns
+        answers = _ask(contract, pipeline, conform(contract, probe))
+        now = answers.columns
         if stored is None:
             columns = [name for name in probe if str(name) == PREDICTION or str(name).startswith(PROBABILITY)]
             then = {str(name): probe[name].to_numpy() for name in columns}
+            if set(then) == set(now):
+                told = persistence.telling(then, answers)
+                then, now = ({name: side[name] for name in told} for side in (then, now))
         else:
             then = _ask(stored.contract, stored.pipeline, conform(stored.contract, probe)).columns
         against = "its recorded answers" if stored is None else "the stored pipeline"
@@ -240,7 +244,7 @@ def _differ(
     what: str, against: str, then: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray], classes: Sequence[Any]
 ) -> Compared:
     """`classes` name the probabilities; empty where the target is private."""
-    rows, verdict, column, largest = len(now[PREDICTION]), IDENTICAL, None, None
+    rows, verdict, column, largest = len(next(iter(now.values()))), IDENTICAL, None, None
     different = np.zeros(rows, dtype=bool)
     if set(then) != set(now):
         verdict, column, different = DIFFERENT, "the number of classes", ~different

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tasks.core.audit import removals
 from tasks.core.audit.entries import content
-from tasks.core.data.files import find_batches, is_unchanged, label_digest
+from tasks.core.data.files import find_batches, is_unchanged, label_digest, label_files
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError, NotFound, VerificationError
@@ -102,8 +102,8 @@ class _Then:
         """Where rows were not `owned`, every one of them counted."""
         self.root, self._spec = workspace.root, spec
         self._owners = _owners(workspace, spec, version, events) if owned and spec.key_columns else ()
-        self._now = Labels(workspace.root, spec, batches=self._owners)
-        self.files = self._now.files
+        self.files = label_files(workspace.root, spec, last_state(events).order)
+        self._now = Labels(workspace.root, spec, self.files, batches=self._owners)
         self._known: dict[int, Labels] = {len(self.files): self._now}
         self._alone = [Labels(workspace.root, spec, [path], batches=self._owners) for path in self.files]
         self._seen = self._count(version, events)

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from tasks.core.checks import performance
 from tasks.core.data.arrow import as_names, count_true, decoded, is_number, is_text, is_usable, reads_as_number
-from tasks.core.data.files import batch_order
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.data.source import Source
@@ -117,17 +116,16 @@ def check_slices(spec: ModelSpec, newest: BatchLosses, before: Sequence[BatchLos
 
 
 def earlier(
-    workspace: Workspace, labels: Labels, batches: Sequence[Batch], points: Sequence[LossPoint], newest: str
+    workspace: Workspace, labels: Labels, batches: Sequence[Batch], points: Sequence[LossPoint]
 ) -> list[BatchLosses]:
-    """What users lost on the last EARLIER of these batches before `newest`, oldest first, by the answers of the day.
+    """What users lost on the last EARLIER of these batches, by the answers of the day; both in time order.
 
     A batch is left out where its answers are gone or damaged, and where `points` do not have the version that gave
     them: that version was trained on the batch's labels, and says nothing about what users lose.
     """
     measured = {(point.batch, point.version) for point in points}
     found: list[BatchLosses] = []
-    before = [batch for batch in batches if batch_order(batch.id) < batch_order(newest)]
-    for batch in sorted(before, key=lambda batch: batch_order(batch.id), reverse=True):
+    for batch in reversed(batches):
         path = predictions_path(workspace, batch)
         if len(found) == EARLIER or (batch.id, written_version(path)) not in measured:
             continue

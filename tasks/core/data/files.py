@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasks.core import text
 from tasks.core.errors import AlreadyExists, SpecError, StoreError, UnavailableData, is_unavailable
@@ -71,14 +72,24 @@ def named_batches(paths: Sequence[Path], known: Container[str] = ()) -> list[tup
     return found
 
 
-def batch_order(name: str) -> str:
-    """The key that sorts names of batches in time order: of two, the one with the larger key came later."""
+Order = Callable[[str], Any]
+"""A key that sorts names of batches and label files in time order: of two, the one with the larger key came later."""
+
+
+def natural_order(name: str) -> tuple[tuple[str | int, ...], str]:
+    """Numbers within a name count as numbers: 2026-9 is before 2026-10."""
+    pieces = re.split(r"([0-9]+)", name)
+    return tuple(int(piece) if place % 2 else piece for place, piece in enumerate(pieces)), name
+
+
+def text_order(name: str) -> str:
+    """As earlier releases sorted all names: 2026-10 is before 2026-9."""
     return name
 
 
-def in_order(names: Iterable[str]) -> list[str]:
-    """These names of batches, in time order."""
-    return sorted(names, key=batch_order)
+def in_order(names: Iterable[str], order: Order = natural_order) -> list[str]:
+    """These names, in time order."""
+    return sorted(names, key=order)
 
 
 def doubled(paths: Sequence[Path], known: Container[str] = ()) -> list[str]:
@@ -100,13 +111,13 @@ def _doubled(name: str, paths: Sequence[Path]) -> str:
 # --- finding files -------------------------------------------------------------------------------------------
 
 
-def find(root: Path, pattern: str) -> list[Path]:
+def find(root: Path, pattern: str, order: Order = natural_order) -> list[Path]:
     """Data files or folders that match a glob below `root`, in time order; no hidden files, no other endings, and no
     file that is beside one of its name with an ending of FIRST."""
     found = [path for path in root.glob(pattern) if _may_be_batch(path)]
     first = {path.parent / batch_name(path) for path in found if _goes_first(path)}
     counts = [path for path in found if _goes_first(path) or path.parent / batch_name(path) not in first]
-    return sorted(counts, key=lambda path: (batch_order(batch_name(path)), path.name, path))
+    return sorted(counts, key=lambda path: (order(batch_name(path)), path.name, path))
 
 
 def _goes_first(path: Path) -> bool:
@@ -138,19 +149,21 @@ def is_settled(path: Path, settle: float | str) -> bool:
     return bool(abs(time.time() - changed) >= float(settle))
 
 
-def batch_names(root: Path, spec: ModelSpec, known: Container[str] = ()) -> list[tuple[str, Path]]:
+def batch_names(
+    root: Path, spec: ModelSpec, known: Container[str] = (), order: Order = natural_order
+) -> list[tuple[str, Path]]:
     """The batches that count, each with its name, in time order: those that have settled, and those `known` by name, as
     decided on earlier. No file is read."""
     return [
         (name, path)
-        for name, path in named_batches(find(root, spec.data.batches), known)
+        for name, path in named_batches(find(root, spec.data.batches, order), known)
         if name in known or is_settled(path, spec.data.settle)
     ]
 
 
-def find_batches(root: Path, spec: ModelSpec, known: Container[str] = ()) -> list[Batch]:
+def find_batches(root: Path, spec: ModelSpec, known: Container[str] = (), order: Order = natural_order) -> list[Batch]:
     """The batches that count, fingerprinted. Raises SpecError when two would have one name."""
-    found = batch_names(root, spec, known)
+    found = batch_names(root, spec, known, order)
     if twice := doubled([path for _, path in found], known):
         raise SpecError(spec.data.batches, twice)
     return [batch_at(root, path, name) for name, path in found]
@@ -167,9 +180,9 @@ def delivered(root: Path, spec: ModelSpec, known: Container[str] = ()) -> dict[s
     return dict(named_batches(find(root, spec.data.batches), known))
 
 
-def label_files(root: Path, spec: ModelSpec) -> list[Path]:
+def label_files(root: Path, spec: ModelSpec, order: Order = natural_order) -> list[Path]:
     """Settled files that labels arrive in, oldest first by name; none when they come with the batch."""
-    paths = find(root, spec.data.labels) if spec.data.labels else []
+    paths = find(root, spec.data.labels, order) if spec.data.labels else []
     return [path for path in paths if is_settled(path, spec.data.settle)]
 
 
@@ -182,8 +195,24 @@ def arriving(root: Path, spec: ModelSpec, known: Container[str] = ()) -> list[st
 
 def label_digest(files: Iterable[Path]) -> str:
     """Changes whenever a label file arrives or changes."""
-    lines = "".join(f"{path.name}\0{fingerprint(path)}\n" for path in files)
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return _digest_of(f"{path.name}\0{fingerprint(path)}\n" for path in files)
+
+
+def _digest_of(lines: Iterable[str]) -> str:
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def seen_files(files: Sequence[Path], digest: str | None) -> list[Path] | None:
+    """Those of these label files that have this digest together: the first ones, as they should, or all but one. None
+    where neither has it."""
+    lines = [f"{path.name}\0{fingerprint(path)}\n" for path in files]
+    for count in range(len(files), 0, -1):
+        if _digest_of(lines[:count]) == digest:
+            return list(files[:count])
+    for place in range(len(files)):
+        if _digest_of(lines[:place] + lines[place + 1 :]) == digest:
+            return [*files[:place], *files[place + 1 :]]
+    return None
 
 
 def fingerprint(path: Path) -> str:

@@ -110,6 +110,12 @@ class Labels:
             return tuple(self.files)
         return tuple(path for path in self.files if names is Names.ROW_OF_BATCH and is_called_by(path, batch))
 
+    def share(self, one: Path, other: Path) -> bool:
+        """Whether two label files may say something about the same row."""
+        if self.identity.names is Names.ROW:
+            return True
+        return any({one, other} <= {*self.about(batch)} for batch in self.identity.batches)
+
     def of(self, batch: Batch) -> BatchLabels:
         """Labels of one batch. Raises DataError when the columns that carry them are not there, or hold no labels."""
         with label_errors(batch.path):

@@ -18,8 +18,8 @@ UNPACK = {
     ".bz2": "`bunzip2 {0}`",
     ".xz": "`unxz {0}`",
     ".zst": "`unzstd --rm {0}`",
-    ".zip": "`unzip {0}`",
-    ".7z": "`7z x {0}`",
+    ".zip": "`unzip {0} && rm {0}`",
+    ".7z": "`7z x {0} && rm {0}`",
 }
 """What unpacks a file."""
 CONVERT = {

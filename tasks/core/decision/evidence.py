@@ -37,6 +37,8 @@ class Evidence:
     """Batches to decide on, broken ones left out."""
     blocked: tuple[str, ...] = ()
     """Batches set aside as structurally broken."""
+    aside: tuple[str, ...] = ()
+    """Batches that were set aside before, and still are for the same reasons."""
     current: int | None = None
     predecessor: int | None = None
     predecessor_ready: bool = False
@@ -68,6 +70,8 @@ class Evidence:
     drift: DriftEvidence = field(default_factory=DriftEvidence)
     label_delay: int | None = None
     """Batches that labels may take: as declared, else the most that they are known to have taken."""
+    mended: bool = False
+    """The last attempt to train failed or was refused, and what it depended on, beside labels, has changed since."""
     labels_overdue: tuple[str, ...] = ()
     """Decided batches whose labels should have come by now, oldest first. No rule asks; the run's end does."""
 

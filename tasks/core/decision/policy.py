@@ -72,7 +72,9 @@ class _Seen:
 
 def _broken(c: _Context) -> _Seen:
     """1. Structure of the contract broken, also when asked by hand."""
-    blocked = c.evidence.blocked
+    blocked, aside = c.evidence.blocked, c.evidence.aside
+    if not blocked and aside:
+        return _Seen(f"{_names(aside)} set aside as before; the other batches proceed")
     if not blocked:
         return _Seen("every pending batch has the structure that the pipeline needs")
     numbers: Numbers = {"blocked": len(blocked), "pending": c.evidence.pending}
@@ -219,6 +221,9 @@ def _stale(c: _Context) -> _Seen:
     """8. The version is as old as is worth waiting for."""
     age, best = c.evidence.new_batches, c.interval
     numbers: Numbers = {"age": age, "interval": best.batches, "slope": best.slope, "base": best.base}
+    if c.evidence.mended and age > 0:
+        reason = "the last attempt to train came to nothing, and what it depended on has changed: it is made again"
+        return _Seen(reason, Action.RETRAIN, numbers, proposes=True)
     if best.batches is None:
         return _Seen("no evidence of staleness, and max_age is never", numbers=numbers)
     avoided = portion(best.cost, best.base)

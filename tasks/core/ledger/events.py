@@ -104,6 +104,8 @@ class Decided:
     """Digest of the label files that were looked at; None when they could not be used."""
     novel: tuple[str, ...] = ()
     """Batches decided on, by this run or earlier ones, whose content is new to the version that was in service."""
+    natural: bool = False
+    """Names of batches and label files are in natural order; False: as text, as earlier releases sorted them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from tasks.core.records import digest, from_json, installed_release, to_dict
 from tasks.core.store import Store
 from tasks.core.types import Served
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """The format of events and of the state that they carry. A release that finds a higher number reads on, as far as it
 understands, and writes nothing: `append` refuses, naming the release that wrote it.
 

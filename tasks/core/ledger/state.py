@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tasks.core.data.files import in_order
+from tasks.core.data.files import Order, in_order, natural_order, text_order
 from tasks.core.types import (
     Attempt,
     BatchRecord,
@@ -56,6 +56,16 @@ class Replacement(Substitute):
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a batch is set aside, so that it is looked at again once that may have changed."""
+
+    looked: str
+    """Digest of all that it was looked at with, beside its bytes."""
+    found: str
+    """Digest of what was found wrong."""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """Everything a run needs to decide, carried by every ledger event."""
 
@@ -99,6 +109,17 @@ class State:
     """Versions whose payload was removed on record, each with the sequence number of the event: they load no more."""
     replaced: Mapping[str, Replacement] = field(default_factory=dict)
     """Objects of the store that rows were erased from, by path, each with the object that replaces it now."""
+    natural: bool = False
+    """Names are in natural order. False until a decision of this release: earlier ones sorted them as text."""
+    causes: Mapping[str, Cause] = field(default_factory=dict)
+    """Why each batch is set aside. One that an earlier release set aside has none."""
+
+    @property
+    def order(self) -> Order:
+        """The key that sorts names of batches and label files in time order: natural, unless batches would change
+        places that an earlier release decided on in the order of text."""
+        is_text = not self.natural and in_order(self.batches) != in_order(self.batches, text_order)
+        return text_order if is_text else natural_order
 
     @property
     def current(self) -> Served | None:
@@ -126,9 +147,16 @@ class State:
     def usable(self) -> tuple[str, ...]:
         """Labelled batches that may be trained on, in time order."""
         kept_out = {self.suspect, *self.quarantined}
-        return tuple(in_order(b for b, record in self.batches.items() if record.labels and b not in kept_out))
+        return tuple(
+            in_order((b for b, record in self.batches.items() if record.labels and b not in kept_out), self.order)
+        )
 
     @property
     def age(self) -> int:
         """Labelled batches since the data end of the last attempt to train."""
         return len(self.usable) - (self.attempt.labelled if self.attempt else 0)
+
+    @property
+    def age_of_service(self) -> int:
+        """Labelled batches since the data end of the version in service."""
+        return len(self.usable) - (self.current.data_end if self.current else 0)

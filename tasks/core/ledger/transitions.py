@@ -20,8 +20,8 @@ from tasks.core.ledger.events import (
     Snoozed,
     Started,
 )
-from tasks.core.ledger.state import LastDecision, Replacement, State
-from tasks.core.records import from_dict, to_dict
+from tasks.core.ledger.state import Cause, LastDecision, Replacement, State
+from tasks.core.records import digest, from_dict, to_dict
 from tasks.core.types import (
     Action,
     Attempt,
@@ -222,10 +222,13 @@ def after_decision(state: State, decided: Decided, mark: LastDecision, at: str) 
     blocked.update({b.batch: b.sha256 for b in decided.blocked if b.sha256})
     found = {b.batch: b.changed for b in decided.blocked}
     changed = [b for b in blocked if found.get(b, b in state.changed)]
+    causes = {b.batch: Cause(b.looked, found_wrong(b.problems)) for b in decided.blocked if b.sha256 and b.looked}
     after = replace(
         with_labels(recorded, decided.labelled, decision),
         blocked=blocked,
         changed=tuple(changed),
+        causes={b: cause for b, cause in {**state.causes, **causes}.items() if b in blocked},
+        natural=decided.natural or state.natural,
         losses=with_losses(state.losses, decided.losses)[-KEEP_LOSSES:],
         comparisons=with_comparisons(state.comparisons, decided.comparisons)[-KEEP_COMPARISONS:],
         cooldown=max(0, state.cooldown - len(fresh)),
@@ -265,6 +268,11 @@ def after_decision(state: State, decided: Decided, mark: LastDecision, at: str) 
         assert attempt.version is not None and attempt.manifest is not None
         after = replace(after, waiting=(*state.waiting, Served(attempt.version, attempt.manifest, attempt.labelled)))
     return _uncounted(after)
+
+
+def found_wrong(problems: Sequence[str]) -> str:
+    """One digest for all that is wrong with a batch."""
+    return digest("\n".join(problems).encode())
 
 
 def known_lags(fresh: Sequence[Labelled], window: Collection[str]) -> list[int]:

@@ -9,13 +9,14 @@ import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tasks.core.data.files import SUFFIXES, atomic_write, batch_name, find, fingerprint, is_data, parts
+from tasks.core.data.files import SUFFIXES, atomic_write, batch_name, find, fingerprint, is_data, label_files, parts
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import labelled_rows
 from tasks.core.data.source import Source
 from tasks.core.data.unread import table_problems
 from tasks.core.errors import AlreadyExists, DataError, InvalidRequest, UnreadableData
 from tasks.core.onboarding.proposal import Proposal, as_toml, propose, toml_string
+from tasks.core.run.overruled import overruled
 from tasks.core.schema.contract import infer
 from tasks.core.schema.frames import frame
 from tasks.core.schema.validation import validate
@@ -113,6 +114,8 @@ def deliver(workspace: Workspace, file: Path, *, labels: bool = False) -> Delive
             f"{output} exists already, with other data, and nothing is overwritten. Deliver only rows that are new, "
             "as a file of their own: under another name the old ones would come twice."
         )
+    if labels:
+        _refuse_overruled(workspace, file, output)
     if not there:
         _refuse_repeat(workspace, pattern, file, sha256)
         with atomic_write(output) as temporary:
@@ -131,6 +134,17 @@ def _refuse_repeat(workspace: Workspace, pattern: str, file: Path, sha256: str) 
                 f"{file} has the very bytes of {other.name}, which is there already. Nothing was copied. Deliver the "
                 "file that was meant."
             )
+
+
+def _refuse_overruled(workspace: Workspace, file: Path, output: Path) -> None:
+    """Raises InvalidRequest for labels of which some would not count, because files that sort after them have others
+    for the same keys."""
+    spec, order = workspace.spec, workspace.state().order
+    known = Labels.usable(workspace.root, spec, label_files(workspace.root, spec, order))[0]
+    later = [known.file(path) for path in known.files if order(batch_name(path)) > order(batch_name(output))]
+    new = Labels(file.resolve().parent, spec, [])
+    if later and (said := overruled(new.file(file.resolve()), later)):
+        raise InvalidRequest("file", [f"{said.replace('do not count', 'would not count')}. Nothing was copied"])
 
 
 def _place(root: Path, pattern: str, file: Path) -> Path:

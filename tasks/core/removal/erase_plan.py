@@ -195,10 +195,10 @@ class Plan:
     def body(self, now: State) -> events.Erased:
         """The event for this state: what was changed, without the key."""
         workspace = self.workspace
-        files = label_files(workspace.root, workspace.spec)
+        files = label_files(workspace.root, workspace.spec, now.order)
         before = label_digest(files)
         after = hashlib.sha256("".join(f"{p.name}\0{self.digest_of(p)}\n" for p in files).encode()).hexdigest()
-        batches = find_batches(workspace.root, workspace.spec, now.batches)
+        batches = find_batches(workspace.root, workspace.spec, now.batches, now.order)
         question = question_key(workspace, Request(), now, [b.sha256 for b in batches], before)
         decided = now.decided is not None and now.decided.key == question
         fresh = [self.digest_of(workspace.root / batch.path) for batch in batches]

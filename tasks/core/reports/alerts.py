@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks.core.data.files import batch_order, delivered, fingerprint, in_order
+from tasks.core.data.files import delivered, fingerprint, in_order, natural_order
 from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
 from tasks.core.records import digest
@@ -53,10 +53,10 @@ def _blocked(workspace: Workspace, state: State) -> list[tuple[Outcome, str, str
     """Batches that are set aside and whose files have not changed since."""
     here = delivered(workspace.root, workspace.spec, state.batches)
     matters = []
-    for batch in in_order(state.blocked):
+    for batch in in_order(state.blocked, state.order):
         sha256 = state.blocked[batch]
         if batch in here and fingerprint(here[batch]) == sha256:
-            text = f"{batch} is set aside; `ror report {workspace.model}` says why."
+            text = f"{batch} is set aside; `ror run {workspace.model} --batch {batch}` says why."
             matters.append((Outcome.BLOCKED, text, f"{batch} {sha256}"))
     return matters
 
@@ -75,7 +75,7 @@ def _unsettled(decided: Decided) -> list[tuple[Outcome, str, str]]:
     matters += [(Outcome.HELD, f"{text}.", TOO_SMALL) for text in decided.decision.reasons if TOO_SMALL in text]
     overdue = decided.evidence.labels_overdue if decided.evidence else ()
     if overdue and decided.decision.action in (Action.RELOAD, Action.HOLD):
-        matters.append((Outcome.LABELS_OVERDUE, f"{decided.decision.reasons[-1]}.", min(overdue, key=batch_order)))
+        matters.append((Outcome.LABELS_OVERDUE, f"{decided.decision.reasons[-1]}.", min(overdue, key=natural_order)))
     return matters
 
 

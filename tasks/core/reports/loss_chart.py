@@ -48,7 +48,7 @@ def steps(state: State) -> list[ChartPoint]:
     for point in state.losses:
         earlier.setdefault(point.batch, []).append(point.version)
     found = []
-    for batch in in_order({*state.batches, *state.blocked})[-NEWEST:]:
+    for batch in in_order({*state.batches, *state.blocked}, state.order)[-NEWEST:]:
         record = state.batches.get(batch)
         version = record.version if record else None
         others = [number for number in earlier.get(batch, ()) if number != version]

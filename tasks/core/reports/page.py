@@ -29,6 +29,7 @@ PERFORMANCE = (
     CheckKind.SLICES,
     CheckKind.LABELS,
     CheckKind.KEYS,
+    CheckKind.OVERRULED,
     CheckKind.PREDICTIONS,
 )
 COLUMNS = (CheckKind.DRIFT, CheckKind.CONTENT)

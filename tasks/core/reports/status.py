@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from tasks.core.data.files import arriving, batch_order, in_order
+from tasks.core.data.files import arriving, in_order
 from tasks.core.data.unread import unread
 from tasks.core.ledger.events import Accepted, Cleared, Decided, Event, EventKind, Failed, Promoted, Quarantined
 from tasks.core.ledger.ledger import Ledger
@@ -150,6 +150,7 @@ def status(workspace: Workspace) -> Status:
     state = head.state
     decided = workspace.ledger.decision(state.decided.seq) if state.decided else None
     pending = pending_names(workspace, state)
+    unlabelled = [b for b, record in state.batches.items() if not record.labels and b not in state.quarantined]
     answer = Status(
         model=workspace.model,
         version=state.current.version if state.current else None,
@@ -161,15 +162,15 @@ def status(workspace: Workspace) -> Status:
         waiting=tuple(served.version for served in state.waiting),
         outcome=decided.outcome if decided else None,
         next_retrain=_next_retrain(decided),
-        blocked=tuple(in_order(set(state.blocked) & {*pending, *state.batches})),
-        changed=tuple(in_order(set(state.changed) & set(pending))),
+        blocked=tuple(in_order(set(state.blocked) & {*pending, *state.batches}, state.order)),
+        changed=tuple(in_order(set(state.changed) & set(pending), state.order)),
         suspect=state.suspect,
         quarantined=state.quarantined,
         accepted=state.accepted,
         barred=state.barred,
         snoozed=_snoozed(state),
         arriving=tuple(arriving(workspace.root, workspace.spec, state.batches)),
-        unlabelled=tuple(in_order(b for b, r in state.batches.items() if not r.labels and b not in state.quarantined)),
+        unlabelled=tuple(in_order(unlabelled, state.order)),
         warnings=(
             *_remarks(decided),
             *unread(workspace.root, workspace.spec),
@@ -199,7 +200,7 @@ def _snoozed(state: State) -> tuple[Snooze, ...]:
 def _remarks(decided: Decided | None) -> tuple[str, ...]:
     """Warnings about keys and labels: what did not find its place, or could not be used."""
     checks = decided.checks if decided else ()
-    about = (CheckKind.KEYS, CheckKind.LABELS)
+    about = (CheckKind.KEYS, CheckKind.LABELS, CheckKind.OVERRULED)
     unusable = [problem for item in decided.blocked if not item.sha256 for problem in item.problems] if decided else []
     said = [check.summary for check in checks if check.kind in about and check.verdict is Verdict.WARN]
     return (*unusable, *said)
@@ -235,7 +236,7 @@ def _in_service(state: State) -> InService | None:
 
     A batch is left out when that version had been trained on its labels, or when it was served by none.
     """
-    points = sorted((p for p in state.losses if _served(state, p)), key=lambda point: batch_order(point.batch))
+    points = sorted((p for p in state.losses if _served(state, p)), key=lambda point: state.order(point.batch))
     if not points:
         return None
     each = tuple(

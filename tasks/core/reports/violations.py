@@ -66,7 +66,7 @@ def export(workspace: Workspace, output: Path, batch: str | None = None) -> Expo
             f"`ror run {workspace.model}` trains one."
         )
     contract = workspace.registry.load_in_service(workspace.model, state).contract
-    batches = find_batches(workspace.root, workspace.spec, state.batches)
+    batches = find_batches(workspace.root, workspace.spec, state.batches, state.order)
     if batch is not None and batch not in {item.id for item in batches}:
         newest = ", ".join(item.id for item in batches[-5:]) or "none"
         raise InvalidRequest("batch", [f"{workspace.model} has no batch {batch!r}. The newest here: {newest}"])

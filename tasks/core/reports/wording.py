@@ -79,7 +79,7 @@ def headline(decided: Decided, model: str) -> str:
 
 def title(decided: Decided, model: str) -> str:
     """What was decided on, and how it ended: `flights · 2013-07: Reloaded — v3 in service`."""
-    names = [batch.id for batch in decided.window] or [item.batch for item in decided.blocked]
+    names = [batch.id for batch in decided.window] or [item.batch for item in decided.blocked if not item.again]
     return f"{model} · {span(names, 'no new batch')}: {_ending(decided)}"
 
 
@@ -121,7 +121,7 @@ def _ending(decided: Decided) -> str:
 def _cause(decided: Decided) -> str:
     """What made the run end as it did: the broken data or the failed attempt, where there is one, else the decision."""
     facts = _facts(decided)
-    if decided.blocked:
+    if any(not item.again for item in decided.blocked):
         return facts[0]
     if decided.attempt and decided.attempt.outcome in (AttemptOutcome.REFUSED, AttemptOutcome.FAILED):
         return facts[-1]
@@ -132,9 +132,12 @@ def _cause(decided: Decided) -> str:
 
 def _facts(decided: Decided) -> list[str]:
     lines = []
-    for item in decided.blocked:
+    news = [item for item in decided.blocked if not item.again]
+    for item in news:
         lines += [f"{_set_aside(item)}: {problem.rstrip('.')}." for problem in item.problems]
     lines += [f"{reason}." for reason in decided.decision.reasons]
+    for item in decided.blocked:
+        lines += [f"{item.batch} is still set aside: {p.rstrip('.')}." for p in item.problems if item.again]
     lines += [f"{check.summary}." for check in decided.checks if check.kind in TOLD and check.verdict is Verdict.WARN]
     attempt, service = decided.attempt, decided.in_service
     if attempt and attempt.gate:

@@ -16,12 +16,13 @@ from tasks.core.checks.declared import columns_of, unknown_columns
 from tasks.core.checks.expected import excused, last_year
 from tasks.core.checks.volume import check_rows
 from tasks.core.data.arrow import sample_rows
-from tasks.core.data.files import batch_order, find, in_order
+from tasks.core.data.files import find, in_order, text_order
 from tasks.core.data.unread import unread
 from tasks.core.decision.evidence import DriftEvidence, Evidence
 from tasks.core.errors import DataError, EnvironmentMismatch, NotFound, UntrustedTypes, VerificationError
 from tasks.core.ledger.state import State
-from tasks.core.ledger.transitions import with_comparisons, with_labels, with_losses
+from tasks.core.ledger.transitions import found_wrong, with_comparisons, with_labels, with_losses
+from tasks.core.run.causes import looked_with
 from tasks.core.run.labels import LabelFindings
 from tasks.core.run.work import Work
 from tasks.core.schema.frames import frame
@@ -96,6 +97,10 @@ class DataFindings:
     that were learned from, left out."""
     nothing: str = ""
     """Where no file at all is where batches should be: where that is, and what to do."""
+    mended: bool = False
+    """What the last attempt to train failed or was refused for may be mended."""
+    aside: tuple[str, ...] = ()
+    """Batches that were set aside, and that nothing would find otherwise today: they were not looked at."""
 
 
 def check_data(workspace: Workspace, state: State, work: Work, versions: Versions) -> DataFindings:
@@ -105,7 +110,7 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
     """
     spec, current = workspace.spec, versions.current
     valid, rows, blocked, changes = [], [], [], []
-    checks = _arrivals(workspace, work)
+    checks = _arrivals(workspace, state, work)
     if current:
         checks += excused(workspace.root, spec, state.snoozed, work.pending, current.contract.names).checks
     novel = _still_novel(workspace, state, work, current)
@@ -135,6 +140,7 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
         checks += [Check.of(CheckKind.COERCION, batch.id, Verdict.WARN, note) for note in found.coercions]
         if versions.predecessor:
             ready &= not _validated(workspace, state, batch, versions.predecessor).problems
+    blocked = [_set_aside(state, work, item, looked_with(workspace, state)) for item in blocked]
     for batch in work.altered:
         problem = (
             "it was decided on with other bytes than it has now, and predictions were made from those. "
@@ -151,7 +157,17 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
         ready,
         tuple(novel),
         _nothing(workspace, state),
+        work.mended,
+        work.aside,
     )
+
+
+def _set_aside(state: State, work: Work, item: Blocked, looked: str) -> Blocked:
+    """With what it was looked at; and whether that is what was found before, which a person who asks for this batch
+    wants to hear again."""
+    before = state.causes.get(item.batch)
+    same = state.blocked.get(item.batch) == item.sha256 and (not before or before.found == found_wrong(item.problems))
+    return replace(item, looked=looked, again=same and not work.asked)
 
 
 def _nothing(workspace: Workspace, state: State) -> str:
@@ -170,7 +186,7 @@ def _nothing(workspace: Workspace, state: State) -> str:
 def _rows_of_training(state: State, current: LoadedVersion | None) -> list[int]:
     """Rows of the batches that a version was trained on, in time order, as they were decided on."""
     trained = {file.batch for file in current.manifest.training} if current else set()
-    return [state.batches[name].rows for name in in_order(trained & {*state.batches})]
+    return [state.batches[name].rows for name in in_order(trained & {*state.batches}, state.order)]
 
 
 def _declared(workspace: Workspace, batches: Sequence[Batch]) -> list[Check]:
@@ -208,7 +224,7 @@ def _validated(workspace: Workspace, state: State, batch: Batch, version: Loaded
     return validate(version.contract, source, spec, excused=excuses, weights=weights)
 
 
-def _arrivals(workspace: Workspace, work: Work) -> list[Check]:
+def _arrivals(workspace: Workspace, state: State, work: Work) -> list[Check]:
     """What arrived in another way than it should: files that may still be written, batches that are out of order."""
     found = [f"{path} may still be written and was not counted; the next run looks again" for path in work.arriving]
     found += [
@@ -216,6 +232,12 @@ def _arrivals(workspace: Workspace, work: Work) -> list[Check]:
         for batch in work.latecomers
     ]
     found += unread(workspace.root, workspace.spec)
+    if state.order is text_order:
+        first, last = _misplaced(state)
+        found.append(
+            f"names are in the order of text here, for earlier releases decided so: {first} counts as earlier than "
+            f"{last}. Deliver new batches under names that sort last in it, with zeros, such as 2026-09"
+        )
     found += [
         f"{batch.id} has the very bytes of {work.repeats[batch.id]}: its rows are predicted, and count in no loss and "
         "no fit a second time. If another file was meant, deliver that one under a new name"
@@ -223,6 +245,12 @@ def _arrivals(workspace: Workspace, work: Work) -> list[Check]:
         if batch.id in work.repeats
     ]
     return [Check.of(CheckKind.ARRIVALS, None, Verdict.WARN, text) for text in found]
+
+
+def _misplaced(state: State) -> tuple[str, str]:
+    """Two batches that are the other way round in the order of text."""
+    pairs = zip(in_order(state.batches, text_order), in_order(state.batches), strict=True)
+    return next((text, natural) for text, natural in pairs if text != natural)
 
 
 # --- drift ---------------------------------------------------------------------------------------------------
@@ -298,18 +326,20 @@ def collect(request: Request, state: State, found: Findings) -> Evidence:
     now = with_labels(state, labels.labelled)
     rows = [now.batches[batch].labelled_rows for batch in now.usable]
     predecessor, attempt = state.predecessor, state.attempt
+    age = now.age_of_service if data.mended else now.age
     known = {*now.batches, *(batch.id for batch in data.valid)}
     accepted = tuple(batch for batch in state.accepted if batch in known)
     return Evidence(
         request=request,
         pending=len(data.valid),
-        blocked=tuple(item.batch for item in data.blocked if not item.changed),
+        blocked=tuple(item.batch for item in data.blocked if not item.changed and not item.again),
+        aside=(*(item.batch for item in data.blocked if item.again), *data.aside),
         current=state.current.version if state.current else None,
         predecessor=predecessor.version if predecessor else None,
         predecessor_ready=bool(predecessor and predecessor.version not in state.barred and data.predecessor_ready),
         labelled_rows=sum(rows),
-        new_batches=now.age,
-        new_rows=sum(rows[len(rows) - now.age :]) if now.age > 0 else 0,
+        new_batches=age,
+        new_rows=sum(rows[len(rows) - age :]) if age > 0 else 0,
         cooldown=max(0, state.cooldown - len(labels.fresh)),
         losses=with_losses(state.losses, labels.losses),
         comparisons=with_comparisons(state.comparisons, labels.comparisons),
@@ -323,6 +353,7 @@ def collect(request: Request, state: State, found: Findings) -> Evidence:
         waiting=attempt.version if attempt and attempt.version in [w.version for w in state.waiting] else None,
         drift=found.drift.evidence,
         label_delay=labels.delay,
+        mended=data.mended,
         labels_overdue=labels.overdue.batches if labels.overdue else (),
     )
 
@@ -340,7 +371,7 @@ def recheck(workspace: Workspace, work: Work, found: State, now: State, measured
 def _newest(state: State, labels: LabelFindings) -> str | None:
     """The newest labelled batch, if its labels count from this run on: labels may come out of order."""
     before = [batch for batch, record in state.batches.items() if record.labels]
-    newest = max((item.batch for item in labels.fresh), key=batch_order, default=None)
-    if newest is None or any(batch_order(batch) >= batch_order(newest) for batch in before):
+    newest = max((item.batch for item in labels.fresh), key=state.order, default=None)
+    if newest is None or any(state.order(batch) >= state.order(newest) for batch in before):
         return None
     return newest

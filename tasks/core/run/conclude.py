@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tasks.core.data.files import in_order, natural_order
 from tasks.core.decision.evidence import Evidence
 from tasks.core.decision.policy import POLICY_VERSION
 from tasks.core.ledger.events import Decided
@@ -11,6 +12,7 @@ from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import with_labels
 from tasks.core.run.assess import DataFindings, Findings
 from tasks.core.spec import ModelSpec
+from tasks.core.text import named
 from tasks.core.types import (
     NO_BATCHES,
     Action,
@@ -68,8 +70,12 @@ def conclude(
             decision = replace(decision, reasons=("the current version stays in service",))
     elif data.nothing:
         decision = replace(decision, reasons=(data.nothing, *decision.reasons))
-    if blocked:
+    if any(not item.again for item in blocked):
         outcome = Outcome.BLOCKED
+    if (still := evidence.aside) and decision.action in (Action.RELOAD, Action.HOLD):  # not all is as expected
+        first, *others = decision.reasons
+        aside = f"{named(in_order(still, now.order))} {'stays' if len(still) == 1 else 'stay'} set aside"
+        decision = replace(decision, reasons=(f"{first}; {aside}", *others))
     return Decided(
         outcome=outcome,
         decision=decision,
@@ -91,6 +97,7 @@ def conclude(
         evidence=evidence,
         label_files=labels.files,
         novel=data.novel,
+        natural=now.order is natural_order,
     )
 
 

@@ -20,7 +20,7 @@ from tasks.core.checks.expected import excused
 from tasks.core.checks.histograms import Picture
 from tasks.core.checks.performance import dummy
 from tasks.core.checks.slices import BatchLosses, check_slices, earlier
-from tasks.core.data.files import batch_order, label_digest
+from tasks.core.data.files import seen_files
 from tasks.core.data.known_classes import with_classes
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
@@ -29,6 +29,7 @@ from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import known_lags, with_labels
 from tasks.core.run.again import check_repeats
 from tasks.core.run.matching import check_keys
+from tasks.core.run.overruled import check_overruled
 from tasks.core.run.scores import Scores
 from tasks.core.run.work import Work
 from tasks.core.spec import DataSpec
@@ -119,7 +120,7 @@ def _check(
     fresh: list[Labelled] = []
     waiting: list[Labelled] = []
     owning = [batch for batch in (*unlabelled, *pending) if batch.id not in work.repeats]
-    without = sorted(owning, key=lambda batch: batch_order(batch.id))
+    without = sorted(owning, key=lambda batch: state.order(batch.id))
     for batch in without:
         try:
             part = labelled_rows(workspace.root, batch, labels, spec.task)
@@ -128,7 +129,7 @@ def _check(
             continue
         if part.total and part.elsewhere == part.total:
             continue
-        lag = sum(batch_order(other) > batch_order(batch.id) for other in arrived)
+        lag = sum(state.order(other) > state.order(batch.id) for other in arrived)
         item = Labelled(batch.id, part.labels, len(part.rows), part.coverage, lag=lag)
         if not counts(spec.data, item):
             waiting.append(item)
@@ -140,7 +141,7 @@ def _check(
     if delay is None:
         delay = max([1, state.label_lag, *known_lags(fresh, [batch.id for batch in pending])])
     counted = {item.batch for item in fresh}
-    possible = sorted({*decided, *pending}, key=lambda batch: batch_order(batch.id))
+    possible = sorted({*decided, *pending}, key=lambda batch: state.order(batch.id))
     still = [batch for batch in without if batch.id not in counted]
     new_files = _fresh_files(state, work)
     keys = check_keys(labels, possible, still, new_files, before)
@@ -150,7 +151,13 @@ def _check(
         labelled=(*fresh, *again),
         losses=tuple(scores.losses),
         comparisons=tuple(scores.comparisons),
-        checks=(*scores.checks, *check_repeats(labels, pending, work.repeats), *keys.checks, *strays),
+        checks=(
+            *scores.checks,
+            *check_repeats(labels, pending, work.repeats),
+            *keys.checks,
+            *strays,
+            *check_overruled(labels, new_files, before),
+        ),
         unlabelled=len(waiting),
         delay=delay,
         overdue=_overdue(workspace, state, waiting, delay),
@@ -188,7 +195,8 @@ def _fresh_files(state: State, work: Work) -> Sequence[Path]:
     """Label files that no decision has seen; all of them when in doubt."""
     if work.label_digest == state.label_files:
         return ()
-    return work.labels[_seen(state, work) or 0 :]
+    seen = seen_files(work.labels, state.label_files) or ()
+    return [path for path in work.labels if path not in seen]
 
 
 def counts(data: DataSpec, item: Labelled) -> bool:
@@ -248,7 +256,9 @@ def _slices(
     part, answers = scores.newest
     usable = with_labels(state, fresh).usable
     points = (*state.losses, *scores.losses)
-    before = earlier(workspace, labels, [b for b in decided if b.id in usable], points, part.batch.id)
+    own = state.order(part.batch.id)
+    past = [batch for batch in decided if batch.id in usable and state.order(batch.id) < own]
+    before = earlier(workspace, labels, past, points)
     losses = performance.row_losses(answers, part.target, workspace.spec.task)
     return check_slices(workspace.spec, BatchLosses(part, losses), before)
 
@@ -261,14 +271,21 @@ def _corrections(
 ) -> list[Labelled]:
     """Batches that counted already and whose labels are others now.
 
-    Label files that have not changed cost nothing; new ones that sort last, as they should, cost a look at the keys.
+    Label files that have not changed cost nothing; new ones cost a look at the keys.
     """
     if work.label_digest == state.label_files:
         return []
-    found, seen = [], _seen(state, work)
+    found, seen = [], seen_files(work.labels, state.label_files)
     if seen is not None:
-        sides = [[path for path in files if path in labels.files] for files in (work.labels[:seen], work.labels[seen:])]
-        earlier, later = (Labels(workspace.root, labels.spec, files, batches=work.owners) for files in sides)
+        earlier, later = (
+            Labels(
+                workspace.root,
+                labels.spec,
+                [path for path in labels.files if (path in seen) is before],
+                batches=work.owners,
+            )
+            for before in (True, False)
+        )
     for batch in decided:
         record = state.batches[batch.id]
         if not record.labels or (seen is not None and not later.touch(batch)):
@@ -282,12 +299,6 @@ def _corrections(
         if len(part.rows) and batch.id not in state.quarantined:
             scores.again(part)
     return found
-
-
-def _seen(state: State, work: Work) -> int | None:
-    """How many of the label files the last decision saw, if all the others sort after those; None when in doubt."""
-    counts = range(len(work.labels) - 1, 0, -1)
-    return next((count for count in counts if label_digest(work.labels[:count]) == state.label_files), None)
 
 
 def _changed(now: LabelledRows, before: LabelledRows | None) -> Check:

@@ -10,7 +10,6 @@ from pathlib import Path
 from tasks.core.data.files import (
     arriving,
     batch_names,
-    batch_order,
     find_batches,
     fingerprint,
     label_digest,
@@ -20,6 +19,7 @@ from tasks.core.decision.policy import POLICY_VERSION
 from tasks.core.errors import InvalidRequest
 from tasks.core.ledger.state import State
 from tasks.core.records import digest
+from tasks.core.run.causes import is_mended, settled
 from tasks.core.types import Batch, BatchRecord, Outcome, Request
 from tasks.core.workspace import Workspace
 
@@ -32,7 +32,7 @@ class Work:
     batches: tuple[Batch, ...]
     """Every batch on disk that counts, in time order."""
     pending: tuple[Batch, ...]
-    """Not decided on yet, or delivered again after it was set aside."""
+    """Not decided on yet: new, or set aside and then delivered again or due to be looked at with something else."""
     altered: tuple[Batch, ...]
     """Decided on earlier, with other bytes than now."""
     decided: int | None
@@ -49,6 +49,12 @@ class Work:
     """Batches with the very bytes of another one, with the name of that one, which owns the rows."""
     owners: tuple[Batch, ...] = ()
     """Batches in the order in which they own the rows that they bring: as they were decided on, then those pending."""
+    mended: bool = False
+    """The last attempt to train failed or was refused, and what it depended on is something else now."""
+    asked: bool = False
+    """A person asked for this one batch."""
+    aside: tuple[str, ...] = ()
+    """Batches that stay set aside, and would be again: nothing that led to it has changed."""
 
     def without(self, blocked: Collection[str]) -> Work:
         """Once it is known which batches are set aside: they own nothing."""
@@ -64,9 +70,9 @@ def check_request(request: Request) -> None:
 def find_work(workspace: Workspace, request: Request, state: State) -> Work:
     """Raises InvalidRequest when the requested batch does not exist."""
     unsettled = arriving(workspace.root, workspace.spec, state.batches)
-    found = find_batches(workspace.root, workspace.spec, state.batches)
+    found = find_batches(workspace.root, workspace.spec, state.batches, state.order)
     batches = [with_origin(batch, state.batches.get(batch.id)) for batch in found]
-    labels = label_files(workspace.root, workspace.spec)
+    labels = label_files(workspace.root, workspace.spec, state.order)
     labels_now = label_digest(labels)
     if request.batch is not None and request.batch not in {batch.id for batch in batches}:
         known = ", ".join(batch.id for batch in batches[-5:]) or "none"
@@ -76,20 +82,27 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
         )
     chosen = [batch for batch in batches if request.batch in (None, batch.id)]
     key = question_key(workspace, request, state, [batch.sha256 for batch in batches], labels_now)
-    pending = tuple(b for b in chosen if b.id not in state.batches and state.blocked.get(b.id) != b.sha256)
-    newest = max(map(batch_order, state.batches), default=batch_order(""))
+    aside = {b.id for b in batches if b.id not in state.batches and state.blocked.get(b.id) == b.sha256}
+    stay = aside & settled(workspace, state) - {request.batch}
+    pending = tuple(b for b in chosen if b.id not in state.batches and b.id not in stay)
+    mended = is_mended(workspace, state, batches)
+    names = [batch.id for batch in pending]
+    newest = max(map(state.order, state.batches), default=state.order(""))
     return Work(
         key=key,
         batches=tuple(batches),
         pending=pending,
         altered=tuple(b for b in chosen if b.id in state.batches and state.batches[b.id].sha256 != b.sha256),
-        decided=_answer(workspace, request, state, key),
+        decided=_answer(workspace, request, state, key, mended=mended) if aside.isdisjoint(names) else None,
         labels=tuple(labels),
         label_digest=labels_now,
         arriving=tuple(unsettled),
-        latecomers=tuple(batch.id for batch in pending if batch_order(batch.id) < newest),
+        latecomers=tuple(batch.id for batch in pending if state.order(batch.id) < newest),
         repeats=repeats_of(batches, state),
         owners=owners_of(batches, pending, state.batches),
+        mended=mended,
+        asked=request.batch is not None,
+        aside=tuple(b.id for b in batches if b.id in stay),
     )
 
 
@@ -98,7 +111,7 @@ def repeats_of(batches: Iterable[Batch], state: State) -> dict[str, str]:
     owners: dict[str, str] = {}
     found = {}
     rank = {name: place for place, name in enumerate(state.batches)}
-    for batch in sorted(batches, key=lambda batch: (rank.get(batch.id, len(rank)), batch_order(batch.id))):
+    for batch in sorted(batches, key=lambda batch: (rank.get(batch.id, len(rank)), state.order(batch.id))):
         owner = owners.setdefault(batch.sha256, batch.id)
         if owner != batch.id:
             found[batch.id] = owner
@@ -126,13 +139,15 @@ def arrived_since(root: Path, before: Work, now: Work) -> list[str]:
     return sorted(batches | labels | ({*now.arriving} - {*before.arriving}))
 
 
-def _answer(workspace: Workspace, request: Request, state: State, key: str) -> int | None:
-    """The decision that answered this question. A training that failed answers nothing for a person who asks again:
-    the code may be repaired, which the question does not show."""
+def _answer(workspace: Workspace, request: Request, state: State, key: str, *, mended: bool) -> int | None:
+    """The decision that answered this question. A training that failed answers nothing for a person who asks again, nor
+    once what it failed for may be mended: the question does not show that."""
     if state.decided is None or state.decided.key != key:
         return None
     seq = state.decided.seq
     if request.action == "retrain" and workspace.ledger.decision(seq).outcome is Outcome.RETRAIN_FAILED:
+        return None
+    if mended and not ((evidence := workspace.ledger.decision(seq).evidence) and evidence.mended):
         return None
     return seq
 
@@ -161,12 +176,13 @@ def question_key(
 
 def fresh_names(workspace: Workspace, state: State) -> list[str]:
     """Those among the pending ones that the next run decides on: not those that are set aside, as they were then."""
-    found = batch_names(workspace.root, workspace.spec, state.batches)
+    found = batch_names(workspace.root, workspace.spec, state.batches, state.order)
     pending = [(name, path) for name, path in found if name not in state.batches]
-    return [name for name, path in pending if name not in state.blocked or fingerprint(path) != state.blocked[name]]
+    stay = settled(workspace, state) & set(state.blocked)
+    return [name for name, path in pending if name not in stay or fingerprint(path) != state.blocked[name]]
 
 
 def pending_names(workspace: Workspace, state: State) -> list[str]:
     """Names of the batches that no run has decided on, without reading a file: for `ror status`."""
-    found = batch_names(workspace.root, workspace.spec, state.batches)
+    found = batch_names(workspace.root, workspace.spec, state.batches, state.order)
     return [name for name, _ in found if name not in state.batches]

@@ -242,7 +242,7 @@ def _gap(workspace: Workspace) -> None:
 
 def _flipped(workspace: Workspace) -> None:
     path = path_of(workspace, f"{LEDGER}/00000002.json")
-    path.write_bytes(path.read_bytes().replace(b'"format_version": 1', b'"format_version": 3'))
+    path.write_bytes(path.read_bytes().replace(b'"format_version": 2', b'"format_version": 3'))
 
 
 def _promoted_by_forgery(workspace: Workspace) -> None:

@@ -14,7 +14,6 @@ from tasks.core.data.files import (
     atomic_write,
     batch_at,
     batch_name,
-    batch_order,
     delivered,
     doubled,
     find_batches,
@@ -22,6 +21,8 @@ from tasks.core.data.files import (
     in_order,
     label_digest,
     label_files,
+    natural_order,
+    text_order,
 )
 from tasks.core.errors import AlreadyExists, SpecError
 from tasks.core.spec import ModelSpec
@@ -259,8 +260,32 @@ def test_names_of_batches_are_put_in_time_order() -> None:
     """The order that runs decide in, by name; of names that two files have, each is said once."""
     paths = [Path("b/2013-02.csv"), Path("b/2013-01.parquet"), Path("b/2013-02")]
     assert in_order(batch_name(path) for path in paths[:2]) == ["2013-01", "2013-02"]
-    assert batch_order("2013-01") < batch_order("2013-02")
+    assert natural_order("2013-01") < natural_order("2013-02")
     assert doubled(paths[:2]) == []
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["2026-9", "2026-10", "2026-11"],
+        ["labels-9", "labels-10", "labels-100"],
+        ["2026-W9", "2026-W10"],
+        ["9", "10", "10b", "b"],
+        ["2026-09", "2026-9-fix", "2026-10"],
+        ["a", "a-1", "a-2-9", "a-2-10", "b"],
+        ["20261231", "20270101"],
+        ["2026-09", "2026-9"],  # two names of one number: as text, so that the order is always the same
+    ],
+)
+def test_numbers_in_names_count_as_numbers(tmp_path: Path, names: list[str]) -> None:
+    """Batches and label files are in natural order, whatever a folder lists first."""
+    assert in_order(reversed(names)) == names
+    for name in names:
+        write(tmp_path / "batches" / f"{name}.csv")
+        write(tmp_path / "labels" / f"{name}.csv")
+    assert [batch.id for batch in find_batches(tmp_path, LATE)] == names
+    assert [batch_name(path) for path in label_files(tmp_path, LATE)] == names
+    assert in_order(names, text_order) == sorted(names)
 
 
 def test_a_file_and_a_list_of_files_give_the_same_batch(tmp_path: Path) -> None:

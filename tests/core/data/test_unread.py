@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.feather as feather
 import pytest
 
@@ -35,8 +40,20 @@ def feathered(path: Path) -> None:
     feather.write_feather(ROWS, str(path))
 
 
+TEXT = ROWS.to_csv(index=False)
+
+
+def zipped(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{path.stem}.csv", TEXT)
+
+
 WRITERS = {
-    "2026 03.csv.gz": lambda path: path.write_bytes(gzip.compress(ROWS.to_csv(index=False).encode())),
+    "2026 03.csv.gz": lambda path: path.write_bytes(gzip.compress(TEXT.encode())),
+    "1.csv.bz2": lambda path: path.write_bytes(bz2.compress(TEXT.encode())),
+    "1.csv.xz": lambda path: path.write_bytes(lzma.compress(TEXT.encode())),
+    "1.csv.zst": lambda path: path.write_bytes(pa.compress(TEXT.encode(), codec="zstd", asbytes=True)),
+    "1.zip": zipped,
     "1.feather": feathered,
     "1.arrow": feathered,
     "1.json": lambda path: ROWS.to_json(path, orient="records"),
@@ -55,6 +72,8 @@ def test_the_command_makes_a_file_that_is_read(tmp_path: Path, name: str) -> Non
     assert said.startswith(f"batches/{name} is not looked at: ")
     command = re.search(r"`(.*)`", said)
     assert command is not None
+    if shutil.which(tool := command[1].split()[0]) is None and tool != "python":
+        pytest.skip(f"{tool} is not installed")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     subprocess.run(command[1], shell=True, check=True, cwd=tmp_path / "batches", env={**os.environ, "PATH": path})
     (batch,) = find_batches(tmp_path, SPEC)

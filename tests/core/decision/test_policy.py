@@ -122,6 +122,21 @@ def test_the_earlier_rule_wins(first: str, second: str) -> None:
 # --- 1 to 3: broken data, by hand, the first version ---------------------------------------------------------
 
 
+@pytest.mark.parametrize(("age", "made"), [(1, True), (0, False)])
+def test_an_attempt_that_came_to_nothing_is_made_again(age: int, made: bool) -> None:
+    """Once what it depended on has changed, and if there is anything to learn that the version in service has not."""
+    found = decision({"new_batches": age, "mended": True}, max_age=16)
+    assert (found.action is Action.RETRAIN) is made
+    assert ("it is made again" in found.reasons[0]) is made
+
+
+def test_what_stays_set_aside_is_said() -> None:
+    """By the rule that looks at it; the others decide."""
+    found = decision({"aside": ("003",)})
+    assert found.action is Action.RELOAD
+    assert found.findings[0].reason == "003 set aside as before; the other batches proceed"
+
+
 def test_other_batches_proceed_beside_a_broken_one() -> None:
     """A broken batch blocks the run only when it is alone; the others are decided on, and it is mentioned."""
     found = decision({"blocked": ("b6",), "pending": 1})
@@ -444,6 +459,8 @@ ANY = st.builds(
     request=st.builds(Request, st.sampled_from(["auto", "reload", "retrain"]), st.none() | st.text(), st.text()),
     pending=COUNTS,
     blocked=NAMES,
+    aside=NAMES,
+    mended=st.booleans(),
     current=VERSIONS,
     predecessor=VERSIONS,
     predecessor_ready=st.booleans(),

@@ -393,7 +393,7 @@ def test_a_lease_that_was_given_back_is_not_renewed(ledger: Ledger, monkeypatch:
 def test_events_are_readable_json(on_disk: tuple[Ledger, Path]) -> None:
     """An event is a JSON object that names its format, so that other tools can read the history."""
     event = json.loads((on_disk[1] / "00000001.json").read_text())
-    assert (event["format_version"], event["seq"], event["event"]) == (1, 1, "accepted")
+    assert (event["format_version"], event["seq"], event["event"]) == (2, 1, "accepted")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tasks.core.data.files import Order, natural_order, text_order
 from tasks.core.errors import CorruptObject
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.ledger.state import State
@@ -45,6 +46,38 @@ def test_an_unknown_kind_is_refused() -> None:
     """An event of a kind that this release does not know is refused, not ignored."""
     with pytest.raises(CorruptObject, match="'forgotten'; a newer release wrote it"):
         after(State(), "forgotten", {})
+
+
+NINE, TEN = BatchRecord("9" * 8, 10), BatchRecord("a" * 8, 10)
+
+
+@pytest.mark.parametrize(
+    ("state", "order"),
+    [
+        (State(), natural_order),
+        (State(batches={"2026-09": NINE, "2026-10": TEN}), natural_order),
+        (State(batches={"2026-9": NINE, "2026-10": TEN}), text_order),
+        (State(batches={"2026-9": NINE, "2026-10": TEN}, natural=True), natural_order),
+    ],
+)
+def test_what_an_earlier_release_decided_keeps_its_places(state: State, order: Order) -> None:
+    """Names are in natural order, unless batches that were decided on in the order of text would change places; the
+    first decision in natural order settles it."""
+    assert state.order is order
+    assert after_decision(state, decided(natural=state.order is natural_order)).order is order
+
+
+def test_what_led_to_a_batch_set_aside_is_kept() -> None:
+    """Beside the batch for as long as it is set aside; looked at again, it is what led to that."""
+    broken = Blocked("b", "b" * 64, ("no 'age'",), looked="one")
+    state = after_decision(State(), decided(blocked=(broken,)))
+    assert state.causes["b"].looked == "one"
+    again = after_decision(state, decided(blocked=(replace(broken, looked="two"),)))
+    assert (again.causes["b"].looked, again.causes["b"].found) == ("two", state.causes["b"].found)
+    other = after_decision(state, decided(blocked=(replace(broken, problems=("no 'city'",)),)))
+    assert other.causes["b"].found != state.causes["b"].found
+    assert after_decision(state, decided(**arrived("b"))).causes == {}
+    assert after_decision(state, decided(**arrived("c"))).causes == state.causes
 
 
 def test_a_retrain_puts_its_version_in_service() -> None:

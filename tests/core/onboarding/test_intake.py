@@ -78,6 +78,23 @@ def test_labels_need_key_and_target(model: Model, outside: Path) -> None:
     assert sorted(path.name for path in model.labels.iterdir()) == ["labels.parquet", "labels.parquet.done"]
 
 
+def test_a_correction_that_would_not_count_is_refused(model: Model, outside: Path) -> None:
+    """Where a file that sorts after it has other labels; under the name that is proposed it is taken, and counts."""
+    model.write_spec(late_labels=True)
+    rows = make_rows(seed=1)[["id", "y"]]
+    rows.to_csv(outside / "labels-10.csv", index=False)
+    deliver(model.workspace, outside / "labels-10.csv", labels=True)
+    for name in ("correction.csv", "labels-9.csv"):
+        rows.assign(y=1 - rows["y"]).to_csv(outside / name, index=False)
+        with pytest.raises(InvalidRequest, match=r"600 of 600 labels in .* would not count") as refused:
+            deliver(model.workspace, outside / name, labels=True)
+        better = str(refused.value).partition("call it ")[2].partition(",")[0]
+        (outside / name).rename(outside / better)
+        deliver(model.workspace, outside / better, labels=True)
+        (model.labels / better).unlink()
+    assert [path.name for path in model.labels.iterdir()] == ["labels-10.csv"]
+
+
 def test_a_batch_brings_its_labels(model: Model, outside: Path) -> None:
     """Where labels come with the batch, one without them is refused: its labels could never be used."""
     make_rows(seed=1).drop(columns="y").to_parquet(outside / "002.parquet", index=False)

@@ -42,6 +42,9 @@ class Fixed:
     def __init__(self, probability: float):
         self.probability = probability
 
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        return np.full(len(frame), int(self.probability > 0.5))
+
     def predict_proba(self, frame: pd.DataFrame) -> np.ndarray:
         return np.tile([1 - self.probability, self.probability], (len(frame), 1))
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tasks.core.ledger.state import LastDecision, State
+from tasks.core.ledger.state import Cause, LastDecision, State
 from tasks.core.run.assess import Versions, check_data
+from tasks.core.run.causes import looked_with
 from tasks.core.run.work import Work, arrived_since, find_work, fresh_names, pending_names
 from tasks.core.training.holdout import holdout_rows, split
 from tasks.core.types import AttemptOutcome, BatchRecord, Request, Verdict
@@ -66,6 +68,7 @@ def test_what_is_set_aside_is_not_fresh(settling: Model) -> None:
     known = {batch.id: batch.sha256 for batch in find(settling, State()).batches}
     assert fresh_names(workspace, State()) == ["001", "003"]
     aside = State(blocked={"003": known["003"]})
+    aside = replace(aside, causes={"003": Cause(looked_with(workspace, aside), "")})
     assert fresh_names(workspace, aside) == ["001"]
     os.utime(settling.deliver("003", rows=11), (time.time() - 100,) * 2)
     assert fresh_names(workspace, aside) == ["001", "003"]
@@ -120,6 +123,19 @@ def test_an_altered_batch_says_what_to_do(settling: Model) -> None:
     assert (
         "other bytes" in problem and "Restore the original. Deliver rows that are new as a file of their own" in problem
     )
+
+
+def test_places_that_an_earlier_release_gave_are_said(settling: Model) -> None:
+    """Where batches were decided on in the order of text, they stay in it, with a warning; else names are in natural
+    order and nothing is said."""
+    state = decided(settling, "001", "003")
+    record = state.batches["001"]
+    for natural, warned in ((False, True), (True, False)):
+        old = replace(state, batches={"2026-9": record, "2026-10": record}, natural=natural)
+        found = check_data(settling.workspace, old, find(settling, old), Versions())
+        said = [check.summary for check in found.checks if "in the order of text" in check.summary]
+        assert bool(said) is warned
+        assert all("2026-10 counts as earlier than 2026-9" in text for text in said)
 
 
 def test_the_same_bytes_come_again(settling: Model) -> None:

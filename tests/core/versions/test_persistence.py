@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,23 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
+from sklearn.semi_supervised import SelfTrainingClassifier
+from sklearn.svm import SVC, LinearSVC
+from sklearn.utils import all_estimators
 
-from tasks.core.errors import TrainingError, UntrustedTypes
+from tasks.core.errors import ProbeMismatch, TrainingError, UnpredictableData, UntrustedTypes
 from tasks.core.versions import persistence
 
 FRAME = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0]})
@@ -47,14 +59,102 @@ def test_a_pipeline_without_probabilities() -> None:
     assert answers.values.tolist() == [0, 0, 1, 1]
 
 
-def test_the_predicted_class_is_the_most_probable() -> None:
-    """Labels and probabilities of one answer never contradict each other."""
+def three_classes(rows: int = 120) -> tuple[pd.DataFrame, np.ndarray]:
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame(rng.normal(size=(60, 2)), columns=["a", "b"])
-    pipeline = DummyClassifier(strategy="stratified", random_state=1).fit(frame, rng.choice(["x", "y", "z"], 60))
+    frame = pd.DataFrame(rng.normal(size=(rows, 3)), columns=[*"abc"])
+    signal = frame.a + rng.normal(0, 0.8, rows)
+    return frame, np.array(["low", "mid", "top"])[np.digitize(signal, [-0.5, 0.8])]
+
+
+def two_classes(rows: int = 300) -> tuple[pd.DataFrame, np.ndarray]:
+    frame, target = three_classes(rows)
+    return frame, np.where(target == "top", "yes", "no")
+
+
+WITH_AN_INNER_ONE = ("ClassifierChain", "FixedThresholdClassifier", "MultiOutputClassifier", "OneVsOneClassifier",
+                     "OneVsRestClassifier", "OutputCodeClassifier", "SelfTrainingClassifier", "StackingClassifier",
+                     "TunedThresholdClassifierCV", "VotingClassifier")  # fmt: skip
+
+
+def classifiers() -> list[Any]:
+    """Every classifier of scikit-learn with probabilities that learns one class a row, alone and in a pipeline."""
+    found = [kind() for name, kind in all_estimators("classifier") if name not in WITH_AN_INNER_ONE]
+    one = LogisticRegression()
+    found += [FixedThresholdClassifier(one, threshold=0.2), TunedThresholdClassifierCV(one, scoring="recall")]
+    found += [SVC(probability=True), VotingClassifier([("a", one), ("b", GaussianNB())], voting="soft")]
+    found += [OneVsRestClassifier(one), SelfTrainingClassifier(one), StackingClassifier([("a", one)])]
+    found += [DummyClassifier(strategy=strategy, random_state=1) for strategy in ("most_frequent", "prior")]
+    return [each for each in found if hasattr(each, "predict_proba")]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("last", classifiers(), ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("data", [two_classes, three_classes])
+def test_the_prediction_is_what_predict_answers(last: Any, data: Callable[[], Any]) -> None:
+    """Whatever the classifier, with a threshold of its own or without; `predict` is left out only where it is known to
+    say the same."""
+    frame, target = data()
+    pipeline = make_pipeline(MinMaxScaler(), last)
+    try:
+        pipeline.fit(frame, target)
+    except ValueError as error:
+        pytest.skip(f"it learns no such classes: {error}")
+    said = pipeline.predict(frame)
+    answers = persistence.predict(pipeline, frame)
+    assert answers.values.tolist() == said.tolist()
+    assert answers.values.dtype == np.asarray(pipeline.classes_).dtype
+
+
+def test_a_threshold_is_the_models_own() -> None:
+    """With a low threshold many more rows are 'yes' than those whose probability is above one half."""
+    frame, target = two_classes()
+    pipeline = FixedThresholdClassifier(LogisticRegression(), threshold=0.1).fit(frame, target)
     answers = persistence.predict(pipeline, frame)
     assert answers.probabilities is not None
-    assert answers.values.tolist() == [answers.classes[column] for column in answers.probabilities.argmax(axis=1)]
+    assert (answers.values == "yes").sum() > 1.5 * (answers.probabilities[:, 1] > 0.5).sum()
+
+
+def test_predict_is_asked_only_where_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default pipeline is asked once: asking twice would take twice as long."""
+    frame, target = two_classes()
+    fast = make_pipeline(StandardScaler(), HistGradientBoostingClassifier(max_iter=3)).fit(frame, target)
+    assert persistence.predicts_most_probable(fast)
+    monkeypatch.setattr(HistGradientBoostingClassifier, "predict", None)
+    persistence.predict(fast, frame)
+
+    class Mine(LogisticRegression):
+        """A class of one's own may answer anything."""
+
+    assert not persistence.predicts_most_probable(Mine())
+
+
+def test_an_answer_that_is_no_class_is_refused() -> None:
+    """What predict says must be one of the classes that the probabilities are of."""
+
+    class Odd(LogisticRegression):
+        def predict(self, frame: pd.DataFrame) -> np.ndarray:
+            return np.full(len(frame), "perhaps")
+
+    frame, target = two_classes()
+    with pytest.raises(UnpredictableData, match="'perhaps', which is none of its classes"):
+        persistence.predict(Odd().fit(frame, target), frame)
+
+
+def test_known_answers_of_earlier_releases_still_come() -> None:
+    """They stored the most probable class; where predict says something else, the probabilities alone are compared.
+    Answers of this release are compared in full."""
+    frame, target = two_classes()
+    pipeline = FixedThresholdClassifier(LogisticRegression(), threshold=0.1).fit(frame, target)
+    now = persistence.make_probe(pipeline, frame)
+    likely = pipeline.classes_[now[[name for name in now if "probability" in name]].to_numpy().argmax(axis=1)]
+    old = now.assign(**{persistence.PREDICTION: likely})
+    assert not old.equals(now)
+    for probe in (now, old):
+        persistence.replay_probe(pipeline, probe, frame, "v1", exact=True)
+    wrong = now.copy()
+    wrong.loc[0, persistence.PREDICTION] = {"yes": "no", "no": "yes"}[now.loc[0, persistence.PREDICTION]]
+    with pytest.raises(ProbeMismatch, match="prediction differs"):
+        persistence.replay_probe(pipeline, wrong, frame, "v1", exact=True)
 
 
 def test_a_forest_answers_the_same_each_time() -> None:

@@ -121,7 +121,7 @@ def test_accept(grown: Model, ror: Ror) -> None:
     assert ror("run", "loans") == 3
     assert "`ror accept loans 003 --reason '...'`" in ror.out
     assert ror("status", "loans") == 0
-    assert "003: repair it and deliver it again, or accept it: `ror accept loans 003" in ror.out
+    assert "repair it and deliver it again, or correct the model's file, or accept it: `ror accept loans 003" in ror.out
     entry = ror.json("accept", "loans", "003", *WHY)
     assert (entry["event"], entry["batch"], entry["deed"]) == ("accepted", "003", "changed content of 003 accepted")
     status = ror.json("status", "loans")
