@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from tasks.core.audit import removals
 from tasks.core.audit.entries import content
@@ -11,6 +12,7 @@ from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError, NotFound, VerificationError
 from tasks.core.ledger.events import Decided, Event, last_state, named_manifests
+from tasks.core.ledger.state import State
 from tasks.core.run.work import owners_of, with_origin
 from tasks.core.spec import ModelSpec
 from tasks.core.training.holdout import FIRST_HOLDOUT_EVERY, HOLDOUT_EVERY, split
@@ -34,12 +36,12 @@ def recorded_training_rows(
     """The batches a version was trained on, in order, with the labels that they had then; and what is worth knowing.
 
     Labels that came or were corrected later are left out again where the label files of then are still there: digests
-    prove it. Rows whose key came before are left out as they were then; a release that knew none counted them twice.
-    Raises VerificationError naming every file that is missing or changed, and every batch whose labels cannot be put
-    together again.
+    prove it. Rows whose key came before, and labels that waited, are left out as they were then; an earlier release
+    left out none. Raises VerificationError naming every file that is missing or changed, and every batch whose labels
+    cannot be put together again.
     """
     history, problems, notes = _put_together(_Then(workspace, spec, manifest.version, events), manifest, events)
-    if spec.key_columns and (problems or not _adds_up(manifest, history)):
+    if problems or not _adds_up(manifest, history):
         earlier = _Then(workspace, spec, manifest.version, events, owned=False)
         other = _put_together(earlier, manifest, events)
         if not other[1] and _adds_up(manifest, other[0]):
@@ -99,13 +101,19 @@ class _Then:
         *,
         owned: bool = True,
     ):
-        """Where rows were not `owned`, every one of them counted."""
+        """Where rows were not `owned`, every one of them counted, and every label."""
         self.root, self._spec = workspace.root, spec
-        self._owners = _owners(workspace, spec, version, events) if owned and spec.key_columns else ()
+        then = _state_of(version, events)
+        here = find_batches(workspace.root, spec, then.batches, then.order) if owned else ()
+        now = last_state(events).batches
+        self._how: dict[str, Any] = {
+            "batches": owners_of(here, (), {name: now[name] for name in then.batches if name in now}),
+            "trusted": then.trusted if owned else None,
+        }
         self.files = label_files(workspace.root, spec, last_state(events).order)
-        self._now = Labels(workspace.root, spec, self.files, batches=self._owners)
+        self._now = Labels(workspace.root, spec, self.files, **self._how)
         self._known: dict[int, Labels] = {len(self.files): self._now}
-        self._alone = [Labels(workspace.root, spec, [path], batches=self._owners) for path in self.files]
+        self._alone = [Labels(workspace.root, spec, [path], **self._how) for path in self.files]
         self._seen = self._count(version, events)
 
     def of(self, batch: Batch, sha256: str) -> tuple[LabelledRows | None, str | None]:
@@ -137,7 +145,7 @@ class _Then:
 
     def _labels(self, count: int) -> Labels:
         if count not in self._known:
-            self._known[count] = Labels(self.root, self._spec, self.files[:count], batches=self._owners)
+            self._known[count] = Labels(self.root, self._spec, self.files[:count], **self._how)
         return self._known[count]
 
     def _count(self, version: int, events: Mapping[int, Event]) -> int | None:
@@ -149,17 +157,14 @@ class _Then:
         return next((count for count in counts if label_digest(self.files[:count]) == seen), None)
 
 
-def _owners(workspace: Workspace, spec: ModelSpec, version: int, events: Mapping[int, Event]) -> tuple[Batch, ...]:
-    """The batches that had been decided on when a version was made, as far as they are here, in that order."""
+def _state_of(version: int, events: Mapping[int, Event]) -> State:
+    """The state after the decision that made a version; the newest where none is recorded."""
     made = (
-        event.state_after.batches
+        event.state_after
         for event in events.values()
         if isinstance(body := content(event), Decided) and body.attempt and body.attempt.version == version
     )
-    now = last_state(events).batches
-    return owners_of(
-        find_batches(workspace.root, spec, now), (), {name: now[name] for name in next(made, now) if name in now}
-    )
+    return next(made, last_state(events))
 
 
 def recorded_holdout(manifest: Manifest, history: Sequence[LabelledRows]) -> int:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.data.arrow import (
     BOOLEAN,
+    as_floats,
     as_numbers,
     as_text,
     count_true,
@@ -32,6 +35,12 @@ from tasks.core.spec import KeyKind, ModelSpec
 from tasks.core.text import named
 from tasks.core.types import Batch
 
+FAR = 1000
+"""Times the usual distance from the median from which on a number is more likely a slip than a label: of eight real
+streams none comes near."""
+TELLING = 10
+"""Labels of a batch that tell what is usual."""
+
 
 @dataclass(frozen=True, slots=True)
 class BatchLabels:
@@ -40,6 +49,10 @@ class BatchLabels:
     values: pa.Array
     """One value a row, null where the label is not known."""
     digest: str
+    far: int = 0
+    """Rows whose label is not among them, because it is too far from the others and nobody accepted it."""
+    example: float = math.nan
+    """One of those labels."""
 
     @property
     def known(self) -> int:
@@ -66,10 +79,13 @@ class Labels:
         files: Sequence[Path] | None = None,
         *,
         batches: Sequence[Batch] | None = None,
+        trusted: Collection[str] | None = (),
         mixed: bool = False,
     ):
         """`files` are the label files to look at, and `batches` those that own rows, in that order; by default what is
-        there now, in time order. `mixed` reads files of which some hold text and others numbers, all as text."""
+        there now, in time order. Of batches that are `trusted` (None: of all) labels count however far they are from
+        the others. `mixed` reads files of which some hold text and others numbers, all as text."""
+        self._trusted = trusted
         self.root, self.spec, self._mixed, self._batches = root, spec, mixed, batches
         self.answers: dict[str, Answers] = {}
         """What was read of the labels so far, by the path of the file that holds them."""
@@ -85,10 +101,11 @@ class Labels:
         files: Sequence[Path],
         batches: Sequence[Batch] | None = None,
         *,
+        trusted: Collection[str] = (),
         mixed: bool = False,
     ) -> tuple[Labels, tuple[str, ...]]:
         """Labels of those files that can be used, and why each of the others cannot."""
-        labels, problems = cls(root, spec, files, batches=batches, mixed=mixed), []
+        labels, problems = cls(root, spec, files, batches=batches, trusted=trusted, mixed=mixed), []
         for path in files:
             try:
                 labels.file(path)
@@ -133,7 +150,12 @@ class Labels:
             values = answers.take(where) if len(known) else pa.nulls(len(where), pa.float64())
         if pa.types.is_floating(values.type):
             values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
-        return BatchLabels(values, _digest(values))
+        if self._trusted is None or batch.id in self._trusted or self.spec.task != "regression":
+            return BatchLabels(values, _digest(values))
+        where = far(values)
+        kept = pc.if_else(pa.array(where), pa.scalar(None, values.type), values) if where.any() else values
+        example = as_floats(values)[where][0] if where.any() else math.nan
+        return BatchLabels(kept, _digest(kept), int(where.sum()), float(example))
 
     def touch(self, batch: Batch) -> bool:
         """Whether these files say anything about a row of the batch. Raises DataError as `of` does."""
@@ -214,6 +236,20 @@ class Labels:
             newest = whole.take(pa.array(range(len(whole) - 1, -1, -1), pa.int64()))
             self._joining[files, like.kinds] = _joined(newest.column(0)), _joined(newest.column(1))
         return self._joining[files, like.kinds]
+
+
+def far(values: pa.Array) -> np.ndarray:
+    """Which labels of a batch are FAR times as far from their median as all but a twentieth of the others, shape
+    (rows,). Labels that equal the median say nothing of how far is usual: most may be 0."""
+    if not is_number(values.type) or len(values) - values.null_count < TELLING:
+        return np.zeros(len(values), dtype=bool)
+    numbers = as_floats(values)
+    distance = np.abs(numbers - np.nanmedian(numbers))
+    usual = distance[np.isfinite(distance) & (distance > 0)]
+    if not len(usual):
+        return np.zeros(len(values), dtype=bool)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(distance > FAR * np.quantile(usual, 0.95, method="lower"))
 
 
 def is_called_by(path: Path, batch: Batch) -> bool:

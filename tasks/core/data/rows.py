@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,10 @@ class LabelledRows:
     """Rows that the batch has."""
     elsewhere: int = 0
     """Those of them that count elsewhere."""
+    far: int = 0
+    """Rows that wait, because their label is too far from the others."""
+    example: float = math.nan
+    """One of those labels."""
 
     @property
     def coverage(self) -> float:
@@ -57,7 +62,15 @@ def labelled_rows(root: Path, batch: Batch, labels: Labels, task: str) -> Labell
     with label_errors(batch.path):
         target = target_values(found.values.take(pa.array(known)), task, private=spec.target in spec.data.private)
     return LabelledRows(
-        batch, Source.of(root, spec, batch), known, target, found.digest, len(found.values), len(elsewhere)
+        batch,
+        Source.of(root, spec, batch),
+        known,
+        target,
+        found.digest,
+        len(found.values),
+        len(elsewhere),
+        found.far,
+        found.example,
     )
 
 

@@ -93,6 +93,8 @@ class Plan:
     words: KeyMatcher
     owners: tuple[Batch, ...] = ()
     """Batches in the order in which they own rows."""
+    trusted: tuple[str, ...] = ()
+    """Those all of whose labels count."""
     tables: list[_Table] = field(default_factory=list)
     texts: list[tuple[Path, int]] = field(default_factory=list)
     leftovers: list[tuple[Path, int]] = field(default_factory=list)
@@ -264,7 +266,7 @@ def plan_of(workspace: Workspace, key: str) -> Plan:
     """Everything that holds the key. Nothing is written. Raises StoreError."""
     spec, state = workspace.spec, workspace.state()
     owners = owners_of(find_batches(workspace.root, spec, state.batches), (), state.batches)
-    plan = Plan(workspace, key, KeyMatcher.of(key), owners)
+    plan = Plan(workspace, key, KeyMatcher.of(key), owners, state.trusted)
     columns, seen = spec.key_columns[:1], set[Path]()
     for name, path in named_batches(find(workspace.root, spec.data.batches), state.batches):
         files = parts(path) if path.is_dir() else [path]
@@ -317,7 +319,7 @@ def _batch(plan: Plan, path: Path, name: str, found: list[KeyRows | None]) -> No
     root, spec = plan.workspace.root, plan.workspace.spec
     batch = batch_at(root, path, name)
     try:
-        labels = Labels(root, spec, batches=plan.owners).of(batch)
+        labels = Labels(root, spec, batches=plan.owners, trusted=plan.trusted).of(batch)
     except DataError:
         labels = None
     plan.changed[batch.id] = KeyBatch(batch, np.concatenate(rows), start, labels)

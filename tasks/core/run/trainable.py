@@ -65,7 +65,7 @@ def training_labels(workspace: Workspace, work: Work, champion: Champion | None)
     """The labels to train on, of the classes that count while this champion is in service."""
     pipeline = getattr(champion, "pipeline", None)  # a version that does not load here has none
     spec = with_classes(workspace.root, workspace.spec, pipeline, work.batches, work.labels)
-    return Labels.usable(workspace.root, spec, work.labels, work.owners)[0]
+    return Labels.usable(workspace.root, spec, work.labels, work.owners, trusted=work.trusted)[0]
 
 
 def training_rows(

@@ -56,6 +56,9 @@ class Work:
     aside: tuple[str, ...] = ()
     """Batches that stay set aside, and would be again: nothing that led to it has changed."""
 
+    trusted: tuple[str, ...] = ()
+    """Batches all of whose labels count, because a person accepted them."""
+
     def without(self, blocked: Collection[str]) -> Work:
         """Once it is known which batches are set aside: they own nothing."""
         return replace(self, owners=tuple(batch for batch in self.owners if batch.id not in blocked))
@@ -100,6 +103,7 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
         latecomers=tuple(batch.id for batch in pending if state.order(batch.id) < newest),
         repeats=repeats_of(batches, state),
         owners=owners_of(batches, pending, state.batches),
+        trusted=state.trusted,
         mended=mended,
         asked=request.batch is not None,
         aside=tuple(b.id for b in batches if b.id in stay),
