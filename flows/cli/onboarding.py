@@ -42,7 +42,7 @@ def init(
     path, proposal = begin(root.resolve(), data, target, model, owner=getpass.getuser(), written=written)
     rows = [
         ["task", f"{proposal.task}: {proposal.why}"],
-        ["key", proposal.key or "none found: labels must come with the batches"],
+        ["key", ", ".join(proposal.key) or "none found: labels must come with the batches"],
         ["time", proposal.time or "none found"],
         *[["not used", f"{column}, {why}"] for column, why in proposal.unused],
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -28,6 +28,10 @@ CLASSES = 100
 """A target of more words than these has no classes that could be learned."""
 
 NAMES_A_ROW = re.compile(r"(^|[_ .-])(id|key|uuid|guid|nr|no|number)$|[a-z](Id|ID|Key)$")
+NAMES_A_PART = re.compile(
+    r"(^|[_ .-])(date|day|week|month|quarter|year|period|time|hour|line|item|position)([_ .-]|$)", re.IGNORECASE
+)
+"""What tells the rows of one customer, station or invoice apart."""
 NAMES_A_KIND = re.compile(r"(^|[_ .-])(id|code|zip|type|class|kind|group|branch|store|region)$", re.IGNORECASE)
 DAY = r"^\d{4}-\d{2}(-\d{2})?([T ]\d{2}:\d{2}.*)?$"
 
@@ -50,8 +54,11 @@ class Proposal:
     """How the target looks, so that it was taken for this task."""
     rows: int
     """That were looked at."""
-    key: str | None = None
-    key_kind: KeyKind | None = None
+    key: tuple[str, ...] = ()
+    """Columns that identify a row together."""
+    key_kinds: tuple[KeyKind, ...] = ()
+    comes_again: str | None = None
+    """A column that is called like a key, and names no row alone; nothing was found that does so with it."""
     key_width: int | None = None
     """Digits of each key, where some begin with zeros: a spreadsheet strips those."""
     time: str | None = None
@@ -119,9 +126,9 @@ def propose(source: Source, target: str) -> Proposal:
     others = [column for column in columns if column.name != target]
     task, why = _task(answer)
     key = _key(others)
-    key_kind, key_width = next((_key_kind(one, source.is_text) for one in others if one.name == key), (None, None))
+    kinds = [_key_kind(one, source.is_text) for one in key]
     time = _time(others)
-    inputs = [column for column in others if column.name not in (key, time)]
+    inputs = [column for column in others if column not in key[:1] and column.name != time]  # an hour may tell much
     unused = [(column.name, reason) for column in inputs if (reason := _no_feature(column))]
     features = [column for column in inputs if column.name not in dict(unused)]
     if not features:
@@ -134,11 +141,12 @@ def propose(source: Source, target: str) -> Proposal:
         task=task,
         why=why,
         rows=answer.rows,
-        key=key,
-        key_kind=key_kind,
-        key_width=key_width,
+        key=tuple(column.name for column in key),
+        key_kinds=tuple(kind for kind, _ in kinds),
+        key_width=kinds[0][1] if len(kinds) == 1 else None,
+        comes_again=None if key else next((one.name for one in others if _names_a_row(one)), None),
         time=time,
-        features=tuple(column.name for column in features) if unused else None,
+        features=tuple(column.name for column in features) if unused or len(key) > 1 else None,
         unused=tuple(unused),
         codes=tuple(codes),
     )
@@ -155,10 +163,7 @@ def as_toml(proposal: Proposal, *, name: str, batches: str, origin: str, owner: 
         f"# Written by `ror init` after {p.rows:,} rows of {_one_line(origin)}. Look it through, then: ror run {name}",
         line("task", toml_string(p.task), p.why),
         line("target", toml_string(p.target)),
-        line("key", toml_string(p.key), "identifies a row; joins late labels")
-        if p.key
-        else '# key = "..."                  # a column that identifies a row; needed for labels that arrive later',
-        *([line("key_kind", toml_string(p.key_kind), KEY_KINDS[p.key_kind])] if p.key_kind else []),
+        *_key_lines(p, line),
         *(
             [line("# key_width", str(p.key_width), "where zeros in front were stripped elsewhere, this restores them")]
             if p.key_width
@@ -211,16 +216,55 @@ def _task(target: _Column) -> tuple[str, str]:
     return "regression", f"the target is a number with {count:,} values"
 
 
-def _key(columns: list[_Column]) -> str | None:
-    """A column of distinct values that is called like a key, else one of distinct words."""
+def _key_lines(p: Proposal, line: Callable[[str, str, str], str]) -> list[str]:
+    if not p.key and p.comes_again:
+        again = f'[{toml_string(p.comes_again)}, "..."]'
+        return [line("# key", again, f"{_one_line(p.comes_again)} comes again: add what tells its rows apart")]
+    if not p.key:
+        return [line("# key", '"..."', "a column that identifies a row; needed for labels that arrive later")]
+    if len(p.key) == 1:
+        (key,), (kind,) = p.key, p.key_kinds
+        return [
+            line("key", toml_string(key), "identifies a row; joins late labels"),
+            line("key_kind", toml_string(kind), KEY_KINDS[kind]),
+        ]
+    return [
+        line("key", f"[{', '.join(map(toml_string, p.key))}]", "identify a row together; join late labels"),
+        line("key_kind", f"[{', '.join(map(toml_string, p.key_kinds))}]", "what each of them is"),
+    ]
+
+
+def _key(columns: list[_Column]) -> list[_Column]:
+    """A column of distinct values that is called like a key, else one of distinct words, else two columns."""
     found = [one for one in columns if one.kind in ("number", "text") and one.is_unique and one.is_whole]
-    named = [one.name for one in found if NAMES_A_ROW.search(one.name)]
-    return next(iter([*named, *(one.name for one in found if one.kind == "text")]), None)
+    named = [one for one in found if NAMES_A_ROW.search(one.name)]
+    alone = [*named, *(one for one in found if one.kind == "text")][:1]
+    return alone or _together(columns)
+
+
+def _together(columns: list[_Column]) -> list[_Column]:
+    """A column that is called like a key, and another one that tells its rows apart: no two rows have the same pair,
+    though both have each value often, so that it is no accident."""
+    often = [one for one in columns if one.rows > FEW and len(one.values) == one.rows and 2 * one.distinct <= one.rows]
+    for one in filter(_names_a_row, often):
+        for other in often:
+            told = other.kind == "day" or _names_a_row(other) or NAMES_A_PART.search(other.name)
+            if other is not one and told and (other.kind == "day" or other.is_whole):
+                pairs = pa.table([one.values, other.values], names=["one", "other"])
+                if pairs.group_by(["one", "other"]).aggregate([]).num_rows == one.rows:
+                    return [one, other]
+    return []
+
+
+def _names_a_row(column: _Column) -> bool:
+    return column.kind in ("number", "text") and column.is_whole and NAMES_A_ROW.search(column.name) is not None
 
 
 def _key_kind(key: _Column, is_text: bool) -> tuple[KeyKind, int | None]:
     """What a key is, and the digits of each if there are zeros in front. A text file does not say what is a number:
     digits that begin with a zero are a name there."""
+    if key.kind == "day":
+        return "time", None
     if not is_text:
         kind = kind_of(key.written)
         if kind != "text":
