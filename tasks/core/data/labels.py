@@ -125,7 +125,9 @@ class Labels:
         names = self.identity.names
         if names is Names.ROW:
             return tuple(self.files)
-        return tuple(path for path in self.files if names is Names.ROW_OF_BATCH and is_called_by(path, batch))
+        if names is Names.NOTHING:
+            return ()
+        return tuple(path for path in self.files if is_called_by(path, batch) and not self.file(path).is_ambiguous)
 
     def share(self, one: Path, other: Path) -> bool:
         """Whether two label files may say something about the same row."""
@@ -284,6 +286,11 @@ class LabelFile:
             with label_errors(self.path):
                 self._keys[kinds] = composed(self.written, spec.key_columns, kinds, spec.key_width)
         return self._keys[kinds]
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether so many keys have several labels that it must be of several batches."""
+        return self.contradictions()[0] > STRAYS * len(self.values)
 
     def contradictions(self) -> tuple[int, int]:
         """How many keys have several different labels here, and the row of one of them."""

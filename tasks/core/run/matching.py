@@ -123,7 +123,8 @@ def _without_key(labels: Labels, keys: Keys, where: str, so: str) -> list[Check]
     """Rows of a batch or label file whose key is missing or not of its kind, and so find no partner."""
     rows, name, said = f"{len(keys.values):,} rows of {where}", labels.spec.key_text, []
     if keys.missing:
-        said.append(_warned(where, f"{keys.missing:,} of {rows} have no {name}: {so}", keys.missing))
+        either = " or no ".join(labels.spec.key_columns)
+        said.append(_warned(where, f"{keys.missing:,} of {rows} have no {either}: {so}", keys.missing))
     if keys.strange:
         shown = "" if labels.spec.hides_key else f", such as {keys.example!r}"
         text = f"{keys.strange:,} of {rows} have a {name} that is not of kind {', '.join(keys.kinds)}{shown}: {so}"
@@ -159,7 +160,7 @@ def _unnamed(labels: Labels, file: LabelFile, batches: Sequence[Batch]) -> Check
         f"{file.name} labels nothing: {spec.key_text} names no row, and nothing else says which its {rows:,} rows "
         f"mean. Remedy: {another_key(spec)}"
     )
-    if batches and labels.identity.names is Names.ROW_OF_BATCH:
+    if batches and labels.identity.names is Names.ROW_OF_BATCH and not file.is_ambiguous:
         text += f"; or call the file by the batch that it labels: {batches[-1].id}{PurePath(file.name).suffix}"
     return _warned(file.name, text, 0)
 

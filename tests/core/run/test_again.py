@@ -79,7 +79,7 @@ def months(tmp_path: Path) -> list[pd.DataFrame]:
 
 
 def test_customers_by_month(tmp_path: Path, months: list[pd.DataFrame]) -> None:
-    """The key names no row: it is said, with both ways out, and no label is joined. Naming the column leads out."""
+    """The key names no row: it is said, with the way out, and no label is joined. Naming the column leads out."""
     spec = {"data": LATE, "time": "month"}
     about, unnamed = said(tmp_path, **spec)
     better = 'name the columns that tell rows apart, in batches and label files: key = ["id", "month"]'
@@ -88,8 +88,7 @@ def test_customers_by_month(tmp_path: Path, months: list[pd.DataFrame]) -> None:
         f"and its batch, and a label file labels the batch that it is called by. Better: {better}"
     )
     assert unnamed == (
-        "both.parquet labels nothing: id names no row, and nothing else says which its 80 rows mean. Remedy: "
-        f"{better}; or call the file by the batch that it labels: b2.parquet"
+        f"both.parquet labels nothing: id names no row, and nothing else says which its 80 rows mean. Remedy: {better}"
     )
     assert joined(tmp_path, **spec) == [0, 0]
     assert said(tmp_path, key=["id", "month"], **spec) == []
@@ -97,9 +96,14 @@ def test_customers_by_month(tmp_path: Path, months: list[pd.DataFrame]) -> None:
 
 
 def test_the_other_way_out(tmp_path: Path, months: list[pd.DataFrame]) -> None:
-    """A file that is called by its batch labels that one, and what it lacks is still said of it alone."""
-    put(tmp_path, months[1][["id", "y"]].head(30), "labels/b2.parquet")
+    """A file of one month that is called otherwise labels nothing, and is told to be called by its batch: then it
+    labels that one."""
     (tmp_path / "labels/both.parquet").unlink()
+    put(tmp_path, months[1][["id", "y"]].head(30), "labels/february.parquet")
+    _, unnamed = said(tmp_path, data=LATE)
+    assert unnamed.endswith('key = ["id", "..."]; or call the file by the batch that it labels: b2.parquet')
+    assert joined(tmp_path, data=LATE) == [0, 0]
+    (tmp_path / "labels/february.parquet").rename(tmp_path / "labels/b2.parquet")
     assert joined(tmp_path, data=LATE) == [0, 30]
     assert len(said(tmp_path, data=LATE)) == 1
 
@@ -148,3 +152,24 @@ def test_zeros_that_were_stripped_from_one_column(tmp_path: Path) -> None:
     (text,) = said(tmp_path, data=LATE, key=["id", "month"])
     assert 'write key_kind = "text" and key_width = 4' in text
     assert joined(tmp_path, data=LATE, key=["id", "month"], key_kind="text", key_width=4) == [ROWS]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_file_of_two_months_that_is_called_by_one(tmp_path: Path, months: list[pd.DataFrame], order: int) -> None:
+    """Many of its keys have two labels, so that it cannot be of one batch: it labels none, whichever comes last."""
+    (tmp_path / "labels/both.parquet").unlink()
+    put(tmp_path, pd.concat(months[::order])[["id", "month", "y"]], "labels/b2.parquet")
+    assert joined(tmp_path, data=LATE) == [0, 0]
+    _, text = said(tmp_path, data=LATE)
+    assert text.startswith("b2.parquet labels nothing") and "call the file" not in text
+    assert joined(tmp_path, data=LATE, key=["id", "month"]) == [ROWS, ROWS]
+
+
+def test_rows_that_lack_one_part_of_the_key(tmp_path: Path) -> None:
+    """They are counted."""
+    (tmp_path / "labels").mkdir()
+    rows = frame(1, month="2026-01")
+    put(tmp_path, rows.drop(columns="y").assign(month=[None] * 10 + ["2026-01"] * 30), "b1.parquet")
+    put(tmp_path, rows[["id", "month", "y"]], "labels/1.csv")
+    (text,) = said(tmp_path, data=LATE, key=["id", "month"])
+    assert text == "10 of 40 rows of b1 have no id or no month: they can never be labelled"
