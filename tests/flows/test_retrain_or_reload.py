@@ -340,6 +340,19 @@ def test_by_hand_needs_a_reason(trained: Model) -> None:
 # --- two runs, killed runs ------------------------------------------------------------------------------------
 
 
+def test_a_reload_by_hand_stands(trained: Model) -> None:
+    """Until something new arrives a plain run has nothing to decide, though a retrain would be due; then it decides."""
+    trained.write_spec(OFTEN)
+    trained.deliver("002")
+    by_hand = run(trained, action="reload", reason="a demonstration is on")
+    assert by_hand.outcome is Outcome.RELOADED
+    head = trained.workspace.ledger.head().seq
+    assert run(trained).message == by_hand.message
+    assert trained.workspace.ledger.head().seq == head
+    trained.deliver("003")
+    assert run(trained).outcome in (Outcome.RETRAINED, Outcome.KEPT)
+
+
 def test_second_run_is_skipped(trained: Model) -> None:
     """While another run holds the lease, a run ends Skipped, names it, and decides nothing."""
     trained.deliver("002")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -84,19 +84,25 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
             [f"there is no batch {request.batch!r} in {workspace.spec.data.batches}. The newest here: {known}"],
         )
     chosen = [batch for batch in batches if request.batch in (None, batch.id)]
-    key = question_key(workspace, request, state, [batch.sha256 for batch in batches], labels_now)
+
+    def question(asked: Request) -> str:
+        return question_key(workspace, asked, state, [batch.sha256 for batch in batches], labels_now)
+
     aside = {b.id for b in batches if b.id not in state.batches and state.blocked.get(b.id) == b.sha256}
     stay = aside & settled(workspace, state) - {request.batch}
     pending = tuple(b for b in chosen if b.id not in state.batches and b.id not in stay)
+    altered = tuple(b for b in chosen if b.id in state.batches and state.batches[b.id].sha256 != b.sha256)
     mended = is_mended(workspace, state, batches)
-    names = [batch.id for batch in pending]
+    looks_again = not aside.isdisjoint(batch.id for batch in pending)
+    news = bool(pending or altered)
+    decided = None if looks_again else _answer(workspace, request, state, question, news=news, mended=mended)
     newest = max(map(state.order, state.batches), default=state.order(""))
     return Work(
-        key=key,
+        key=question(request),
         batches=tuple(batches),
         pending=pending,
-        altered=tuple(b for b in chosen if b.id in state.batches and state.batches[b.id].sha256 != b.sha256),
-        decided=_answer(workspace, request, state, key, mended=mended) if aside.isdisjoint(names) else None,
+        altered=altered,
+        decided=decided,
         labels=tuple(labels),
         label_digest=labels_now,
         arriving=tuple(unsettled),
@@ -143,12 +149,27 @@ def arrived_since(root: Path, before: Work, now: Work) -> list[str]:
     return sorted(batches | labels | ({*now.arriving} - {*before.arriving}))
 
 
-def _answer(workspace: Workspace, request: Request, state: State, key: str, *, mended: bool) -> int | None:
-    """The decision that answered this question. A training that failed answers nothing for a person who asks again, nor
-    once what it failed for may be mended: the question does not show that."""
-    if state.decided is None or state.decided.key != key:
+def _answer(
+    workspace: Workspace,
+    request: Request,
+    state: State,
+    question: Callable[[Request], str],
+    *,
+    news: bool,
+    mended: bool,
+) -> int | None:
+    """The decision that answered this question, whose key `question` gives. A training that failed answers nothing for
+    a person who asks again, nor once what it failed for may be mended: the question does not show that. A reload that a
+    person asked for is also the answer for who asks for nothing in particular, until something new arrives."""
+    if state.decided is None:
         return None
-    seq = state.decided.seq
+    seq, key = state.decided.seq, state.decided.key
+    if question(request) != key:
+        if request.action != "auto" or request.batch or news:
+            return None
+        evidence = workspace.ledger.decision(seq).evidence
+        by_hand = evidence.request if evidence and evidence.request.action == "reload" else None
+        return seq if by_hand and by_hand.batch is None and question(by_hand) == key else None
     if request.action == "retrain" and workspace.ledger.decision(seq).outcome is Outcome.RETRAIN_FAILED:
         return None
     if mended and not ((evidence := workspace.ledger.decision(seq).evidence) and evidence.mended):
