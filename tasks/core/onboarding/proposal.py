@@ -245,7 +245,8 @@ def _key(columns: list[_Column]) -> list[_Column]:
 def _together(columns: list[_Column]) -> list[_Column]:
     """A column that is called like a key, and another one that tells its rows apart: no two rows have the same pair,
     though both have each value often, so that it is no accident."""
-    often = [one for one in columns if one.rows > FEW and len(one.values) == one.rows and 2 * one.distinct <= one.rows]
+    full = [one for one in columns if one.kind in ("number", "text", "day") and len(one.values) == one.rows > FEW]
+    often = [one for one in full if 2 * one.distinct <= one.rows]
     for one in filter(_names_a_row, often):
         for other in often:
             told = other.kind == "day" or _names_a_row(other) or NAMES_A_PART.search(other.name)
