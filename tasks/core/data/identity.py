@@ -217,7 +217,7 @@ class Identity:
 def identity_of(root: Path, spec: ModelSpec, batches: Sequence[Batch]) -> Identity:
     """The same object for as long as these batches have these bytes: a run asks several times."""
     plain = spec.model_copy(update={"classes": ()})  # of no concern here, and known to some callers only
-    return _identity(root, plain.model_dump_json(), tuple(batches))
+    return _identity(root, plain.model_dump_json(), tuple(batches) if spec.key_columns else ())
 
 
 @lru_cache(maxsize=4)
