@@ -215,6 +215,7 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> 
             raise LeaseHeld("Another run has just decided this very question.")
         known = load_current(workspace, state, request)
         data = check_data(workspace, known, work)
+        work = work.without({item.batch for item in data.blocked})
         labels = check_performance(workspace, known, work, data, pages)
         drift = check_drift(workspace, known, work, data, pages)
 

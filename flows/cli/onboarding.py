@@ -77,7 +77,7 @@ def init(
     proposal = begun.proposal
     rows = [
         ["task", f"{proposal.task}: {proposal.why}"],
-        ["key", proposal.key or "none found: labels must come with the batches"],
+        ["key", ", ".join(proposal.key) or "none found: labels must come with the batches"],
         ["time", proposal.time or "none found"],
         *[[f"{about}?", why] for about, why in proposal.unsure],
         *[["not used", f"{column or repr(column)}, {why}"] for column, why in proposal.unused],

@@ -65,7 +65,7 @@ def promote(
 def accept(
     model: Model, batch: Batch, reason: Reason, root: Root = Path(), as_json: Json = False, debug: Debug = False
 ) -> None:
-    """Accept a batch's changed content as the new normal: the next run decides on it, and trains on it."""
+    """Accept a batch's changed content as the new normal, or labels of it that are far from all others."""
     _do(
         overrides.accept,
         model,
@@ -73,7 +73,7 @@ def accept(
         reason,
         root,
         as_json,
-        f"`ror run {model}` decides on it, and trains once it is labelled.",
+        f"`ror run {model}` counts what was accepted, and a version learns it once it is labelled.",
     )
 
 

@@ -14,11 +14,13 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from tasks.core.data.files import delivered, fingerprint, in_order
-from tasks.core.errors import EnvironmentMismatch, InvalidRequest, LedgerConflict, VerificationError
+from tasks.core.data.files import batch_at, delivered, find_batches, fingerprint, in_order, label_files
+from tasks.core.data.labels import Labels
+from tasks.core.errors import DataError, EnvironmentMismatch, InvalidRequest, LedgerConflict, VerificationError
 from tasks.core.ledger.events import Accepted, Body, Cleared, Event, Promoted, Quarantined, Snoozed
 from tasks.core.ledger.ledger import pruned
 from tasks.core.ledger.state import State
+from tasks.core.run.work import owners_of
 from tasks.core.spec import PREDICTION
 from tasks.core.text import second
 from tasks.core.types import Served, Verdict
@@ -96,15 +98,19 @@ def _on_disk(workspace: Workspace) -> dict[str, Path]:
 
 
 def accept(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Event:
-    """Accept the changed content of a batch as the new normal; the next version learns it.
+    """Accept the changed content of a batch as the new normal, which the next version learns; or, where labels of it
+    wait because they are far from all others, those.
 
     A batch that was set aside for its content is decided on by the next run. Raises InvalidRequest for a batch that is
     not known, is broken, is kept out of training, was accepted already, or that the version in service was trained on.
     """
     here, trained = _on_disk(workspace), _trained_on(workspace, batch)
+    far = _has_far_labels(workspace, here.get(batch), batch)
 
     def body(state: State) -> Accepted:
         sha256 = _known(workspace, state, here, batch)
+        if far and batch not in {*state.trusted, *state.blocked}:
+            return Accepted(batch, sha256, labels=True)
         if batch in state.accepted:
             raise InvalidRequest(
                 "batch", [f"{batch} is accepted already; the next version that is trained on it learns it"]
@@ -124,6 +130,25 @@ def accept(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Even
         return Accepted(batch, sha256)
 
     return _append(workspace, body, reason=reason, actor=actor)
+
+
+def _has_far_labels(workspace: Workspace, path: Path | None, batch: str) -> bool:
+    """Whether labels of a batch wait for a word because they are far from all others."""
+    state, spec = workspace.state(), workspace.spec
+    if path is None or spec.task != "regression":
+        return False
+    batches = find_batches(workspace.root, spec, state.batches, state.order)
+    labels, _ = Labels.usable(
+        workspace.root,
+        spec,
+        label_files(workspace.root, spec, state.order),
+        owners_of(batches, (), state.batches),
+        trusted=state.trusted,
+    )
+    try:
+        return labels.of(batch_at(workspace.root, path, batch)).far > 0
+    except DataError:
+        return False  # what is wrong with them, the next run says
 
 
 def quarantine(workspace: Workspace, batch: str, *, reason: str, actor: str) -> Event:

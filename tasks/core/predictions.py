@@ -90,18 +90,17 @@ def predict_file(workspace: Workspace, file: Path, output: Path, run: str) -> tu
 def _write(
     source: Source, path: Path, version: LoadedVersion, spec: ModelSpec, run: str, sha256: str, by_hand: bool
 ) -> None:
-    beside = [spec.key] if spec.key else []
     writer: pq.ParquetWriter | csv.CSVWriter | None = None
     schema: pa.Schema | None = None
     start = 0
     try:
-        for part, keys in frames(version.contract, source, beside):
+        for part, keys in frames(version.contract, source, spec.key_columns):
             rows = len(part)
-            identity = keys[0] if keys else pa.array(np.arange(start, start + rows))
+            numbers = {"row": pa.array(np.arange(start, start + rows))}
             answers = predict(version.pipeline, part, private=version.contract.private)
             table = pa.table(
                 {
-                    _key_name(spec.key): identity,
+                    **(dict(zip(key_names(spec), keys, strict=True)) or numbers),
                     **_columns(answers),
                     **(_by_class(answers) if by_hand else {}),
                     "version": pa.array(np.full(rows, version.version)),
@@ -127,9 +126,11 @@ def _write(
             writer.close()
 
 
-def _key_name(key: str | None) -> str:
-    """A key that is called like a column of ours becomes `key`."""
-    return "row" if key is None else "key" if key in OURS else key
+def key_names(spec: ModelSpec) -> list[str]:
+    """Columns that a model's key has among its predictions: one that is called like a column of ours becomes `key`, or
+    one of several `key_run`."""
+    ours = "key" if isinstance(spec.key, str) else "key_{}"
+    return [ours.format(name) if name in OURS else name for name in spec.key_columns]
 
 
 def _columns(answers: Predictions) -> dict[str, pa.Array]:

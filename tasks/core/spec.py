@@ -51,6 +51,12 @@ def _day(value: Any) -> str:
     raise ValueError("must be a date, 2026-12-20, or a day of every year in quotes, '12-20'")
 
 
+def _key(value: Any) -> Any:
+    """One column or several; a list of one is that column."""
+    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+
+
+KeyKind = Literal["integer", "text", "time"]
 Glob = Annotated[str, AfterValidator(_relative)]
 Day = Annotated[str, BeforeValidator(_day)]
 
@@ -272,12 +278,16 @@ class ModelSpec(Section):
     classes: tuple[bool | int | str, ...] = Field(
         (), description="Values the target may have; none: those of the version in service, else of the first labels."
     )
-    key: str | None = Field(None, description="Column that identifies a row; needed to join late labels.")
-    key_kind: Literal["integer", "text", "time"] | None = Field(
-        None, description="What the key is, in batches and labels alike; none: as the column of each batch suggests."
+    key: Annotated[str | tuple[str, ...] | None, BeforeValidator(_key)] = Field(
+        None, description="Column that identifies a row, or several that do so together; needed to join late labels."
+    )
+    key_kind: KeyKind | tuple[KeyKind, ...] | None = Field(
+        None,
+        description="What the key is, in batches and labels alike: one word for all its columns, or a list with a word "
+        "for each; none: as the columns of each batch suggest.",
     )
     key_width: int | None = Field(
-        None, ge=1, le=100, description="Characters of a key of kind text: shorter ones get zeros on the left."
+        None, ge=1, le=100, description="Characters of key columns of kind text: shorter ones get zeros on the left."
     )
     time: str | None = Field(None, description="Column that grows with time; not a feature unless listed.")
     features: tuple[str, ...] | None = Field(None, description="Left out: every column but target, key and time.")
@@ -317,7 +327,11 @@ class ModelSpec(Section):
                 raise ValueError(f"classes has {len(self.classes)} values: {self.task} needs {self._needs}")
         if (self.key_kind or self.key_width) and not self.key:
             raise ValueError("key_kind and key_width need key: they say how it is written")
-        if self.key_width and self.key_kind != "text":
+        if isinstance(self.key, tuple) and not 0 < len(self.key) == len({*self.key}):
+            raise ValueError('key lists different columns, such as ["customer", "month"]')
+        if isinstance(self.key_kind, tuple) and len(self.key_kind) != len(self.key_columns):
+            raise ValueError("key_kind is one word, or a list with a word for each column of key")
+        if self.key_width and "text" not in self.key_kinds:
             raise ValueError('key_width needs key_kind = "text": only text has zeros on the left')
         if self.features and self.target in self.features:
             raise ValueError(f"features lists the target {self.target!r}: the answer must not be an input")
@@ -326,6 +340,27 @@ class ModelSpec(Section):
                 f"slices lists {', '.join(secret)}, which data.private keeps secret: slices would show their values"
             )
         return self
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """Columns that identify a row together; none where nothing does."""
+        return (self.key,) if isinstance(self.key, str) else self.key or ()
+
+    @property
+    def key_kinds(self) -> tuple[KeyKind | None, ...]:
+        """What each of them is; None where the data say so."""
+        kind, columns = self.key_kind, self.key_columns
+        return kind if isinstance(kind, tuple) else (kind,) * len(columns)
+
+    @property
+    def key_text(self) -> str:
+        """The key as people are told of it: `customer`, `customer, month`."""
+        return ", ".join(self.key_columns)
+
+    @property
+    def hides_key(self) -> bool:
+        """Whether keys are kept out of messages, because one of their columns is private."""
+        return not {*self.key_columns}.isdisjoint(self.data.private)
 
     @property
     def _needs(self) -> str:

@@ -346,7 +346,7 @@ def test_an_accepted_batch_is_decided_on_again(workspace: Workspace, model: Mode
     sha256 = set_aside(workspace, "004", changed=True)
     assert (state(workspace).blocked, state(workspace).changed) == ({"004": sha256}, ("004",))
     event = overrides.accept(workspace, "004", **WHO)
-    assert event.body == {"batch": "004", "sha256": sha256}
+    assert event.body == {"batch": "004", "sha256": sha256, "labels": False}
     now = state(workspace)
     assert (now.blocked, now.changed, now.accepted) == ({}, (), ("004",))
 

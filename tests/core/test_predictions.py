@@ -100,6 +100,16 @@ def test_a_key_may_have_any_name(champion: LoadedVersion, tmp_path: Path, key: s
     assert ROWS["id"].tolist() in [column.to_pylist() for column in written.columns]
 
 
+@pytest.mark.parametrize("second", ["month", "run"])
+def test_a_key_of_several_columns(champion: LoadedVersion, tmp_path: Path, second: str) -> None:
+    """Each of them is there, also one that is called like a column of ours, or is a feature."""
+    put(tmp_path, ROWS.assign(**{second: "2026-01"}))
+    written = pd.read_parquet(predict(tmp_path, champion, key=["id", second, "age"]))
+    assert list(written.columns)[:4] == ["id", {"run": "key_run"}.get(second, second), "age", "prediction"]
+    assert written["id"].tolist() == ROWS["id"].tolist() and set(written.iloc[:, 1]) == {"2026-01"}
+    assert set(written["run"]) == {"run-7"}
+
+
 def test_predictions_are_written_once(champion: LoadedVersion, tmp_path: Path) -> None:
     """Asked again for the same data, the file stays as it is, byte for byte, whichever version would answer now."""
     put(tmp_path, ROWS)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from tasks.core.audit import removals
 from tasks.core.audit.entries import content
-from tasks.core.data.files import is_unchanged, label_digest, label_files
+from tasks.core.data.files import find_batches, is_unchanged, label_digest, label_files
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError, NotFound, VerificationError
 from tasks.core.ledger.events import Decided, Event, last_state, named_manifests
-from tasks.core.run.work import with_origin
+from tasks.core.ledger.state import State
+from tasks.core.run.work import owners_of, with_origin
 from tasks.core.spec import ModelSpec
 from tasks.core.training.holdout import FIRST_HOLDOUT_EVERY, HOLDOUT_EVERY, split
 from tasks.core.types import Batch
@@ -34,19 +36,34 @@ def recorded_training_rows(
     """The batches a version was trained on, in order, with the labels that they had then; and what is worth knowing.
 
     Labels that came or were corrected later are left out again where the label files of then are still there: digests
-    prove it. Raises VerificationError naming every file that is missing or changed, and every batch whose labels cannot
-    be put together again.
+    prove it. Rows whose key came before, and labels that waited, are left out as they were then; an earlier release
+    left out none. Raises VerificationError naming every file that is missing or changed, and every batch whose labels
+    cannot be put together again.
     """
-    then = _Then(workspace, spec, manifest.version, events)
+    history, problems, notes = _put_together(_Then(workspace, spec, manifest.version, events), manifest, events)
+    if problems or not _adds_up(manifest, history):
+        earlier = _Then(workspace, spec, manifest.version, events, owned=False)
+        other = _put_together(earlier, manifest, events)
+        if not other[1] and _adds_up(manifest, other[0]):
+            history, problems, notes = other
+    if problems:
+        raise VerificationError(cannot(workspace, manifest.version, problems))
+    return history, notes
+
+
+def _put_together(
+    then: _Then, manifest: Manifest, events: Mapping[int, Event]
+) -> tuple[list[LabelledRows], list[str], list[str]]:
+    """The rows, why some cannot be put together, and what is worth knowing."""
     erased = removals.erased_rows(events)
     known = last_state(events).batches
     history, problems, notes = [], [], []
     for file in manifest.training:
         batch = with_origin(Batch(file.batch, file.path, file.sha256), known.get(file.batch))
-        if not (workspace.root / file.path).exists():
+        if not (then.root / file.path).exists():
             problems.append(f"{file.path} is missing (sha256 {file.sha256[:12]})")
             continue
-        if not is_unchanged(workspace.root, batch):
+        if not is_unchanged(then.root, batch):
             why = f": {erased[file.batch]}" if file.batch in erased else ""
             problems.append(f"{file.path} has changed since (recorded sha256 {file.sha256[:12]}){why}")
             continue
@@ -61,20 +78,42 @@ def recorded_training_rows(
             continue
         history.append(part)
         notes += [note] if note else []
-    if problems:
-        raise VerificationError(cannot(workspace, manifest.version, problems))
-    return history, notes
+    return history, problems, notes
+
+
+def _adds_up(manifest: Manifest, history: Sequence[LabelledRows]) -> bool:
+    try:
+        recorded_holdout(manifest, history)
+    except DataError:
+        return False
+    return True
 
 
 class _Then:
     """Labels of batches as they were when a version was trained."""
 
-    def __init__(self, workspace: Workspace, spec: ModelSpec, version: int, events: Mapping[int, Event]):
-        self._root, self._spec = workspace.root, spec
+    def __init__(
+        self,
+        workspace: Workspace,
+        spec: ModelSpec,
+        version: int,
+        events: Mapping[int, Event],
+        *,
+        owned: bool = True,
+    ):
+        """Where rows were not `owned`, every one of them counted, and every label."""
+        self.root, self._spec = workspace.root, spec
+        then = _state_of(version, events)
+        here = find_batches(workspace.root, spec, then.batches, then.order) if owned else ()
+        now = last_state(events).batches
+        self._how: dict[str, Any] = {
+            "batches": owners_of(here, (), {name: now[name] for name in then.batches if name in now}),
+            "trusted": then.trusted if owned else None,
+        }
         self.files = label_files(workspace.root, spec, last_state(events).order)
-        self._now = Labels(workspace.root, spec, self.files)
+        self._now = Labels(workspace.root, spec, self.files, **self._how)
         self._known: dict[int, Labels] = {len(self.files): self._now}
-        self._alone = [Labels(workspace.root, spec, [path]) for path in self.files]
+        self._alone = [Labels(workspace.root, spec, [path], **self._how) for path in self.files]
         self._seen = self._count(version, events)
 
     def of(self, batch: Batch, sha256: str) -> tuple[LabelledRows | None, str | None]:
@@ -83,7 +122,7 @@ class _Then:
         Raises DataError when they cannot be read.
         """
         for count in self._candidates(batch):
-            part = labelled_rows(self._root, batch, self._labels(count), self._spec.task)
+            part = labelled_rows(self.root, batch, self._labels(count), self._spec.task)
             if part.labels != sha256:
                 continue
             if count == len(self.files):
@@ -106,7 +145,7 @@ class _Then:
 
     def _labels(self, count: int) -> Labels:
         if count not in self._known:
-            self._known[count] = Labels(self._root, self._spec, self.files[:count])
+            self._known[count] = Labels(self.root, self._spec, self.files[:count], **self._how)
         return self._known[count]
 
     def _count(self, version: int, events: Mapping[int, Event]) -> int | None:
@@ -116,6 +155,16 @@ class _Then:
         seen = next((body.label_files for body in made), None)
         counts = range(len(self.files) - 1, -1, -1)
         return next((count for count in counts if label_digest(self.files[:count]) == seen), None)
+
+
+def _state_of(version: int, events: Mapping[int, Event]) -> State:
+    """The state after the decision that made a version; the newest where none is recorded."""
+    made = (
+        event.state_after
+        for event in events.values()
+        if isinstance(body := content(event), Decided) and body.attempt and body.attempt.version == version
+    )
+    return next(made, last_state(events))
 
 
 def recorded_holdout(manifest: Manifest, history: Sequence[LabelledRows]) -> int:

@@ -66,7 +66,8 @@ def read_history(root: Path, spec: ModelSpec) -> History:
     batches, parts = find_batches(root, spec), []
     left_out = {batch: f"it has the same bytes as {owner}" for batch, owner in repeats_of(batches, State()).items()}
     files = label_files(root, spec)
-    labels = Labels(root, with_classes(root, spec, None, batches, files), files)
+    owners = [batch for batch in batches if batch.id not in left_out]
+    labels = Labels(root, with_classes(root, spec, None, batches, files), files, batches=owners)
     for later, batch in zip(range(len(batches) - 1, -1, -1), batches, strict=True):
         if batch.id in left_out:
             continue

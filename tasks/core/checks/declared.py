@@ -52,7 +52,7 @@ def problems_here(root: Path, spec: ModelSpec) -> list[str]:
 def _metric_here(root: Path, spec: ModelSpec, paths: Sequence[Path]) -> list[str]:
     from tasks.core.checks.performance import metric_problems
 
-    labels = Labels(root, spec)
+    labels = Labels(root, spec, batches=())
     for path in reversed(paths):
         batch = Batch(batch_name(path), path.relative_to(root).as_posix(), "")
         with contextlib.suppress(RorError, OSError):  # what is wrong with it, its own check says
@@ -91,7 +91,7 @@ def unknown_columns(spec: ModelSpec, columns: Collection[str]) -> list[str]:
 def _named(spec: ModelSpec) -> Iterator[tuple[str, Sequence[str]]]:
     """Every key of a model's file that names columns, with those names."""
     yield "target", [spec.target]
-    yield "key", [spec.key] if spec.key else []
+    yield "key", spec.key_columns
     yield "time", [spec.time] if spec.time else []
     yield "features", spec.features or ()
     yield "categorical", spec.categorical

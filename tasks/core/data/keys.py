@@ -2,22 +2,25 @@
 
 A key is written as text in one way for each kind, so that the same key has the same text whatever file it came in:
 an `integer` without sign, leading zeros or `.0`; a `text` in Unicode's NFC, trimmed, with its case and zeros; a `time`
-as its instant. Nothing else is made alike: what still differs is another key.
+as its instant. Nothing else is made alike: what still differs is another key. A key of several columns is the texts of
+all of them, `17|2026-01`, and is missing where one of them is.
 """
 
 from __future__ import annotations
 
+import functools
 import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.data.arrow import as_text, count_true, decoded, is_text, is_usable
+from tasks.core.data.source import Source
 from tasks.core.errors import DataError
-
-KeyKind = Literal["integer", "text", "time"]
+from tasks.core.spec import KeyKind, ModelSpec
 
 WHOLE = r"^[+-]?\d+(\.0*)?$"
 """A whole number as text; one with an exponent may have lost digits, and is none."""
@@ -31,7 +34,8 @@ class Keys:
 
     values: pa.Array
     """Text, shape (rows,), null where there is no key of the kind."""
-    kind: KeyKind
+    kinds: tuple[KeyKind, ...]
+    """Of each of the key's columns."""
     missing: int
     """Rows without one."""
     strange: int
@@ -57,24 +61,81 @@ def kind_of(keys: pa.Array | pa.ChunkedArray) -> KeyKind:
     return "text"
 
 
+def keys_of(source: Source, spec: ModelSpec) -> Keys:
+    """The keys of a data file. Raises DataError when there is no such column, or its values cannot be keys."""
+    source.require(spec.key_columns)
+    columns = [decoded(column.combine_chunks()) for column in source.read(spec.key_columns).columns]
+    with label_errors(source.path), naming(source.path):
+        return composed(columns, spec.key_columns, spec.key_kinds, spec.key_width)
+
+
+@contextmanager
+def label_errors(path: str) -> Iterator[None]:
+    """What Arrow cannot do with keys or labels is a DataError; without its text, which may quote them."""
+    try:
+        yield
+    except (pa.ArrowException, UnicodeError) as error:
+        raise DataError(
+            f"{path}: the keys or labels that belong to it cannot be read ({type(error).__name__}): text that is not "
+            "UTF-8, or numbers with more digits than a number keeps. Deliver them again."
+        ) from None
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """What is wrong with keys, with the file that they are in."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def composed(
+    columns: Sequence[pa.Array], names: Sequence[str], kinds: Sequence[KeyKind | None], width: int | None = None
+) -> Keys:
+    """The keys of rows that these columns identify together: each as `normalised`, joined so that no two keys become
+    one. Raises what `normalised` raises."""
+    found = [_column(*one, width) for one in zip(columns, names, kinds, strict=True)]
+    values = found[0].values
+    if len(found) > 1:
+        escaped = [pc.replace_substring_regex(one.values, r"([\\|])", r"\\\1") for one in found]
+        values = pc.binary_join_element_wise(*escaped, "|")
+    missing = len(values) - count_true(functools.reduce(pc.and_, [pc.is_valid(one.written) for one in found]))
+    example = next((one.example for one in found if one.example), "")
+    return Keys(values, tuple(one.kind for one in found), missing, values.null_count - missing, example)
+
+
 def normalised(keys: pa.Array, name: str, kind: KeyKind | None = None, width: int | None = None) -> Keys:
     """The keys of column `name` as text of one kind, by default the one that they suggest.
 
     `width` fills text that is shorter with zeros on the left. Raises DataError for floats from 2^53 on, where one
     number stands for several keys; ArrowException for what cannot be text.
     """
+    return composed([keys], [name], [kind], width)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    values: pa.Array
+    written: pa.Array
+    kind: KeyKind
+
+    @property
+    def example(self) -> str:
+        """The first that is not of the kind."""
+        found = self.written.filter(pc.and_(pc.is_valid(self.written), pc.is_null(self.values)))
+        return found[0].as_py() if len(found) else ""
+
+
+def _column(keys: pa.Array, name: str, kind: KeyKind | None, width: int | None) -> _Column:
     keys = decoded(keys)
     check_exact(keys, name)
     kind = kind or kind_of(keys)
     written = _as_text(keys)
-    present = pc.is_valid(written)
     values = {"integer": _integers, "text": _texts, "time": _times}[kind](keys, written)
     if kind == "text" and width:
         values = pc.utf8_lpad(values, width=width, padding="0")
-    strange = pc.and_(present, pc.is_null(values))
-    found = written.filter(strange)
-    example = found[0].as_py() if len(found) else ""
-    return Keys(values, kind, len(keys) - count_true(present), len(found), example)
+    return _Column(values, written, kind)
 
 
 def check_exact(keys: pa.Array, name: str) -> None:

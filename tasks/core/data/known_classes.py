@@ -42,7 +42,7 @@ def _learned(pipeline: Any) -> tuple[Class, ...]:
 def _first(root: Path, spec: ModelSpec, batches: Sequence[Batch], files: Sequence[Path]) -> tuple[Class, ...]:
     """The classes of the first labels: of two classes the two most frequent values, so that a stray value makes no
     third."""
-    labels, _ = Labels.usable(root, spec, files, mixed=True)
+    labels, _ = Labels.usable(root, spec, files, batches, mixed=True)
     counts: Counter[Class] = Counter()
     for batch in batches:
         try:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.data.arrow import (
     BOOLEAN,
     PLAIN,
+    as_floats,
     as_numbers,
     as_text,
     count_true,
@@ -24,13 +27,20 @@ from tasks.core.data.arrow import (
     reads_as_number,
 )
 from tasks.core.data.classes import STRAYS, Answers, brought
-from tasks.core.data.files import label_files
-from tasks.core.data.keys import KeyKind, Keys, check_exact, kind_of, normalised
+from tasks.core.data.files import batch_name, find_batches, label_files
+from tasks.core.data.identity import Identity, Names, identity_of
+from tasks.core.data.keys import Keys, check_exact, composed, keys_of, kind_of, label_errors, naming
 from tasks.core.data.source import Source
 from tasks.core.errors import DataError
-from tasks.core.spec import ModelSpec
+from tasks.core.spec import KeyKind, ModelSpec
 from tasks.core.text import named
 from tasks.core.types import Batch
+
+FAR = 1000
+"""Times the usual distance from the median from which on a number is more likely a slip than a label: of eight real
+streams none comes near."""
+TELLING = 10
+"""Labels of a batch that tell what is usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,10 @@ class BatchLabels:
     values: pa.Array
     """One value a row, null where the label is not known."""
     digest: str
+    far: int = 0
+    """Rows whose label is not among them, because it is too far from the others and nobody accepted it."""
+    example: float = math.nan
+    """One of those labels."""
 
     @property
     def known(self) -> int:
@@ -52,40 +66,47 @@ class BatchLabels:
         return BatchLabels(kept, _digest(kept))
 
 
-@contextmanager
-def label_errors(path: str) -> Iterator[None]:
-    """What Arrow cannot do with keys or labels is a DataError; without its text, which may quote them."""
-    try:
-        yield
-    except (pa.ArrowException, UnicodeError) as error:
-        raise DataError(
-            f"{path}: the keys or labels that belong to it cannot be read ({type(error).__name__}): text that is not "
-            "UTF-8, or numbers with more digits than a number keeps. Deliver them again."
-        ) from None
-
-
 class Labels:
     """Where the target of a batch comes from: its own column, or later files joined by key.
 
-    A later file (by name) supersedes an earlier one, key by key; within a file the last row of a key counts. `files`
-    are the label files to look at; by default those that are there now.
+    A later file (by name) supersedes an earlier one, key by key; within a file the last row of a key counts. Where the
+    key names a row of a batch only, a file labels the batch that it is called by; where it names nothing, none does.
     """
 
-    def __init__(self, root: Path, spec: ModelSpec, files: Sequence[Path] | None = None, *, mixed: bool = False):
-        """`mixed` reads files of which some hold text and others numbers, all as text."""
-        self._root, self.spec, self._mixed = root, spec, mixed
+    def __init__(
+        self,
+        root: Path,
+        spec: ModelSpec,
+        files: Sequence[Path] | None = None,
+        *,
+        batches: Sequence[Batch] | None = None,
+        trusted: Collection[str] | None = (),
+        mixed: bool = False,
+    ):
+        """`files` are the label files to look at, and `batches` those that own rows, in that order; by default what is
+        there now, in time order. Of batches that are `trusted` (None: of all) labels count however far they are from
+        the others. `mixed` reads files of which some hold text and others numbers, all as text."""
+        self._trusted = trusted
+        self.root, self.spec, self._mixed, self._batches = root, spec, mixed, batches
         self.answers: dict[str, Answers] = {}
         """What was read of the labels so far, by the path of the file that holds them."""
         self.files = label_files(root, spec) if files is None else list(files)
         self._read: dict[Path, LabelFile] = {}
-        self._joining: dict[KeyKind, tuple[pa.Array, pa.Array]] = {}
+        self._joining: dict[tuple[tuple[Path, ...], tuple[KeyKind, ...]], tuple[pa.Array, pa.Array]] = {}
 
     @classmethod
     def usable(
-        cls, root: Path, spec: ModelSpec, files: Sequence[Path], *, mixed: bool = False
+        cls,
+        root: Path,
+        spec: ModelSpec,
+        files: Sequence[Path],
+        batches: Sequence[Batch] | None = None,
+        *,
+        trusted: Collection[str] = (),
+        mixed: bool = False,
     ) -> tuple[Labels, tuple[str, ...]]:
         """Labels of those files that can be used, and why each of the others cannot."""
-        labels, problems = cls(root, spec, files, mixed=mixed), []
+        labels, problems = cls(root, spec, files, batches=batches, trusted=trusted, mixed=mixed), []
         for path in files:
             try:
                 labels.file(path)
@@ -94,6 +115,27 @@ class Labels:
         labels.files = [path for path in files if path in labels._read]
         return labels, tuple(problems)
 
+    @cached_property
+    def identity(self) -> Identity:
+        """What a row is, and which of them were there before."""
+        here = find_batches(self.root, self.spec) if self._batches is None and self.spec.key_columns else ()
+        return identity_of(self.root, self.spec, here if self._batches is None else self._batches)
+
+    def about(self, batch: Batch) -> tuple[Path, ...]:
+        """The label files that may label this batch."""
+        names = self.identity.names
+        if names is Names.ROW:
+            return tuple(self.files)
+        if names is Names.NOTHING:
+            return ()
+        return tuple(path for path in self.files if is_called_by(path, batch) and not self.file(path).is_ambiguous)
+
+    def share(self, one: Path, other: Path) -> bool:
+        """Whether two label files may say something about the same row."""
+        if self.identity.names is Names.ROW:
+            return True
+        return any({one, other} <= {*self.about(batch)} for batch in self.identity.batches)
+
     def of(self, batch: Batch) -> BatchLabels:
         """Labels of one batch. Raises DataError when the columns that carry them are not there, or hold no labels."""
         with label_errors(batch.path):
@@ -101,53 +143,59 @@ class Labels:
 
     def _of(self, batch: Batch) -> BatchLabels:
         if self.spec.data.labels is None:
-            source = Source.of(self._root, self.spec, batch)
-            _require(source, [self.spec.target])
+            source = Source.of(self.root, self.spec, batch)
+            source.require([self.spec.target])
             values = self._answers(source, source.read([self.spec.target]).column(0))
         else:
             keys = self.keys(batch)
-            known, answers = self._known(keys.kind)
+            known, answers = self._known(batch, keys)
             where = pc.index_in(keys.values, value_set=known, skip_nulls=True)
             values = answers.take(where) if len(known) else pa.nulls(len(where), pa.float64())
         if pa.types.is_floating(values.type):
             values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
-        return BatchLabels(values, _digest(values))
+        if self._trusted is None or batch.id in self._trusted or self.spec.task != "regression":
+            return BatchLabels(values, _digest(values))
+        where = far(values)
+        kept = pc.if_else(pa.array(where), pa.scalar(None, values.type), values) if where.any() else values
+        example = as_floats(values)[where][0] if where.any() else math.nan
+        return BatchLabels(kept, _digest(kept), int(where.sum()), float(example))
 
     def touch(self, batch: Batch) -> bool:
         """Whether these files say anything about a row of the batch. Raises DataError as `of` does."""
         keys = self.keys(batch)
         with label_errors(batch.path):
-            return bool(pc.any(pc.is_in(keys.values, self._known(keys.kind)[0], skip_nulls=True)).as_py())
+            return bool(pc.any(pc.is_in(keys.values, self._known(batch, keys)[0], skip_nulls=True)).as_py())
 
     def keys(self, batch: Batch) -> Keys:
         """The keys of a batch. Raises DataError when there is no such column, or its values cannot be keys."""
         with label_errors(batch.path):
-            return self._normalised(Source.of(self._root, self.spec, batch), self.spec.key_kind)
+            return keys_of(Source.of(self.root, self.spec, batch), self.spec)
 
     def unlabelled(self, batch: Batch) -> pa.Array:
         """Those keys of a batch that no label file has, as text, row by row."""
         keys = self.keys(batch)
         with label_errors(batch.path):
-            known = pc.is_in(keys.values, value_set=self._known(keys.kind)[0], skip_nulls=True)
+            known = pc.is_in(keys.values, value_set=self._known(batch, keys)[0], skip_nulls=True)
             return keys.values.filter(pc.and_(pc.is_valid(keys.values), pc.invert(known)))
 
     def file(self, path: Path) -> LabelFile:
         """One label file. Raises DataError when it cannot be used."""
         if path not in self._read:
-            name = path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else str(path)
+            name = path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
             with label_errors(name):
-                self._read[path] = self._file(Source(self._root, name, self.spec.data.csv))
+                self._read[path] = self._file(Source(self.root, name, self.spec.data.csv))
         return self._read[path]
 
     def _file(self, source: Source) -> LabelFile:
-        key, target = self.spec.key or "", self.spec.target
-        source.adopt([key, target])
-        _require(source, [key, target])
-        table = source.read([key, target])
-        keys = _joined(table.column(0))
-        with _naming(source.path):
-            check_exact(keys, key)
-        return LabelFile(source.path, keys, self._answers(source, table.column(1)), self.spec)
+        columns = [*self.spec.key_columns, self.spec.target]
+        source.adopt(columns)
+        source.require(columns)
+        *keys, answers = source.read(columns).columns
+        written = [_joined(column) for column in keys]
+        with naming(source.path):
+            for name, column in zip(self.spec.key_columns, written, strict=True):
+                check_exact(column, name)
+        return LabelFile(source.path, written, self._answers(source, answers), self.spec)
 
     def _answers(self, source: Source, column: pa.ChunkedArray) -> pa.Array:
         """The labels of one file, of the model's classes where those are known.
@@ -176,28 +224,42 @@ class Labels:
         classes = named([repr(one) for one in self.spec.classes], 5)
         return f"none of the classes {classes}: {', '.join(map(repr, found.examples))}"
 
-    def _normalised(self, source: Source, kind: KeyKind | None) -> Keys:
-        assert self.spec.key is not None
-        _require(source, [self.spec.key])
-        keys = _joined(source.read([self.spec.key]).column(0))
-        with _naming(source.path):
-            return normalised(keys, self.spec.key, kind, self.spec.key_width)
-
-    def _known(self, kind: KeyKind) -> tuple[pa.Array, pa.Array]:
-        """Keys of this kind and answers of all label files, newest file and last row first: the first match wins."""
-        if kind not in self._joining:
-            found = [self.file(path) for path in self.files]
-            columns = [self.spec.key or "", self.spec.target]
+    def _known(self, batch: Batch, like: Keys) -> tuple[pa.Array, pa.Array]:
+        """Keys, of the kinds that those of the batch are, and answers of all files about it, newest file and last row
+        first: the first match wins."""
+        files = self.about(batch)
+        if (files, like.kinds) not in self._joining:
+            columns = ["key", self.spec.target]
             tables = []
-            for file in found:
-                table = pa.table([file.keys(kind).values, file.values], names=columns)
+            for file in map(self.file, files):
+                table = pa.table([file.keys(like.kinds).values, file.values], names=columns)
                 tables.append(table.filter(pc.is_valid(table.column(0))))
             if not tables:
                 return pa.array([], pa.string()), pa.array([], pa.string())
             whole = _combined(tables, columns, self.spec.data.labels or "", self._mixed)
             newest = whole.take(pa.array(range(len(whole) - 1, -1, -1), pa.int64()))
-            self._joining[kind] = _joined(newest.column(0)), _joined(newest.column(1))
-        return self._joining[kind]
+            self._joining[files, like.kinds] = _joined(newest.column(0)), _joined(newest.column(1))
+        return self._joining[files, like.kinds]
+
+
+def far(values: pa.Array) -> np.ndarray:
+    """Which labels of a batch are FAR times as far from their median as all but a twentieth of the others, shape
+    (rows,). Labels that equal the median say nothing of how far is usual: most may be 0."""
+    if not is_number(values.type) or len(values) - values.null_count < TELLING:
+        return np.zeros(len(values), dtype=bool)
+    numbers = as_floats(values)
+    distance = np.abs(numbers - np.nanmedian(numbers))
+    usual = distance[np.isfinite(distance) & (distance > 0)]
+    if not len(usual):
+        return np.zeros(len(values), dtype=bool)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(distance > FAR * np.quantile(usual, 0.95, method="lower"))
+
+
+def is_called_by(path: Path, batch: Batch) -> bool:
+    """Whether a label file has a batch's name, or one that ends in it: `2026-01.csv`, `labels-2026-01.csv`."""
+    name = batch_name(path)
+    return name == batch.id or name.endswith((f"-{batch.id}", f"_{batch.id}"))
 
 
 @dataclass(eq=False)
@@ -206,24 +268,31 @@ class LabelFile:
 
     path: str
     """Relative to the root, if it is below."""
-    written: pa.Array
-    """The keys as they are in the file."""
+    written: list[pa.Array]
+    """The columns of the key as they are in the file."""
     values: pa.Array
     spec: ModelSpec
-    _keys: dict[KeyKind, Keys] = field(default_factory=dict)
+    _keys: dict[tuple[KeyKind, ...], Keys] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """Its name without folder."""
         return self.path.rpartition("/")[2]
 
-    def keys(self, kind: KeyKind | None = None) -> Keys:
-        """Its keys as those of a batch of this kind; by default of the model's kind, else as they suggest."""
-        kind = kind or self.spec.key_kind or kind_of(self.written)
-        if kind not in self._keys:
+    def keys(self, kinds: tuple[KeyKind, ...] | None = None) -> Keys:
+        """Its keys as those of a batch of these kinds; by default of the model's, else as they suggest."""
+        spec = self.spec
+        if kinds is None:
+            kinds = tuple(kind or kind_of(column) for kind, column in zip(spec.key_kinds, self.written, strict=True))
+        if kinds not in self._keys:
             with label_errors(self.path):
-                self._keys[kind] = normalised(self.written, self.spec.key or "", kind, self.spec.key_width)
-        return self._keys[kind]
+                self._keys[kinds] = composed(self.written, spec.key_columns, kinds, spec.key_width)
+        return self._keys[kinds]
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether so many keys have several labels that it must be of several batches."""
+        return self.contradictions()[0] > STRAYS * len(self.values)
 
     def contradictions(self) -> tuple[int, int]:
         """How many keys have several different labels here, and the row of one of them."""
@@ -235,22 +304,6 @@ class LabelFile:
         found = rows.group_by("key").aggregate([("label", "count_distinct"), ("row", "max")])
         several = found.filter(pc.greater(found.column("label_count_distinct"), 1))
         return len(several), several.column("row_max")[0].as_py() if len(several) else -1
-
-
-@contextmanager
-def _naming(path: str) -> Iterator[None]:
-    """What is wrong with keys, with the file that they are in."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-
-
-def _require(source: Source, columns: Sequence[str]) -> None:
-    missing = [name for name in columns if source.names.count(name) != 1]
-    if missing:
-        what = {name: "there twice" if name in source.names else f"missing{source.nearly(name)}" for name in missing}
-        raise DataError("\n".join(f"{source.path}: column {name!r} is {what[name]}." for name in missing))
 
 
 def _joined(column: pa.ChunkedArray) -> pa.Array:

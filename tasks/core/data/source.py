@@ -18,7 +18,7 @@ from tasks.core.data.arrow import Numerals, decoded, without_views
 from tasks.core.data.dialect import SEPARATORS, as_it_says, ends_with_nothing, is_ended, is_wide, look, wide
 from tasks.core.data.files import is_text_file, parts
 from tasks.core.data.unread import table_problems
-from tasks.core.errors import UnavailableData, UnreadableData, is_unavailable
+from tasks.core.errors import DataError, UnavailableData, UnreadableData, is_unavailable
 from tasks.core.spec import CsvSpec, ModelSpec
 from tasks.core.types import Batch
 
@@ -57,7 +57,8 @@ class Source:
     def of(cls, root: Path, spec: ModelSpec, batch: Batch) -> Source:
         """A batch below `root`, read as the model's file says that its data are written. Raises as a Source does."""
         source = cls(root, batch.path, spec.data.csv)
-        source.adopt([spec.target, *filter(None, (spec.key, spec.time)), *(spec.features or ()), *spec.categorical])
+        times = [spec.time] if spec.time else []
+        source.adopt([spec.target, *spec.key_columns, *times, *(spec.features or ()), *spec.categorical])
         return source
 
     @property
@@ -84,6 +85,13 @@ class Source:
         """What to say after a column that is missing: one of that name but for blanks and capitals, if there is one."""
         near = [one for one in self.names if _folded(one) == _folded(name)]
         return f"; {near[0]!r} is nearly it: rename it to {name!r}" if len(near) == 1 and near[0] != name else ""
+
+    def require(self, columns: Sequence[str]) -> None:
+        """Raises DataError naming those of these columns that are missing, or there twice."""
+        wrong = [name for name in columns if self.names.count(name) != 1]
+        if wrong:
+            what = {name: "there twice" if name in self.names else f"missing{self.nearly(name)}" for name in wrong}
+            raise DataError("\n".join(f"{self.path}: column {name!r} is {what[name]}." for name in wrong))
 
     def stream(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Record batches with these columns or all: of at most CHUNK_ROWS rows, or a megabyte of a CSV file."""

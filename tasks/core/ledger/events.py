@@ -123,13 +123,15 @@ class Promoted:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A person said that the changed content of a batch is how the world is now."""
+    """A person said that the changed content of a batch is how the world is now, or that its labels are right."""
 
     kind: ClassVar = EventKind.ACCEPTED
 
     batch: str
     sha256: str | None = None
     """Of the batch."""
+    labels: bool = False
+    """What was accepted are labels that are far from all others, not its content."""
 
 
 @dataclass(frozen=True, slots=True)

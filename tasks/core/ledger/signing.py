@@ -47,7 +47,7 @@ UNSIGNED_KINDS = frozenset(
 UNSIGNED_FIELDS = frozenset(
     {
         "lease", "blocked", "changed", "losses", "comparisons", "suspect", "quarantined", "accepted", "novel",
-        "snoozed", "by_hand", "pruned",
+        "snoozed", "by_hand", "pruned", "trusted",
     }
 )  # fmt: skip
 """What of the state such an event may change (and the count of labelled batches in `attempt`): a field that is added

@@ -95,6 +95,8 @@ class State:
     """Batches whose changed content a person accepted, and no attempt to train has learned from yet."""
     novel: tuple[str, ...] = ()
     """Batches decided on whose content is new to the version in service, and no attempt to train has learned from."""
+    trusted: tuple[str, ...] = ()
+    """Batches all of whose labels count, however far from the others, because a person accepted them."""
     snoozed: tuple[Snooze, ...] = ()
     """Columns whose drift a person expects, oldest first; each column once. Those that ran out are kept."""
     decided: LastDecision | None = None

@@ -53,7 +53,7 @@ def transition(state: State, event: Event) -> State:
         case Promoted():
             after = _after_promotion(state, body.served, event)
         case Accepted():
-            after = _after_acceptance(state, body.batch)
+            after = _after_acceptance(state, body)
         case Quarantined():
             after = _after_quarantine(state, body)
         case Cleared():
@@ -71,7 +71,10 @@ def transition(state: State, event: Event) -> State:
     return replace(after, by_hand=event.seq)
 
 
-def _after_acceptance(state: State, batch: str) -> State:
+def _after_acceptance(state: State, body: Accepted) -> State:
+    batch = body.batch
+    if body.labels:
+        return replace(state, trusted=(*state.trusted, batch))
     return replace(
         state,
         accepted=(*state.accepted, batch),

@@ -51,10 +51,10 @@ def deliver_new_rows(workspace: Workspace, file: Path) -> Delivered:
     found = compare(workspace.root, spec, where, batches)
     if found.restated:
         notes.append(
-            f"{counted(found.restated, 'row')} known by {spec.key} came with other values: the first ones stay"
+            f"{counted(found.restated, 'row')} known by {spec.key_text} came with other values: the first ones stay"
         )
     if spec.key and not found.by_key and found.count:
-        notes.append(f"{spec.key} comes again in other rows, so that whole rows were compared")
+        notes.append(f"{spec.key_text} comes again in other rows, so that whole rows were compared")
     fresh = np.flatnonzero(~found.known)
     if not len(fresh):
         return Delivered(None, 0, was_there=True, known=found.count, notes=tuple(notes))

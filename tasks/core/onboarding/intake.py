@@ -128,7 +128,7 @@ def _doubts(data: Path, spec: ModelSpec, labels: Path | None) -> tuple[str, ...]
     from tasks.core.training.doubt import ROWS, doubts
 
     try:
-        answers = Labels(data.parent, spec, [labels] if labels else [])
+        answers = Labels(data.parent, spec, [labels] if labels else [], batches=())
         part = labelled_rows(data.parent, Batch(batch_name(data), data.name, ""), answers, spec.task)
         contract = infer([part.source], spec)
         chosen = sample_rows(len(part.rows), ROWS, spec.seed)

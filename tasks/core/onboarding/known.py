@@ -65,7 +65,8 @@ def compare(root: Path, spec: ModelSpec, file: Path, batches: Sequence[Batch]) -
     each = [row_numbers(one, columns) for _, one in sources]
     before = np.concatenate([np.array([], np.uint64), *each])
     labels = Labels(root, spec, [])
-    keys = labels.keys(given) if spec.key and spec.key in source.names else None
+    by_key = bool(spec.key) and {*spec.key_columns} <= {*source.names}
+    keys = labels.keys(given) if by_key else None
     whole = ~beyond(rows, before)
     if keys is None or not _names_rows(keys):
         return Compared(whole, by_key=False, usual=_usual(rows, each))

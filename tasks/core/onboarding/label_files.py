@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 
 from tasks.core.data.arrow import as_text, target_values
 from tasks.core.data.files import find, label_files, named_batches
+from tasks.core.data.keys import label_errors
 from tasks.core.data.known_classes import ENOUGH, with_classes
-from tasks.core.data.labels import Labels, label_errors
+from tasks.core.data.labels import Labels
 from tasks.core.data.source import Source
 from tasks.core.errors import DataError, NotFound, VerificationError
 from tasks.core.run.labels import stray_labels
@@ -24,7 +25,7 @@ def look_at_labels(workspace: Workspace, file: Path) -> tuple[int, list[str]]:
     labels, labels that are no class, one class only. Raises DataError for what a run would set aside."""
     root, spec = workspace.root, workspace.spec
     source = Source(file.parent, file.name, spec.data.csv)
-    needed = [*([spec.key] if spec.key else []), spec.target]
+    needed = [*spec.key_columns, spec.target]
     source.adopt(needed)
     if missing := [name for name in needed if name not in source.names]:
         near = "".join(source.nearly(name) for name in missing)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.data.arrow import count_true, is_number
-from tasks.core.data.keys import KeyKind, kind_of
+from tasks.core.data.keys import kind_of
 from tasks.core.data.source import Source
 from tasks.core.errors import InvalidRequest
 from tasks.core.onboarding.columns import (
@@ -25,11 +26,16 @@ from tasks.core.onboarding.columns import (
     no_feature,
     one_line,
 )
+from tasks.core.spec import KeyKind
 from tasks.core.text import named
 
 CLASSES = 100
 """A target of more words than these has no classes that could be learned."""
 
+NAMES_A_PART = re.compile(
+    r"(^|[_ .-])(date|day|week|month|quarter|year|period|time|hour|line|item|position)([_ .-]|$)", re.IGNORECASE
+)
+"""What tells the rows of one customer, station or invoice apart."""
 KEY_KINDS: dict[KeyKind, str] = {
     "integer": "17.0 and 17 are one key",
     "text": "as written, but for blanks around it",
@@ -48,8 +54,11 @@ class Proposal:
     """How the target looks, so that it was taken for this task."""
     rows: int
     """That were looked at."""
-    key: str | None = None
-    key_kind: KeyKind | None = None
+    key: tuple[str, ...] = ()
+    """Columns that identify a row together."""
+    key_kinds: tuple[KeyKind, ...] = ()
+    comes_again: str | None = None
+    """A column that is called like a key, and names no row alone; nothing was found that does so with it."""
     key_width: int | None = None
     """Digits of each key, where some begin with zeros: a spreadsheet strips those."""
     time: str | None = None
@@ -81,10 +90,10 @@ def propose(source: Source, target: str, labels: Source | None = None) -> Propos
     others = [column for column in columns if column.name != target]
     task, why = _task(answer)
     named_key = _key([one for one in others if labels is None or one.name in labels.names])
-    key = named_key if labels is None or named_key else _joining(source, labels, target, others)
-    key_kind, key_width = next((_key_kind(one, source.is_text) for one in others if one.name == key), (None, None))
+    key = named_key if labels is None or named_key else [_joining(source, labels, target, others)]
+    kinds = [_key_kind(one, source.is_text) for one in key]
     time = _time(others)
-    inputs = [column for column in others if column.name not in (key, time)]
+    inputs = [column for column in others if column not in key[:1] and column.name != time]  # an hour may tell much
     unused = [(column.name, reason) for column in inputs if (reason := no_feature(column))]
     features = [column for column in inputs if column.name not in dict(unused)]
     if not features:
@@ -97,15 +106,16 @@ def propose(source: Source, target: str, labels: Source | None = None) -> Propos
         task=task,
         why=why,
         rows=next((column.rows for column in columns), 0),
-        key=key,
-        key_kind=key_kind,
-        key_width=key_width,
+        key=tuple(column.name for column in key),
+        key_kinds=tuple(kind for kind, _ in kinds),
+        key_width=kinds[0][1] if len(kinds) == 1 else None,
+        comes_again=None if key else next((one.name for one in others if _names_a_row(one)), None),
         time=time,
-        features=tuple(column.name for column in features) if unused else None,
+        features=tuple(column.name for column in features) if unused or len(key) > 1 else None,
         unused=tuple(unused),
         codes=tuple(column.name for column in features if may_be_code(column) and column.name not in padded),
         padded=tuple(padded),
-        unsure=(*_unsure_key(others, key), *_unsure_time(others, time)),
+        unsure=(*_unsure_key(key), *_unsure_time(others, time)),
     )
 
 
@@ -119,7 +129,7 @@ def _require_target(source: Source, target: str, *, late: bool) -> None:
     raise InvalidRequest("target", [f"{source.path} has no column {target!r}.{hint} It has {named(source.names, 20)}"])
 
 
-def _joining(source: Source, labels: Source, target: str, columns: Sequence[Column]) -> str:
+def _joining(source: Source, labels: Source, target: str, columns: Sequence[Column]) -> Column:
     """A column that batch and labels have, though it names no single row."""
     shared = [one for one in columns if one.name in labels.names and one.kind in ("number", "text", "day")]
     if not shared:
@@ -130,7 +140,7 @@ def _joining(source: Source, labels: Source, target: str, columns: Sequence[Colu
                 f"{target!r}, the column that says which row each is of. It has {named(labels.names, 20)}"
             ],
         )
-    return max(shared, key=lambda one: (bool(NAMES_A_ROW.search(one.name)), one.distinct)).name
+    return max(shared, key=lambda one: (bool(NAMES_A_ROW.search(one.name)), one.distinct))
 
 
 def as_toml(proposal: Proposal, *, name: str, batches: str, origin: str, owner: str, labels: str | None = None) -> str:
@@ -144,10 +154,7 @@ def as_toml(proposal: Proposal, *, name: str, batches: str, origin: str, owner: 
         f"# Written by `ror init` after {p.rows:,} rows of {one_line(origin)}. Look it through, then: ror run {name}",
         line("task", toml_string(p.task), p.why),
         line("target", toml_string(p.target)),
-        line("key", toml_string(p.key), "identifies a row; joins late labels")
-        if p.key
-        else '# key = "..."                  # a column that identifies a row; needed for labels that arrive later',
-        *([line("key_kind", toml_string(p.key_kind), KEY_KINDS[p.key_kind])] if p.key_kind else []),
+        *_key_lines(p, line),
         *(
             [line("# key_width", str(p.key_width), "where zeros in front were stripped elsewhere, this restores them")]
             if p.key_width
@@ -213,28 +220,70 @@ def _task(target: Column) -> tuple[str, str]:
     return "regression", f"the target is a number with {count:,} values"
 
 
-def _key(columns: list[Column]) -> str | None:
-    """A column of distinct values that is called like a key, else one of distinct words."""
+def _key_lines(p: Proposal, line: Callable[[str, str, str], str]) -> list[str]:
+    if not p.key and p.comes_again:
+        again = f'[{toml_string(p.comes_again)}, "..."]'
+        return [line("# key", again, f"{one_line(p.comes_again)} comes again: add what tells its rows apart")]
+    if not p.key:
+        return [line("# key", '"..."', "a column that identifies a row; needed for labels that arrive later")]
+    if len(p.key) == 1:
+        (key,), (kind,) = p.key, p.key_kinds
+        return [
+            line("key", toml_string(key), "identifies a row; joins late labels"),
+            line("key_kind", toml_string(kind), KEY_KINDS[kind]),
+        ]
+    return [
+        line("key", _list(p.key), "identify a row together; join late labels"),
+        line("key_kind", _list(p.key_kinds), "what each of them is"),
+    ]
+
+
+def _key(columns: list[Column]) -> list[Column]:
+    """A column of distinct values that is called like a key, else one of distinct words, else two columns."""
     found = [one for one in columns if one.kind in ("number", "text") and one.is_unique and one.is_whole]
     found = [one for one in found if not one.is_index]
-    named = [one.name for one in found if NAMES_A_ROW.search(one.name)]
-    return next(iter([*named, *(one.name for one in found if one.kind == "text")]), None)
+    named = [one for one in found if NAMES_A_ROW.search(one.name)]
+    alone = [*named, *(one for one in found if one.kind == "text")][:1]
+    return alone or _together(columns)
 
 
-def _unsure_key(columns: Sequence[Column], key: str | None) -> list[tuple[str, str]]:
-    chosen = next((one for one in columns if one.name == key), None)
-    if chosen is None:
+def _together(columns: list[Column]) -> list[Column]:
+    """A column that is called like a key, and another one that tells its rows apart: no two rows have the same pair,
+    though both have each value often, so that it is no accident."""
+    full = [one for one in columns if one.kind in ("number", "text", "day") and len(one.values) == one.rows > FEW]
+    often = [one for one in full if 2 * one.distinct <= one.rows]
+    for one in filter(_names_a_row, often):
+        for other in often:
+            told = other.kind == "day" or _names_a_row(other) or NAMES_A_PART.search(other.name)
+            if other is not one and told and (other.kind == "day" or other.is_whole):
+                pairs = pa.table([one.values, other.values], names=["one", "other"])
+                if pairs.group_by(["one", "other"]).aggregate([]).num_rows == one.rows:
+                    return [one, other]
+    return []
+
+
+def _names_a_row(column: Column) -> bool:
+    return column.kind in ("number", "text") and column.is_whole and NAMES_A_ROW.search(column.name) is not None
+
+
+def _unsure_key(key: Sequence[Column]) -> list[tuple[str, str]]:
+    if len(key) != 1:
         return []
+    chosen, name = key[0], key[0].name
     if chosen.first in (0, 1):
-        return [("key", f"{key} counts the rows from {chosen.first}; if every file counts anew, take another or none")]
+        return [("key", f"{name} counts the rows from {chosen.first}; if every file counts anew, take another or none")]
     if not chosen.is_unique:
-        return [("key", f"{key} is no row's own: {chosen.rows - chosen.distinct:,} of {chosen.rows:,} rows repeat one")]
-    return [] if NAMES_A_ROW.search(chosen.name) else [("key", f"{key} was taken because every row has its own")]
+        return [
+            ("key", f"{name} is no row's own: {chosen.rows - chosen.distinct:,} of {chosen.rows:,} rows repeat one")
+        ]
+    return [] if NAMES_A_ROW.search(name) else [("key", f"{name} was taken because every row has its own")]
 
 
 def _key_kind(key: Column, is_text: bool) -> tuple[KeyKind, int | None]:
     """What a key is, and the digits of each if there are zeros in front. A text file does not say what is a number:
     digits that begin with a zero are a name there."""
+    if key.kind == "day":
+        return "time", None
     if not is_text:
         kind = kind_of(key.written)
         if kind != "text":

@@ -21,7 +21,8 @@ from tasks.core.workspace import Workspace
 
 
 def erase(workspace: Workspace, key: str, *, reason: str, actor: str, dry_run: bool = False) -> Erasure:
-    """Erase the rows of one key wherever this model holds them.
+    """Erase the rows of one key wherever this model holds them; of a key of several columns the first one says whose
+    a row is.
 
     Under the lease: no run reads what is being replaced, or registers a version that was trained on it. Raises
     SpecError for a model without a key column, InvalidRequest for a reason or an actor that contains the key and for a
@@ -30,7 +31,7 @@ def erase(workspace: Workspace, key: str, *, reason: str, actor: str, dry_run: b
     """
     check_words(reason, actor)
     key = key.strip()
-    if workspace.spec.key is None:
+    if not workspace.spec.key_columns:
         raise SpecError(workspace.model, ["it has no `key`: rows of one person cannot be found"])
     if not key:
         raise InvalidRequest("key", ["must not be empty"])

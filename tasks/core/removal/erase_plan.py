@@ -32,7 +32,7 @@ from tasks.core.data.labels import Labels
 from tasks.core.errors import AlreadyExists, DataError, UnreadableData
 from tasks.core.ledger import events
 from tasks.core.ledger.state import State, Substitute
-from tasks.core.predictions import made_from
+from tasks.core.predictions import key_names, made_from
 from tasks.core.records import digest
 from tasks.core.removal.erase_files import (
     ERASED,
@@ -45,9 +45,9 @@ from tasks.core.removal.erase_files import (
     write_without,
 )
 from tasks.core.removal.erase_store import KeyBatch, Place, StoreMatches, search
-from tasks.core.run.work import question_key
-from tasks.core.spec import CsvSpec
-from tasks.core.types import BatchRecord, Request
+from tasks.core.run.work import owners_of, question_key
+from tasks.core.spec import CsvSpec, ModelSpec
+from tasks.core.types import Batch, BatchRecord, Request
 from tasks.core.workspace import Workspace
 
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}(\.\w+)?")
@@ -91,6 +91,10 @@ class Plan:
     workspace: Workspace
     key: str
     words: KeyMatcher
+    owners: tuple[Batch, ...] = ()
+    """Batches in the order in which they own rows."""
+    trusted: tuple[str, ...] = ()
+    """Those all of whose labels count."""
     tables: list[_Table] = field(default_factory=list)
     texts: list[tuple[Path, int]] = field(default_factory=list)
     leftovers: list[tuple[Path, int]] = field(default_factory=list)
@@ -261,8 +265,9 @@ class Plan:
 def plan_of(workspace: Workspace, key: str) -> Plan:
     """Everything that holds the key. Nothing is written. Raises StoreError."""
     spec, state = workspace.spec, workspace.state()
-    plan = Plan(workspace, key, KeyMatcher.of(key))
-    columns, seen = (str(spec.key),), set[Path]()
+    owners = owners_of(find_batches(workspace.root, spec, state.batches), (), state.batches)
+    plan = Plan(workspace, key, KeyMatcher.of(key), owners, state.trusted)
+    columns, seen = spec.key_columns[:1], set[Path]()
     for name, path in named_batches(find(workspace.root, spec.data.batches), state.batches):
         files = parts(path) if path.is_dir() else [path]
         found = [_table(plan, file.resolve(), f"batch {name}", columns, spec.data.csv) for file in files]
@@ -314,7 +319,7 @@ def _batch(plan: Plan, path: Path, name: str, found: list[KeyRows | None]) -> No
     root, spec = plan.workspace.root, plan.workspace.spec
     batch = batch_at(root, path, name)
     try:
-        labels = Labels(root, spec).of(batch)
+        labels = Labels(root, spec, batches=plan.owners, trusted=plan.trusted).of(batch)
     except DataError:
         labels = None
     plan.changed[batch.id] = KeyBatch(batch, np.concatenate(rows), start, labels)
@@ -332,7 +337,7 @@ def _other(plan: Plan, path: Path) -> None:
             plan.texts.append((path, count))
     elif is_table(path):
         what = below.parts[0] if below.parts[0] in ("predictions", "batches", "labels") else "table"
-        columns = (str(spec.key), "key")
+        columns = _predicted_keys(spec)
         found = _table(plan, path, what, columns, CsvSpec())
         if found is None and is_text_file(path):
             found = _table(plan, path, what, columns, spec.data.csv)
@@ -342,10 +347,17 @@ def _other(plan: Plan, path: Path) -> None:
         plan.stays.append(f"{plan.shown(path)} holds the key's text and is of an unknown kind: remove it by hand")
 
 
+def _predicted_keys(spec: ModelSpec) -> tuple[str, ...]:
+    """Columns that say whose a row is in what this program wrote, now or under an earlier model's file."""
+    found = (spec.key_columns[0], key_names(spec)[0], "key")
+    return tuple(name for name in found if name not in spec.key_columns[1:])
+
+
 def _left_over(plan: Plan, path: Path) -> int:
     """Rows of the key in what a killed write left; of what is cut short that is unknown: none."""
     try:
-        found = key_rows(path, (str(plan.workspace.spec.key), "key"), plan.key, CsvSpec()) if is_table(path) else None
+        columns = _predicted_keys(plan.workspace.spec)
+        found = key_rows(path, columns, plan.key, CsvSpec()) if is_table(path) else None
     except UnreadableData:
         plan.unknown.append(f"{plan.shown(path)} was left by a write that was killed, and is cut short: remove it")
         return 0

@@ -121,7 +121,8 @@ def _cells(looked: _Looked, spec: ModelSpec) -> Iterator[pa.Table]:
     source, names, start = looked.source, [tally.column.name for tally, _ in looked.columns], 0
     if source is None or not names:
         return
-    key = spec.key if spec.key not in spec.data.private and source.names.count(spec.key or "") == 1 else None
+    key = next(iter(spec.key_columns), None)  # of several columns the one that says whose the row is
+    key = None if key in spec.data.private or source.names.count(key or "") != 1 else key
     for chunk in source.stream([*names, *([key] if key is not None and key not in names else [])]):
         keys = _texts(chunk.column(key)) if key is not None else None
         tables = [

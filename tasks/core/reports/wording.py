@@ -50,7 +50,7 @@ def describe_event(event: Event) -> str | None:
             place = f", in place of v{replaced}" if replaced else ""
             return f"v{served.version} put in service{place}" + (f" ({was})" if was else "")
         case Accepted():
-            return f"changed content of {body.batch} accepted"
+            return f"{'labels' if body.labels else 'changed content'} of {body.batch} accepted"
         case Quarantined():
             learned = _versions(body.trained)
             return f"labels of {body.batch} kept out of training" + (f" ({learned} learned them)" if learned else "")

@@ -258,8 +258,8 @@ def _arrivals(workspace: Workspace, state: State, work: Work) -> list[Check]:
             f"{last}. Deliver new batches under names that sort last in it, with zeros, such as 2026-09"
         )
     found += [
-        f"{batch.id} has the same bytes as {work.repeats[batch.id]}: its rows are predicted, and count in no loss and "
-        "no fit a second time. If another file was meant, deliver that one under a new name"
+        f"{batch.id} has the same bytes as {work.repeats[batch.id]}, the same data again: its rows are predicted, and "
+        "count in no loss and no fit a second time. If another file was meant, deliver that one under a new name"
         for batch in work.pending
         if batch.id in work.repeats
     ]

@@ -22,11 +22,12 @@ from tasks.core.checks.performance import dummy
 from tasks.core.checks.slices import BatchLosses, check_slices, earlier
 from tasks.core.data.files import seen_files
 from tasks.core.data.known_classes import with_classes
-from tasks.core.data.labels import Labels
+from tasks.core.data.labels import FAR, Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError
 from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import known_lags, with_labels
+from tasks.core.run.again import check_repeats
 from tasks.core.run.matching import check_keys
 from tasks.core.run.overruled import check_overruled
 from tasks.core.run.scores import Scores
@@ -111,11 +112,12 @@ def _check(
 ) -> LabelFindings:
     pipeline = scores.current.pipeline if scores.current else None
     spec = with_classes(workspace.root, workspace.spec, pipeline, work.batches, work.labels)
-    labels, unusable = Labels.usable(workspace.root, spec, work.labels)
+    labels, unusable = Labels.usable(workspace.root, spec, work.labels, work.owners, trusted=work.trusted)
     problems = [f"{problem.rstrip('.')}. It is set aside; other labels count" for problem in unusable]
     decided = [b for b in work.batches if b.id in state.batches and state.batches[b.id].sha256 == b.sha256]
     unlabelled = [b for b in decided if not state.batches[b.id].labels and b.id not in state.quarantined]
     arrived = {batch.id for batch in work.batches} | set(state.batches)
+    distant: list[Check] = []
     fresh: list[Labelled] = []
     waiting: list[Labelled] = []
     owning = [batch for batch in (*unlabelled, *pending) if batch.id not in work.repeats]
@@ -126,6 +128,9 @@ def _check(
         except DataError as error:
             problems.append(f"{batch.id}: {error}")
             continue
+        if part.total and part.elsewhere == part.total:
+            continue
+        distant += [_distant(workspace, part)] if part.far else []
         lag = sum(state.order(other) > state.order(batch.id) for other in arrived)
         item = Labelled(batch.id, part.labels, len(part.rows), part.coverage, lag=lag)
         if not counts(spec.data, item):
@@ -148,7 +153,14 @@ def _check(
         labelled=(*fresh, *again),
         losses=tuple(scores.losses),
         comparisons=tuple(scores.comparisons),
-        checks=(*scores.checks, *keys.checks, *strays, *check_overruled(labels, new_files, before)),
+        checks=(
+            *scores.checks,
+            *check_repeats(labels, pending, work.repeats),
+            *keys.checks,
+            *strays,
+            *distant,
+            *check_overruled(labels, new_files, before),
+        ),
         unlabelled=len(waiting),
         delay=delay,
         overdue=_overdue(workspace, state, waiting, delay),
@@ -175,6 +187,18 @@ def stray_labels(labels: Labels, paths: Sequence[str]) -> list[Check]:
             subject = path.rpartition("/")[2]
             checks.append(Check.of(CheckKind.LABELS, subject, Verdict.WARN, f"{subject}: {text}", float(found.strays)))
     return checks
+
+
+def _distant(workspace: Workspace, part: LabelledRows) -> Check:
+    """Labels that wait for a person's word, and how it is given."""
+    spec, model, batch = workspace.spec, workspace.model, part.batch.id
+    shown = "" if spec.target in spec.data.private else f", such as {part.example:g}"
+    many, rows = ("label is", "its row counts") if part.far == 1 else ("labels are", "their rows count")
+    text = (
+        f"{batch}: {part.far:,} {many} more than {FAR:,} times as far from the others as those are{shown}; {rows} as "
+        f"unlabelled. If that is right: `ror accept {model} {batch} --reason '...'`"
+    )
+    return Check.of(CheckKind.LABELS, batch, Verdict.WARN, text, float(part.far))
 
 
 def _no_files(data: DataSpec, work: Work, waiting: Sequence[Batch]) -> tuple[str, ...]:
@@ -264,17 +288,25 @@ def _corrections(
 
     Label files that have not changed cost nothing; new ones cost a look at the keys.
     """
-    if work.label_digest == state.label_files:
+    same = work.label_digest == state.label_files
+    if same and not work.trusted:
         return []
     found, seen = [], seen_files(work.labels, state.label_files)
     if seen is not None:
         earlier, later = (
-            Labels(workspace.root, labels.spec, [path for path in labels.files if (path in seen) is before])
+            Labels(
+                workspace.root,
+                labels.spec,
+                [path for path in labels.files if (path in seen) is before],
+                batches=work.owners,
+                trusted=work.trusted,
+            )
             for before in (True, False)
         )
     for batch in decided:
         record = state.batches[batch.id]
-        if not record.labels or (seen is not None and not later.touch(batch)):
+        accepted = batch.id in work.trusted
+        if not record.labels or not (accepted or (not same and (seen is None or later.touch(batch)))):
             continue
         part = labelled_rows(workspace.root, batch, labels, workspace.spec.task)
         if part.labels == record.labels:

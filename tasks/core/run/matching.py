@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.core.data.identity import Names
 from tasks.core.data.keys import Keys
 from tasks.core.data.labels import LabelFile, Labels
 from tasks.core.errors import DataError
+from tasks.core.run.again import another_key
 from tasks.core.text import counted
 from tasks.core.types import Batch, Check, CheckKind, Verdict
 
@@ -64,14 +66,18 @@ def check_keys(
         return Matching()
     checks = [check for batch in waiting for check in _of_batch(labels, batch)]
     again = {check.subject for check in before if check.kind is CheckKind.KEYS}
-    sides = []
+    sides: list[_Side] = []
+    unjoined: list[str] = []
     for path in labels.files:
         if path in fresh or path.name in again:
             file = labels.file(path)
+            if nothing := _unnamed(labels, file, batches):
+                checks.append(nothing)
+                unjoined.append(nothing.summary)
+                continue
             checks += _of_file(labels, file)
-            sides.append(_Side(file, np.zeros(len(file.written), bool)))
+            sides.append(_Side(file, np.zeros(len(file.values), bool)))
     _find(labels, sides, batches)
-    unjoined = []
     for side in sides:
         check = _unmatched(labels, side, waiting)
         checks += [check] if check else []
@@ -90,7 +96,9 @@ def _find(labels: Labels, sides: Sequence[_Side], batches: Sequence[Batch]) -> N
         if keys is None:
             continue
         for side in open_:
-            found = pc.is_in(side.file.keys(keys.kind).values, keys.values, skip_nulls=True)
+            if labels.root / side.file.path not in labels.about(batch):
+                continue
+            found = pc.is_in(side.file.keys(keys.kinds).values, keys.values, skip_nulls=True)
             if pc.any(found).as_py():
                 side.touched.append(batch)
                 side.found |= found.to_numpy(zero_copy_only=False)
@@ -113,12 +121,13 @@ def _warned(subject: str, text: str, value: int) -> Check:
 
 def _without_key(labels: Labels, keys: Keys, where: str, so: str) -> list[Check]:
     """Rows of a batch or label file whose key is missing or not of its kind, and so find no partner."""
-    rows, name, said = f"{len(keys.values):,} rows of {where}", labels.spec.key, []
+    rows, name, said = f"{len(keys.values):,} rows of {where}", labels.spec.key_text, []
     if keys.missing:
-        said.append(_warned(where, f"{keys.missing:,} of {rows} have no {name}: {so}", keys.missing))
+        either = " or no ".join(labels.spec.key_columns)
+        said.append(_warned(where, f"{keys.missing:,} of {rows} have no {either}: {so}", keys.missing))
     if keys.strange:
-        shown = "" if name in labels.spec.data.private else f", such as {keys.example!r}"
-        text = f"{keys.strange:,} of {rows} have a {name} that is not of kind {keys.kind}{shown}: {so}"
+        shown = "" if labels.spec.hides_key else f", such as {keys.example!r}"
+        text = f"{keys.strange:,} of {rows} have a {name} that is not of kind {', '.join(keys.kinds)}{shown}: {so}"
         said.append(_warned(where, text, keys.strange))
     return said
 
@@ -134,12 +143,26 @@ def _of_file(labels: Labels, file: LabelFile) -> list[Check]:
     several, row = file.contradictions()
     if several:
         last = "" if spec.target in spec.data.private else f" (it says {file.values[row].as_py()!r})"
-        shown = "" if spec.key in spec.data.private else f", such as {keys.values[row].as_py()!r}{last}"
+        shown = "" if spec.hides_key else f", such as {keys.values[row].as_py()!r}{last}"
         text = (
             f"{counted(several, 'key')} in {file.name} with two different labels{shown}: the last row of a key counts"
         )
         said.append(_warned(file.name, text, several))
     return said
+
+
+def _unnamed(labels: Labels, file: LabelFile, batches: Sequence[Batch]) -> Check | None:
+    """A label file that is joined to no batch, because its keys name rows of several; None for any other."""
+    if labels.identity.names is Names.ROW or any(labels.root / file.path in labels.about(b) for b in batches):
+        return None
+    spec, rows = labels.spec, len(file.values)
+    text = (
+        f"{file.name} labels nothing: {spec.key_text} names no row, and nothing else says which its {rows:,} rows "
+        f"mean. Remedy: {another_key(spec)}"
+    )
+    if batches and labels.identity.names is Names.ROW_OF_BATCH and not file.is_ambiguous:
+        text += f"; or call the file by the batch that it labels: {batches[-1].id}{PurePath(file.name).suffix}"
+    return _warned(file.name, text, 0)
 
 
 def _unmatched(labels: Labels, side: _Side, waiting: Sequence[Batch]) -> Check | None:
@@ -159,7 +182,7 @@ def _unmatched(labels: Labels, side: _Side, waiting: Sequence[Batch]) -> Check |
         said = f"0 of {known:,} keys in {name} are keys of any batch"
     if batch is not None:
         ours, theirs = _alike(there, here)
-        if labels.spec.key not in labels.spec.data.private:
+        if not labels.spec.hides_key:
             said += f": {ours!r} there, {theirs!r} here"
         said += f" ({counted(len(here), 'key')} of {batch.id} without a label){_remedy(labels, ours, theirs)}"
     return _warned(name, said, known - len(left))
@@ -185,17 +208,20 @@ def _alike(there: pa.Array, here: pa.Array) -> tuple[str, str]:
 
 
 def _folded(keys: pa.Array) -> pa.Array:
-    """Without what most often differs: case, zeros in front, `.0`."""
-    return pc.replace_substring_regex(pc.utf8_lower(keys), r"^0+|\.0*$", "")
+    """Without what most often differs: case, zeros in front, `.0`, in each column of the key."""
+    stripped = pc.replace_substring_regex(pc.utf8_lower(keys), r"(^|\|)0+", r"\1")
+    return pc.replace_substring_regex(stripped, r"\.0*(\||$)", r"\1")
 
 
 def _remedy(labels: Labels, ours: str, theirs: str) -> str:
-    """What to do about two keys that look like the same one."""
+    """What to do about two keys that look like the same one, by the first of their columns that differs."""
+    columns = zip(ours.split("|"), theirs.split("|"), strict=False)
+    ours, theirs = next((pair for pair in columns if pair[0] != pair[1]), (ours, theirs))
     if ours.lstrip("0") == theirs.lstrip("0"):
         width = max(len(ours), len(theirs))
         return f'. They differ in leading zeros: if they mean the same, write key_kind = "text" and key_width = {width}'
     if ours.lower() == theirs.lower():
-        return f". They differ in case: deliver {labels.spec.key} alike in both"
+        return f". They differ in case: deliver {labels.spec.key_text} alike in both"
     if ours.partition(".")[0] == theirs.partition(".")[0] and "." in ours + theirs:
         return '. If they are whole numbers, write key_kind = "integer"'
     return ""

@@ -21,7 +21,11 @@ def check_overruled(labels: Labels, fresh: Sequence[Path], before: Sequence[Chec
     checks = []
     for place, path in enumerate(labels.files):
         if path in fresh or path.name in again:
-            later = [labels.file(other) for other in labels.files[place + 1 :] if other not in fresh]
+            later = [
+                labels.file(other)
+                for other in labels.files[place + 1 :]
+                if other not in fresh and labels.share(path, other)
+            ]
             if said := overruled(labels.file(path), later):
                 checks.append(Check.of(CheckKind.OVERRULED, path.name, Verdict.WARN, said))
     return checks
@@ -35,7 +39,7 @@ def overruled(file: LabelFile, later: Sequence[LabelFile]) -> str:
     lost: set[str] = set()
     names = []
     for other in later:
-        theirs = _by_key(other.keys(keys.kind).values, other.values)
+        theirs = _by_key(other.keys(keys.kinds).values, other.values)
         both = own.join(theirs, "key", join_type="inner", right_suffix="_later")
         differ = pc.not_equal(both.column("label"), both.column("label_later"))
         if found := both.column("key").filter(differ).to_pylist():

@@ -65,7 +65,7 @@ def training_labels(workspace: Workspace, work: Work, champion: Champion | None)
     """The labels to train on, of the classes that count while this champion is in service."""
     pipeline = getattr(champion, "pipeline", None)  # a version that does not load here has none
     spec = with_classes(workspace.root, workspace.spec, pipeline, work.batches, work.labels)
-    return Labels.usable(workspace.root, spec, work.labels)[0]
+    return Labels.usable(workspace.root, spec, work.labels, work.owners, trusted=work.trusted)[0]
 
 
 def training_rows(
@@ -82,4 +82,7 @@ def training_rows(
             "Restore the original files."
         )
     parts = [labelled_rows(workspace.root, on_disk[batch], labels, workspace.spec.task) for batch in usable]
-    return [part for part in parts if len(part.rows)]  # all labels of a batch may have been withdrawn
+    labelled = [part for part in parts if len(part.rows)]  # all labels of a batch may have been withdrawn
+    if parts and not labelled:
+        raise DataError("Cannot train: no batch has labels any more. What is said of label files and keys tells why.")
+    return labelled

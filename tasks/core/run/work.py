@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -47,12 +47,21 @@ class Work:
     """Pending batches that come before one that was decided on already."""
     repeats: Mapping[str, str] = field(default_factory=dict)
     """Batches with the very bytes of another one, with the name of that one, which owns the rows."""
+    owners: tuple[Batch, ...] = ()
+    """Batches in the order in which they own the rows that they bring: as they were decided on, then those pending."""
     mended: bool = False
     """The last attempt to train failed or was refused, and what it depended on is something else now."""
     asked: bool = False
     """A person asked for this one batch."""
     aside: tuple[str, ...] = ()
     """Batches that stay set aside, and would be again: nothing that led to it has changed."""
+
+    trusted: tuple[str, ...] = ()
+    """Batches all of whose labels count, because a person accepted them."""
+
+    def without(self, blocked: Collection[str]) -> Work:
+        """Once it is known which batches are set aside: they own nothing."""
+        return replace(self, owners=tuple(batch for batch in self.owners if batch.id not in blocked))
 
 
 def check_request(request: Request) -> None:
@@ -99,6 +108,8 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
         arriving=tuple(unsettled),
         latecomers=tuple(batch.id for batch in pending if state.order(batch.id) < newest),
         repeats=repeats_of(batches, state),
+        owners=owners_of(batches, pending, state.batches),
+        trusted=state.trusted,
         mended=mended,
         asked=request.batch is not None,
         aside=tuple(b.id for b in batches if b.id in stay),
@@ -109,11 +120,22 @@ def repeats_of(batches: Iterable[Batch], state: State) -> dict[str, str]:
     """Batches with the bytes of another one that was decided on before them, or else comes before them in time."""
     owners: dict[str, str] = {}
     found = {}
-    for batch in sorted(batches, key=lambda batch: (batch.id not in state.batches, state.order(batch.id))):
+    rank = {name: place for place, name in enumerate(state.batches)}
+    for batch in sorted(batches, key=lambda batch: (rank.get(batch.id, len(rank)), state.order(batch.id))):
         owner = owners.setdefault(batch.sha256, batch.id)
         if owner != batch.id:
             found[batch.id] = owner
     return found
+
+
+def owners_of(
+    batches: Iterable[Batch], pending: Iterable[Batch], decided: Mapping[str, BatchRecord]
+) -> tuple[Batch, ...]:
+    """Those of these batches that were decided on with the bytes that they have, in the order of the decisions, and
+    the pending ones."""
+    here = {batch.id: batch for batch in batches}
+    settled = [here[name] for name, record in decided.items() if name in here and here[name].sha256 == record.sha256]
+    return (*settled, *pending)
 
 
 def arrived_since(root: Path, before: Work, now: Work) -> list[str]:

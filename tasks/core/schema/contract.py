@@ -200,7 +200,7 @@ def infer(sources: Sequence[Source], spec: ModelSpec) -> Contract:
         raise DataError("\n".join(problems))
     for source in sources[:-1]:
         source.adopt(sources[-1].names)
-    aside = {spec.target, spec.key, spec.time}
+    aside = {spec.target, *spec.key_columns, spec.time}
     shared = [name for name in sources[-1].names if all(name in source.names for source in sources)]
     names = list(spec.features or [name for name in shared if name not in aside])
     if ours := [name for name in names if name.startswith("ror:") or name in RESERVED]:
@@ -254,7 +254,7 @@ def broken_names(source: Source, spec: ModelSpec) -> list[str]:
     if any(not name.strip() for name in (source.names if spec.features is None else spec.features)):
         unnamed = [place for place, name in enumerate(source.names, start=1) if not name.strip()]
         problems.append(f"{source.path}: a column has no name; {no_name(unnamed)}")
-    required = [*(spec.features or ()), *([spec.key] if spec.key else [])]
+    required = [*(spec.features or ()), *spec.key_columns]
     problems += [
         f"{source.path}: column {name!r} is missing{source.nearly(name)}"
         for name in required

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.data.files import find_batches
-from tasks.core.data.keys import kind_of, normalised
+from tasks.core.data.keys import composed, kind_of, normalised
 from tasks.core.data.labels import Labels
 from tasks.core.errors import DataError, SpecError
 from tests.helpers.training import make_spec, put
@@ -215,9 +215,76 @@ def test_floats_that_hide_keys_are_refused_with_their_file(tmp_path: Path) -> No
         ({"key_width": 6}, 'needs key_kind = "text"'),
         ({"key_kind": "integer", "key_width": 6}, 'needs key_kind = "text"'),
         ({"key_kind": "number"}, "key_kind"),
+        ({"key": []}, "lists different columns"),
+        ({"key": ["id", "id"]}, "lists different columns"),
+        ({"key": ["id", "day"], "key_kind": ["integer"]}, "a word for each column"),
+        ({"key_kind": ["integer", "time"]}, "a word for each column"),
+        ({"key": ["id", "day"], "key_kind": ["integer", "time"], "key_width": 6}, 'needs key_kind = "text"'),
     ],
 )
 def test_options_that_contradict_are_refused(options: Any, problem: str) -> None:
     """The model's file is refused with what is wrong."""
     with pytest.raises(SpecError, match=problem):
         make_spec(**options)
+
+
+# --- several columns -----------------------------------------------------------------------------------------
+
+
+def together(*columns: list[Any], kinds: Any = None, width: int | None = None) -> list[str | None]:
+    """Keys of several columns as the join compares them."""
+    names = [f"k{place}" for place in range(len(columns))]
+    arrays = [pa.array(column) for column in columns]
+    found: list[str | None] = composed(arrays, names, kinds or [None] * len(columns), width).values.to_pylist()
+    return found
+
+
+def test_each_column_has_its_own_kind() -> None:
+    """Whatever type a file has for them, the same values are the same key."""
+    key = ["17|2026-01-01"]
+    assert together([17], ["2026-01-01"]) == together([17.0], [date(2026, 1, 1)], kinds=("integer", "text")) == key
+    assert together(["017"], ["x"], kinds=("integer", "text"), width=3) == ["17|00x"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(("a|b", "c"), ("a", "b|c")), (("a\\", "b"), ("a", "\\b")), (("a\\|", "b"), ("a\\", "|b"))]
+)
+def test_no_two_keys_become_one(one: tuple[str, str], other: tuple[str, str]) -> None:
+    """What separates columns is marked where it is part of a value."""
+    first, second = (together(*([value] for value in values)) for values in (one, other))
+    assert first != second
+
+
+def test_a_part_that_is_missing() -> None:
+    """Such a row has no key; where all parts are there and one is not of its kind, it is strange. Both are counted."""
+    keys = composed([pa.array([1, None, 3, None]), pa.array(["1", "2", "x", "x"])], ["a", "b"], [None, "integer"])
+    assert keys.values.to_pylist() == ["1|1", None, None, None]
+    assert (keys.missing, keys.strange, keys.example, keys.kinds) == (2, 1, "x", ("integer", "integer"))
+
+
+def test_a_list_of_one_column_is_that_column() -> None:
+    """It is the same model: its digest, and what a version keeps, are those of the plain word."""
+    plain, listed = make_spec(key="id"), make_spec(key=["id"])
+    assert listed == plain and listed.digest == plain.digest and listed.recorded()["key"] == "id"
+    assert make_spec(key=["id", "day"]).recorded()["key"] == ["id", "day"]
+
+
+def test_labels_are_joined_by_all_columns(tmp_path: Path) -> None:
+    """The same customer in two months has two labels, in whatever order the file has them."""
+    spec = make_spec(key=["id", "month"], data={"batches": "b*.parquet", "labels": "labels.*"})
+    months = [pd.DataFrame({"id": [1, 2, 3], "month": month, "x": 1.0}) for month in ("2026-01", "2026-02")]
+    for name, frame in zip(("b1", "b2"), months, strict=True):
+        put(tmp_path, frame, f"{name}.parquet")
+    put(tmp_path, pd.concat(months).assign(y=[0, 1, 0, 1, 1, 0]).drop(columns="x").sample(frac=1, random_state=1),
+        "labels.csv")  # fmt: skip
+    labels = Labels(tmp_path, spec)
+    found = [labels.of(batch).values.to_pylist() for batch in find_batches(tmp_path, spec)]
+    assert found == [[0, 1, 0], [1, 1, 0]]
+
+
+def test_a_label_file_without_one_of_them_is_refused(tmp_path: Path) -> None:
+    """By name: which month its labels belong to is not guessed."""
+    spec = make_spec(key=["id", "month"], data={"batches": "b*.parquet", "labels": "labels.*"})
+    put(tmp_path, pd.DataFrame({"id": [1], "y": [1]}), "labels.csv")
+    with pytest.raises(DataError, match=r"labels\.csv: column 'month' is missing"):
+        Labels(tmp_path, spec).file(tmp_path / "labels.csv")

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.data.files import find_batches
-from tasks.core.data.labels import BatchLabels, Labels
+from tasks.core.data.labels import BatchLabels, Labels, far
 from tasks.core.data.rows import labelled_rows
 from tasks.core.errors import DataError
+from tests.helpers.model import STREAMS
 from tests.helpers.training import make_spec, put
 
 LATE = make_spec(data={"batches": "*.parquet", "labels": "labels/*"})
@@ -208,3 +209,51 @@ def test_labels_as_string_views(late: Path) -> None:
     table = pa.table({LATE.key: pa.array(keys, pa.string_view()), "y": pa.array(["n"] * len(keys), pa.string_view())})
     pq.write_table(table, late / "labels" / "1.parquet")
     assert Labels(late, LATE).of(batch).values.to_pylist() == ["n"] * len(keys)
+
+
+# --- labels that are far from all others ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "usual",
+    [
+        np.random.default_rng(1).normal(100, 15, 400),
+        np.exp(2 * np.random.default_rng(2).normal(size=400)),
+        np.where(np.random.default_rng(3).random(400) < 0.95, 0.0, 300.0 + np.arange(400)),
+        np.arange(12.0),
+    ],
+    ids=["normal", "heavy tail", "mostly nothing", "few"],
+)
+def test_one_label_of_a_million_times_the_usual(usual: np.ndarray) -> None:
+    """It is found, and no other one."""
+    labels = usual.copy()
+    assert not far(pa.array(labels)).any()
+    labels[3] = 1e6 * usual.max()
+    assert np.flatnonzero(far(pa.array(labels))).tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    "labels", [[5.0] * 9 + [5e9], [5.0] * 40 + [7.0], [None] * 20, list(np.arange(40.0) * 1e6)], ids=str
+)
+def test_what_tells_nothing_is_left_alone(labels: list[float | None]) -> None:
+    """Too few labels, labels that are all alike but one, none at all, and a batch that is larger as a whole."""
+    assert not far(pa.array(labels, pa.float64())).any()
+
+
+@pytest.mark.parametrize("name", ["air_co", "bike", "pm25", "tetuan"])
+def test_no_label_of_a_real_stream_is_far(name: str) -> None:
+    """Heavy tails of real amounts stay: the farthest is a few times the usual distance."""
+    if not (path := STREAMS / f"{name}.parquet").exists():
+        pytest.skip(f"the real streams are not at hand: {path}")
+    for _, rows in pd.read_parquet(path, columns=["y", "batch"]).groupby("batch"):
+        assert not far(pa.array(rows["y"].to_numpy(float))).any()
+
+
+def test_only_its_row_waits(tmp_path: Path) -> None:
+    """The row counts as unlabelled, until a person says that the batch is right; classes have no distance."""
+    rows = pd.DataFrame({"id": range(40), "x": range(40), "y": [*range(39), 10**9]})
+    put(tmp_path, rows)
+    for task, batch, known in (("regression", (), 39), ("regression", ("batch",), 40), ("multiclass", (), 40)):
+        spec = make_spec(task=task)
+        found = Labels(tmp_path, spec, trusted=batch).of(find_batches(tmp_path, spec)[0])
+        assert (found.known, found.far) == (known, 40 - known)

@@ -49,7 +49,7 @@ def test_what_a_plain_table_suggests(tmp_path: Path, data: pd.DataFrame, ending:
     """Key, time, task and possible codes are found alike in Parquet and in a CSV file of another country; the text that
     comes of it is a valid model's file."""
     found = proposed(tmp_path, data, "defaulted", ending)
-    assert (found.task, found.key, found.time, found.rows) == ("binary", "loan_id", "applied", ROWS)
+    assert (found.task, found.key, found.time, found.rows) == ("binary", ("loan_id",), "applied", ROWS)
     assert (found.features, found.unused, found.codes) == (None, (), ("branch",))
     text = as_toml(found, name="loans", batches="data/loans/batches/*", origin="batch", owner='O"Neill\n\x7f')
     spec = parse_spec(tomllib.loads(text), "loans.toml")
@@ -95,7 +95,7 @@ def test_a_key_is_called_like_one(tmp_path: Path, data: pd.DataFrame) -> None:
     """A number that merely differs in every row is an amount, and a time that repeats is time all the same."""
     data = data.rename(columns={"loan_id": "balance"}).assign(applied=pd.Timestamp("2026-01-01"))
     found = proposed(tmp_path, data, "defaulted")
-    assert (found.key, found.time) == (None, "applied")
+    assert (found.key, found.time) == ((), "applied")
     text = as_toml(found, name="loans", batches="b/*", origin="batch", owner="me")
     assert parse_spec(tomllib.loads(text), "x").key is None
 
@@ -139,3 +139,53 @@ def test_the_kind_of_the_key_is_written(tmp_path: Path, ending: str, keys: list[
         line.partition("  #")[0].rstrip() for line in text.splitlines() if "key_kind" in line or "key_width" in line
     ]
     assert found == lines
+
+
+def panel(first: str, times: list[Any], second: str = "month", entities: int = 30) -> pd.DataFrame:
+    """The same entities at each of these times."""
+    rng = np.random.default_rng(4)
+    rows = pd.DataFrame([(entity, time) for time in times for entity in range(100, 100 + entities)])
+    rows.columns = pd.Index([first, second])
+    return rows.assign(x=rng.normal(size=len(rows)), y=rng.integers(0, 2, len(rows)))
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+@pytest.mark.parametrize(
+    ("rows", "key", "kinds", "features"),
+    [
+        (panel("customer_id", ["2026-01", "2026-02", "2026-03"]), ("customer_id", "month"), ("integer", "time"), ["x"]),
+        (
+            panel("station_id", list(range(24)), "hour"),
+            ("station_id", "hour"),
+            ("integer", "integer"),
+            ["hour", "x"],
+        ),
+        (
+            panel("invoice_no", [1, 2, 3], "line_no"),
+            ("invoice_no", "line_no"),
+            ("integer", "integer"),
+            ["line_no", "x"],
+        ),
+    ],
+    ids=["customers by month", "stations by hour", "invoices by line"],
+)
+def test_two_columns_that_name_a_row_together(
+    tmp_path: Path, ending: str, rows: pd.DataFrame, key: tuple[str, ...], kinds: tuple[str, ...], features: list[str]
+) -> None:
+    """Where a column that is called like a key comes again, the one beside which it does not is found; an hour or a
+    line stays a feature."""
+    found = propose(put(tmp_path, rows, f"b.{ending}"), "y")
+    assert (found.key, found.key_kinds, list(found.features or [])) == (key, kinds, features)
+    text = as_toml(found, name="m", batches="*", origin="b", owner="me")
+    spec = parse_spec(tomllib.loads(text), "m.toml")
+    assert (spec.key, spec.key_kind) == (key, kinds)
+
+
+def test_a_key_that_comes_again_is_no_key(tmp_path: Path, data: pd.DataFrame) -> None:
+    """Where nothing tells its rows apart but an amount, or a time that differs anyway, the file says so."""
+    rows = data.assign(loan_id=np.arange(ROWS) // 2)
+    found = proposed(tmp_path, rows, "defaulted")
+    assert (found.key, found.comes_again) == ((), "loan_id")
+    text = as_toml(found, name="m", batches="*", origin="b", owner="me")
+    assert '# key = ["loan_id", "..."]      # loan_id comes again: add what tells its rows apart' in text
+    assert parse_spec(tomllib.loads(text), "m.toml").key is None

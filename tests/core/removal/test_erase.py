@@ -59,7 +59,8 @@ def rows(seed: int) -> pd.DataFrame:
 def kept_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The root of a model with v1 and v2, in service, and a key whose row is among the known answers of v1.
 
-    Batches are a Parquet file, a CSV file and a folder; labels come in a CSV and a Parquet file.
+    Batches are a Parquet file, a CSV file and a folder; labels come in CSV and Parquet files,
+    called by the batch that they are of: the key names people.
     """
     model = Model(tmp_path_factory.mktemp("kept"))
     model.write_spec("[pipeline]\nparameters = { max_iter = 10 }\n", late_labels=True)
@@ -72,8 +73,9 @@ def kept_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     second.to_csv(data / "batches/002.csv", index=False)
     third[:200].to_parquet(data / "batches/003/a.parquet", index=False)
     third[200:].to_parquet(data / "batches/003/b.parquet", index=False)
-    frames[0][["id", "y"]].to_csv(data / "labels/1.csv", index=False)
-    frames[1][["id", "y"]].to_parquet(data / "labels/2.parquet", index=False)
+    frames[0][["id", "y"]].to_csv(data / "labels/001.csv", index=False)
+    frames[1][["id", "y"]].to_parquet(data / "labels/002.parquet", index=False)
+    frames[2][["id", "y"]].to_csv(data / "labels/003.csv", index=False)
     work = find_work(workspace, Request(), State())
     history = training_rows(workspace, work, ("001", "002", "003"))
     champion = None
@@ -179,6 +181,16 @@ def test_it_is_nowhere(workspace: Workspace, key: str) -> None:
     assert what["reference of v1"] >= 2
     with pytest.raises(InvalidRequest, match="not found"):
         erase.erase(workspace, key, **WHO)
+
+
+def test_of_several_columns_the_first_says_whose_a_row_is(workspace: Workspace, key: str) -> None:
+    """All rows of the person go, whatever the other columns say; rows that share one of those stay."""
+    path = workspace.root / "deployments/loans.toml"
+    path.write_text(path.read_text().replace('key = "id"', 'key = ["id", "city"]'))
+    with pytest.raises(InvalidRequest, match="not found"):
+        erase.erase(Model(workspace.root).workspace, "Bergen", **WHO)
+    erase.erase(Model(workspace.root).workspace, key, **WHO)
+    assert not everywhere(workspace.root, key)
 
 
 def test_nothing_else_is_gone(workspace: Workspace, key: str) -> None:

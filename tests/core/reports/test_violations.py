@@ -106,6 +106,15 @@ def test_private_values_stay_private(workspace: Workspace, model: Model) -> None
     assert written[1] == ("004", "0", None, "age", None, "outside the training range")
 
 
+def test_a_key_of_several_columns_is_its_first(workspace: Workspace, model: Model) -> None:
+    """It says whose the row is, and is what an erasure looks for."""
+    path = model.root / "deployments/loans.toml"
+    path.write_text(path.read_text().replace('key = "id"', 'key = ["id", "city"]'))
+    model.deliver("004", spoilt(income=[np.inf]))
+    export(model.workspace, model.root / "cells.csv")
+    assert cells(model.root / "cells.csv")[0][:4] == ("004", "0", "9-0", "income")
+
+
 def test_what_has_no_rows_is_said(workspace: Workspace, model: Model) -> None:
     """A column that is missing and a file that cannot be read have no cells: they are named, the rest is written."""
     model.deliver("004", spoilt(age=["old"]).drop(columns=["income", "id"]).astype({"age": str}))

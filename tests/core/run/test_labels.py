@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.core import overrides
 from tasks.core.checks import performance
 from tasks.core.decision.evidence import Evidence
 from tasks.core.ledger.events import Decided, Event
@@ -158,6 +159,7 @@ def test_labels_in_the_batch_do_not_mature(play: Play) -> None:
     rows = make_rows(ROWS, 1)
     play.model.deliver("001", rows.assign(y=rows["y"].where(rows.index < 50)))
     assert names(play.run()) == []
+    rows = make_rows(ROWS, 2)
     play.model.deliver("002", rows.assign(y=rows["y"].where(rows.index < 80)))
     assert names(play.run()) == ["002"]
 
@@ -177,6 +179,61 @@ def test_a_batch_that_came_twice_counts_once(play: Play) -> None:
     found = play.run()
     assert (names(found), found.unlabelled) == (["004"], 0)
     assert play.state.usable == ("001", "002", "004")
+
+
+def test_rows_that_came_before_count_once(play: Play) -> None:
+    """In no loss and no fit of the batch that repeats them; it counts as soon as its own rows have labels."""
+    play.deliver("001")
+    play.label("001")
+    play.run()
+    both = pd.concat([make_rows(ROWS, 1).tail(20), make_rows(ROWS, 2)], ignore_index=True)
+    play.model.deliver("002", both.drop(columns="y"))
+    play.label("002")
+    found = play.run()
+    assert [(item.batch, item.rows, item.coverage) for item in found.labelled] == [("002", ROWS, 1.0)]
+    assert {point.rows for point in found.losses} == {ROWS}
+    assert [check.summary for check in found.checks if "20 of 120 rows of 002 came before" in check.summary]
+    work = find_work(play.workspace, Request(), play.state)
+    assert [len(part.rows) for part in training_rows(play.workspace, work, ("001", "002"))] == [ROWS, ROWS]
+
+
+def test_a_batch_of_nothing_new_waits_for_nothing(play: Play) -> None:
+    """Rows of which all came before, in another order: predicted, named, never counted, and no label is awaited."""
+    play.deliver("001")
+    play.label("001")
+    play.run()
+    play.model.deliver("002", make_rows(ROWS, 1).drop(columns="y").iloc[::-1])
+    found = play.run()
+    assert (found.labelled, found.unlabelled, play.state.usable) == ((), 0, ("001",))
+    assert [check.summary for check in found.checks if "100 of 100 rows of 002 came before" in check.summary]
+
+
+def test_a_label_that_is_far_waits_for_a_word(tmp_path: Path) -> None:
+    """Only its row waits; the message names the command, and once it was given the label counts."""
+    model = Model(tmp_path)
+    model.write_spec(task="regression")
+    rows = make_rows(ROWS, 1)
+    model.deliver("001", rows.assign(y=[*rows["income"].fillna(0)[1:], 5e7]))
+    play = Play(model, None, None, State())
+    (told,) = [check.summary for check in play.run().checks]
+    assert told == (
+        "001: 1 label is more than 1,000 times as far from the others as those are, such as 5e+07; its row counts as "
+        "unlabelled. If that is right: `ror accept loans 001 --reason '...'`"
+    )
+    assert play.state.batches["001"].labelled_rows == ROWS - 1
+    event = overrides.accept(play.workspace, "001", reason="a real sale", actor="ann")
+    play.state = replace(play.state, trusted=event.state_after.trusted, by_hand=event.seq)
+    for name in ("002", "003"):
+        more = make_rows(ROWS, int(name))
+        model.deliver(name, more.assign(y=more["income"].fillna(0)))
+        found = play.run().labelled
+        if name == "002":
+            assert [(item.batch, item.rows) for item in found if item.corrected] == [("001", ROWS)]
+        else:
+            assert names(play.findings) == ["003"], "what was accepted is not found changed a second time"
+    assert play.state.batches["001"].labelled_rows == ROWS
+    work = find_work(play.workspace, Request(), play.state)
+    assert [len(part.rows) for part in training_rows(play.workspace, work, ("001",))] == [ROWS]
 
 
 def test_labels_that_come_out_of_order_are_not_the_newest(play: Play) -> None:
