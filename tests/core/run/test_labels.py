@@ -15,9 +15,8 @@ import pytest
 from tasks.core import overrides
 from tasks.core.checks import performance
 from tasks.core.decision.evidence import Evidence
-from tasks.core.ledger.events import Decided, Event
+from tasks.core.ledger.events import Decided
 from tasks.core.ledger.state import State
-from tasks.core.ledger.transitions import transition
 from tasks.core.predictions import predictions_path, write_predictions
 from tasks.core.records import to_dict
 from tasks.core.run import labels
@@ -87,8 +86,10 @@ class Play:
         self.evidence = collect(Request(), self.state, measured)
         decision = Decision(Action.RELOAD, Rule.OTHERWISE, ("a test",), ())
         self.decided = conclude(self.state, self.state, self.workspace.spec, measured, self.evidence, decision, None)
-        event = Event(1, 7, None, "now", "decided", "run", work.key, "ann", "", None, to_dict(self.decided), self.state)
-        self.state, self.findings = transition(self.state, event), found
+        ledger = self.workspace.ledger
+        head = replace(ledger.head(), state=self.state)
+        self.state = ledger.append(head, self.decided, run="run", key=work.key, actor="ann", reason="").state_after
+        self.findings = found
         if self.current:
             for batch in work.pending:
                 path = predictions_path(self.workspace, batch)
