@@ -15,7 +15,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from tasks.core.data.files import batch_at, delivered, find_batches, fingerprint, in_order, label_files
-from tasks.core.data.labels import Labels
 from tasks.core.errors import DataError, EnvironmentMismatch, InvalidRequest, LedgerConflict, VerificationError
 from tasks.core.ledger.events import Accepted, Body, Cleared, Event, Promoted, Quarantined, Snoozed
 from tasks.core.ledger.ledger import pruned
@@ -137,6 +136,8 @@ def _has_far_labels(workspace: Workspace, path: Path | None, batch: str) -> bool
     state, spec = workspace.state(), workspace.spec
     if path is None or spec.task != "regression":
         return False
+    from tasks.core.data.labels import Labels  # loads Arrow, which no other word of a person needs
+
     batches = find_batches(workspace.root, spec, state.batches, state.order)
     labels, _ = Labels.usable(
         workspace.root,

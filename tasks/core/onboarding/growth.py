@@ -92,7 +92,7 @@ def _put_back(workspace: Workspace, file: Path) -> list[str]:
             "new_rows",
             [
                 f"{path} was decided on with other bytes than it has now: its rows cannot be told from new ones. Move "
-                f"it out of {path.parent}/, then give it from there: ror add {workspace.model} FILE --new-rows"
+                f"it out of {path.parent}/, then give it from there: `ror add {workspace.model} FILE --new-rows`"
             ],
         )
     notes = []
@@ -149,7 +149,7 @@ def cut_history(source: Source, time: str | None, every: Every) -> History:
     if not pieces.periods:
         begun = f"only {pieces.waiting.name}, which is not over" if pieces.waiting else "no date"
         raise InvalidRequest(
-            "every", [f"column {time!r} of {source.path} has {begun}: leave --every out, or shorten it"]
+            "every", [f"column {time!r} of {source.path} has {begun}: leave the period out, or shorten it"]
         )
     return History(pieces, time, every)
 

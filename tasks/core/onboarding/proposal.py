@@ -125,7 +125,7 @@ def _require_target(source: Source, target: str, *, late: bool) -> None:
     close = difflib.get_close_matches(target, source.names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     if not late and not hint:
-        hint = " If it arrives later, in files of its own, give one of them: --labels FILE."
+        hint = f" If it arrives later, in files of its own: `ror init DATA --target {target} --labels FILE`."
     raise InvalidRequest("target", [f"{source.path} has no column {target!r}.{hint} It has {named(source.names, 20)}"])
 
 

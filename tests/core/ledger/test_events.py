@@ -71,7 +71,7 @@ STORED: list[tuple[Body, str]] = [
         Promoted(Served(1, "m1", 1), "chosen", None),
         '{"served": {"version": 1, "manifest": "m1", "data_end": 1, "accepts": []}, "was": "chosen", "replaced": null}',
     ),
-    (Accepted("004", "f4"), '{"batch": "004", "sha256": "f4"}'),
+    (Accepted("004", "f4"), '{"batch": "004", "sha256": "f4", "labels": false}'),
     (Quarantined("003", (1, 2), True), '{"batch": "003", "trained": [1, 2], "learned": true}'),
     (Cleared("003"), '{"batch": "003", "learned": false}'),
     (Snoozed(("age", "y"), "2026-12-31"), '{"columns": ["age", "y"], "until": "2026-12-31"}'),
@@ -101,7 +101,8 @@ STORED: list[tuple[Body, str]] = [
         '"removed": ["loans/report.html"], "versions": [1]}',
     ),
 ]
-"""Each kind of event, and its body: as the first release wrote it, and in a decision what format 2 adds at the end."""
+"""Each kind of event, and its body: as the first release wrote it, and at the end what format 2 adds to a decision and
+an acceptance."""
 
 
 def event(kind: str, body: Any) -> Event:

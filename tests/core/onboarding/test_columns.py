@@ -79,7 +79,7 @@ def test_what_is_no_feature(tmp_path: Path, ending: str, name: str, values: Any,
 def test_what_only_looks_so(tmp_path: Path, name: str, values: Any) -> None:
     """Amounts that differ in every row, years, codes, large numbers and the hours of a day are features."""
     found = seen(tmp_path, id=[f"k{row}" for row in range(ROWS)], **{name: values})
-    assert found.unused == () and found.key == "id"
+    assert found.unused == () and found.key == ("id",)
 
 
 def test_zeros_in_front_make_names(tmp_path: Path) -> None:
@@ -136,9 +136,9 @@ def test_the_target_is_in_the_labels(tmp_path: Path) -> None:
     batch = put(tmp_path, rows, "b.csv")
     answers = rows[["branch_id", "loan_id"]].assign(y=["no", "yes"] * (ROWS // 2))
     found = propose(batch, "y", put(tmp_path, answers, "l.csv"))
-    assert (found.task, found.key, found.key_kind, found.unsure) == ("binary", "loan_id", "integer", ())
+    assert (found.task, found.key, found.key_kinds, found.unsure) == ("binary", ("loan_id",), ("integer",), ())
     shared = propose(batch, "y", put(tmp_path, answers.drop(columns="loan_id"), "l.csv"))
-    assert shared.key == "branch_id" and "branch_id is no row's own" in dict(shared.unsure)["key"]
+    assert shared.key == ("branch_id",) and "branch_id is no row's own" in dict(shared.unsure)["key"]
     with pytest.raises(InvalidRequest, match="no column in common"):
         propose(batch, "y", put(tmp_path, answers[["y"]].assign(other=1), "l.csv"))
     with pytest.raises(InvalidRequest, match=r"l\.csv has no column 'z'"):

@@ -171,7 +171,7 @@ def test_begin_with_a_file_of_a_spreadsheet(tmp_path: Path, first: str) -> None:
         age=["-" if place % 9 == 0 else str(value) for place, value in enumerate(rows["age"])],
     ).to_csv(index=False, sep=";", decimal=",")
     (tmp_path / "001.csv").write_bytes((first + text).encode("cp1252"))
-    _, proposal = begin(tmp_path, tmp_path / "001.csv", "y", "loans", owner="me", written=CsvSpec())
+    proposal = begin(tmp_path, tmp_path / "001.csv", "y", "loans", owner="me", written=CsvSpec()).proposal
     workspace = Model(tmp_path).workspace
     assert workspace.spec.data.csv == CsvSpec(separator=";", decimal=",", encoding="cp1252", missing=("-",), strip="€")
     assert 'missing = ["-"]: found among the numbers of age' in proposal.reading

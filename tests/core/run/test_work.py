@@ -147,7 +147,7 @@ def test_the_same_bytes_come_again(settling: Model) -> None:
     found = check_data(settling.workspace, state, work, Versions())
     assert "004" in [batch.id for batch in found.valid]
     (told,) = [check.summary for check in found.checks if "the same bytes" in check.summary]
-    assert told.startswith("004 has the same bytes as 003: ")
+    assert told.startswith("004 has the same bytes as 003, ")
 
 
 def test_the_gate_takes_the_newest_by_name(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_labels_that_come_later(tmp_path: Path, elsewhere: Path, ror: Ror) -> No
         frame.drop(columns="y").to_csv(elsewhere / f"00{number}.csv", index=False)
         frame[["id", "y"]].to_csv(elsewhere / f"labels-{number}.csv", index=False)
     assert ror("init", str(elsewhere / "001.csv"), "--target", "y", "--name", "loans") == 2
-    assert "give one of them: --labels FILE" in ror.err
+    assert "--labels FILE`" in ror.err
     begun(tmp_path, ror, str(elsewhere / "001.csv"), "--labels", str(elsewhere / "labels-1.csv"))
     (tmp_path / "data/loans/labels/labels-1.csv").unlink()  # they are late
     assert ror("run", "loans") == 0 and "Held" in ror.out and "no column is called" not in ror.out
