@@ -147,7 +147,6 @@ def distance(reference: np.ndarray, current: np.ndarray, numeric: bool) -> float
     Both sides have shape (rows,) and are measured on what is present: missing values are counted elsewhere. None where
     one side has no values.
     """
-    from scipy.spatial.distance import jensenshannon
     from scipy.stats import wasserstein_distance
 
     reference, current = reference[~pd.isna(reference)], current[~pd.isna(current)]
@@ -157,7 +156,15 @@ def distance(reference: np.ndarray, current: np.ndarray, numeric: bool) -> float
         return float(wasserstein_distance(reference, current) / _deviation(np.std(reference)))
     then, now = (pd.Series(side).value_counts().to_dict() for side in (reference, current))
     keys = list({**then, **now})
-    return float(jensenshannon([then.get(key, 0) for key in keys], [now.get(key, 0) for key in keys]))
+    return float(_jensen_shannon(*(np.array([side.get(key, 0) for key in keys]) for side in (then, now))))
+
+
+def _jensen_shannon(one: np.ndarray, other: np.ndarray, axis: int = 0) -> np.ndarray:
+    """SciPy's distance; 0 where rounding makes the divergence of equal shares negative, by 1e-17."""
+    from scipy.spatial.distance import jensenshannon
+
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.nan_to_num(jensenshannon(one, other, axis=axis)))
 
 
 def scaled(values: pd.Series, column: ColumnCalibration) -> np.ndarray:
@@ -236,12 +243,9 @@ def _bridges() -> np.ndarray:
 
 def _names_by_chance(present: np.ndarray, rows: int, seed: int) -> np.ndarray:
     """Jensen-Shannon distances of samples of this size from their own population, times the root of their rows."""
-    from scipy.spatial.distance import jensenshannon
-
     shares = pd.Series(present).value_counts(normalize=True).to_numpy()
     draws = np.random.default_rng(seed).multinomial(rows, shares, size=_DRAWS // 4)
-    # Rounding may make a divergence of equal shares negative by 1e-17.
-    return np.asarray(np.nan_to_num(jensenshannon(draws, shares[None, :], axis=1)) * np.sqrt(rows))
+    return _jensen_shannon(draws, shares[None, :], axis=1) * np.sqrt(rows)
 
 
 # --- wobble --------------------------------------------------------------------------------------------------
@@ -253,8 +257,6 @@ def window_distances(values: np.ndarray, origin: np.ndarray, numeric: bool) -> t
     In one pass over the sorted values: where F is the share of all values below, the others' is
     (N F - n F_n) / (N - n), so that the distance from the others is N / (N - n) times that from all.
     """
-    from scipy.spatial.distance import jensenshannon
-
     known, place = np.unique(origin, return_inverse=True)
     if len(known) < 2:
         return np.array([]), np.bincount(place).astype(float)
@@ -263,7 +265,7 @@ def window_distances(values: np.ndarray, origin: np.ndarray, numeric: bool) -> t
         _, codes = np.unique(values.astype(str), return_inverse=True)
         counts = np.zeros((len(known), codes.max() + 1))
         np.add.at(counts, (place, codes), 1)
-        return np.nan_to_num(jensenshannon(counts.sum(0) - counts, counts, axis=1)), rows
+        return _jensen_shannon(counts.sum(0) - counts, counts, axis=1), rows
     order = np.argsort(values, kind="stable")
     gaps = np.diff(values[order])
     everything = np.arange(1, len(values)) / len(values)
