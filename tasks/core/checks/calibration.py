@@ -156,7 +156,8 @@ def distance(reference: np.ndarray, current: np.ndarray, numeric: bool) -> float
         return float(wasserstein_distance(reference, current) / _deviation(np.std(reference)))
     then, now = (pd.Series(side).value_counts().to_dict() for side in (reference, current))
     keys = list({**then, **now})
-    return float(_jensen_shannon(*(np.array([side.get(key, 0) for key in keys]) for side in (then, now))))
+    before, after = (np.array([side.get(key, 0) for key in keys]) for side in (then, now))
+    return float(_jensen_shannon(before, after))
 
 
 def _jensen_shannon(one: np.ndarray, other: np.ndarray, axis: int = 0) -> np.ndarray:
@@ -245,7 +246,7 @@ def _names_by_chance(present: np.ndarray, rows: int, seed: int) -> np.ndarray:
     """Jensen-Shannon distances of samples of this size from their own population, times the root of their rows."""
     shares = pd.Series(present).value_counts(normalize=True).to_numpy()
     draws = np.random.default_rng(seed).multinomial(rows, shares, size=_DRAWS // 4)
-    return _jensen_shannon(draws, shares[None, :], axis=1) * np.sqrt(rows)
+    return np.asarray(_jensen_shannon(draws, shares[None, :], axis=1) * np.sqrt(rows))
 
 
 # --- wobble --------------------------------------------------------------------------------------------------
