@@ -20,7 +20,7 @@ import pytest
 
 from flows.cli import demo
 from tasks.core.checks import performance
-from tasks.core.training import proof
+from tasks.core.training import choice, proof
 from tests.helpers.model import STREAMS, Model
 
 
@@ -52,6 +52,13 @@ def unproved(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """The clean process that proves a candidate takes two seconds: only tests that are about it, marked `proof`, do."""
     if "proof" not in request.keywords:
         monkeypatch.setattr(proof, "prove", lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def unchosen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A choice among the default pipelines takes a second: only tests that are about it, marked `choice`, make one."""
+    if "choice" not in request.keywords:
+        monkeypatch.setattr(choice, "PLENTY", 0)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -233,6 +233,7 @@ def test_a_factory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not (workspace.data / "receipts").exists()
 
 
+@pytest.mark.choice
 def test_a_pipeline_that_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The choice among the default pipelines is read from the record, not made again: the very same version comes."""
     workspace = made(tmp_path, make_spec(pipeline={}))

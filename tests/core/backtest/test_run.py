@@ -108,6 +108,7 @@ def test_it_starts_again_where_it_stopped(history: History, tmp_path: Path) -> N
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == finished, "nothing was left to compute"
 
 
+@pytest.mark.choice
 def test_the_default_pipeline_is_chosen_once(history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every fit is of the pipeline that suits the batches before the first starting point; of that of the version in
     service where there is one, which made its choice in its time, or none."""

@@ -29,6 +29,8 @@ from tasks.core.versions.registry import Registry
 from tests.helpers.model import make_rows
 from tests.helpers.training import make_history, make_spec, train
 
+pytestmark = pytest.mark.choice
+
 
 def default(**changes: Any) -> ModelSpec:
     """A model whose file says nothing of its pipeline."""
