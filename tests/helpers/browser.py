@@ -58,9 +58,13 @@ class Browser:
         return offered
 
     def submit(self) -> str:
-        """The run that the form creates."""
-        with self.page.expect_response(re.compile("/create_flow_run$")) as answered:
-            self.page.get_by_role("button", name="Submit").click()
+        """The run that the form creates. A server whose database is busy answers 503: it is asked again."""
+        for _ in range(5):
+            with self.page.expect_response(re.compile("/create_flow_run$")) as answered:
+                self.page.get_by_role("button", name="Submit").click()
+            if answered.value.status != 503:
+                break
+            self.page.wait_for_timeout(1000)
         assert answered.value.ok, answered.value.text()
         return str(answered.value.json()["id"])
 
