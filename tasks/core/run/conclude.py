@@ -55,9 +55,6 @@ def conclude(
     if labels.unjoined and decision.action in (Action.RELOAD, Action.HOLD):  # who waits for labels reads why
         first, *others = decision.reasons
         decision = replace(decision, reasons=("; ".join((first, *labels.unjoined)), *others))
-    if labels.overdue and decision.action in (Action.RELOAD, Action.HOLD):
-        outcome = Outcome.LABELS_OVERDUE
-        decision = replace(decision, reasons=(*decision.reasons, labels.overdue.reason))
     known = {*now.batches, *(batch.id for batch in data.valid)}
     labelled = tuple(item for item in labels.labelled if item.batch in known)
     if attempt and overtaken:  # what was put in quarantine meanwhile counts no more
@@ -70,14 +67,17 @@ def conclude(
             decision = replace(decision, reasons=("the current version stays in service",))
     elif data.nothing:
         decision = replace(decision, reasons=(data.nothing, *decision.reasons))
-    if any(not item.again for item in blocked):
-        outcome = Outcome.BLOCKED
     if (still := evidence.aside) and decision.action in (Action.RELOAD, Action.HOLD):  # not all is as expected
         first, *others = decision.reasons
         aside = f"{named(in_order(still, now.order))} {'stays' if len(still) == 1 else 'stay'} set aside"
         decision = replace(decision, reasons=(f"{first}; {aside}", *others))
     if data.early and in_service:
         decision = replace(decision, reasons=(*decision.reasons, data.early))
+    if labels.overdue and decision.action in (Action.RELOAD, Action.HOLD):
+        outcome = Outcome.LABELS_OVERDUE
+        decision = replace(decision, reasons=(*decision.reasons, labels.overdue.reason))  # last: alerts quote it
+    if any(not item.again for item in blocked):
+        outcome = Outcome.BLOCKED
     return Decided(
         outcome=outcome,
         decision=decision,

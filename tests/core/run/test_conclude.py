@@ -164,6 +164,17 @@ def test_what_no_version_here_could_predict_is_left(attempt: Attempt, window: tu
     assert decided.novel == (() if window else ("007",))
 
 
+def test_overdue_labels_are_the_last_reason() -> None:
+    """Headline and alert quote it, whatever else is said, of batches that nobody predicted, or of files that are gone."""
+    found = LabelFindings(overdue=Overdue(("001",), "labels are overdue for 001"))
+    decision = Decision(Action.RELOAD, Rule.OTHERWISE, ("a reason",), ())
+    known = replace(TWO, batches={"001": BatchRecord("d", 10)})
+    for data in (DataFindings(early="1 batch was not predicted"), DataFindings(nothing="no batch under data/*")):
+        done = conclude(known, known, make_spec(), Findings(data, found), Evidence(current=2), decision, None)
+        assert done.decision.reasons[-1] == "labels are overdue for 001"
+    assert done.outcome is Outcome.BLOCKED
+
+
 @pytest.mark.parametrize(
     ("action", "attempt", "broken", "outcome"),
     [
