@@ -21,6 +21,7 @@ from tasks.core.data.files import (
     named_batches,
     parts,
 )
+from tasks.core.data.identity import Names
 from tasks.core.data.labels import Labels
 from tasks.core.data.source import Source
 from tasks.core.errors import AlreadyExists, DataError, InvalidRequest, UnreadableData
@@ -168,10 +169,13 @@ def _refuse_overruled(workspace: Workspace, file: Path, output: Path) -> None:
     """Raises InvalidRequest for labels of which some would not count, because files that sort after them have others
     for the same keys."""
     spec, order = workspace.spec, workspace.state().order
-    known = Labels.usable(workspace.root, spec, label_files(workspace.root, spec, order))[0]
-    later = [known.file(path) for path in known.files if order(batch_name(path)) > order(batch_name(output))]
-    new = Labels(file.resolve().parent, spec, [])
-    if later and (said := overruled(new.file(file.resolve()), later)):
+    own = order(batch_name(output))
+    later = [path for path in label_files(workspace.root, spec, order) if order(batch_name(path)) > own]
+    known = Labels.usable(workspace.root, spec, later)[0]
+    if not known.files:
+        return
+    new = Labels(file.resolve().parent, spec, []).file(file.resolve())
+    if (said := overruled(new, [known.file(path) for path in known.files])) and known.identity.names is Names.ROW:
         raise InvalidRequest("file", [f"{said.replace('do not count', 'would not count')}. Nothing was copied"])
 
 

@@ -100,6 +100,19 @@ def test_a_correction_that_would_not_count_is_refused(model: Model, outside: Pat
     assert [path.name for path in model.labels.iterdir()] == ["labels-10.csv"]
 
 
+def test_late_labels_of_an_entity_are_taken(model: Model, outside: Path) -> None:
+    """Where the key names a customer who comes every month, January's labels are no correction of February's."""
+    model.write_spec(late_labels=True)
+    months = {name: make_rows(seed=seed).assign(id=range(600)) for seed, name in enumerate(["2026-01", "2026-02"])}
+    for name, rows in months.items():
+        model.batches.mkdir(parents=True, exist_ok=True)
+        rows.drop(columns="y").to_parquet(model.batches / f"{name}.parquet", index=False)
+    for name in ("2026-02", "2026-01"):
+        months[name][["id", "y"]].to_csv(outside / f"labels-{name}.csv", index=False)
+        deliver(model.workspace, outside / f"labels-{name}.csv", labels=True)
+    assert sorted(path.name for path in model.labels.iterdir()) == ["labels-2026-01.csv", "labels-2026-02.csv"]
+
+
 def test_a_batch_brings_its_labels(model: Model, outside: Path) -> None:
     """Where labels come with the batch, one without them is refused: its labels could never be used."""
     make_rows(seed=1).drop(columns="y").to_parquet(outside / "002.parquet", index=False)
