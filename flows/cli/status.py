@@ -126,7 +126,7 @@ def _asks(answer: core_status.Status) -> list[list[str]]:
     model = answer.model
     rows = [["waiting for approval", f"v{v}: `{wording.promotion(model, v)}`"] for v in answer.waiting]
     for batch in answer.blocked:
-        why = f"`ror run {model} --batch {batch}` says why"
+        why = f"`ror run {model} --batch {shlex.quote(batch)}` says why"
         ways = f"{why}; repair it and deliver it again, or correct the model's file"
         if batch in answer.changed:
             ways += f", or accept it: `ror accept {model} {batch} --reason '...'`"

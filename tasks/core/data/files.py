@@ -195,7 +195,11 @@ def arriving(root: Path, spec: ModelSpec, known: Container[str] = ()) -> list[st
 
 def label_digest(files: Iterable[Path]) -> str:
     """Changes whenever a label file arrives or changes."""
-    return _digest_of(f"{path.name}\0{fingerprint(path)}\n" for path in files)
+    return _digest_of(map(_line, files))
+
+
+def _line(path: Path) -> str:
+    return f"{path.name}\0{fingerprint(path)}\n"
 
 
 def _digest_of(lines: Iterable[str]) -> str:
@@ -205,7 +209,9 @@ def _digest_of(lines: Iterable[str]) -> str:
 def seen_files(files: Sequence[Path], digest: str | None) -> list[Path] | None:
     """Those of these label files that have this digest together: the first ones, as they should, or all but one. None
     where neither has it."""
-    lines = [f"{path.name}\0{fingerprint(path)}\n" for path in files]
+    if digest is None:
+        return None
+    lines = [*map(_line, files)]
     for count in range(len(files), 0, -1):
         if _digest_of(lines[:count]) == digest:
             return list(files[:count])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from tasks.core.data.files import delivered, fingerprint, in_order, natural_order
@@ -56,7 +57,7 @@ def _blocked(workspace: Workspace, state: State) -> list[tuple[Outcome, str, str
     for batch in in_order(state.blocked, state.order):
         sha256 = state.blocked[batch]
         if batch in here and fingerprint(here[batch]) == sha256:
-            text = f"{batch} is set aside; `ror run {workspace.model} --batch {batch}` says why."
+            text = f"{batch} is set aside; `ror run {workspace.model} --batch {shlex.quote(batch)}` says why."
             matters.append((Outcome.BLOCKED, text, f"{batch} {sha256}"))
     return matters
 
