@@ -165,7 +165,7 @@ def test_what_no_version_here_could_predict_is_left(attempt: Attempt, window: tu
 
 
 def test_overdue_labels_are_the_last_reason() -> None:
-    """Headline and alert quote it, whatever else is said, of batches that nobody predicted, or of files that are gone."""
+    """Headline and alert quote it, whatever is said of batches that nobody predicted or of files that are gone."""
     found = LabelFindings(overdue=Overdue(("001",), "labels are overdue for 001"))
     decision = Decision(Action.RELOAD, Rule.OTHERWISE, ("a reason",), ())
     known = replace(TWO, batches={"001": BatchRecord("d", 10)})
