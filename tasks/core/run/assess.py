@@ -252,10 +252,11 @@ def _arrivals(workspace: Workspace, state: State, work: Work) -> list[Check]:
     ]
     found += unread(workspace.root, workspace.spec)
     if state.order is text_order:
-        first, last = _misplaced(state)
+        first, second = _misplaced(state)
+        last = in_order(state.batches, text_order)[-1]
         found.append(
             f"names are in the order of text here, for earlier releases decided so: {first} counts as earlier than "
-            f"{last}. Deliver new batches under names that sort last in it, with zeros, such as 2026-09"
+            f"{second}. A new batch is the newest where its name begins with {last}, such as {last}-2"
         )
     found += [
         f"{batch.id} has the same bytes as {work.repeats[batch.id]}, the same data again: its rows are predicted, and "

@@ -125,7 +125,7 @@ def test_an_altered_batch_says_what_to_do(settling: Model) -> None:
 
 def test_places_that_an_earlier_release_gave_are_said(settling: Model) -> None:
     """Where batches were decided on in the order of text, they stay in it, with a warning; else names are in natural
-    order and nothing is said."""
+    order and nothing is said. A new batch that is called as it says is no latecomer."""
     state = decided(settling, "001", "003")
     record = state.batches["001"]
     for natural, warned in ((False, True), (True, False)):
@@ -133,7 +133,13 @@ def test_places_that_an_earlier_release_gave_are_said(settling: Model) -> None:
         found = check_data(settling.workspace, old, find(settling, old), Versions())
         said = [check.summary for check in found.checks if "in the order of text" in check.summary]
         assert bool(said) is warned
-        assert all("2026-10 counts as earlier than 2026-9" in text for text in said)
+        assert all("2026-10 counts as earlier than 2026-9." in text for text in said)
+        for text in said:
+            name = text.rpartition("such as ")[2]
+            path = settling.deliver("001").rename(settling.batches / f"{name}.parquet")
+            os.utime(path, (time.time() - 100,) * 2)
+            assert name not in find(settling, old).latecomers
+            assert old.order("2026-11") < old.order("2026-9") < old.order(name)
 
 
 def test_the_same_bytes_come_again(settling: Model) -> None:
