@@ -121,9 +121,15 @@ class Site:
 
         return wait_for(found, 90)
 
-    def ended(self, run: str, seconds: float = 90) -> str:
-        """Name of the state that the run ends in."""
-        return str(wait_for(lambda: self.server.finished(run), seconds))
+    def ended(self, run: str, seconds: float = 180) -> str:
+        """Name of the state that the run ends in; where it does not end, what Prefect knows of it is printed."""
+        try:
+            return str(wait_for(lambda: self.server.finished(run), seconds))
+        except AssertionError:
+            self.note(f"did not end: {self.server.call('GET', f'/flow_runs/{run}')['state']}")
+            for line in self.server.call("POST", "/logs/filter", {"sort": "TIMESTAMP_ASC"}):
+                print(line["timestamp"], line["flow_run_id"], line["message"])
+            raise
 
     def message(self, run: str) -> str:
         return str(self.server.call("GET", f"/flow_runs/{run}")["state"]["message"])
