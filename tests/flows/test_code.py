@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from flows.server import launch
+from tasks.core.audit.verify import audit
 from tasks.core.errors import EnvironmentMismatch, SpecError
+from tasks.core.reports.status import status
 from tasks.core.types import Outcome
+from tasks.core.versions import namespaces, own_code
 from tasks.core.versions import registry as registry_module
 from tests.helpers.model import Model
 
@@ -41,6 +44,7 @@ FUNCTIONS = "def doubled(X):\n    return X * 2\n"
 def own(model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
     """A model whose pipeline comes from modules in `src`."""
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(own_code, "_ADDED", set())
     (model.root / "src").mkdir()
     (model.root / "src" / "desk_factory.py").write_text(PIPELINE)
     (model.root / "src" / "desk_functions.py").write_text(FUNCTIONS)
@@ -57,8 +61,9 @@ def configure(model: Model, factory: str, code: str = "src") -> None:
 
 
 def test_own_modules_are_kept_with_the_version(own: Model) -> None:
-    """A pipeline of one's own modules is proved in a clean process and registered with their text; a load with other
-    code is refused, and shows what changed."""
+    """A pipeline of one's own modules is proved in a clean process and registered with their text. Where they change,
+    the version goes on with its own, which run, status and audit say; the next version has the new ones. Other line
+    ends change nothing."""
     result = launch.run(own.root, own.name)
     assert result.outcome is Outcome.RETRAINED, result.message
     registry = own.workspace.registry
@@ -66,14 +71,20 @@ def test_own_modules_are_kept_with_the_version(own: Model) -> None:
     assert registry.sources(manifest) == {"desk_factory": PIPELINE, "desk_functions": FUNCTIONS}
     assert {*manifest.environment["sources"]} == {"desk_functions"}
 
-    (own.root / "src" / "desk_functions.py").write_text(FUNCTIONS.replace("2", "3"))
+    functions = own.root / "src" / "desk_functions.py"
+    functions.write_bytes(FUNCTIONS.replace("\n", "\r\n").encode())
+    assert registry.load("loans", 1, fresh=True).from_record == ()
+    functions.write_text(FUNCTIONS.replace("2", "3"))
     own.deliver("002")
     registry_module._LOADED.clear()  # as in the next process
-    with pytest.raises(EnvironmentMismatch, match="-    return X \\* 2\n\\+    return X \\* 3"):
-        launch.run(own.root, own.name)
-    (own.batches / "002.parquet").unlink()
-    with pytest.raises(EnvironmentMismatch):  # also where nothing new has arrived
-        launch.run(own.root, own.name)
+    assert launch.run(own.root, own.name, action="retrain", reason="other code").outcome is Outcome.RETRAINED
+    said = "v1 goes on with its recorded desk_functions"
+    assert [remark.text for remark in audit(registry, "loans", load=True).notes if said in remark.text]
+    assert registry.load("loans", 2, fresh=True).from_record == ()
+    assert [registry.load("loans", version).pipeline[0].transformers_[0][1][0].func(1) for version in (1, 2)] == [2, 3]
+    assert not any("recorded" in warning for warning in status(own.workspace).warnings)
+    functions.unlink()
+    assert any("v2 goes on with its recorded desk_functions" in warning for warning in status(own.workspace).warnings)
 
 
 @pytest.mark.slow
@@ -121,6 +132,7 @@ def test_an_accepted_environment_completes_what_was_decided_before(own: Model) -
 def forget_modules() -> None:
     """As in the next process."""
     registry_module._LOADED.clear()
+    namespaces.forget()
     for name in ("desk_factory", "desk_functions"):
         sys.modules.pop(name, None)
 

@@ -25,10 +25,10 @@ from tasks.core.training.doubt import doubts, with_doubts
 from tasks.core.training.fit import CalibratedFit, fit
 from tasks.core.training.gate import Champion, compare, rival_of
 from tasks.core.types import Gate
-from tasks.core.versions import persistence
+from tasks.core.versions import namespaces, persistence
 from tasks.core.versions.environment import environment_of
 from tasks.core.versions.manifest import Candidate, TrainingFile
-from tasks.core.versions.own_code import make_importable, texts_of
+from tasks.core.versions.own_code import texts_of
 
 UNSEEN = "a category that no training data had"
 
@@ -56,9 +56,21 @@ def train(
     Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract,
     SpecError, before anything is fitted, with all that the model's file names and the data do not have.
     """
-    started = time.monotonic()
     refuse_unknown(root, spec, history)
-    make_importable(spec.folders(root))
+    with namespaces.at_work(spec.folders(root), spec.pipeline.factory):
+        return _train(root, spec, history, champion, action, reasons, known)
+
+
+def _train(
+    root: Path,
+    spec: ModelSpec,
+    history: Sequence[LabelledRows],
+    champion: Champion | None,
+    action: str,
+    reasons: Sequence[str],
+    known: Collection[str],
+) -> Challenger:
+    started, code = time.monotonic(), spec.folders(root)
     spec, choice = settle(spec, history, champion.manifest if champion else None)
     fitted = fit(spec, history, first=champion is None)
     training, truth = fitted.training, target_of(fitted.training.gate)
@@ -82,8 +94,8 @@ def train(
             "gate": to_dict(gate),
             "importance": fitted.importance,
         },
-        environment=environment_of(saved.modules, root),
-        sources=texts_of([*saved.modules, spec.pipeline.factory.partition(":")[0]]),
+        environment=environment_of(saved.modules, root, code),
+        sources=texts_of([*saved.modules, spec.pipeline.factory.partition(":")[0]], code),
         manifest={
             "parent": champion.manifest.version if champion else None,
             "factory": spec.pipeline.factory,

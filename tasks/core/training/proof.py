@@ -70,7 +70,7 @@ def _main() -> int:
     wrong = ""
     with contextlib.redirect_stdout(sys.stderr):  # what modules print when they are imported is not an answer
         try:
-            check_environment(question.environment, "It")
+            check_environment(question.environment, "It", code=question.code)
             loading.revive(question.files, question.form, "It", question.types, exact=True)
         except EnvironmentMismatch as error:
             wrong = f"there it finds {'; '.join(error.differences)}. {MOVE_IT}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,15 +35,16 @@ class Environment:
     git_commit: str | None
 
 
-def environment_of(modules: Iterable[str], root: Path) -> Environment:
-    """The environment that a pipeline of these modules was fitted in, as far as loading it depends on it."""
+def environment_of(modules: Iterable[str], root: Path, code: Sequence[Path] = ()) -> Environment:
+    """The environment that a pipeline of these modules, some of them in folders of `code`, was fitted in, as far as
+    loading it depends on it."""
     modules = tuple(modules)
     distributions = {*MINOR, *INFORMATIVE, *own_code.distributions_of(modules)}
     return Environment(
         python=platform.python_version(),
         platform=platform.platform(),
         distributions={name: importlib.metadata.version(name) for name in sorted(distributions)},
-        sources=own_code.digests_of(own_code.texts_of(modules)),
+        sources=own_code.digests_of(own_code.texts_of(modules, code)),
         git_commit=_git_commit(root),
     )
 
@@ -54,12 +55,19 @@ def recorded_in(record: Mapping[str, Any], where: str) -> Environment:
 
 
 def check_environment(
-    recorded: Environment, what: str, *, accepted: Sequence[str] = (), texts: Callable[[], Mapping[str, str]] = dict
+    recorded: Environment,
+    what: str,
+    *,
+    accepted: Sequence[str] = (),
+    texts: Callable[[], Mapping[str, str]] = dict,
+    code: Sequence[Path] = (),
+    from_record: Collection[str] = (),
 ) -> tuple[str, ...]:
     """What differs and is left to the known answers: other patch releases, and what a person `accepted`.
 
-    `what` is model and version, `texts` gives the recorded source of its own modules. Raises EnvironmentMismatch,
-    naming everything else that differs, before anything is unpickled.
+    `what` is model and version, `texts` gives the recorded source of its own modules, which are looked for in the
+    folders of `code` too. Those that are to be taken `from_record` are not compared. Raises EnvironmentMismatch, naming
+    everything else that differs, before anything is unpickled.
     """
     differences, notes = [], []
     installed: dict[str, str | None] = {name: installed_release(name) for name in recorded.distributions}
@@ -70,18 +78,22 @@ def check_environment(
             differences.append(f"{name} {then}, here {now or 'it is not installed'}")
         elif now != then and name != ITSELF:
             notes.append(f"{name} {then}, here {now}")
-    changed = {}
-    for module, digest in recorded.sources.items():
-        text = own_code.text_here(module)
-        here = own_code.digests_of({module: text})[module] if text is not None else None
-        if here != digest:
-            changed[module] = text
-            state = f"its source has changed (sha256 {here[:12]})" if here else "there is none"
-            differences.append(f"another {module} than here, where {state}")
+    compared = {name: sha256 for name, sha256 in recorded.sources.items() if name not in from_record}
+    changed = own_code.changed(compared, code)
+    differences += [other_module(module, text) for module, text in changed.items()]
     refused = [difference for difference in differences if difference not in accepted]
     if refused:
         raise EnvironmentMismatch(_refusal(what, refused, changed, texts), tuple(differences))
     return (*notes, *(f"{difference}, as a person accepted" for difference in differences))
+
+
+def other_module(module: str, here: str | None) -> str:
+    """How a module of one's own that is not what was recorded is named; `here` is its text, None where there is none.
+    People accept differences by these very words."""
+    if here is None:
+        return f"another {module} than here, where there is none"
+    sha256 = own_code.digests_of({module: here})[module]
+    return f"another {module} than here, where its source has changed (sha256 {sha256[:12]})"
 
 
 def is_same(recorded: Environment, notes: Sequence[str]) -> bool:
