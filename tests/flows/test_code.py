@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +39,16 @@ def build():
 def with_lambda():
     return make_pipeline(FunctionTransformer(lambda X: X[["age"]]), LogisticRegression())
 """
-FUNCTIONS = "def doubled(X):\n    return X * 2\n"
+FUNCTIONS = """
+import json
+from pathlib import Path
+
+RATE = json.loads((Path(__file__).parent / "rates" / "rate.json").read_text())
+
+
+def doubled(X):
+    return X * 2 + RATE
+"""
 
 
 @pytest.fixture
@@ -48,10 +59,17 @@ def own(model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
     (model.root / "src").mkdir()
     (model.root / "src" / "desk_factory.py").write_text(PIPELINE)
     (model.root / "src" / "desk_functions.py").write_text(FUNCTIONS)
+    rate(model, "0")
     configure(model, "build")
     model.deliver("001")
     yield model
     forget_modules()
+
+
+def rate(model: Model, text: str) -> None:
+    path = model.root / "src" / "rates" / "rate.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
 
 
 def configure(model: Model, factory: str, code: str = "src") -> None:
@@ -70,10 +88,18 @@ def test_own_modules_are_kept_with_the_version(own: Model) -> None:
     manifest, _ = registry.manifest("loans", 1)
     assert registry.sources(manifest) == {"desk_factory": PIPELINE, "desk_functions": FUNCTIONS}
     assert {*manifest.environment["sources"]} == {"desk_functions"}
+    assert {*manifest.environment["files"]} == {"rates/rate.json"}
+    assert "read" not in manifest.environment
+    with zipfile.ZipFile(io.BytesIO(registry.file(manifest, "beside.zip"))) as kept:
+        assert kept.read("rates/rate.json") == b"0"
 
     functions = own.root / "src" / "desk_functions.py"
     functions.write_bytes(FUNCTIONS.replace("\n", "\r\n").encode())
     assert registry.load("loans", 1, fresh=True).from_record == ()
+    rate(own, "1")
+    with pytest.raises(EnvironmentMismatch, match=r"another rates/rate\.json than here, where its content has changed"):
+        registry.load("loans", 1, fresh=True)
+    rate(own, "0")
     functions.write_text(FUNCTIONS.replace("2", "3"))
     own.deliver("002")
     registry_module._LOADED.clear()  # as in the next process
@@ -96,7 +122,7 @@ def test_a_refused_challenger_is_no_deadlock(own: Model) -> None:
     predictions = own.root / "data/loans/predictions"
     (predictions / "001.parquet").unlink()  # as if that run had been killed before it predicted
     own.deliver("002")
-    (own.root / "src" / "desk_functions.py").write_text(FUNCTIONS.replace("2", "3"))
+    rate(own, "1")
     forget_modules()
     with pytest.raises(EnvironmentMismatch):
         launch.run(own.root, own.name)
@@ -120,11 +146,11 @@ def test_an_accepted_environment_completes_what_was_decided_before(own: Model) -
     predictions = own.root / "data/loans/predictions/001.parquet"
     before = predictions.read_bytes()
     predictions.unlink()
-    (own.root / "src" / "desk_functions.py").write_text(f"# a comment\n{FUNCTIONS}")
+    rate(own, "0 ")
     forget_modules()
     with pytest.raises(EnvironmentMismatch):
         launch.run(own.root, own.name)
-    launch.promote(own.root, own.name, version=1, reason="a comment only", accept_environment=True)
+    launch.promote(own.root, own.name, version=1, reason="a blank only", accept_environment=True)
     assert launch.run(own.root, own.name).outcome is Outcome.RELOADED
     assert predictions.read_bytes() == before
 

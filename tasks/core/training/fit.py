@@ -26,6 +26,7 @@ from tasks.core.training.factory import build, is_default
 from tasks.core.training.forgetting import fit_arguments, recency, remembered
 from tasks.core.training.holdout import FIRST_HOLDOUT_EVERY, HOLDOUT_EVERY, TrainingSet, features_of, split
 from tasks.core.versions import persistence
+from tasks.core.versions.opened import by_pipeline
 from tasks.core.versions.persistence import Predictions
 
 PROBE_ROWS, SAMPLE_ROWS = 32, 2_000
@@ -131,7 +132,8 @@ def fit_on(spec: ModelSpec, rows: Rows) -> Any:
     """The pipeline of this specification, fitted. Raises TrainingError when it cannot be."""
     features, target = rows.features, rows.target
     performance.scorer(spec.metric, spec.task)  # an unknown metric is refused before the work, not after it
-    pipeline = build(spec)
+    with by_pipeline():
+        pipeline = build(spec)
     arguments = fit_arguments(pipeline, rows.weights)
     if spec.task != "regression" and len(np.unique(target)) < 2:
         one = "the same" if spec.target in spec.data.private else target[0]
@@ -140,7 +142,7 @@ def fit_on(spec: ModelSpec, rows: Rows) -> Any:
     default = is_default(spec)
     quiet = warnings.catch_warnings(action="ignore", category=ConvergenceWarning) if default else nullcontext()
     try:
-        with quiet:
+        with quiet, by_pipeline():
             return pipeline.fit(features, target, **arguments)
     except Exception as error:  # noqa: BLE001 - a pipeline is code of its user
         private = bool(spec.data.private)

@@ -6,13 +6,16 @@ import importlib.metadata
 import platform
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from tasks.core.errors import EnvironmentMismatch
 from tasks.core.records import ITSELF, from_json, installed_release, to_json
-from tasks.core.versions import own_code
+from tasks.core.versions import opened, own_code
+from tasks.core.versions.manifest import BESIDE
 
 MINOR = ("scikit-learn", "numpy", "scipy")
 """Always recorded, with those that the pipeline's own classes come from: a pickled estimator is promised to load in
@@ -33,6 +36,19 @@ class Environment:
     sources: Mapping[str, str]
     """sha256 of the source of those modules, and of what they import, that belong to no distribution."""
     git_commit: str | None
+    files: Mapping[str, str] = field(default_factory=dict)
+    """sha256 of the files beside the code that loading or predicting opened, by their path below the folder."""
+    read: Mapping[str, str] = field(default_factory=dict)
+    """The same of what else a fit opened, and of what lies elsewhere, by their path below the root."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = fields(self)
+        return {name: value for name, value in written.items() if value or name not in LATER}
+
+
+LATER = ("files", "read")
+"""Fields that are left out where there is nothing to say, as in the records of earlier releases."""
 
 
 def environment_of(modules: Iterable[str], root: Path, code: Sequence[Path] = ()) -> Environment:
@@ -81,9 +97,11 @@ def check_environment(
     compared = {name: sha256 for name, sha256 in recorded.sources.items() if name not in from_record}
     changed = own_code.changed(compared, code)
     differences += [other_module(module, text) for module, text in changed.items()]
+    files = opened.changed(recorded.files, code)
+    differences += [other_file(name, sha256) for name, sha256 in files.items()]
     refused = [difference for difference in differences if difference not in accepted]
     if refused:
-        raise EnvironmentMismatch(_refusal(what, refused, changed, texts), tuple(differences))
+        raise EnvironmentMismatch(_refusal(what, refused, changed, texts, [*files]), tuple(differences))
     return (*notes, *(f"{difference}, as a person accepted" for difference in differences))
 
 
@@ -96,13 +114,23 @@ def other_module(module: str, here: str | None) -> str:
     return f"another {module} than here, where its source has changed (sha256 {sha256[:12]})"
 
 
+def other_file(name: str, here: str | None) -> str:
+    """The same of a file beside the code; `here` is its sha256."""
+    state = f"its content has changed (sha256 {here[:12]})" if here else "there is none"
+    return f"another {name} than here, where {state}"
+
+
 def is_same(recorded: Environment, notes: Sequence[str]) -> bool:
     """Nothing that could move the last bit of an answer differs."""
     return recorded.platform == platform.platform() and not notes
 
 
 def _refusal(
-    what: str, refused: Sequence[str], changed: Mapping[str, str | None], texts: Callable[[], Mapping[str, str]]
+    what: str,
+    refused: Sequence[str],
+    changed: Mapping[str, str | None],
+    texts: Callable[[], Mapping[str, str]],
+    files: Sequence[str],
 ) -> str:
     model = what.split()[0]
     lines = [
@@ -116,6 +144,8 @@ def _refusal(
             lines.append(f'{module}: name its folder in the model\'s file (`code = ["src"]`), or put it on PYTHONPATH.')
         elif module in then:
             lines.append(own_code.difference(module, then[module], now))
+    if files:
+        lines.append(f"{', '.join(files)}: as kept with the version, in {BESIDE}, where that is not too large.")
     return "\n".join(lines)
 
 

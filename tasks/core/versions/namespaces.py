@@ -13,14 +13,14 @@ import sys
 import threading
 import weakref
 from collections import ChainMap
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tasks.core.versions import own_code
+from tasks.core.versions import opened, own_code
 
 
 class Namespace:
@@ -33,6 +33,8 @@ class Namespace:
         self.texts: dict[str, str] = {}
         self.recorded: dict[str, str] = {}
         """Text of those modules that come from a version's record, as the folders hold others or none."""
+        self.files: dict[str, str] = {}
+        """sha256 of files beside the code that its modules are known to have read."""
         self.resident = resident
         """Its modules stay in `sys.modules`: the first of their names, and just what an import finds."""
         self._users = 0
@@ -47,6 +49,7 @@ class Namespace:
             not self.places.keys().isdisjoint(places)
             and all(self.places.get(top, place) == place for top, place in places.items())
             and all(self.texts.get(name, text) == text for name, text in texts.items())
+            and not opened.changed(self.files, self.code)
             and all((name in self.recorded) == (name in recorded) for name in self.texts.keys() & texts.keys())
         )
 
@@ -55,6 +58,12 @@ class Namespace:
         self.places.update(places)
         self.texts.update(texts)
         self.recorded.update(recorded)
+
+    def read(self, files: Iterable[str]) -> None:
+        """Its modules read these files beside the code, and may hold what is in them: when one is edited, a later fit
+        or load gets modules of its own."""
+        here = ((name, opened.file_here(name, self.code)) for name in files)
+        self.files.update(opened.digests_of({name: path for name, path in here if path}))
 
     def clashes(self, other: Namespace) -> bool:
         """Whether both cannot be at work at once."""
@@ -153,10 +162,13 @@ def _end_workers() -> None:
 
 
 def namespace_of(
-    code: Sequence[Path], texts: Mapping[str, str], recorded: Mapping[str, str] | None = None
+    code: Sequence[Path],
+    texts: Mapping[str, str],
+    recorded: Mapping[str, str] | None = None,
+    files: Iterable[str] = (),
 ) -> Namespace | None:
     """The namespace of a model with these folders whose own modules have these texts, by name; None where it has no
-    modules of its own. Those `recorded` are not taken from the folders."""
+    modules of its own. Those `recorded` are not taken from the folders; `files` beside them are read by them."""
     recorded = recorded or {}
     places = {name.partition(".")[0]: "" for name in texts}
     for folder in reversed(code):
@@ -174,6 +186,7 @@ def namespace_of(
             namespace = Namespace(code, resident=resident)
             _ALL.append(namespace)
         namespace.add(places, lines, recorded)
+        namespace.read(files)
         namespace.code += [folder for folder in code if folder not in namespace.code]
         return namespace
 
