@@ -111,7 +111,9 @@ def _train(
             "gate": to_dict(gate),
             "importance": fitted.importance,
         },
-        environment=environment_of(saved.modules, root, code),
+        environment=replace(
+            environment_of(saved.modules, root, code), configuration=namespaces.settings_of(fitted.pipeline)
+        ),
         sources=texts_of([*saved.modules, spec.pipeline.factory.partition(":")[0]], code),
         manifest={
             "parent": champion.manifest.version if champion else None,

@@ -105,7 +105,8 @@ def _main() -> int:
         try:
             check_environment(question.environment, "It", code=question.code)
             with opened.by_pipeline():
-                loading.revive(question.files, question.form, "It", question.types, exact=True)
+                settings = question.environment.configuration
+                loading.revive(question.files, question.form, "It", question.types, exact=True, settings=settings)
         except EnvironmentMismatch as error:
             wrong = f"there it finds {'; '.join(error.differences)}. {MOVE_IT}"
         except RorError as error:

@@ -40,6 +40,8 @@ class Environment:
     """sha256 of the files beside the code that loading or predicting opened, by their path below the folder."""
     read: Mapping[str, str] = field(default_factory=dict)
     """The same of what else a fit opened, and of what lies elsewhere, by their path below the root."""
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    """scikit-learn's settings that are not the default ones, as `sklearn.get_config` names them."""
 
     @model_serializer(mode="wrap")
     def _written(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -47,7 +49,7 @@ class Environment:
         return {name: value for name, value in written.items() if value or name not in LATER}
 
 
-LATER = ("files", "read")
+LATER = ("files", "read", "configuration")
 """Fields that are left out where there is nothing to say, as in the records of earlier releases."""
 
 

@@ -15,8 +15,9 @@ from tasks.core.records import from_json
 from tasks.core.schema import frames
 from tasks.core.schema.contract import Contract
 from tasks.core.versions import persistence
+from tasks.core.versions.configuration import changed, put_back
 from tasks.core.versions.manifest import read_parquet
-from tasks.core.versions.namespaces import Namespace, belongs
+from tasks.core.versions.namespaces import Namespace, belongs, settings_set
 
 
 def revive(
@@ -27,8 +28,10 @@ def revive(
     *,
     exact: bool,
     namespace: Namespace | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> tuple[Contract, Any]:
-    """Input schema and pipeline, once the known answers were given again by the modules of this namespace.
+    """Input schema and pipeline, once the known answers were given again by the modules of this namespace and under these
+    settings of scikit-learn.
 
     Raises CorruptObject, UntrustedTypes, ProbeMismatch, or VerificationError where the bytes cannot be deserialized
     here.
@@ -36,9 +39,11 @@ def revive(
     contract = from_json(Contract, files["contract.json"], f"{what} contract.json")
     probe = read_parquet(files["probe.parquet"])
     try:
-        with namespace.at_work() if namespace else nullcontext():
+        with namespace.at_work() if namespace else nullcontext(), put_back():
+            before = changed()
             pipeline = persistence.load(files[f"pipeline.{form}"], form, types)
-        belongs(pipeline, namespace)
+            found = settings_set(before)
+        belongs(pipeline, namespace, {**found, **(settings or {})})
     except RorError:
         raise
     except Exception as error:

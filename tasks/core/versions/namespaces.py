@@ -14,13 +14,13 @@ import threading
 import weakref
 from collections import ChainMap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tasks.core.versions import opened, own_code
+from tasks.core.versions import configuration, opened, own_code
 
 
 class Namespace:
@@ -209,25 +209,48 @@ def _strange(code: Sequence[Path], modules: Collection[str]) -> bool:
 
 # --- whose a pipeline is -------------------------------------------------------------------------------------
 
-_WHOSE: dict[int, Namespace] = {}
+@dataclass(frozen=True)
+class _Company:
+    """What a pipeline answers by, besides itself."""
+
+    namespace: Namespace | None
+    settings: Mapping[str, Any]
 
 
-def belongs(pipeline: Any, namespace: Namespace | None) -> None:
-    """Note by which modules a pipeline answers, for as long as it lives."""
-    if namespace is not None:
-        _WHOSE[id(pipeline)] = namespace
+_NONE = _Company(None, {})
+_WHOSE: dict[int, _Company] = {}
+_SETTINGS: dict[tuple[Namespace | None, str], dict[str, Any]] = {}
+"""What importing modules set, which happens once: by namespace, and by factory or `""` for a load."""
+
+
+def belongs(pipeline: Any, namespace: Namespace | None, settings: Mapping[str, Any] | None = None) -> None:
+    """Note by which modules, and under which settings of scikit-learn, a pipeline answers, for as long as it lives."""
+    if namespace is not None or settings:
+        _WHOSE[id(pipeline)] = _Company(namespace, settings or {})
         weakref.finalize(pipeline, _WHOSE.pop, id(pipeline), None)
+
+
+def settings_of(pipeline: Any) -> Mapping[str, Any]:
+    """scikit-learn's settings that a pipeline answers under, those left out that are the default."""
+    return _WHOSE.get(id(pipeline), _NONE).settings
 
 
 @contextmanager
 def company_of(pipeline: Any) -> Iterator[None]:
-    """The modules that a pipeline answers by are at work."""
-    namespace = _WHOSE.get(id(pipeline))
-    if namespace is None:
+    """The modules that a pipeline answers by are at work, and its settings hold."""
+    company = _WHOSE.get(id(pipeline), _NONE)
+    at_work = company.namespace.at_work() if company.namespace else nullcontext()
+    with at_work, configuration.applied(company.settings):
         yield
-    else:
-        with namespace.at_work():
-            yield
+
+
+def settings_set(before: Mapping[str, Any], by: str = "") -> dict[str, Any]:
+    """scikit-learn's settings that a factory made, or modules that were imported for a load, now or when they were
+    first imported in this process; `before` are those that held before."""
+    made = {name: value for name, value in configuration.changed().items() if before.get(name) != value}
+    known = _SETTINGS.get((active(), ""), {}) | _SETTINGS.get((active(), by), {})
+    _SETTINGS[active(), by] = known | made
+    return known | made
 
 
 @contextmanager
@@ -253,3 +276,4 @@ def forget() -> None:
     with _TURNS.changed:
         _ALL.clear()
         _WHOSE.clear()
+        _SETTINGS.clear()
