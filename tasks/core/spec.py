@@ -136,6 +136,9 @@ class PipelineSpec(Section):
     types: tuple[str, ...] = Field(
         (), description="Classes other than scikit-learn's that skops may load: 'module.Class'."
     )
+    environment: tuple[str, ...] = Field(
+        (), description="Environment variables that the pipeline needs wherever it is loaded."
+    )
 
 
 class ChecksSpec(Section):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.core.errors import ProbeMismatch, RorError, TrainingError, UnpredictableData, UntrustedTypes, in_short
+from tasks.core.versions.namespaces import company_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -187,7 +188,7 @@ def predict(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> Pre
     few = len(frame) <= SMALL
     try:
         in_turn = parallel_config(backend="sequential") if few else nullcontext()
-        with in_turn, _thread_pools(len(sys.modules)).limit(limits=1 if few else None):
+        with company_of(pipeline), in_turn, _thread_pools(len(sys.modules)).limit(limits=1 if few else None):
             return _predict(pipeline, frame)
     except Exception as error:  # noqa: BLE001 - a pipeline is anybody's code
         reason = f"The pipeline cannot predict these {len(frame):,} rows: {in_short(error, withheld=private)}."
