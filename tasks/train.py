@@ -14,8 +14,9 @@ from tasks.core.ledger.transitions import with_labels
 from tasks.core.reports.cards import artifact_name
 from tasks.core.run import assess
 from tasks.core.run.causes import trained_with
-from tasks.core.run.trainable import training_labels, training_rows
+from tasks.core.run.trainable import absent, training_labels, training_rows
 from tasks.core.run.work import Work
+from tasks.core.text import named
 from tasks.core.training import proof
 from tasks.core.training.challenger import train as train_challenger
 from tasks.core.training.doubt import known_good
@@ -58,6 +59,9 @@ def _train(workspace: Workspace, state: State, work: Work, labelled: Sequence[La
         history = training_rows(workspace, work, usable, labels)
         if any(found.altered for found in labels.answers.values()):
             spec = labels.spec  # the record of the version says by which classes its labels were read
+        missing = absent(spec, work, usable)
+        if missing:
+            log.warning("Learned without %s: the files are gone.", named(missing))
         rows = sum(len(part.rows) for part in history)
         log.info("Training on %d labelled batches, %s rows.", len(history), f"{rows:,}")
         seconds = expected_seconds(champion, rows)
@@ -65,7 +69,15 @@ def _train(workspace: Workspace, state: State, work: Work, labelled: Sequence[La
         bar.at(10, f"Fitting on {rows:,} rows: about {seconds:.0f} s, judged by the version in service")
         known = known_good(state)
         challenger = train_challenger(
-            workspace.root, spec, history, champion, decision.action.value, decision.reasons, known
+            workspace.root,
+            spec,
+            history,
+            champion,
+            decision.action.value,
+            decision.reasons,
+            known,
+            labelled=len(usable),
+            missing=missing,
         )
         bar.at(80, "Fitted and compared; proving that a clean process can load it")
         proof.prove(challenger.candidate, spec.folders(workspace.root), spec.pipeline.types)
