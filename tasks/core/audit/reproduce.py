@@ -204,7 +204,7 @@ def _compare(
     fresh = _ask(contract, pipeline, features_of(contract, gate)) if gate else None
     compared = []
     if (probe := _probe(workspace, manifest, removed)) is not None:
-        answers = _ask(contract, pipeline, conform(contract, probe))
+        answers = persistence.known_answers(pipeline, conform(contract, probe), private=contract.private)
         now = answers.columns
         if stored is None:
             columns = [name for name in probe if str(name) == PREDICTION or str(name).startswith(PROBABILITY)]
@@ -213,7 +213,8 @@ def _compare(
                 told = persistence.telling(then, answers)
                 then, now = ({name: side[name] for name in told} for side in (then, now))
         else:
-            then = _ask(stored.contract, stored.pipeline, conform(stored.contract, probe)).columns
+            inputs = conform(stored.contract, probe)
+            then = persistence.known_answers(stored.pipeline, inputs, private=stored.contract.private).columns
         against = "its recorded answers" if stored is None else "the stored pipeline"
         compared.append(_differ("known answers", against, then, now, classes))
     if stored is not None and fresh is not None:
