@@ -153,6 +153,17 @@ class PipelineSpec(Section):
     )
 
 
+class TrainingSpec(Section):
+    """What a run computes with."""
+
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="Threads of a run, in numerical libraries; none: OMP_NUM_THREADS, else the cores, divided by the "
+        "models here where a deployment starts it.",
+    )
+
+
 class ChecksSpec(Section):
     """How much is measured, and the floors below which a measurement never alarms."""
 
@@ -318,6 +329,7 @@ class ModelSpec(Section):
     code: tuple[Glob, ...] = Field((), description="Folders below the root with modules of your own, 'src'.")
     data: DataSpec
     pipeline: PipelineSpec = PipelineSpec()
+    training: TrainingSpec = TrainingSpec()
     checks: ChecksSpec = ChecksSpec()
     policy: PolicySpec = PolicySpec()
     schedule: ScheduleSpec | None = None

@@ -39,6 +39,7 @@ from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.manifest import MANIFEST, PROBE, Manifest, training_digest
 from tasks.core.versions.own_code import make_importable, texts_of
 from tasks.core.versions.persistence import PREDICTION, PROBABILITY, Predictions
+from tasks.core.versions.threads import use
 from tasks.core.workspace import Workspace
 
 IDENTICAL, CLOSE, DIFFERENT = "identical", "within 1e-9", "different"
@@ -106,7 +107,7 @@ class Receipt:
 
 
 def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
-    """Train a version again; the receipt, and where it was written.
+    """Train a version again, with as many threads as then; the receipt, and where it was written.
 
     Raises InvalidRequest for a version that does not exist, VerificationError when its record or its training data are
     not what they were (all of it is listed) or it cannot be trained here any more, StoreError.
@@ -120,6 +121,8 @@ def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
         spec = parse_spec(dict(manifest.spec), f"{workspace.model} v{version}")
         make_importable(spec.folders(workspace.root))
         history, notes = recorded_training_rows(workspace, spec, manifest, events)
+        if manifest.threads:
+            use(manifest.threads)
         training, learned = learn_apart(spec, history, recorded_holdout(manifest, history))
         compared, fresh = _compare(workspace, spec, manifest, training, learned, stored, removed)
         modules = persistence.dump(learned.pipeline, spec.pipeline.format).modules

@@ -36,7 +36,7 @@ ERASABLE = ("reference.parquet", PROBE)
 PAYLOAD = re.compile(r"pipeline\..+|(reference|probe)(-\w+)?\.parquet|calibration\.json")
 """Names of the files of a version that a prune removes; `reference-....parquet` is what an erasure left of one."""
 
-OPTIONAL = ("choice", "missing")
+OPTIONAL = ("choice", "missing", "threads")
 """Fields of a manifest that are left out where there is nothing to say, as in the records of earlier releases."""
 
 FORMS = ("joblib", "skops")
@@ -114,6 +114,8 @@ class Manifest:
     Left out then, as in the records of earlier releases."""
     missing: tuple[str, ...] = ()
     """Labelled batches that it would have been trained on too, but whose files were gone; left out where none was."""
+    threads: int | None = None
+    """Of numerical libraries that it was fitted with; None, and left out: unknown."""
 
     @model_serializer(mode="wrap")
     def _written(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:

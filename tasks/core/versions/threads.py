@@ -20,15 +20,15 @@ _turn = threading.Lock()
 """Held by who sets the pools of the whole process."""
 
 
-def usual() -> int:
-    """Threads that the environment gives a process: OMP_NUM_THREADS where it is set, else the cores that it may use, by
-    its affinity and its container's share."""
+def fair(runs: int = 1) -> int:
+    """Threads for one of the runs that may be at work at once: OMP_NUM_THREADS where it is set, else its part of the
+    cores that this process may use, by its affinity and its container's share; at least 1."""
     given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     if given.isdecimal() and int(given):
         return int(given)
     import joblib
 
-    return int(joblib.cpu_count())
+    return max(1, int(joblib.cpu_count()) // runs)
 
 
 def use(threads: int) -> None:

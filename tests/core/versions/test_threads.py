@@ -125,4 +125,15 @@ def test_few_rows_leave_blas_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_how_many_there_are(monkeypatch: pytest.MonkeyPatch, given: str, found: int | None) -> None:
     """What the environment says counts; where it says nothing that is a number, the cores that may be used."""
     monkeypatch.setenv("OMP_NUM_THREADS", given)
-    assert threads.usual() == (found or joblib.cpu_count())
+    assert threads.fair() == (found or joblib.cpu_count())
+    assert threads.fair(3) == (found or max(1, joblib.cpu_count() // 3))
+    assert threads.fair(10_000) == (found or 1)
+
+
+def test_a_run_sets_them_for_good(two: None) -> None:
+    """BLAS and OpenMP alike, until somebody sets them again; known answers keep their own number, and give it back."""
+    threads.use(1)
+    assert {number for _, number in sizes()} == {1}
+    threads.use(2)
+    persistence.known_answers(PIPELINE, FRAME)
+    assert {number for _, number in sizes()} == {2}
