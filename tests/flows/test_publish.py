@@ -25,8 +25,10 @@ from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort, LogSort
 
 from flows.promote import promote
 from flows.server import launch
+from tasks import predict as predict_task
 from tasks import publish as publication
 from tasks import train
+from tasks.core.errors import StoreError, Unfinished
 from tasks.core.ledger.lease import Lease
 from tasks.core.types import Outcome
 from tests.helpers.model import Model, make_rows
@@ -187,10 +189,30 @@ def test_an_outcome_that_could_not_be_told_is_told_by_the_next_run(
         tag(*tags)
 
     monkeypatch.setattr(publication, "tag_run", tag_run)
-    with pytest.raises(RuntimeError):
-        run(grown, action="retrain", reason="try it")
+    assert run(grown, action="retrain", reason="try it").outcome is Outcome.RETRAINED  # which it has done
     assert emitted(grown, "retrained", start) == []
     assert run(grown, action="retrain", reason="try it").outcome is Outcome.RETRAINED
+    assert len(eventually(lambda: emitted(grown, "retrained", start))) == 1
+
+
+def test_batches_that_could_not_be_predicted(grown: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full after the decision: the error says first what was decided, and the next run predicts, shows
+    and tells it, once."""
+    start = datetime.now(UTC).isoformat()
+    grown.deliver("003")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise StoreError("Could not write 003.parquet: No space left on device.")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(predict_task, "write_predictions", full)
+        with pytest.raises(Unfinished, match=r"^loans · 003: Retrained — v3 in service.*stands.*No space left") as told:
+            run(grown, action="retrain", reason="try it")
+    assert told.value.exit_code == 1
+    assert grown.workspace.state().current.version == 3
+    assert emitted(grown, "retrained", start) == []
+    assert run(grown, action="retrain", reason="try it").exit_code == 0
+    assert (grown.root / "data/loans/predictions/003.parquet").exists()
     assert len(eventually(lambda: emitted(grown, "retrained", start))) == 1
 
 
