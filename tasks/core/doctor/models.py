@@ -18,7 +18,7 @@ from tasks.core.data.files import SUFFIXES, arriving, delivered, doubled, find, 
 from tasks.core.data.unread import table_problems, unread
 from tasks.core.doctor.deployment import SKEW, Diagnosis, DoctorCheck, Level, as_diagnoses, clocks, nearest
 from tasks.core.errors import InvalidRequest, SpecError
-from tasks.core.ledger.lease import is_alive
+from tasks.core.ledger.lease import ends, is_alive
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.signing import Trust
 from tasks.core.ledger.state import State
@@ -208,7 +208,7 @@ def history(location: str, model: str, root: Path) -> Iterator[Diagnosis]:
     if lease := head.state.lease:
         who = f"run {lease.run} (process {lease.pid} on {lease.host})"
         if is_alive(lease):
-            text = f"{who} is at work; others are skipped until it ends, or {second(lease.expires)} UTC"
+            text = f"{who} is at work; others are skipped {ends(lease)}"
         else:
             text = f"{who} ended without giving back its lease; the next run takes over"
         yield Diagnosis(f"{model}: lease", Level.OK, text)
