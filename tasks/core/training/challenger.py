@@ -68,7 +68,10 @@ def train(
         challenger = _train(root, spec, history, champion, action, reasons, known)
         if namespace := namespaces.active():
             namespace.read(opened.beside(paths, spec.folders(root)))
-    return replace(challenger, candidate=replace(challenger.candidate, opened=frozenset(paths)))
+    candidate = challenger.candidate
+    data_end = len(history) if labelled is None else labelled
+    manifest = {**candidate.manifest, "data_end": data_end, "missing": tuple(missing), "threads": threads}
+    return replace(challenger, candidate=replace(candidate, manifest=manifest, opened=frozenset(paths)))
 
 
 def with_files(candidate: Candidate, root: Path, spec: ModelSpec, asked: Collection[str]) -> Candidate:
@@ -78,9 +81,7 @@ def with_files(candidate: Candidate, root: Path, spec: ModelSpec, asked: Collect
     files = opened.beside(asked, spec.folders(root))
     others = {*candidate.opened, *asked} - {str(path) for path in files.values()}
     read = opened.below(others, root, data)
-    environment = replace(
-        candidate.environment, files=opened.digests_of(files), read=opened.digests_of(read)
-    )
+    environment = replace(candidate.environment, files=opened.digests_of(files), read=opened.digests_of(read))
     return replace(candidate, environment=environment, beside=opened.kept(files))
 
 
@@ -138,9 +139,6 @@ def _train(
                 )
                 for part in training.learn
             ],
-            "data_end": len(history) if labelled is None else labelled,
-            "missing": tuple(missing),
-            "threads": threads,
             "metrics": metrics,
             "champion_metrics": rival_metrics if rival and rival.version is not None else {},
             "gate": gate,
