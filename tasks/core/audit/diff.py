@@ -208,7 +208,7 @@ def _code(a: VersionRecord, b: VersionRecord) -> tuple[CodeChange, ...] | None:
         return None
     changes = []
     for module in sorted({*a.sources, *b.sources}):
-        old, new = (even(item.sources.get(module, "")) for item in (a, b))
+        old, new = (even(sources.get(module, "")) for sources in (a.sources, b.sources))
         if old == new and (module in a.sources) == (module in b.sources):
             continue
         then, now = (f"{module}, v{item.manifest.version}" for item in (a, b))

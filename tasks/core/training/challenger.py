@@ -72,9 +72,7 @@ def with_files(candidate: Candidate, root: Path, spec: ModelSpec, asked: Collect
     files = opened.beside(asked, spec.folders(root))
     others = {*candidate.opened, *asked} - {str(path) for path in files.values()}
     read = opened.below(others, root, data)
-    environment = replace(
-        candidate.environment, files=opened.digests_of(files), read=opened.digests_of(read)
-    )
+    environment = replace(candidate.environment, files=opened.digests_of(files), read=opened.digests_of(read))
     return replace(candidate, environment=environment, beside=opened.kept(files))
 
 

@@ -269,7 +269,7 @@ def replay_probe(
     try:
         answers = predict(pipeline, frame, private=private)
     except UnpredictableData as error:
-        raise ProbeMismatch(f"{what} no longer gives its known answers, but fails. Retrain.") from error
+        raise ProbeMismatch(f"{what} no longer gives its known answers, but fails. {error} Retrain.") from error
     known = {name: probe[name].to_numpy() for name in answers.columns}
     for name in telling(known, answers):
         now, then = answers.columns[name], known[name]

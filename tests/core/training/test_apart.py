@@ -133,9 +133,8 @@ def test_opened_files_are_on_record(spec: ModelSpec, tmp_path: Path) -> None:
     loading needs are kept. Modules, data of the model and what is installed are not among them."""
     steps = tmp_path / "src" / "desk_settings_steps.py"
     (tmp_path / "src" / "factor.txt").write_text("2")
-    steps.write_text(
-        STEPS.replace("FACTOR = 1", 'FACTOR = float((__import__("pathlib").Path(__file__).parent / "factor.txt").read_text())')
-    )
+    reads = 'import pathlib\nFACTOR = float((pathlib.Path(__file__).parent / "factor.txt").read_text())'
+    steps.write_text(STEPS.replace("FACTOR = 1", reads))
     history = make_history(tmp_path, spec, ROWS)
     candidate = train(tmp_path, spec, history).candidate
     asked = proof.prove(candidate, spec.folders(tmp_path))
