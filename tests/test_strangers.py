@@ -49,7 +49,5 @@ def test_beside_a_script(tmp_path: Path) -> None:
     """A service that is started with `python -P` finds this program in spite of a `tasks.py` beside its script."""
     (tmp_path / "tasks.py").write_text("print('executed')\n")
     (tmp_path / "serve.py").write_text("from tasks.core.serving import Registry\nprint(Registry.__name__)\n")
-    done = subprocess.run(
-        [sys.executable, "-P", "serve.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-P", "serve.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "Registry\n"), done.stderr

@@ -19,6 +19,7 @@
     │   └── NotFound
     ├── UnavailableData          1   data that cannot be read at the moment; whether they are good is not known
     ├── RunTimedOut              1   a run took longer than it may
+    ├── Unfinished               *   what was decided stands, but batches are not predicted; * as what went wrong
     ├── LedgerConflict           1   another writer appended first
     └── LeaseHeld                0   another run of this model is in progress
 
@@ -116,6 +117,18 @@ class UnavailableData(RorError):
 
 class RunTimedOut(RorError, TimeoutError):
     """A run took longer than `[schedule] timeout_minutes`; its remaining steps are not done."""
+
+
+class Unfinished(RorError):
+    """A decision stands, and its batches are not predicted: the next run does it."""
+
+    def __init__(self, decided: str, error: BaseException):
+        self.exit_code = error.exit_code if isinstance(error, RorError) else 1
+        reason = str(error) if isinstance(error, RorError) else f"{type(error).__name__}: {error}"
+        super().__init__(
+            f"{decided} This stands, but not all of its batches are predicted: {reason.rstrip('.')}. "
+            "The next run predicts them."
+        )
 
 
 class VerificationError(RorError):

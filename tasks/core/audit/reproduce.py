@@ -39,6 +39,7 @@ from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.manifest import MANIFEST, PROBE, Manifest, training_digest
 from tasks.core.versions.own_code import even, texts_of
 from tasks.core.versions.persistence import PREDICTION, PROBABILITY, Predictions
+from tasks.core.versions.threads import use
 from tasks.core.workspace import Workspace
 
 IDENTICAL, CLOSE, DIFFERENT = "identical", "within 1e-9", "different"
@@ -108,7 +109,7 @@ class Receipt:
 
 
 def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
-    """Train a version again; the receipt, and where it was written.
+    """Train a version again, with as many threads as then; the receipt, and where it was written.
 
     Raises InvalidRequest for a version that does not exist, VerificationError when its record or its training data are
     not what they were (all of it is listed) or it cannot be trained here any more, StoreError.
@@ -122,6 +123,8 @@ def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
         spec = parse_spec(dict(manifest.spec), f"{workspace.model} v{version}")
         code = spec.folders(workspace.root)
         history, notes = recorded_training_rows(workspace, spec, manifest, events)
+        if manifest.threads:
+            use(manifest.threads)
         with namespaces.at_work(code, spec.pipeline.factory):
             training, learned = learn_apart(spec, history, recorded_holdout(manifest, history))
             compared, fresh = _compare(workspace, spec, manifest, training, learned, stored, removed)
@@ -218,7 +221,7 @@ def _compare(
     fresh = _ask(contract, pipeline, features_of(contract, gate)) if gate else None
     compared = []
     if (probe := _probe(workspace, manifest, removed)) is not None:
-        answers = _ask(contract, pipeline, conform(contract, probe))
+        answers = persistence.known_answers(pipeline, conform(contract, probe), private=contract.private)
         now = answers.columns
         if stored is None:
             columns = [name for name in probe if str(name) == PREDICTION or str(name).startswith(PROBABILITY)]
@@ -227,7 +230,8 @@ def _compare(
                 told = persistence.telling(then, answers)
                 then, now = ({name: side[name] for name in told} for side in (then, now))
         else:
-            then = _ask(stored.contract, stored.pipeline, conform(stored.contract, probe)).columns
+            inputs = conform(stored.contract, probe)
+            then = persistence.known_answers(stored.pipeline, inputs, private=stored.contract.private).columns
         against = "its recorded answers" if stored is None else "the stored pipeline"
         compared.append(_differ("known answers", against, then, now, classes))
     if stored is not None and fresh is not None:

@@ -50,9 +50,15 @@ def train(
     action: str,
     reasons: Sequence[str],
     known: Collection[str] = (),
+    *,
+    labelled: int | None = None,
+    missing: Sequence[str] = (),
+    threads: int | None = None,
 ) -> Challenger:
     """Fit on all labelled history but the gate's rows, compare with the champion on those, and collect the record.
 
+    `labelled` are the labelled batches there were, where they were more than those of the history; `missing` names
+    those that would belong to it and are gone. `threads` are those that this process has set, for the record.
     What is too good to be true stands behind the gate's reason, but for the columns, or the target, in `known`.
     Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract,
     SpecError, before anything is fitted, with all that the model's file names and the data do not have.
@@ -130,7 +136,9 @@ def _train(
                 )
                 for part in training.learn
             ],
-            "data_end": len(history),
+            "data_end": len(history) if labelled is None else labelled,
+            "missing": tuple(missing),
+            "threads": threads,
             "metrics": metrics,
             "champion_metrics": rival_metrics if rival and rival.version is not None else {},
             "gate": gate,

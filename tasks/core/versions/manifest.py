@@ -39,6 +39,9 @@ ERASABLE = ("reference.parquet", PROBE)
 PAYLOAD = re.compile(r"pipeline\..+|(reference|probe)(-\w+)?\.parquet|calibration\.json")
 """Names of the files of a version that a prune removes; `reference-....parquet` is what an erasure left of one."""
 
+OPTIONAL = ("choice", "missing", "threads")
+"""Fields of a manifest that are left out where there is nothing to say, as in the records of earlier releases."""
+
 FORMS = ("joblib", "skops")
 """How a pipeline may be saved: `pipeline.joblib` is a pickle, `pipeline.skops` names the types it is made of."""
 
@@ -112,11 +115,15 @@ class Manifest:
     choice: PipelineChoice | None = None
     """Of the default pipeline, carried on from the first version; None: the model's file said which, or none was made.
     Left out then, as in the records of earlier releases."""
+    missing: tuple[str, ...] = ()
+    """Labelled batches that it would have been trained on too, but whose files were gone; left out where none was."""
+    threads: int | None = None
+    """Of numerical libraries that it was fitted with; None, and left out: unknown."""
 
     @model_serializer(mode="wrap")
     def _written(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = fields(self)
-        return {name: value for name, value in written.items() if name != "choice" or value is not None}
+        return {name: value for name, value in written.items() if name not in OPTIONAL or value}
 
     @property
     def rows(self) -> int:

@@ -22,6 +22,7 @@ from tasks.core.errors import (
     NotFound,
     SignatureError,
     SpecError,
+    StoreError,
     UntrustedTypes,
     VerificationError,
 )
@@ -31,6 +32,7 @@ from tasks.core.ledger.signing import SignatureStatus, Trust
 from tasks.core.ledger.state import State
 from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
 from tasks.core.store import Store
+from tasks.core.text import named
 from tasks.core.types import Served
 from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.manifest import (
@@ -235,21 +237,34 @@ class Registry:
     def load_in_service(self, model: str, state: State, *, whole: bool = True) -> LoadedVersion:
         """The version that this state has in service. Raises as `load_current` does.
 
-        Where it fails and an earlier version could take its place, the error names the command: a person decides that.
+        Where it fails, the error names the newest version that was in service before, or waits for approval, and that
+        does load here, with the command that puts it in service: a person decides that. It says so where none does.
         """
         if state.current is None:
             where = self.store.folder or self.store.location
             raise NotFound(f"No version of {model!r} is in service yet in {where}. `ror run {model}` trains one.")
-        out = (state.current.version, *state.barred, *state.pruned)
-        earlier = next((served.version for served in reversed(state.served) if served.version not in out), None)
         try:
             return self.load(model, state.current, whole=whole)
         except (VerificationError, NotFound) as error:
-            if earlier is None or isinstance(error, UntrustedTypes):  # what is not allowed is so of earlier ones, too
-                raise
-            instead = f"`ror promote {model} v{earlier} --reason '...'` checks v{earlier} and puts it back in service."
-            error.args = (f"{error}\n{instead}",)
+            if instead := self._instead(model, state):
+                error.args = (f"{error}\n{instead}",)
             raise
+
+    def _instead(self, model: str, state: State) -> str:
+        """What could take the place of the version in service; empty where there is no other."""
+        out = {*state.barred, *state.pruned, *(served.version for served in state.served[-1:])}
+        others = {served.version: served for served in (*state.waiting, *state.served) if served.version not in out}
+        newest = sorted(others, reverse=True)
+        for version in newest:
+            with contextlib.suppress(VerificationError, StoreError):
+                self.load(model, others[version], whole=False)
+                puts = "puts it" if others[version] in state.waiting else "puts it back"
+                command = f"`ror promote {model} v{version} --reason '...'`"
+                return f"v{version} loads here: {command} checks v{version} and {puts} in service."
+        if not newest:
+            return ""
+        tried = named([f"v{version}" for version in newest])
+        return f"No other version that was in service or waits loads here ({tried})."
 
     def _load(self, manifest: Manifest, sha256: str, accepted: Sequence[str]) -> LoadedVersion:
         from tasks.core.versions import environment, loading, namespaces, own_code

@@ -399,6 +399,29 @@ def test_a_deployment_that_refuses_pickles(registry: Registry, served: Served, t
         Registry(registry.store, forms=("skops",)).load("loans", version)
 
 
+def test_after_a_change_of_the_environment(
+    registry: Registry, served: Served, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error proposes the newest version that loads here, one that waits for approval too, and never one that does
+    not; without any it says that none does."""
+    elsewhere = replace(candidate.environment, distributions={**candidate.environment.distributions, "numpy": "1.26.4"})
+    foreign = replace(candidate, environment=elsewhere)
+    others = [Served(*registry.register("loans", f"key {number}", foreign), data_end=3) for number in range(3)]
+    current, waiting = others[-1], Served(*registry.register("loans", "new", candidate), data_end=3)
+
+    def said(*before: Served, waits: tuple[Served, ...] = ()) -> str:
+        with pytest.raises(EnvironmentMismatch) as caught:
+            registry.load_in_service("loans", State(served=(*before, current), waiting=waits))
+        return str(caught.value).splitlines()[-1]
+
+    assert said(served, *others[:2]).startswith(
+        "v1 loads here: `ror promote loans v1 --reason '...'` checks v1 and puts"
+    )
+    assert said(*others[:2]) == "No other version that was in service or waits loads here (v3, v2)."
+    assert said(served, waits=(waiting,)).endswith("checks v5 and puts it in service.")
+    assert "loads here" not in said()
+
+
 # --- reading -------------------------------------------------------------------------------------------------
 
 
