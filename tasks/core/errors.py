@@ -202,6 +202,15 @@ def in_short(error: Exception, *, withheld: bool) -> str:
     return f"{type(error).__name__}: {text}{where}"
 
 
+NEEDS_LINKS = (
+    "the file system has no hard links, which creating without overwriting needs; use a folder on another one, such as "
+    "a local disk"
+)
+NO_LINKS = frozenset(
+    getattr(errno, name) for name in ("EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS") if hasattr(errno, name)
+)
+"""What the operating system says where there are no hard links."""
+
 _PASSING = """
     EIO EREMOTEIO ESTALE ETIMEDOUT EAGAIN EBUSY EINTR EMFILE ENFILE ENOMEM
     ENOTCONN ECONNRESET ECONNABORTED ECONNREFUSED ENETDOWN ENETUNREACH EHOSTDOWN EHOSTUNREACH

@@ -14,7 +14,7 @@ from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from tasks.core.data.files import SUFFIXES, arriving, delivered, doubled, find, named_batches, parts
+from tasks.core.data.files import SUFFIXES, appear, arriving, delivered, doubled, find, named_batches, parts
 from tasks.core.data.unread import table_problems, unread
 from tasks.core.doctor.deployment import SKEW, Diagnosis, DoctorCheck, Level, as_diagnoses, clocks, nearest
 from tasks.core.errors import InvalidRequest, SpecError
@@ -172,7 +172,7 @@ def writable(name: str, folder: Path) -> Iterator[Diagnosis]:
     probe, linked = (at / f".doctor-{uuid.uuid4().hex}" for _ in range(2))
     try:
         probe.write_bytes(b"ror doctor")
-        os.link(probe, linked)
+        appear(probe, linked)
         yield Diagnosis(name, Level.OK, f"{folder} can be written to")
     except OSError as error:
         yield Diagnosis(

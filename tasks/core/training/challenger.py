@@ -65,7 +65,7 @@ def train(
     """
     refuse_unknown(root, spec, history)
     with opened.noted() as paths, namespaces.at_work(spec.folders(root), spec.pipeline.factory):
-        challenger = _train(root, spec, history, champion, action, reasons, known)
+        challenger = _train(root, spec, history, champion, action, reasons, known, labelled, missing, threads)
         if namespace := namespaces.active():
             namespace.read(opened.beside(paths, spec.folders(root)))
     candidate = challenger.candidate
@@ -93,6 +93,9 @@ def _train(
     action: str,
     reasons: Sequence[str],
     known: Collection[str],
+    labelled: int | None,
+    missing: Sequence[str],
+    threads: int | None,
 ) -> Challenger:
     started, code = time.monotonic(), spec.folders(root)
     spec, choice = settle(spec, history, champion.manifest if champion else None)

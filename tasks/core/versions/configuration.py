@@ -32,9 +32,7 @@ def changed() -> dict[str, Any]:
     from sklearn import get_config
 
     known = _defaults()
-    return {
-        name: value for name, value in get_config().items() if name not in FOR_PEOPLE and value != known.get(name)
-    }
+    return {name: value for name, value in get_config().items() if name not in FOR_PEOPLE and value != known.get(name)}
 
 
 @contextmanager

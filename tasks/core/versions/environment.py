@@ -36,6 +36,7 @@ class Environment:
     sources: Mapping[str, str]
     """sha256 of the source of those modules, and of what they import, that belong to no distribution."""
     git_commit: str | None
+    """Followed by DIRTY where tracked files, or the code, were not as that commit has them."""
     files: Mapping[str, str] = field(default_factory=dict)
     """sha256 of the files beside the code that loading or predicting opened, by their path below the folder."""
     read: Mapping[str, str] = field(default_factory=dict)
@@ -63,7 +64,7 @@ def environment_of(modules: Iterable[str], root: Path, code: Sequence[Path] = ()
         platform=platform.platform(),
         distributions={name: importlib.metadata.version(name) for name in sorted(distributions)},
         sources=own_code.digests_of(own_code.texts_of(modules, code)),
-        git_commit=_git_commit(root),
+        git_commit=_git_commit(root, code),
     )
 
 
@@ -155,15 +156,26 @@ def _minor(version: str) -> list[str]:
     return version.split(".")[:2]
 
 
-def _git_commit(root: Path) -> str | None:
+DIRTY = "-dirty"
+"""As `git describe` writes it."""
+
+
+def _git_commit(root: Path, code: Sequence[Path]) -> str | None:
+    """None where there is no commit, or git does not say soon enough whether everything is committed."""
+    commit = _git(root, "rev-parse", "HEAD")
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+    new = _git(root, "status", "--porcelain", "--", *map(str, code)) if code else ""
+    if not commit or changes is None or new is None:
+        return None
+    return f"{commit}{DIRTY}" if changes or new else commit
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """What git answers; None where it fails."""
+    # Without optional locks looking changes nothing in the repository, and stops nobody who commits meanwhile.
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -30,8 +30,8 @@ def revive(
     namespace: Namespace | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> tuple[Contract, Any]:
-    """Input schema and pipeline, once the known answers were given again by the modules of this namespace and under these
-    settings of scikit-learn.
+    """Input schema and pipeline, once the known answers were given again, by the modules of this namespace and under
+    these settings of scikit-learn.
 
     Raises CorruptObject, UntrustedTypes, ProbeMismatch, or VerificationError where the bytes cannot be deserialized
     here.

@@ -94,7 +94,7 @@ class Namespace:
     def enter(self) -> None:
         """Begin to work in this thread."""
         with _TURNS.changed:
-            _TURNS.changed.wait_for(lambda: not any(other._users for other in _ALL if self.clashes(other)))  # noqa: SLF001
+            _TURNS.changed.wait_for(lambda: not any(other._users for other in _ALL if self.clashes(other)))
             self._users += 1
             if self._users == 1 and not self.resident:
                 self._put_in()
@@ -194,7 +194,9 @@ def namespace_of(
 def _tops(folder: Path) -> Iterator[str]:
     """Top-level modules and packages of a folder; not those that an installed one hides."""
     if folder.is_dir():
-        names = [path.stem for path in folder.glob("*.py")] + [path.parent.name for path in folder.glob("*/__init__.py")]
+        names = [path.stem for path in folder.glob("*.py")] + [
+            path.parent.name for path in folder.glob("*/__init__.py")
+        ]
         yield from (name for name in names if own_code.is_own(name))
 
 
@@ -208,6 +210,7 @@ def _strange(code: Sequence[Path], modules: Collection[str]) -> bool:
 
 
 # --- whose a pipeline is -------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class _Company:

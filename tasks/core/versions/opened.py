@@ -89,8 +89,9 @@ def _below(paths: Iterable[str], folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def file_here(name: str, code: Sequence[Path]) -> Path | None:
-    """The file of that path below a folder of code, None where there is none."""
-    return next((folder / name for folder in code if (folder / name).is_file()), None)
+    """The file of that path below a folder of code, or of Python's path; None where there is none."""
+    folders = (*code, *map(Path, sys.path))
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
 def digests_of(files: Mapping[str, Path]) -> dict[str, str]:

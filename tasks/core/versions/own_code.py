@@ -121,7 +121,9 @@ def _spellings(text: str) -> set[str]:
 def brings_along(version: int, modules: Iterable[str]) -> str:
     """What people are told of a version whose modules are imported from its record."""
     names = ", ".join(modules)
-    return f"v{version} goes on with its recorded {names}: here it is another, or none. The next version has what is here."
+    return (
+        f"v{version} goes on with its recorded {names}: here it is another, or none. The next version has what is here."
+    )
 
 
 class Recorded(MetaPathFinder, InspectLoader):

@@ -235,7 +235,7 @@ def _places(answers: np.ndarray, classes: np.ndarray) -> np.ndarray:
 def known_answers(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> Predictions:
     """As `predict`, with one thread of every library, whatever the process uses: the last bit of a sum depends on how
     many there are."""
-    with single():
+    with company_of(pipeline), single():  # in this order: who waits for a namespace holds up nobody
         return predict(pipeline, frame, private=private)
 
 
@@ -266,7 +266,7 @@ def replay_probe(
     try:
         answers = known_answers(pipeline, frame, private=private)
     except UnpredictableData as error:
-        raise ProbeMismatch(f"{what} no longer gives its known answers, but fails. Retrain.") from error
+        raise ProbeMismatch(f"{what} no longer gives its known answers, but fails. {error} Retrain.") from error
     known = {name: probe[name].to_numpy() for name in answers.columns}
     for name in telling(known, answers):
         now, then = answers.columns[name], known[name]

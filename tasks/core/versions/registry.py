@@ -288,7 +288,9 @@ class Registry:
             code=self._code,
             from_record=from_record,
         )
-        here = {name: own_code.text_here(name, self._code) or "" for name in recorded.sources if name not in from_record}
+        here = {
+            name: own_code.text_here(name, self._code) or "" for name in recorded.sources if name not in from_record
+        }
         namespace = namespaces.namespace_of(self._code, {**here, **from_record}, from_record, recorded.files)
         files = {name: self.file(manifest, name) for name in manifest.files if predicts(name)}
         # With rows erased from the known answers, a batch of another size may give another last digit.

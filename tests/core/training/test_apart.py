@@ -12,6 +12,7 @@ import pytest
 import sklearn
 from sklearn.pipeline import make_pipeline
 
+from tasks.core.audit.verify import audit
 from tasks.core.errors import TrainingError
 from tasks.core.records import to_dict
 from tasks.core.spec import ModelSpec
@@ -133,9 +134,8 @@ def test_opened_files_are_on_record(spec: ModelSpec, tmp_path: Path) -> None:
     loading needs are kept. Modules, data of the model and what is installed are not among them."""
     steps = tmp_path / "src" / "desk_settings_steps.py"
     (tmp_path / "src" / "factor.txt").write_text("2")
-    steps.write_text(
-        STEPS.replace("FACTOR = 1", 'FACTOR = float((__import__("pathlib").Path(__file__).parent / "factor.txt").read_text())')
-    )
+    reads = 'import pathlib\nFACTOR = float((pathlib.Path(__file__).parent / "factor.txt").read_text())'
+    steps.write_text(STEPS.replace("FACTOR = 1", reads))
     history = make_history(tmp_path, spec, ROWS)
     candidate = train(tmp_path, spec, history).candidate
     asked = proof.prove(candidate, spec.folders(tmp_path))
@@ -187,3 +187,50 @@ def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     files["a"].write_text("four")
     files["b"].write_text("two")
     assert opened.kept(files) == {"b": b"two"}
+
+
+PIPELINE = """
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from desk_columns import columns
+
+def build():
+    return make_pipeline(FunctionTransformer(columns), LogisticRegression())
+"""
+
+
+def test_two_models_with_modules_of_one_name(tmp_path: Path, spec: ModelSpec) -> None:
+    """Two models of one root, each with its own `desk_pipeline.py`, are trained, judged by their own versions, audited
+    and asked in one process, each by its own code."""
+    history = make_history(tmp_path, spec, ROWS)
+    models = {}
+    for name, column in (("one", "income"), ("two", "age")):
+        code = tmp_path / name
+        code.mkdir()
+        (code / "desk_pipeline.py").write_text(PIPELINE)
+        (code / "desk_columns.py").write_text(f"def columns(X):\n    return X[[{column!r}]].fillna(0)\n")
+        models[name] = make_spec(code=[name], pipeline={"factory": "desk_pipeline:build"}), column
+    registries = {
+        name: Registry(tmp_path / "artifacts", code=spec.folders(tmp_path)) for name, (spec, _) in models.items()
+    }
+    for _ in range(2):
+        for name, (spec, _) in models.items():
+            registry = registries[name]
+            champion = registry.load(name, registry.versions(name)[-1]) if registry.versions(name) else None
+            challenger = train(tmp_path, spec, history, champion)
+            assert challenger.gate.difference in (None, 0) or champion is None
+            registry.register(name, f"key {champion}", challenger.candidate)
+    for _ in range(2):
+        for name, (_, column) in models.items():
+            version = registries[name].load(name, 2, fresh=True)
+            assert version.from_record == ()
+            answers = version.predict(ROWS)
+            other = version.predict(ROWS.assign(**{column: 0.0}))
+            assert (answers.values != other.values).any()
+            blind = "age" if column == "income" else "income"
+            assert (version.predict(ROWS.assign(**{blind: 0.0})).values == answers.values).all()
+    for name in models:
+        report = audit(registries[name], name, load=True)
+        assert report.loads is not None
+        assert [item.why_not for item in report.loads] == ["", ""]

@@ -367,9 +367,7 @@ def test_changed_code_is_taken_from_the_record(registry: Registry, candidate: Ca
     name = "tests.core.versions.test_registry"
     text = Path(__file__).read_text().replace("your code ran", "another text")
     texts = {name: text, "desk_gone": "x = 1\n"}
-    foreign = replace(
-        candidate, sources=texts, environment=replace(candidate.environment, sources=digests_of(texts))
-    )
+    foreign = replace(candidate, sources=texts, environment=replace(candidate.environment, sources=digests_of(texts)))
     version, _ = registry.register("loans", "key", foreign)
     assert registry.load("loans", version).from_record == ("desk_gone", name)
     version, _ = registry.register("loans", "key", replace(foreign, form="skops"))
