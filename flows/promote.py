@@ -58,7 +58,7 @@ def promote(
     get_run_logger().info(message)
     carry_on(partial(show, workspace, event))
     emit_model_event(
-        model,
+        workspace,
         Outcome.PROMOTED.value,
         seq=event.seq,
         version=version,

@@ -29,6 +29,7 @@ from tasks.core.run.assess import Findings
 from tasks.core.text import minute
 from tasks.core.types import Action, Outcome
 from tasks.core.workspace import Workspace
+from tasks.resource import resource_of
 
 PROMOTE = "promote/promote"
 """The deployment whose form approves."""
@@ -77,8 +78,8 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
         "reasons": list(decided.decision.reasons),
     }
     if fresh:  # once per decision: what waits for it must not happen again because nothing happened
-        emit_model_event(model, decided.outcome.value, once=_announcement(event), **what)
-    emit_model_event(model, "checked", fresh=fresh, **what)
+        emit_model_event(workspace, decided.outcome.value, once=_announcement(event), **what)
+    emit_model_event(workspace, "checked", fresh=fresh, **what)
     if fresh:  # last: a run that is killed before, or whose disk is full, says all of it again
         _create(workspace, _record(workspace, event), to_json(decided))
 
@@ -160,7 +161,7 @@ def show_approval(workspace: Workspace, context: CardContext, *, remind: bool) -
     if remind and (attempt is None or attempt.version != made.version):  # the run that made it says so itself
         get_run_logger().warning("%s: %s.", text, wording.promotion(context.model, made.version))
         emit_model_event(
-            context.model, Outcome.AWAITING_APPROVAL.value, seq=context.event.seq, version=made.version, reminder=True
+            workspace, Outcome.AWAITING_APPROVAL.value, seq=context.event.seq, version=made.version, reminder=True
         )
 
 
@@ -188,13 +189,13 @@ def tag_run(*tags: str) -> None:
             client.update_flow_run(flow_run.id, tags=list(dict.fromkeys([*tags, *flow_run.tags])))
 
 
-def emit_model_event(model: str, word: str, *, once: UUID | None = None, **what: Any) -> None:
+def emit_model_event(workspace: Workspace, word: str, *, once: UUID | None = None, **what: Any) -> None:
     """Emit `ror.<model>.<word>`, which automations can wait for: an outcome, once per decision; `checked`, every run
     that came to one or found nothing new. `once` is an id that only this event has, however often it is emitted."""
     emit_event(
         id=once,
-        event=f"ror.{model}.{word.lower()}",
-        resource={"prefect.resource.id": f"ror.model.{model}"},
+        event=f"ror.{workspace.model}.{word.lower()}",
+        resource=resource_of(workspace),
         payload=what,
     )
 
