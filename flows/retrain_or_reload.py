@@ -34,6 +34,7 @@ from tasks.core.run.conclude import conclude
 from tasks.core.run.trainable import judgeable
 from tasks.core.run.work import Work, arrived_since, check_request, find_work, fresh_names
 from tasks.core.types import Action, Outcome, Request
+from tasks.core.versions.threads import fair, use
 from tasks.core.workspace import Workspace
 from tasks.find import find_arrived
 from tasks.load import load_current
@@ -86,6 +87,7 @@ def retrain_or_reload(
 
 def check_and_act(workspace: Workspace, request: Request) -> Any:
     """One run, from what has arrived to the state that it ends in."""
+    threads = own_threads(workspace)
     wait_for_arrivals(workspace)
     state = workspace.state()
     work = find_arrived(workspace, request, state)
@@ -101,7 +103,7 @@ def check_and_act(workspace: Workspace, request: Request) -> Any:
             predict(workspace, event)
         else:
             try:
-                event, measured = _decide(workspace, request, work, pages)
+                event, measured = _decide(workspace, request, work, pages, threads)
             except LeaseHeld as other:
                 concluded(Outcome.SKIPPED, str(other))
                 carry_on(partial(tag_run, workspace.model, Outcome.SKIPPED.value))
@@ -205,7 +207,16 @@ def predict(workspace: Workspace, event: Event) -> None:
         log.info("Predicted by v%d: %s.", decided.in_service.version, text.named(done))
 
 
-def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> tuple[Event, Findings]:
+def own_threads(workspace: Workspace) -> int:
+    """The threads of numerical libraries that this process uses from now on: as the model's file says, else its fair
+    part. A model has one run at a time, and those that deployments start may all be at work at once."""
+    runs = max(1, len(workspace.project.models)) if deployment.id else 1
+    number = workspace.spec.training.threads or fair(runs)
+    use(number)
+    return number
+
+
+def _decide(workspace: Workspace, request: Request, work: Work, pages: Path, threads: int) -> tuple[Event, Findings]:
     """Measure, judge and act under the lease; the `decided` event is the run's single commit.
 
     Raises LeaseHeld when another run of this model is at work, or has just answered the same question.
@@ -232,7 +243,7 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> 
 
         attempt = None
         if decision.action is Action.RETRAIN:
-            attempt = train(workspace, state, work, labels.labelled, decision)
+            attempt = train(workspace, state, work, labels.labelled, decision, threads)
 
         def body(now: State) -> Decided:
             nonlocal measured

@@ -29,6 +29,9 @@ from tasks.core.spec_problems import problems_of
 PREDICTION = "prediction"
 """What people call the distribution of the answers, where they name columns that are expected to drift."""
 
+AGE = r"^[0-9]{1,5}[dwy]$"
+"""`90d`, `12w`, `2y`: days, weeks, or years of 365 days."""
+
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 MODEL_NAME_RULE = "use lower-case letters, digits, '-' and '_', at most 64, with a letter or digit first"
 
@@ -54,6 +57,13 @@ def _day(value: Any) -> str:
 def _key(value: Any) -> Any:
     """One column or several; a list of one is that column."""
     return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+
+
+def _keep(value: Any) -> Any:
+    """A number of batches, or an age."""
+    if value is None or (type(value) is int and value > 0) or (isinstance(value, str) and re.fullmatch(AGE, value)):
+        return value
+    raise ValueError("use a number of batches, such as 24, or an age: 90d, 12w or 2y")
 
 
 KeyKind = Literal["integer", "text", "time"]
@@ -117,6 +127,11 @@ class DataSpec(Section):
     settle: Annotated[float, Field(ge=0, le=3600)] | Literal["marker"] = Field(
         5.0, description="Seconds a file must have been left alone to count, or 'marker': _SUCCESS, <name>.done."
     )
+    keep: Annotated[int | str | None, BeforeValidator(_keep)] = Field(
+        None,
+        description="Newest batches whose files are kept, a number or an age by their names, '2y': older ones may be "
+        "gone; none: those that a fit looks at.",
+    )
     private: tuple[str, ...] = Field((), description="Columns whose values never appear in messages.")
     csv: CsvSpec = CsvSpec()
 
@@ -135,6 +150,20 @@ class PipelineSpec(Section):
     )
     types: tuple[str, ...] = Field(
         (), description="Classes other than scikit-learn's that skops may load: 'module.Class'."
+    )
+    environment: tuple[str, ...] = Field(
+        (), description="Environment variables that the pipeline needs wherever it is loaded."
+    )
+
+
+class TrainingSpec(Section):
+    """What a run computes with."""
+
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="Threads of a run, in numerical libraries; none: OMP_NUM_THREADS, else the cores, divided by the "
+        "models here where a deployment starts it.",
     )
 
 
@@ -313,6 +342,7 @@ class ModelSpec(Section):
     code: tuple[Glob, ...] = Field((), description="Folders below the root with modules of your own, 'src'.")
     data: DataSpec
     pipeline: PipelineSpec = PipelineSpec()
+    training: TrainingSpec = TrainingSpec()
     checks: ChecksSpec = ChecksSpec()
     reports: ReportsSpec = ReportsSpec()
     policy: PolicySpec = PolicySpec()

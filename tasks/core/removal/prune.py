@@ -17,11 +17,11 @@ from tasks.core.errors import InvalidRequest, LedgerConflict
 from tasks.core.ledger import events
 from tasks.core.ledger.state import State
 from tasks.core.overrides import BY_HAND, check_words
+from tasks.core.spec import AGE
 from tasks.core.store import ObjectInfo
+from tasks.core.text import days_of
 from tasks.core.versions.manifest import PAYLOAD, Manifest
 from tasks.core.workspace import Workspace
-
-_DAYS = {"d": 1, "w": 7, "y": 365}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +146,8 @@ def oldest_kept(older_than: str, now: datetime | None = None) -> datetime:
     Raises InvalidRequest for anything else, and for a date in the future.
     """
     now, example = now or datetime.now(UTC), "use 90d, 12w, 2y or a date (YYYY-MM-DD)"
-    if found := re.fullmatch(r"(\d{1,5})([dwy])", older_than):
-        days = int(found[1]) * _DAYS[found[2]]
+    if re.fullmatch(AGE, older_than):
+        days = days_of(older_than)
         if days >= now.toordinal():
             raise InvalidRequest("older_than", [f"{older_than!r} goes back too far: {example}"])
         return now - timedelta(days=days)

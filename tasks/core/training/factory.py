@@ -107,6 +107,22 @@ def build(spec: ModelSpec) -> Any:
     return pipeline
 
 
+def without_caches(pipeline: Any) -> None:
+    """Turn off `memory` wherever scikit-learn keeps fitted steps for a later fit: it knows them by their parameters and
+    data, and would go on with a step of code that was changed since."""
+    parameters = pipeline.get_params(deep=True) if hasattr(pipeline, "get_params") else {}
+    for name, value in parameters.items():
+        owner, _, last = name.rpartition("__")
+        if last == "memory" and value is not None and _caches(parameters[owner] if owner else pipeline):
+            pipeline.set_params(**{name: None})
+
+
+def _caches(step: Any) -> bool:
+    """Whether `memory` of this step is what scikit-learn means by it."""
+    kinds = (kind for kind in type(step).__mro__ if kind.__module__.partition(".")[0] == "sklearn")
+    return any("memory" in inspect.signature(kind).parameters for kind in kinds)
+
+
 def _is_estimator(pipeline: Any) -> bool:
     """It can be fitted, and asked then: some that are made of others (stacking) show `predict` once they are fitted."""
     steps = getattr(pipeline, "steps", None)

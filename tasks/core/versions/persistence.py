@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import io
 import pickle
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tasks.core.errors import ProbeMismatch, RorError, TrainingError, UnpredictableData, UntrustedTypes, in_short
+from tasks.core.versions.namespaces import company_of
+from tasks.core.versions.threads import single, single_openmp
 
 if TYPE_CHECKING:
     import pandas as pd
-    from threadpoolctl import ThreadpoolController
 
 SMALL = 10_000
 """Rows up to which predicting uses one thread."""
@@ -187,20 +186,12 @@ def predict(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> Pre
     few = len(frame) <= SMALL
     try:
         in_turn = parallel_config(backend="sequential") if few else nullcontext()
-        with in_turn, _thread_pools(len(sys.modules)).limit(limits=1 if few else None):
+        with company_of(pipeline), in_turn, single_openmp() if few else nullcontext():
             return _predict(pipeline, frame)
     except Exception as error:  # noqa: BLE001 - a pipeline is anybody's code
         reason = f"The pipeline cannot predict these {len(frame):,} rows: {in_short(error, withheld=private)}."
         # What was raised is not chained to it where logs would show its text.
         raise UnpredictableData(reason) from (None if private else error)
-
-
-@lru_cache(maxsize=1)
-def _thread_pools(modules: int) -> ThreadpoolController:
-    """Looked for again when modules were imported since: they may bring pools, and looking takes milliseconds."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 def _predict(pipeline: Any, frame: pd.DataFrame) -> Predictions:
@@ -241,9 +232,16 @@ def _places(answers: np.ndarray, classes: np.ndarray) -> np.ndarray:
 # --- known answers -------------------------------------------------------------------------------------------
 
 
+def known_answers(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> Predictions:
+    """As `predict`, with one thread of every library, whatever the process uses: the last bit of a sum depends on how
+    many there are."""
+    with single():
+        return predict(pipeline, frame, private=private)
+
+
 def make_probe(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> pd.DataFrame:
     """Input rows with the answers the pipeline gives now."""
-    return frame.assign(**predict(pipeline, frame, private=private).columns)
+    return frame.assign(**known_answers(pipeline, frame, private=private).columns)
 
 
 def telling(known: Mapping[str, np.ndarray], answers: Predictions) -> list[str]:
@@ -266,7 +264,7 @@ def replay_probe(
     ProbeMismatch.
     """
     try:
-        answers = predict(pipeline, frame, private=private)
+        answers = known_answers(pipeline, frame, private=private)
     except UnpredictableData as error:
         raise ProbeMismatch(f"{what} no longer gives its known answers, but fails. Retrain.") from error
     known = {name: probe[name].to_numpy() for name in answers.columns}

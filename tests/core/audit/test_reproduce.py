@@ -21,6 +21,7 @@ from tasks.core.errors import CorruptObject, InvalidRequest, VerificationError
 from tasks.core.records import from_json
 from tasks.core.spec import ModelSpec
 from tasks.core.training import choice
+from tasks.core.training.challenger import train as train_challenger
 from tasks.core.versions import persistence
 from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.manifest import Candidate
@@ -112,6 +113,20 @@ def test_the_record_makes_the_same_model(workspace: Workspace) -> None:
     assert from_json(Receipt, path.read_bytes(), path.name) == receipt
     assert str(workspace.root) not in path.read_text()
     assert any(f"{manifest.rows:,} rows trained on" in line for line in details(receipt))
+
+
+def test_as_many_threads_as_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version is fitted again with the threads of its record; where it has none, with what there is."""
+    spec, asked = make_spec(), list[int]()
+    monkeypatch.setattr("tasks.core.audit.reproduce.use", asked.append)
+    for threads, found in ((None, []), (3, [3])):
+        root = tmp_path / str(threads)
+        root.mkdir()
+        history = make_history(root, spec, make_rows(300, 1))
+        challenger = train_challenger(root, spec, history, None, "retrain", ["a test"], threads=threads)
+        workspace = register(root, challenger.candidate)
+        assert workspace.registry.manifest("loans", 1)[0].threads == threads
+        assert reproduce(workspace, 1)[0].same and asked == found
 
 
 def test_receipts_are_never_overwritten(workspace: Workspace) -> None:
