@@ -12,6 +12,7 @@ import importlib.metadata
 import platform
 import re
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -29,7 +30,7 @@ from tasks.core.ledger.keys import SIGNING_KEY, TRUSTED_KEYS
 from tasks.core.ledger.lease import LEASE_TTL
 from tasks.core.ledger.signing import Trust
 from tasks.core.records import ITSELF
-from tasks.core.store import Store
+from tasks.core.store import SYNCS_FOLDERS, Store
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
@@ -144,7 +145,21 @@ def program() -> Iterator[Diagnosis]:
         yield Diagnosis("python", Level.OK, f"{python}, {platform.platform(terse=True)}")
     else:
         yield Diagnosis("python", Level.FAIL, f"{python}, and {wanted} is supported", "Install into another Python.")
+    yield from system()
     yield from libraries(metadata.get_all("Requires-Dist") or [])
+
+
+def system() -> Iterator[Diagnosis]:
+    """What this operating system does not have, and what that costs, in one line; nothing where it has all."""
+    lacks = []
+    if not hasattr(signal, "setitimer"):
+        lacks.append(
+            "no timer that interrupts a wait: a run over its time limit may go on for up to a minute before it is ended"
+        )
+    if not SYNCS_FOLDERS:
+        lacks.append("folders are not synced: after a power cut the newest entry of a history may be missing")
+    if lacks:
+        yield Diagnosis("system", Level.WARN, f"{platform.system()}: {'; '.join(lacks)}")
 
 
 def supported(library: str) -> SpecifierSet | None:

@@ -69,6 +69,16 @@ def test_libraries_are_compared_with_what_is_declared() -> None:
     assert missing.remedy == "pip install 'nothing-like-it>=2'"
 
 
+def test_what_a_system_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is said where there is all; else all of it is, in one line."""
+    assert list(deployment.system()) == []
+    monkeypatch.setattr(deployment, "SYNCS_FOLDERS", False)
+    monkeypatch.delattr("signal.setitimer")
+    (found,) = deployment.system()
+    assert found.level is Level.WARN
+    assert "time limit" in found.text and "power cut" in found.text
+
+
 def test_the_program_names_itself_and_its_python() -> None:
     """Our own version and a Python that is supported are said; the range of a library can be asked for."""
     found = {finding.name: finding for finding in deployment.program()}
