@@ -13,6 +13,8 @@ import platform
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -191,6 +193,31 @@ def libraries(declared: Iterable[str]) -> Iterator[Diagnosis]:
             yield Diagnosis("libraries", Level.FAIL, text, f"pip install '{item.name}{item.specifier}'")
     if not bad:
         yield Diagnosis("libraries", Level.OK, f"{len(needed)} within their declared ranges")
+
+
+EVIDENTLY = "import evidently, evidently.metrics, evidently.legacy.calculations.stattests"
+"""All that measures drift is imported from these."""
+
+
+def evidently(seconds: float) -> Iterator[Diagnosis]:
+    """Whether Evidently can be imported, and what it lacks: its own bounds let in libraries that it does not work with.
+
+    In a process of its own: an import that fails leaves modules behind, with which a second one may succeed.
+    """
+    command = [sys.executable, "-P", "-W", "ignore", "-c", EVIDENTLY]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        yield Diagnosis("evidently", Level.SKIPPED, f"not imported within {seconds:g} s: the machine is busy")
+        return
+    if not done.returncode:
+        yield Diagnosis("evidently", Level.OK, f"{importlib.metadata.version('evidently')} can be imported")
+        return
+    said = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
+    remedy = "Bring it and what it needs to the declared ranges: pip install -U retrain-or-reload."
+    if missing := re.search(r"No module named '(\w+)", said):
+        remedy = f"pip install '{missing[1]}{supported(missing[1]) or ''}'"
+    yield Diagnosis("evidently", Level.FAIL, f"cannot be imported, so no drift is measured: {said}", remedy)
 
 
 def telemetry(environment: Mapping[str, str]) -> Iterator[Diagnosis]:
