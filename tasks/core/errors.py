@@ -194,7 +194,11 @@ class LeaseHeld(RorError):
     exit_code = 0
 
 
-def in_short(error: Exception, *, withheld: bool) -> str:
+CODE_OF_USERS = (Exception, SystemExit)
+"""What modules, factories and pipelines may raise when they fail: `sys.exit` in one of them ends no run."""
+
+
+def in_short(error: BaseException, *, withheld: bool) -> str:
     """What a library raised, and where. Its text is withheld where that may quote values of `data.private`."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

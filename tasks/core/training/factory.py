@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core.errors import SpecError, in_short
+from tasks.core.errors import CODE_OF_USERS, SpecError, in_short
 from tasks.core.spec import ModelSpec, PipelineSpec
 
 LINEAR, SMALL_BOOSTER, BOOSTER = ESTIMATORS = ("linear", "small-booster", "booster")
@@ -86,7 +86,7 @@ def build(spec: ModelSpec) -> Any:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise _not_found(spec, error) from None
-    except Exception as error:  # a module is code of its user
+    except CODE_OF_USERS as error:
         text = f"{module_name} failed when it was imported: {in_short(error, withheld=bool(spec.data.private))}"
         raise SpecError("pipeline.factory", [text]) from error
     try:
@@ -98,7 +98,7 @@ def build(spec: ModelSpec) -> Any:
     arguments = {key: value for key, value in offered.items() if key in accepted} | dict(spec.pipeline.parameters)
     try:
         pipeline = factory(**arguments)
-    except Exception as error:
+    except CODE_OF_USERS as error:
         raise SpecError(
             "pipeline", [f"{spec.pipeline.factory!r} with {arguments} failed: {type(error).__name__}: {error}"]
         ) from error
