@@ -8,7 +8,7 @@ from dataclasses import replace
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.errors import DataError, SpecError, TrainingError
+from tasks.core.errors import DataError, SpecError, TrainingError, UnavailablePipeline
 from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import with_labels
 from tasks.core.reports.cards import artifact_name
@@ -69,7 +69,7 @@ def _train(workspace: Workspace, state: State, work: Work, labelled: Sequence[La
         )
         bar.at(80, "Fitted and compared; proving that a clean process can load it")
         proof.prove(challenger.candidate, spec.folders(workspace.root), spec.pipeline.types)
-    except (TrainingError, DataError, SpecError) as error:
+    except (TrainingError, DataError, SpecError, UnavailablePipeline) as error:
         log.error("%s", error)
         if bar is not None:
             bar.at(100, "It failed: the run says why")

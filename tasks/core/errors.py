@@ -18,6 +18,7 @@
     │   ├── AlreadyExists
     │   └── NotFound
     ├── UnavailableData          1   data that cannot be read at the moment; whether they are good is not known
+    ├── UnavailablePipeline      1   a pipeline lacks memory or a file at the moment; that says nothing about the data
     ├── RunTimedOut              1   a run took longer than it may
     ├── LedgerConflict           1   another writer appended first
     └── LeaseHeld                0   another run of this model is in progress
@@ -99,7 +100,12 @@ class UnreadableData(DataError):
 
 
 class UnpredictableData(DataError):
-    """Data that satisfy the input schema, but on which a pipeline fails."""
+    """Data that satisfy the input schema, but on which a pipeline fails, or answers what is no number. `reason` says
+    why, in a few words."""
+
+    def __init__(self, rows: int, reason: str):
+        self.reason = reason
+        super().__init__(f"The pipeline cannot predict these {rows:,} rows: {reason}.")
 
 
 class UnavailableData(RorError):
@@ -111,6 +117,16 @@ class UnavailableData(RorError):
         super().__init__(
             f"{file} cannot be read at the moment: {reason}. Nothing was decided on it. Check that the share is "
             "mounted and that this user may read the file, then run it again."
+        )
+
+
+class UnavailablePipeline(RorError):
+    """A pipeline that lacked memory, a file or a process: the data may be good, so that no batch is set aside."""
+
+    def __init__(self, rows: int, reason: str):
+        super().__init__(
+            f"The pipeline could not be asked about these {rows:,} rows: {reason}. That says nothing about the rows. "
+            "See that this machine has the memory and the files that the pipeline needs, then run it again."
         )
 
 
@@ -181,7 +197,7 @@ class LeaseHeld(RorError):
     exit_code = 0
 
 
-def in_short(error: Exception, *, withheld: bool) -> str:
+def in_short(error: BaseException, *, withheld: bool) -> str:
     """What a library raised, and where. Its text is withheld where that may quote values of `data.private`."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

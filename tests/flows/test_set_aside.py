@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -149,3 +151,95 @@ def test_a_file_that_is_back_is_learned_from(model: Model) -> None:
     away.rename(first)
     assert run(model).outcome in (Outcome.RETRAINED, Outcome.KEPT)
     assert model.workspace.registry.versions(model.name) == [1, 2]
+
+
+STRICT = """
+    from sklearn.compose import make_column_transformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+    columns = make_column_transformer((OneHotEncoder({}), ["city"]), ("passthrough", ["age"]))
+    return make_pipeline(columns, LogisticRegression())
+"""
+
+
+@pytest.fixture
+def strict(model: Model) -> Model:
+    """A model of its own pipeline, which refuses categories that it never saw; v1 is in service."""
+    model.write_spec('[pipeline]\nfactory = "own_shop:build"')
+    spec = model.root / "deployments/loans.toml"
+    spec.write_text(f'code = ["src"]\n{spec.read_text()}')
+    own_pipeline(model, STRICT.format("").strip())
+    model.deliver("001")
+    model.deliver("002")
+    assert run(model).outcome is Outcome.RETRAINED
+    return model
+
+
+def with_a_new_city(seed: int) -> pd.DataFrame:
+    rows = make_rows(seed=seed)
+    rows.loc[[3, 400], "city"] = "Stavanger"
+    return rows
+
+
+def test_a_batch_on_which_the_pipeline_raises_is_set_aside(strict: Model, ror: Ror) -> None:
+    """It is named with step, row and column; the other batches are decided on and predicted, in this run and later;
+    nothing is decided anew as long as nothing changed."""
+    strict.deliver("003", with_a_new_city(3))
+    strict.deliver("004")
+    result = run(strict)
+    assert (result.outcome, result.exit_code) == (Outcome.BLOCKED, 3)
+    assert (
+        "003 is set aside: the pipeline cannot predict 2 of 600 rows (the first is row 4, id '3-3')" in result.message
+    )
+    assert "(OneHotEncoder) raises ValueError: Found unknown categories ['Stavanger']" in result.message
+    assert "it is column 'city', which is 'Stavanger' there" in result.message
+    assert predicted(strict) == ["001", "002", "004"]
+    entries = len(ror.json("history", "loans"))
+    assert run(strict).outcome is Outcome.BLOCKED and len(ror.json("history", "loans")) == entries
+    strict.deliver("005")
+    assert run(strict).outcome is Outcome.RELOADED
+    assert predicted(strict) == ["001", "002", "004", "005"]
+
+
+def test_a_batch_that_was_repaired_is_predicted(strict: Model) -> None:
+    """The first way out that the message names: repair the data and deliver them again."""
+    strict.deliver("003", with_a_new_city(3))
+    assert run(strict).outcome is Outcome.BLOCKED
+    strict.deliver("003")
+    assert run(strict).outcome is Outcome.RELOADED
+    assert predicted(strict) == ["001", "002", "003"]
+
+
+@pytest.mark.parametrize("promoted", [False, True], ids=["judged by the gate", "put in service by hand"])
+def test_a_pipeline_that_takes_such_rows_predicts_the_batch(strict: Model, ror: Ror, promoted: bool) -> None:
+    """The other way out: change the factory and have it trained. The batch that waited is predicted by the next run;
+    where too few rows are new for the gate, a person puts the version in service."""
+    strict.deliver("003", with_a_new_city(3))
+    for batch in () if promoted else ("004", "005"):
+        strict.deliver(batch)
+    assert run(strict).outcome is Outcome.BLOCKED
+    own_pipeline(strict, STRICT.format("handle_unknown='ignore'").strip())
+    result = run(strict, action="retrain", reason="new cities are opened")
+    if promoted:
+        assert result.outcome is Outcome.KEPT
+        ror("promote", "loans", "v2", "--reason", "it takes new cities")
+    assert serving(strict) == 2
+    assert run(strict).outcome in (Outcome.RELOADED, Outcome.RETRAINED)
+    assert "003" in predicted(strict)
+
+
+def test_what_a_new_version_cannot_predict_is_set_aside_before_it_serves(strict: Model) -> None:
+    """A batch without labels that the first version fails on is not left without a word; the version serves."""
+    for path in (strict.root / "artifacts", strict.root / "data/loans/predictions"):
+        shutil.rmtree(path)
+    rows = with_a_new_city(3)
+    rows["y"] = np.nan
+    strict.deliver("003", rows)
+    result = run(strict)
+    assert (result.outcome, serving(strict)) == (Outcome.BLOCKED, 1)
+    assert "003 is set aside: the pipeline cannot predict 2 of 600 rows" in result.message
+    assert predicted(strict) == ["001", "002"]
+    strict.deliver("003")
+    assert run(strict).outcome is Outcome.RELOADED
+    assert predicted(strict) == ["001", "002", "003"]

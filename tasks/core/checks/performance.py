@@ -29,14 +29,26 @@ _MAX_ROWS = 5_000
 """Rows that an interval is bootstrapped from; beyond that it is scaled by the square root of the number of rows."""
 
 
+_LARGEST = 1e150
+"""The largest loss of a row: the square of a larger one is no number any more, nor is a variance."""
+
+
 def row_losses(predictions: Predictions, target: np.ndarray, task: str) -> np.ndarray:
     """One loss per row, lower is better, shape (rows,).
 
     Brier score where there are probabilities (half the squared distance to the true class, so that two classes give
-    the usual one; Brier 1950), else 0/1 error; absolute error for regression.
+    the usual one; Brier 1950), else 0/1 error; absolute error for regression. Raises DataError for a loss with which
+    nothing can be computed, and for labels of another kind than the answers.
     """
     if task == "regression":
-        return np.asarray(np.abs(np.asarray(predictions.values, dtype=float) - target.astype(float)))
+        losses = np.abs(np.asarray(predictions.values, dtype=float) - target.astype(float))
+        if (wrong := ~(losses <= _LARGEST)).any():
+            many = counted(int(wrong.sum()), "loss is", "losses are")
+            raise DataError(
+                f"{many} too large to compute with, the first that of labelled row {int(wrong.argmax()) + 1:,} of "
+                f"{len(losses):,}: the answer or the label there is beyond all measure"
+            )
+        return np.asarray(losses)
     if predictions.probabilities is None:
         return np.asarray(predictions.values != target, dtype=float)
     classes = np.asarray(predictions.classes)

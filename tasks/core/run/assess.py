@@ -25,6 +25,7 @@ from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import found_wrong, with_comparisons, with_labels, with_losses
 from tasks.core.run.causes import looked_with
 from tasks.core.run.labels import LabelFindings
+from tasks.core.run.unanswered import unanswered
 from tasks.core.run.work import Work
 from tasks.core.schema.frames import frame
 from tasks.core.schema.validation import Validation, validate
@@ -36,6 +37,7 @@ from tasks.core.types import (
     Check,
     CheckKind,
     Request,
+    Served,
     Verdict,
 )
 from tasks.core.versions import persistence
@@ -125,8 +127,9 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
         except DataError as error:
             found = Validation(0, (str(error),), ())
         checks += [replace(check, summary=f"{batch.id}: {check.summary}") for check in found.changes]
-        if found.problems:
-            blocked.append(Blocked(batch.id, batch.sha256, found.problems))
+        problems = found.problems or (_unanswered(workspace, batch, current) if current else ())
+        if problems:
+            blocked.append(Blocked(batch.id, batch.sha256, problems))
             continue
         changed = [check.summary for check in found.changes if check.verdict is Verdict.FAIL]
         if changed and batch.id not in state.accepted:
@@ -165,6 +168,14 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
         work.aside,
         early=_early(workspace, state, work),
     )
+
+
+def _unanswered(workspace: Workspace, batch: Batch, version: LoadedVersion) -> tuple[str, ...]:
+    """Why this version cannot predict a batch that satisfies its input schema; empty where it can."""
+    try:
+        return unanswered(version, workspace.source(batch), workspace.spec)
+    except DataError as error:
+        return (str(error),)
 
 
 def _early(workspace: Workspace, state: State, work: Work) -> str:
@@ -378,14 +389,42 @@ def collect(request: Request, state: State, found: Findings) -> Evidence:
     )
 
 
-def recheck(workspace: Workspace, work: Work, found: State, now: State, measured: Findings) -> Findings:
-    """What was measured, with the data checked again where a person put another version in service meanwhile.
+def recheck(
+    workspace: Workspace, work: Work, found: State, now: State, measured: Findings, left: Served | None
+) -> Findings:
+    """What was measured, with the data checked again where a person put another version in service meanwhile, and with
+    what the version that the decision leaves in service, `left`, cannot predict set aside.
 
     That version is the one that will predict them. Raises VerificationError when it does not load here.
     """
-    if now.current == found.current:
+    if now.current != found.current:
+        measured = replace(measured, data=check_data(workspace, now, work, load_versions(workspace, now)))
+    if left is None or left == now.current:
         return measured
-    return replace(measured, data=check_data(workspace, now, work, load_versions(workspace, now)))
+    return replace(measured, data=_answered_by(workspace, now, work, measured.data, left))
+
+
+def _answered_by(workspace: Workspace, now: State, work: Work, data: DataFindings, left: Served) -> DataFindings:
+    """These findings, of which those batches are valid that a version can predict which no batch was checked with."""
+    version = workspace.registry.load(workspace.model, left)
+    after = replace(now, served=(*now.served, left))
+    kept, blocked = [], []
+    for batch, rows in zip(data.valid, data.rows, strict=True):
+        try:
+            problems = _validated(workspace, after, batch, version).problems
+        except DataError as error:
+            problems = (str(error),)
+        if problems := problems or _unanswered(workspace, batch, version):
+            item = Blocked(batch.id, batch.sha256, problems)
+            blocked.append(_set_aside(now, work, item, looked_with(workspace, after)))
+        else:
+            kept.append((batch, rows))
+    return replace(
+        data,
+        valid=tuple(batch for batch, _ in kept),
+        rows=tuple(rows for _, rows in kept),
+        blocked=(*data.blocked, *blocked),
+    )
 
 
 def _newest(state: State, labels: LabelFindings) -> str | None:

@@ -17,7 +17,7 @@ from tasks.core.checks import performance
 from tasks.core.checks.calibration import SCORE, TARGET, ColumnCalibration, calibrate, reference_of
 from tasks.core.data.arrow import sample_rows
 from tasks.core.data.rows import LabelledRows, target_of
-from tasks.core.errors import DataError, TrainingError, in_short
+from tasks.core.errors import DataError, TrainingError, UnavailablePipeline
 from tasks.core.schema.contract import Contract, infer
 from tasks.core.schema.frames import frame
 from tasks.core.schema.validation import validate
@@ -27,6 +27,7 @@ from tasks.core.training.forgetting import fit_arguments, recency, remembered
 from tasks.core.training.holdout import FIRST_HOLDOUT_EVERY, HOLDOUT_EVERY, TrainingSet, features_of, split
 from tasks.core.versions import persistence
 from tasks.core.versions.persistence import Predictions
+from tasks.core.versions.steps import said_by
 
 PROBE_ROWS, SAMPLE_ROWS = 32, 2_000
 IMPORTANCE_ROWS, IMPORTANCE_LEAST, IMPORTANCE_REPEATS = 2_000, 500, 2
@@ -85,7 +86,7 @@ def fit(spec: ModelSpec, history: Sequence[LabelledRows], *, first: bool = False
     kept, truth = features_of(contract, training.gate), target_of(training.gate)
     try:
         answers = persistence.predict(pipeline, kept, private=contract.private) if len(kept) else None
-    except DataError as error:
+    except (DataError, UnavailablePipeline) as error:
         raise TrainingError(f"It was fitted, but fails on other rows. {error}") from error
     windows = _windows(spec, pipeline, contract, training.learn)
     trained = pd.concat(windows, ignore_index=True)
@@ -144,7 +145,7 @@ def fit_on(spec: ModelSpec, rows: Rows) -> Any:
             return pipeline.fit(features, target, **arguments)
     except Exception as error:  # noqa: BLE001 - a pipeline is code of its user
         private = bool(spec.data.private)
-        reason = f"Fitting failed on {len(target):,} rows: {in_short(error, withheld=private)}."
+        reason = f"Fitting failed on {len(target):,} rows: {said_by(pipeline, error, withheld=private)}."
         # What was raised is not chained to it where logs would show its text.
         raise TrainingError(reason) from (None if private else error)
 
@@ -171,13 +172,19 @@ def _importance(spec: ModelSpec, pipeline: Any, features: pd.DataFrame, target: 
     private = bool(spec.data.private)
 
     def score(pipeline: Any, features: pd.DataFrame, target: np.ndarray) -> float:
-        answers = persistence.predict(pipeline, features, private=private)
-        return -float(performance.row_losses(answers, target, spec.task).mean())
+        try:
+            answers = persistence.predict(pipeline, features, private=private)
+            return -float(performance.row_losses(answers, target, spec.task).mean())
+        except DataError:  # rows that were mixed up are none that ever came: to fail on them is no fault
+            return np.nan
 
     found = permutation_importance(
         pipeline, features, target, scoring=score, n_repeats=IMPORTANCE_REPEATS, random_state=spec.seed
     )
-    rises = dict(zip(features.columns, np.maximum(found.importances_mean, 0.0).tolist(), strict=True))
+    means = np.maximum(found.importances_mean, 0.0)
+    # A column without whose own values the pipeline cannot answer counts as much as the one that counts most.
+    means = np.where(np.isnan(means), np.max(means, initial=0.0, where=~np.isnan(means)), means)
+    rises = dict(zip(features.columns, means.tolist(), strict=True))
     total = sum(rises.values())
     return {name: rise / total if total else 1 / len(rises) for name, rise in rises.items()}
 

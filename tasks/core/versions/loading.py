@@ -7,7 +7,7 @@ steps.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.core.errors import RorError, VerificationError
 from tasks.core.records import from_json
@@ -15,6 +15,9 @@ from tasks.core.schema import frames
 from tasks.core.schema.contract import Contract
 from tasks.core.versions import persistence
 from tasks.core.versions.manifest import read_parquet
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def revive(
@@ -26,7 +29,6 @@ def revive(
     here.
     """
     contract = from_json(Contract, files["contract.json"], f"{what} contract.json")
-    probe = read_parquet(files["probe.parquet"])
     try:
         pipeline = persistence.load(files[f"pipeline.{form}"], form, types)
     except RorError:
@@ -35,7 +37,12 @@ def revive(
         raise VerificationError(
             f"{what}: the pipeline could not be deserialized in this environment: {error!r}"
         ) from error
+    answer(pipeline, contract, read_parquet(files["probe.parquet"]), what, exact=exact)
+    return contract, pipeline
+
+
+def answer(pipeline: Any, contract: Contract, probe: pd.DataFrame, what: str, *, exact: bool) -> None:
+    """Ask for the known answers. Raises ProbeMismatch where others come, or none."""
     if len(probe):  # all of them may have been erased
         inputs = frames.conform(contract, probe)
         persistence.replay_probe(pipeline, probe, inputs, what, exact=exact, private=contract.private)
-    return contract, pipeline

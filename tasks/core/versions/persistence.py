@@ -11,6 +11,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.core.errors import ProbeMismatch, RorError, TrainingError, UnpredictableData, UntrustedTypes, in_short
+from tasks.core.errors import (
+    ProbeMismatch,
+    RorError,
+    TrainingError,
+    UnavailablePipeline,
+    UnpredictableData,
+    UntrustedTypes,
+)
+from tasks.core.versions import steps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +42,9 @@ MOST_PROBABLE = (
 )  # fmt: skip
 """Classifiers of scikit-learn whose `predict` answers the class of the largest probability, but for ties to the last
 bit. The tests hold them to it, with every other classifier beside them."""
+
+OF_THE_MACHINE = (MemoryError, OSError, BrokenExecutor)
+"""What a pipeline raises for want of memory, of a file or of a process: no rows are to blame for it."""
 
 PREDICTION, PROBABILITY = "ror:prediction", "ror:probability:"
 
@@ -55,6 +67,14 @@ class Predictions:
         if self.probabilities is not None and len(self.classes) == 2:
             return self.probabilities[:, 1]
         return self.values
+
+    @property
+    def no_numbers(self) -> np.ndarray:
+        """Rows whose answer, or a probability, is infinite or no number, shape (rows,)."""
+        each = np.asarray(self.values) if self.probabilities is None else self.probabilities
+        if each.dtype.kind != "f":
+            return np.zeros(len(each), dtype=bool)
+        return np.asarray(~np.isfinite(each.reshape(len(each), -1)).all(axis=1))
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
@@ -178,7 +198,8 @@ def check_types(data: bytes, types: Sequence[str], error: type[RorError] = Train
 def predict(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> Predictions:
     """Answers for a frame of contract columns, shape (rows, features).
 
-    Raises UnpredictableData when the pipeline fails; without the library's text where some of the columns are private.
+    Raises UnpredictableData when the pipeline fails, or an answer is no finite number, and UnavailablePipeline for want
+    of memory or of a file; without the library's text where some of the columns are private.
     """
     from joblib import parallel_config
 
@@ -188,11 +209,38 @@ def predict(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> Pre
     try:
         in_turn = parallel_config(backend="sequential") if few else nullcontext()
         with in_turn, _thread_pools(len(sys.modules)).limit(limits=1 if few else None):
-            return _predict(pipeline, frame)
+            answers = _predict(pipeline, frame)
     except Exception as error:  # noqa: BLE001 - a pipeline is anybody's code
-        reason = f"The pipeline cannot predict these {len(frame):,} rows: {in_short(error, withheld=private)}."
+        kind = UnavailablePipeline if _is_of_the_machine(error) else UnpredictableData
         # What was raised is not chained to it where logs would show its text.
-        raise UnpredictableData(reason) from (None if private else error)
+        said = steps.said_by(pipeline, error, withheld=private)
+        raise kind(len(frame), said) from (None if private else error)
+    if (wrong := answers.no_numbers).any():
+        raise UnpredictableData(len(frame), _no_numbers(pipeline, frame, answers, wrong))
+    return answers
+
+
+def _is_of_the_machine(error: BaseException | None) -> bool:
+    """Also where a library raised another error from it."""
+    while error is not None and not isinstance(error, OF_THE_MACHINE):
+        error = error.__cause__
+    return error is not None
+
+
+def _no_numbers(pipeline: Any, frame: pd.DataFrame, answers: Predictions, wrong: np.ndarray) -> str:
+    """Which answers are no finite numbers, and which step made them."""
+    places = np.flatnonzero(wrong)
+    first = int(places[0])
+    given = np.asarray(answers.values if answers.probabilities is None else answers.probabilities)[first]
+    what = next(value for value in np.atleast_1d(given).tolist() if not np.isfinite(value))
+    try:
+        step = steps.infinite_step(pipeline, frame[first : first + 1])
+    except Exception:  # noqa: BLE001 - asked step by step, a pipeline may do anything; its answer is known
+        step = ""
+    many = "the answer is" if len(frame) == 1 else f"{len(places):,} answers are"
+    whose = f"; {step} makes them" if step else ""
+    at = "" if len(frame) == 1 else f", the first for row {first + 1:,}"
+    return f"{many} no finite number ({what}{at}){whose}"
 
 
 @lru_cache(maxsize=1)
@@ -269,6 +317,8 @@ def replay_probe(
         answers = predict(pipeline, frame, private=private)
     except UnpredictableData as error:
         raise ProbeMismatch(f"{what} no longer gives its known answers, but fails. Retrain.") from error
+    except UnavailablePipeline as error:
+        raise ProbeMismatch(f"{what} does not give its known answers. {error}") from error
     known = {name: probe[name].to_numpy() for name in answers.columns}
     for name in telling(known, answers):
         now, then = answers.columns[name], known[name]

@@ -1,0 +1,80 @@
+"""The steps of a pipeline by name: in which one it raised, or made a number that is none."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tasks.core.errors import in_short
+
+
+def said_by(pipeline: Any, error: BaseException, *, withheld: bool) -> str:
+    """What was raised, with the step of the pipeline that raised it where one did."""
+    step = raising_step(pipeline, error)
+    return f"{step} raises {in_short(error, withheld=withheld)}" if step else in_short(error, withheld=withheld)
+
+
+def raising_step(pipeline: Any, error: BaseException) -> str:
+    """The innermost step that has a name and was at work when this was raised: `step 'columns' > 'text'
+    (TfidfVectorizer)`; empty where none was."""
+    path: list[str] = []
+    parent = named = pipeline
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        at_work = frame.f_locals.get("self")
+        if at_work is parent or not hasattr(at_work, "get_params"):
+            continue
+        if (name := _name_in(parent, at_work)) is not None:
+            path.append(name)
+            named = at_work
+        parent = at_work
+    return _called(path, named) if path else ""
+
+
+def infinite_step(pipeline: Any, frame: Any) -> str:
+    """The step that made a number that is none of these rows: the first whose output has an infinity, else the last;
+    empty where there are no steps."""
+    steps = _steps(pipeline)
+    for name, output in outputs(pipeline, frame):
+        if _has_infinity(output):
+            return _called([name], dict(steps)[name])
+    return _called([steps[-1][0]], steps[-1][1]) if steps else ""
+
+
+def outputs(pipeline: Any, frame: Any) -> Iterator[tuple[str, Any]]:
+    """Each step but the last, and what it makes of these rows."""
+    for name, step in _steps(pipeline)[:-1]:
+        if step is None or step == "passthrough" or not hasattr(step, "transform"):
+            continue
+        frame = step.transform(frame)
+        yield name, frame
+
+
+def called(pipeline: Any, name: str) -> str:
+    """A step of a pipeline, as messages call it."""
+    return _called([name], dict(_steps(pipeline))[name])
+
+
+def _steps(pipeline: Any) -> list[tuple[str, Any]]:
+    return list(getattr(pipeline, "steps", ()))
+
+
+def _called(path: list[str], step: Any) -> str:
+    return f"step {' > '.join(map(repr, path))} ({type(step).__name__})"
+
+
+def _name_in(parent: Any, child: Any) -> str | None:
+    """What an estimator calls one that it is made of: it lists them as (name, step, ...), or in a dict."""
+    for held in getattr(parent, "__dict__", {}).values():
+        pairs = list(held.items()) if isinstance(held, dict) else held if isinstance(held, list | tuple) else []
+        for pair in pairs:
+            if isinstance(pair, tuple) and len(pair) > 1 and pair[1] is child and isinstance(pair[0], str):
+                return pair[0]
+    return None
+
+
+def _has_infinity(output: Any) -> bool:
+    values = np.asarray(getattr(output, "data", output) if hasattr(output, "tocsr") else output)
+    return values.dtype.kind == "f" and bool(np.isinf(values).any())
