@@ -94,7 +94,7 @@ def _write(
     schema: pa.Schema | None = None
     start = 0
     try:
-        for part, keys in frames(version.contract, source, spec.key_columns):
+        for part, keys in frames(version.contract, source, spec.key_columns, whole=version.manifest.together):
             rows = len(part)
             numbers = {"row": pa.array(np.arange(start, start + rows))}
             answers = predict(version.pipeline, part, private=version.contract.private)

@@ -36,7 +36,7 @@ def unanswered(version: LoadedVersion, source: Source, spec: ModelSpec) -> tuple
     """
     search: _Search | None = None
     start = 0
-    for part, keys in frames(version.contract, source, spec.key_columns):
+    for part, keys in frames(version.contract, source, spec.key_columns, whole=version.manifest.together):
         try:
             persistence.predict(version.pipeline, part, private=version.contract.private)
         except UnpredictableData as error:

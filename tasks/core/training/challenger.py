@@ -21,7 +21,9 @@ from tasks.core.records import to_dict
 from tasks.core.schema.frames import conform
 from tasks.core.spec import ModelSpec
 from tasks.core.training.choice import settle
+from tasks.core.training.company import OTHERS, refuse_company
 from tasks.core.training.doubt import doubts, with_doubts
+from tasks.core.training.factory import is_default
 from tasks.core.training.fit import CalibratedFit, fit
 from tasks.core.training.gate import Champion, compare, rival_of
 from tasks.core.types import Gate
@@ -61,6 +63,10 @@ def train(
     make_importable(spec.folders(root))
     spec, choice = settle(spec, history, champion.manifest if champion else None)
     fitted = fit(spec, history, first=champion is None)
+    if spec.pipeline.rows == "alone" and not is_default(spec):  # which is known not to look at other rows
+        private, hidden = fitted.contract.private, spec.target in spec.data.private
+        others = fitted.sample[fitted.contract.names].iloc[:OTHERS]
+        refuse_company(fitted.pipeline, fitted.asked, others, private=private, hidden=hidden)
     training, truth = fitted.training, target_of(fitted.training.gate)
     rival = rival_of(spec, training, fitted.target, champion)
     gate, metrics, rival_metrics = compare(spec, fitted.answers, truth, rival)

@@ -78,3 +78,26 @@ def _name_in(parent: Any, child: Any) -> str | None:
 def _has_infinity(output: Any) -> bool:
     values = np.asarray(getattr(output, "data", output) if hasattr(output, "tocsr") else output)
     return values.dtype.kind == "f" and bool(np.isinf(values).any())
+
+
+def differing_step(pipeline: Any, one: Any, other: Any, places: np.ndarray) -> str:
+    """The first step that makes something else of the rows of `one` at these places than of the first rows of `other`,
+    which are the same, else the last step; empty where there are no steps."""
+    for (name, before), (_, now) in zip(outputs(pipeline, one), outputs(pipeline, other), strict=True):
+        if not _same(_dense(before)[places], _dense(now)[: len(places)]):
+            return called(pipeline, name)
+    found = _steps(pipeline)
+    return called(pipeline, found[-1][0]) if found else ""
+
+
+def _dense(output: Any) -> np.ndarray:
+    return np.asarray(output.toarray() if hasattr(output, "toarray") else output)
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    if one.shape != other.shape:
+        return False
+    if one.dtype.kind in "fiub" and other.dtype.kind in "fiub":
+        return bool(np.allclose(one.astype(float), other.astype(float), rtol=1e-6, atol=1e-9, equal_nan=True))
+    missing = (one != one) & (other != other)  # a missing value is not equal to itself
+    return bool(np.all((one == other) | missing))

@@ -22,6 +22,7 @@ from tasks.core.schema.frames import frame
 from tasks.core.spec import ModelSpec
 from tasks.core.versions import loading, persistence
 from tests.helpers.training import make_spec, put
+from tests.helpers.versions import make_manifest
 
 
 def rows(count: int = 400, seed: int = 0) -> pd.DataFrame:
@@ -39,6 +40,7 @@ class Version:
 
     def __init__(self, root: Path, pipeline: Any, spec: ModelSpec, target: str = "y"):
         trained = put(root, rows(), "trained.parquet")
+        self.manifest = make_manifest(1)
         self.model, self.contract = "loans", infer([trained], spec)
         inputs = frame(self.contract, trained)
         self.pipeline = pipeline.fit(inputs, rows()[target])
