@@ -97,7 +97,7 @@ def _write(
         for part, keys in frames(version.contract, source, spec.key_columns, whole=version.manifest.together):
             rows = len(part)
             numbers = {"row": pa.array(np.arange(start, start + rows))}
-            answers = predict(version.pipeline, part, private=version.contract.private)
+            answers = predict(version.pipeline, part, contract=version.contract)
             table = pa.table(
                 {
                     **(dict(zip(key_names(spec), keys, strict=True)) or numbers),

@@ -237,7 +237,7 @@ def _ask(contract: Contract, pipeline: Any, frame: pd.DataFrame) -> Predictions:
     import joblib
 
     with joblib.parallel_config(backend="sequential"):
-        return persistence.predict(pipeline, frame, private=contract.private)
+        return persistence.predict(pipeline, frame, contract=contract)
 
 
 def _differ(

@@ -181,8 +181,7 @@ class _Found:
                 found = validate(learned.contract, part.source, spec, excused=excuses, weights=weights)
             problems = found.problems if found else ()
             data = pd.DataFrame() if problems else frame(learned.contract, part.source)
-            hidden = learned.contract.private
-            answers = None if problems else persistence.predict(learned.pipeline, data, private=hidden)
+            answers = None if problems else persistence.predict(learned.pipeline, data, contract=learned.contract)
             labelled = performance.take(answers, part.rows) if answers else None
             losses = performance.row_losses(labelled, part.target, spec.task) if labelled else None
         except DataError as error:

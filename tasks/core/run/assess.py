@@ -296,7 +296,7 @@ def check_drift(
         return drift.DriftReport((), DriftEvidence())
     spec = workspace.spec
     window = _sampled(workspace, current, data.valid, data.rows)
-    window[SCORE] = persistence.predict(current.pipeline, window, private=current.contract.private).score
+    window[SCORE] = persistence.predict(current.pipeline, window, contract=current.contract).score
     private = {*spec.data.private, *(column.name for column in current.contract.features if column.private)}
     if spec.target in private:  # answers are values of the target
         private.add(SCORE)

@@ -91,7 +91,7 @@ class Scores:
             if problems := validate(loaded.contract, part.source, self._workspace.spec).problems:
                 raise DataError("; ".join(problems))
             inputs = frame(loaded.contract, part.source, part.rows)
-            return persistence.predict(loaded.pipeline, inputs, private=loaded.contract.private)
+            return persistence.predict(loaded.pipeline, inputs, contract=loaded.contract)
         except (DataError, NotFound, VerificationError) as error:
             self._unmeasured(version, part.batch, error)
             return None

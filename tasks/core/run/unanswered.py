@@ -38,7 +38,7 @@ def unanswered(version: LoadedVersion, source: Source, spec: ModelSpec) -> tuple
     start = 0
     for part, keys in frames(version.contract, source, spec.key_columns, whole=version.manifest.together):
         try:
-            persistence.predict(version.pipeline, part, private=version.contract.private)
+            persistence.predict(version.pipeline, part, contract=version.contract)
         except UnpredictableData as error:
             if search is None:
                 version.still_answers()
@@ -113,7 +113,7 @@ class _Search:
             raise _OutOfCalls
         self._calls -= 1
         try:
-            persistence.predict(self._version.pipeline, rows, private=self._contract.private)
+            persistence.predict(self._version.pipeline, rows, contract=self._contract)
         except UnpredictableData as error:
             return error.reason
         return None

@@ -18,8 +18,10 @@ from tasks.core.checks.declared import refuse_unknown
 from tasks.core.data.rows import LabelledRows, target_of
 from tasks.core.errors import DataError
 from tasks.core.records import to_dict
+from tasks.core.schema.dtypes import as_seen
 from tasks.core.schema.frames import conform
 from tasks.core.spec import ModelSpec
+from tasks.core.text import named
 from tasks.core.training.choice import settle
 from tasks.core.training.company import OTHERS, refuse_company
 from tasks.core.training.doubt import doubts, with_doubts
@@ -31,6 +33,7 @@ from tasks.core.versions import persistence
 from tasks.core.versions.environment import environment_of
 from tasks.core.versions.manifest import Candidate, TrainingFile
 from tasks.core.versions.own_code import make_importable, texts_of
+from tasks.core.versions.steps import idle_steps
 
 UNSEEN = "a category that no training data had"
 
@@ -64,12 +67,13 @@ def train(
     spec, choice = settle(spec, history, champion.manifest if champion else None)
     fitted = fit(spec, history, first=champion is None)
     if spec.pipeline.rows == "alone" and not is_default(spec):  # which is known not to look at other rows
-        private, hidden = fitted.contract.private, spec.target in spec.data.private
-        others = fitted.sample[fitted.contract.names].iloc[:OTHERS]
-        refuse_company(fitted.pipeline, fitted.asked, others, private=private, hidden=hidden)
+        contract, hidden = fitted.contract, spec.target in spec.data.private
+        rows, others = as_seen(contract, fitted.asked), as_seen(contract, fitted.sample[contract.names].iloc[:OTHERS])
+        refuse_company(fitted.pipeline, rows, others, private=contract.private, hidden=hidden)
     training, truth = fitted.training, target_of(fitted.training.gate)
     rival = rival_of(spec, training, fitted.target, champion)
     gate, metrics, rival_metrics = compare(spec, fitted.answers, truth, rival)
+    gate = replace(gate, reason="; ".join([gate.reason, *_idle(spec, fitted)]))
     gate = replace(gate, reason=with_doubts(gate.reason, _doubts(spec, fitted, truth), known))
     saved = persistence.dump(fitted.pipeline, spec.pipeline.format)
     if spec.pipeline.format == "skops":
@@ -79,7 +83,7 @@ def train(
         form=spec.pipeline.format,
         contract=fitted.contract,
         reference=fitted.reference,
-        probe=persistence.make_probe(fitted.pipeline, _probe(fitted), private=fitted.contract.private),
+        probe=persistence.make_probe(fitted.pipeline, _probe(fitted), contract=fitted.contract),
         calibration={name: to_dict(column) for name, column in fitted.calibration.items()},
         evaluation={
             "metrics": to_dict(metrics),
@@ -121,6 +125,18 @@ def train(
     return Challenger(candidate, gate)
 
 
+def _idle(spec: ModelSpec, fitted: CalibratedFit) -> list[str]:
+    """Steps that nothing reaches, which nobody would notice otherwise. The default pipeline has one for numbers and one
+    for names, whatever columns there are."""
+    found = [] if is_default(spec) else idle_steps(fitted.pipeline)
+    if not found:
+        return []
+    advice = "see which names and types are asked for"
+    if spec.pipeline.frames == "plain":
+        advice = 'numbers are float64 and names text here: [pipeline] frames = "pandas" gives int64, bool and category'
+    return [f"{named(found)} {'select' if len(found) > 1 else 'selects'} no column ({advice})"]
+
+
 def _doubts(spec: ModelSpec, fitted: CalibratedFit, truth: np.ndarray) -> list[str]:
     """What is too good to be true about the training rows, and about the answers on the gate's rows."""
     features, learned = fitted.sample[fitted.contract.names], fitted.sample[TARGET].to_numpy()
@@ -141,7 +157,7 @@ def _probe(fitted: CalibratedFit) -> pd.DataFrame:
     for row in (empty, unseen):
         with contextlib.suppress(DataError):
             longer = conform(contract, pd.concat([probe.astype(object), row]).infer_objects())
-            persistence.predict(fitted.pipeline, longer, private=contract.private)
+            persistence.predict(fitted.pipeline, longer, contract=contract)
             probe = longer
     return probe
 

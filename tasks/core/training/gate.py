@@ -79,7 +79,7 @@ def _answers(champion: Champion, parts: Sequence[LabelledRows]) -> persistence.P
     """Raises DataError where it cannot answer."""
     if not isinstance(champion, Recorded):
         inputs = features_of(champion.contract, parts)
-        return persistence.predict(champion.pipeline, inputs, private=champion.contract.private)
+        return persistence.predict(champion.pipeline, inputs, contract=champion.contract)
     found = []
     for part in parts:
         path = champion.predictions / f"{part.batch.id}.parquet"

@@ -47,7 +47,7 @@ class LoadedVersion:
         from tasks.core.versions import persistence
 
         inputs = frames.conform(self.contract, frame)
-        answers = persistence.predict(self.pipeline, inputs, private=self.contract.private)
+        answers = persistence.predict(self.pipeline, inputs, contract=self.contract)
         log.info("%s v%d predicted %d rows", self.model, self.version, len(inputs))
         return replace(answers, version=self.version)
 

@@ -45,4 +45,4 @@ def answer(pipeline: Any, contract: Contract, probe: pd.DataFrame, what: str, *,
     """Ask for the known answers. Raises ProbeMismatch where others come, or none."""
     if len(probe):  # all of them may have been erased
         inputs = frames.conform(contract, probe)
-        persistence.replay_probe(pipeline, probe, inputs, what, exact=exact, private=contract.private)
+        persistence.replay_probe(pipeline, probe, inputs, what, exact=exact, contract=contract)

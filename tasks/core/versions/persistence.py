@@ -27,11 +27,14 @@ from tasks.core.errors import (
     UnpredictableData,
     UntrustedTypes,
 )
+from tasks.core.schema.dtypes import as_seen
 from tasks.core.versions import steps
 
 if TYPE_CHECKING:
     import pandas as pd
     from threadpoolctl import ThreadpoolController
+
+    from tasks.core.schema.contract import Contract
 
 SMALL = 10_000
 """Rows up to which predicting uses one thread."""
@@ -195,14 +198,18 @@ def check_types(data: bytes, types: Sequence[str], error: type[RorError] = Train
         )
 
 
-def predict(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> Predictions:
-    """Answers for a frame of contract columns, shape (rows, features).
+def predict(
+    pipeline: Any, frame: pd.DataFrame, *, contract: Contract | None = None, private: bool = False
+) -> Predictions:
+    """Answers for a frame of contract columns, shape (rows, features), in the types that the contract says.
 
     Raises UnpredictableData when the pipeline fails, or an answer is no finite number, and UnavailablePipeline for want
     of memory or of a file; without the library's text where some of the columns are private.
     """
     from joblib import parallel_config
 
+    if contract is not None:
+        frame, private = as_seen(contract, frame), contract.private
     # For few rows a thread team costs more than it brings, and stalls when the machine is busy.
     # And a forest's threads add up its trees in any order: the last bit of an answer would change from call to call.
     few = len(frame) <= SMALL
@@ -289,9 +296,9 @@ def _places(answers: np.ndarray, classes: np.ndarray) -> np.ndarray:
 # --- known answers -------------------------------------------------------------------------------------------
 
 
-def make_probe(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> pd.DataFrame:
+def make_probe(pipeline: Any, frame: pd.DataFrame, *, contract: Contract | None = None) -> pd.DataFrame:
     """Input rows with the answers the pipeline gives now."""
-    return frame.assign(**predict(pipeline, frame, private=private).columns)
+    return frame.assign(**predict(pipeline, frame, contract=contract).columns)
 
 
 def telling(known: Mapping[str, np.ndarray], answers: Predictions) -> list[str]:
@@ -306,7 +313,13 @@ def telling(known: Mapping[str, np.ndarray], answers: Predictions) -> list[str]:
 
 
 def replay_probe(
-    pipeline: Any, probe: pd.DataFrame, frame: pd.DataFrame, what: str, *, exact: bool, private: bool = False
+    pipeline: Any,
+    probe: pd.DataFrame,
+    frame: pd.DataFrame,
+    what: str,
+    *,
+    exact: bool,
+    contract: Contract | None = None,
 ) -> None:
     """Ask again, in the stored shape, and compare: the very same answers where they must be `exact`, else to 1e-9.
 
@@ -314,7 +327,7 @@ def replay_probe(
     ProbeMismatch.
     """
     try:
-        answers = predict(pipeline, frame, private=private)
+        answers = predict(pipeline, frame, contract=contract)
     except UnpredictableData as error:
         raise ProbeMismatch(f"{what} no longer gives its known answers, but fails. Retrain.") from error
     except UnavailablePipeline as error:

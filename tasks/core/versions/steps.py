@@ -52,6 +52,40 @@ def outputs(pipeline: Any, frame: Any) -> Iterator[tuple[str, Any]]:
         yield name, frame
 
 
+def idle_steps(pipeline: Any) -> list[str]:
+    """Steps of a fitted pipeline that select no column, so that nothing reaches them: of every ColumnTransformer in it,
+    at whatever depth."""
+    return [_called(path, step) for path, step in _idle(pipeline, [], set())]
+
+
+def _idle(estimator: Any, path: list[str], seen: set[int]) -> Iterator[tuple[list[str], Any]]:
+    if id(estimator) in seen or not hasattr(estimator, "get_params") or isinstance(estimator, type):
+        return
+    seen.add(id(estimator))
+    fitted = getattr(estimator, "transformers_", None)
+    if fitted is not None:
+        for name, step, columns in fitted:
+            if isinstance(step, str):
+                continue
+            if _selects_nothing(columns):
+                yield [*path, name], step
+            else:
+                yield from _idle(step, [*path, name], seen)
+        return
+    for held in vars(estimator).values():
+        pairs = held.items() if isinstance(held, dict) else held if isinstance(held, list | tuple) else [(None, held)]
+        for pair in pairs:
+            name, step = pair[:2] if isinstance(pair, tuple) and len(pair) > 1 else (None, pair)
+            yield from _idle(step, [*path, name] if isinstance(name, str) else path, seen)
+
+
+def _selects_nothing(columns: Any) -> bool:
+    if isinstance(columns, str | int | slice) or callable(columns):
+        return False
+    chosen = np.asarray(columns)
+    return not (chosen.any() if chosen.dtype == bool else len(chosen))
+
+
 def called(pipeline: Any, name: str) -> str:
     """A step of a pipeline, as messages call it."""
     return _called([name], dict(_steps(pipeline))[name])
