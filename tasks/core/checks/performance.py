@@ -197,6 +197,32 @@ def value_of(name: str, predictions: Predictions, target: np.ndarray, task: str)
     return value if np.isfinite(value) else None
 
 
+def why_undefined(name: str, predictions: Predictions, target: np.ndarray, task: str) -> str:
+    """Why a scorer has no value on these rows, in a few words; empty where it has one."""
+    if value_of(name, predictions, target, task) is not None:
+        return ""
+    if task == "regression":
+        return (
+            "they are too few, or all labels are the same" if len(np.unique(target)) < 2 else "it is not defined there"
+        )
+    there, known = np.unique(target), np.asarray(predictions.classes)
+    if len(there) < 2:
+        return "they all have one class"
+    by_classes_alone = Predictions(predictions.values, None, predictions.classes)
+    if predictions.probabilities is None and not _scores_classes(name, by_classes_alone):
+        return "it needs probabilities, and the pipeline has no predict_proba"
+    if not np.isin(there, known).all():
+        return "they have a class that the version never learned"
+    if len(there) < len(known):
+        return f"they have {len(there)} of the {len(known)} classes"
+    return "it is not defined there"
+
+
+def _scores_classes(name: str, predictions: Predictions) -> bool:
+    """Whether a scorer takes classes without probabilities."""
+    return value_of(name, predictions, np.asarray(predictions.values), "classification") is not None
+
+
 def _bootstrapped(predictions: Predictions, target: np.ndarray, name: str, task: str, seed: int) -> Metric | None:
     """None where the metric is not defined on these rows (one class only, say)."""
     rows, score = len(target), scorer(name, task)

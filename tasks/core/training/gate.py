@@ -19,6 +19,7 @@ from tasks.core.spec import Forgetting, ModelSpec
 from tasks.core.text import amount, of_loss, portion
 from tasks.core.training.forgetting import remembered
 from tasks.core.training.holdout import GATE_BATCHES, GATE_ROWS, HOLDOUT_EVERY, TrainingSet, features_of, split
+from tasks.core.training.refusal import advice, unmeasured
 from tasks.core.types import Gate, Metric, Verdict
 from tasks.core.versions import persistence
 
@@ -135,6 +136,10 @@ def compare(
     if spec.task != "regression" and rival.version is not None and gate.difference is not None:
         flips = float(((rival.answers.values == truth) & (answers.values != truth))[rows].mean())
         gate = replace(gate, negative_flips=flips)
+    said = unmeasured(spec, answers, truth)
+    if gate.verdict is Verdict.FAIL and (gate.difference or 0) > 0:
+        said += advice(spec, answers, truth, reached, rival_metrics.get(spec.metric), rival.name)
+    gate = replace(gate, reason="; ".join([gate.reason, *said]))
     if rival.note:
         gate = replace(gate, reason=f"{rival.note}; {gate.reason}")
     return gate, metrics, rival_metrics

@@ -65,7 +65,7 @@ def _idle(estimator: Any, path: list[str], seen: set[int]) -> Iterator[tuple[lis
     fitted = getattr(estimator, "transformers_", None)
     if fitted is not None:
         for name, step, columns in fitted:
-            if isinstance(step, str):
+            if step == "drop" or name == "remainder":
                 continue
             if _selects_nothing(columns):
                 yield [*path, name], step
@@ -96,7 +96,7 @@ def _steps(pipeline: Any) -> list[tuple[str, Any]]:
 
 
 def _called(path: list[str], step: Any) -> str:
-    return f"step {' > '.join(map(repr, path))} ({type(step).__name__})"
+    return f"step {' > '.join(map(repr, path))} ({step if isinstance(step, str) else type(step).__name__})"
 
 
 def _name_in(parent: Any, child: Any) -> str | None:
