@@ -182,7 +182,10 @@ def read_predictions(path: Path, sha256: str, total: int, rows: np.ndarray) -> P
             classes and not set(np.unique(values).tolist()) <= {*classes}
         ):
             raise ValueError("its columns are not what its metadata say")
-        return Predictions(values, _probabilities(columns, len(classes)), classes)
+        answers = Predictions(values, _probabilities(columns, len(classes)), classes)
+        if answers.no_numbers.any():
+            raise ValueError("it holds answers that are no numbers")
+        return answers
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DataError(f"{path.name} is damaged ({str(error).splitlines()[0].rstrip('.')})") from None
 

@@ -243,3 +243,43 @@ def test_what_a_new_version_cannot_predict_is_set_aside_before_it_serves(strict:
     strict.deliver("003")
     assert run(strict).outcome is Outcome.RELOADED
     assert predicted(strict) == ["001", "002", "003"]
+
+
+def test_an_answer_that_is_no_number_reaches_no_history(model: Model) -> None:
+    """One row whose answer overflows sets its batch aside by row, key and step; no version is made in vain, and the
+    next batch is decided on."""
+    model.write_spec('[pipeline]\nfactory = "own_shop:build"', task="regression")
+    spec = model.root / "deployments/loans.toml"
+    spec.write_text(f'code = ["src"]\nfeatures = ["age"]\n{spec.read_text()}')
+    own_pipeline(
+        model,
+        """
+    import numpy as np
+    from sklearn.compose import TransformedTargetRegressor
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+    last = TransformedTargetRegressor(LinearRegression(), func=np.log, inverse_func=np.exp)
+    return make_pipeline("passthrough", last)
+""".strip(),
+    )
+
+    def amounts(seed: int) -> pd.DataFrame:
+        rows = make_rows(seed=seed)
+        return rows.assign(y=np.exp(rows.age / 10 + np.random.default_rng(seed).normal(0, 0.3, len(rows))))
+
+    for batch in ("001", "002"):
+        model.deliver(batch, amounts(int(batch)))
+    assert run(model).outcome is Outcome.RETRAINED
+    rows = amounts(3)
+    rows["age"] = rows.age.astype(float)
+    rows.loc[7, "age"] = 1e6
+    model.deliver("003", rows)
+    result = run(model)
+    assert result.outcome is Outcome.BLOCKED
+    assert "1 of 600 rows (row 8, id '3-7'): the answer is no finite number (inf)" in result.message
+    assert "step 'transformedtargetregressor' (TransformedTargetRegressor) makes" in result.message
+    assert "it is column 'age', which is 1000000.0 there" in result.message
+    model.deliver("004", amounts(4))
+    assert run(model).outcome is Outcome.RELOADED
+    assert predicted(model) == ["001", "002", "004"]
+    assert len(list((model.root / "artifacts/loans/versions").iterdir())) == 1

@@ -35,8 +35,10 @@ def frames(
     if whole:
         parts = list(frames(contract, source, beside, rows))
         if parts:
-            joined = [pa.concat_arrays(arrays) for arrays in zip(*(keys for _, keys in parts), strict=True)]
-            yield pd.concat([part for part, _ in parts], ignore_index=True), joined
+            tables = [pa.table(keys, names=[str(place) for place in range(len(keys))]) for _, keys in parts]
+            joined = pa.concat_tables(tables, promote_options="permissive")  # files of a folder may differ in type
+            columns = [column.combine_chunks() for column in joined.columns]
+            yield pd.concat([part for part, _ in parts], ignore_index=True), columns
         return
     source.adopt(contract.names)
     if missing := [name for name in contract.names if name not in source.names]:

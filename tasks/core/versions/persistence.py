@@ -74,10 +74,11 @@ class Predictions:
     @property
     def no_numbers(self) -> np.ndarray:
         """Rows whose answer, or a probability, is infinite or no number, shape (rows,)."""
+        import pandas as pd
+
         each = np.asarray(self.values) if self.probabilities is None else self.probabilities
-        if each.dtype.kind != "f":
-            return np.zeros(len(each), dtype=bool)
-        return np.asarray(~np.isfinite(each.reshape(len(each), -1)).all(axis=1))
+        wrong = ~np.isfinite(each) if each.dtype.kind == "f" else pd.isna(each)
+        return np.asarray(wrong.any(axis=tuple(range(1, wrong.ndim))))
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
@@ -239,13 +240,13 @@ def _no_numbers(pipeline: Any, frame: pd.DataFrame, answers: Predictions, wrong:
     places = np.flatnonzero(wrong)
     first = int(places[0])
     given = np.asarray(answers.values if answers.probabilities is None else answers.probabilities)[first]
-    what = next(value for value in np.atleast_1d(given).tolist() if not np.isfinite(value))
+    what = next(value for value in np.atleast_1d(given).tolist() if value is None or not np.isfinite(value))
     try:
         step = steps.infinite_step(pipeline, frame[first : first + 1])
     except Exception:  # noqa: BLE001 - asked step by step, a pipeline may do anything; its answer is known
         step = ""
     many = "the answer is" if len(frame) == 1 else f"{len(places):,} answers are"
-    whose = f"; {step} makes them" if step else ""
+    whose = f"; {step} makes {'it' if len(frame) == 1 else 'them'}" if step else ""
     at = "" if len(frame) == 1 else f", the first for row {first + 1:,}"
     return f"{many} no finite number ({what}{at}){whose}"
 
