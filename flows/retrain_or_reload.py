@@ -15,14 +15,22 @@ from prefect.deployments import run_deployment
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
-from flows.run_support import quiet_task_log, raise_when_over, started_by, time_limit
+from flows.run_support import OutOfTime, carry_on, concluded, quiet_task_log, raise_when_over, started_by, time_limit
 from tasks.alert import emit_alerts
 from tasks.check import check_data, check_drift, check_performance
 from tasks.core import text
 from tasks.core.data.files import arriving, is_unchanged
 from tasks.core.data.unread import unread
 from tasks.core.decision.policy import decide
-from tasks.core.errors import LeaseHeld, NotFound, RorError, UnpredictableData, VerificationError
+from tasks.core.errors import (
+    LeaseHeld,
+    NotFound,
+    RorError,
+    RunTimedOut,
+    Unfinished,
+    UnpredictableData,
+    VerificationError,
+)
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.ledger.lease import Lease
 from tasks.core.ledger.state import State
@@ -34,6 +42,7 @@ from tasks.core.run.conclude import conclude, left_in_service
 from tasks.core.run.trainable import judgeable
 from tasks.core.run.work import Work, arrived_since, check_request, find_work, fresh_names
 from tasks.core.types import Action, Outcome, Request
+from tasks.core.versions.threads import fair, use
 from tasks.core.workspace import Workspace
 from tasks.find import find_arrived
 from tasks.load import load_current
@@ -86,6 +95,7 @@ def retrain_or_reload(
 
 def check_and_act(workspace: Workspace, request: Request) -> Any:
     """One run, from what has arrived to the state that it ends in."""
+    threads = own_threads(workspace)
     wait_for_arrivals(workspace)
     state = workspace.state()
     work = find_arrived(workspace, request, state)
@@ -98,20 +108,33 @@ def check_and_act(workspace: Workspace, request: Request) -> Any:
             when = text.minute(event.at)
             get_run_logger().info("This very question was decided on %s; nothing new has arrived since.", when)
             load_current(workspace, state, request)  # what is said to be in service is ready to be served
+            predict(workspace, event)
         else:
             try:
-                event, measured = _decide(workspace, request, work, pages)
+                event, measured = _decide(workspace, request, work, pages, threads)
             except LeaseHeld as other:
-                tag_run(workspace.model, Outcome.SKIPPED.value)
+                concluded(Outcome.SKIPPED, str(other))
+                carry_on(partial(tag_run, workspace.model, Outcome.SKIPPED.value))
                 return Completed(name=Outcome.SKIPPED, message=str(other))
-        predict(workspace, event)
-        publish(workspace, event, measured, pages)
-    tell_the_rest(workspace, work)
-    decided = event.content_as(Decided)
+            try:
+                predict(workspace, event)
+            except (Exception, OutOfTime) as error:
+                reason = RunTimedOut(str(error)) if isinstance(error, OutOfTime) else error
+                raise Unfinished(in_words(workspace, event), reason) from error
+        decided, message = event.content_as(Decided), in_words(workspace, event)
+        concluded(decided.outcome, message)
+        carry_on(partial(publish, workspace, event, measured, pages))
+    carry_on(partial(emit_alerts, workspace))
+    carry_on(partial(follow_up, workspace, work))
     final = Failed if decided.outcome.failed else Completed
-    beside = [f"{found}." for found in unread(workspace.root, workspace.spec)]
-    message = " ".join([wording.headline(decided, workspace.model), *wording.also(decided), *beside])
     return final(name=decided.outcome, message=message)  # Prefect logs both
+
+
+def in_words(workspace: Workspace, event: Event) -> str:
+    """What was decided, and what lies beside the batches and is none."""
+    decided = event.content_as(Decided)
+    beside = [f"{found}." for found in unread(workspace.root, workspace.spec)]
+    return " ".join([wording.headline(decided, workspace.model), *wording.also(decided), *beside])
 
 
 def wait_for_arrivals(workspace: Workspace) -> None:
@@ -128,15 +151,6 @@ def wait_for_arrivals(workspace: Workspace) -> None:
         files = arriving(workspace.root, workspace.spec, known)
     if files:
         get_run_logger().warning("Not counted, for they may still be written: %s.", ", ".join(files))
-
-
-def tell_the_rest(workspace: Workspace, work: Work) -> None:
-    """What may fail without changing the decision; the next run repeats it."""
-    for step in (partial(emit_alerts, workspace), partial(follow_up, workspace, work)):
-        try:
-            step()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the run did what it says
-            get_run_logger().warning("The decision is not affected; %s failed: %s", step.func.__name__, error)
 
 
 def follow_up(workspace: Workspace, work: Work) -> None:
@@ -206,7 +220,16 @@ def predict(workspace: Workspace, event: Event) -> None:
         log.info("Predicted by v%d: %s.", decided.in_service.version, text.named(done))
 
 
-def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> tuple[Event, Findings]:
+def own_threads(workspace: Workspace) -> int:
+    """The threads of numerical libraries that this process uses from now on: as the model's file says, else its fair
+    part. A model has one run at a time, and those that deployments start may all be at work at once."""
+    runs = max(1, len(workspace.project.models)) if deployment.id else 1
+    number = workspace.spec.training.threads or fair(runs)
+    use(number)
+    return number
+
+
+def _decide(workspace: Workspace, request: Request, work: Work, pages: Path, threads: int) -> tuple[Event, Findings]:
     """Measure, judge and act under the lease; the `decided` event is the run's single commit.
 
     Raises LeaseHeld when another run of this model is at work, or has just answered the same question.
@@ -233,7 +256,7 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path) -> 
 
         attempt = None
         if decision.action is Action.RETRAIN:
-            attempt = train(workspace, state, work, labels.labelled, decision)
+            attempt = train(workspace, state, work, labels.labelled, decision, threads)
 
         def body(now: State) -> Decided:
             nonlocal measured

@@ -1,4 +1,5 @@
-"""What a run of a flow needs around it: a time limit, a log without routine, and the name of who started it.
+"""What a run of a flow needs around it: a time limit, a log without routine, the name of who started it, and a place
+for what it concluded.
 
 A run that hangs must end: it is interrupted after its time limit, and where nothing can interrupt it, its process ends.
 
@@ -11,6 +12,7 @@ was, and ends the process: the worker reports it as Crashed, and its lease is fr
 
 from __future__ import annotations
 
+import _thread
 import faulthandler
 import logging
 import math
@@ -18,14 +20,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
 from types import FrameType
+from typing import Any
 
+from prefect import get_run_logger
 from prefect.context import FlowRunContext
 
 from tasks.core.errors import RunTimedOut
+from tasks.core.types import Outcome
 
 ROUTINE = "Finished in state Completed("
 """How Prefect's message about a task that succeeded begins. A run has up to eight of them; other messages are kept."""
@@ -49,8 +56,8 @@ class OutOfTime(BaseException):
 def time_limit(minutes: float) -> Iterator[None]:
     """Raises RunTimedOut when the block takes longer. The process ends when the block has not stopped `patience` after.
 
-    Only where signals can be handled: in the main thread, and not on Windows. Elsewhere nothing is interrupted, and
-    `raise_when_over` is what ends the run.
+    Only in the main thread, where signals are handled. Elsewhere nothing is interrupted, and `raise_when_over` is what
+    ends the run.
     """
     seconds = minutes * 60
     token = _DEADLINE.set((time.monotonic() + seconds, minutes))
@@ -72,28 +79,83 @@ def raise_when_over() -> None:
 
 @contextmanager
 def _interrupted(seconds: float, minutes: float) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise OutOfTime(minutes)
 
-    before = signal.signal(signal.SIGALRM, interrupt)
+    number = signal.SIGALRM if hasattr(signal, "setitimer") else signal.SIGTERM
+    before = signal.signal(number, interrupt)
     faulthandler.dump_traceback_later(seconds + patience(seconds), exit=True, file=sys.__stderr__ or sys.stderr)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    call_off = _signal_after(seconds, number)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        call_off()
         faulthandler.cancel_dump_traceback_later()
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(number, before)
+
+
+def _signal_after(seconds: float, number: signal.Signals) -> Callable[[], object]:
+    """Sends this process a signal after so many seconds, unless it is called off. Where the system has no timer for
+    that (Windows), a thread acts as if the signal had come: it interrupts Python code, and no wait in a system call."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        return partial(signal.setitimer, signal.ITIMER_REAL, 0)
+    timer = threading.Timer(seconds, _thread.interrupt_main, [number])
+    timer.daemon = True
+    timer.start()
+
+    def call_off() -> None:
+        timer.cancel()
+        timer.join()
+
+    return call_off
 
 
 def patience(seconds: float) -> float:
     """Seconds that a run with a limit of `seconds` may take to stop once it was interrupted."""
     least, most = PATIENCE
     return min(most, max(least, seconds / 10))
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What a run has put on record, whatever becomes of the run after that."""
+
+    outcome: Outcome
+    message: str
+
+
+_CONCLUSIONS: ContextVar[list[Conclusion]] = ContextVar("conclusions")
+
+
+@contextmanager
+def conclusions() -> Iterator[list[Conclusion]]:
+    """What the runs of this block have put on record and carried out, the newest last."""
+    found: list[Conclusion] = []
+    token = _CONCLUSIONS.set(found)
+    try:
+        yield found
+    finally:
+        _CONCLUSIONS.reset(token)
+
+
+def concluded(outcome: Outcome, message: str) -> None:
+    """Say what stands and is carried out from now on: what is still to come is to show it, which may fail."""
+    _CONCLUSIONS.get([]).append(Conclusion(outcome, message))
+
+
+def carry_on(step: partial[Any]) -> None:
+    """What may fail, or be out of time, without changing what was decided; the next run repeats it."""
+    try:
+        step()
+    except (Exception, OutOfTime) as error:  # noqa: BLE001 - whatever it is, the run did what it says
+        get_run_logger().warning(
+            "The decision is not affected; %s failed: %s: %s", step.func.__name__, type(error).__name__, error
+        )
 
 
 def started_by() -> str:

@@ -63,6 +63,7 @@ def show(
         ["because", "; ".join(manifest.reasons)],
         ["parent", terminal.version(manifest.parent)],
         ["trained on", f"{manifest.rows:,} rows: " + ", ".join(f.batch for f in manifest.training)],
+        *([["gone by then", ", ".join(manifest.missing)]] if manifest.missing else []),
         ["pipeline", f"{manifest.factory} {manifest.parameters or ''}".strip()],
         *([["default pipeline", wording.chosen(manifest.choice)]] if manifest.choice else []),
         *([name, text.metric_text(metric)] for name, metric in manifest.metrics.items()),

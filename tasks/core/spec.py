@@ -29,6 +29,9 @@ from tasks.core.spec_problems import problems_of
 PREDICTION = "prediction"
 """What people call the distribution of the answers, where they name columns that are expected to drift."""
 
+AGE = r"^[0-9]{1,5}[dwy]$"
+"""`90d`, `12w`, `2y`: days, weeks, or years of 365 days."""
+
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 MODEL_NAME_RULE = "use lower-case letters, digits, '-' and '_', at most 64, with a letter or digit first"
 
@@ -54,6 +57,13 @@ def _day(value: Any) -> str:
 def _key(value: Any) -> Any:
     """One column or several; a list of one is that column."""
     return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+
+
+def _keep(value: Any) -> Any:
+    """A number of batches, or an age."""
+    if value is None or (type(value) is int and value > 0) or (isinstance(value, str) and re.fullmatch(AGE, value)):
+        return value
+    raise ValueError("use a number of batches, such as 24, or an age: 90d, 12w or 2y")
 
 
 KeyKind = Literal["integer", "text", "time"]
@@ -117,6 +127,11 @@ class DataSpec(Section):
     settle: Annotated[float, Field(ge=0, le=3600)] | Literal["marker"] = Field(
         5.0, description="Seconds a file must have been left alone to count, or 'marker': _SUCCESS, <name>.done."
     )
+    keep: Annotated[int | str | None, BeforeValidator(_keep)] = Field(
+        None,
+        description="Newest batches whose files are kept, a number or an age by their names, '2y': older ones may be "
+        "gone; none: those that a fit looks at.",
+    )
     private: tuple[str, ...] = Field((), description="Columns whose values never appear in messages.")
     csv: CsvSpec = CsvSpec()
 
@@ -142,6 +157,20 @@ class PipelineSpec(Section):
     rows: Literal["alone", "together"] = Field(
         "alone", description="Whether a row is answered alike whatever rows come with it, or only batches as a whole."
     )
+    environment: tuple[str, ...] = Field(
+        (), description="Environment variables that the pipeline needs wherever it is loaded."
+    )
+
+
+class TrainingSpec(Section):
+    """What a run computes with."""
+
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="Threads of a run, in numerical libraries; none: OMP_NUM_THREADS, else the cores, divided by the "
+        "models here where a deployment starts it.",
+    )
 
 
 class ChecksSpec(Section):
@@ -159,6 +188,16 @@ class ChecksSpec(Section):
         0.1, gt=0, le=1, description="Rise of the share outside the earlier range beyond its history's peak: a change."
     )
     slice_rows: int = Field(100, ge=10, description="Labelled rows a slice must have, in a batch and before it.")
+
+
+class ReportsSpec(Section):
+    """How long what runs show is kept, beside the record of what they decided, which is kept for ever."""
+
+    keep: str = Field(
+        "1y",
+        pattern=r"^\d{1,3}[dwy]$",
+        description="Age from which `ror store prune` removes Evidently's pages, megabytes each: 90d, 12w or 2y.",
+    )
 
 
 class Expected(Section):
@@ -309,7 +348,9 @@ class ModelSpec(Section):
     code: tuple[Glob, ...] = Field((), description="Folders below the root with modules of your own, 'src'.")
     data: DataSpec
     pipeline: PipelineSpec = PipelineSpec()
+    training: TrainingSpec = TrainingSpec()
     checks: ChecksSpec = ChecksSpec()
+    reports: ReportsSpec = ReportsSpec()
     policy: PolicySpec = PolicySpec()
     schedule: ScheduleSpec | None = None
 
@@ -396,7 +437,8 @@ class ModelSpec(Section):
         option."""
         kept = self.canonical()
         dumped = self.model_dump(mode="json")
-        return {name: kept.get(name, its) for name, its in dumped.items() if name in kept or name in NO_QUESTION}
+        set_here = {*NO_QUESTION} - {name for name in LATER if getattr(self, name) == _default(name)}
+        return {name: kept.get(name, its) for name, its in dumped.items() if name in kept or name in set_here}
 
     @property
     def training_digest(self) -> str:
@@ -411,8 +453,11 @@ class ModelSpec(Section):
         return hashlib.sha256(json.dumps(self.canonical(), sort_keys=True).encode()).hexdigest()
 
 
-NO_QUESTION = frozenset({"owner", "purpose", "runbook", "schedule"})
-"""When runs start, and who reads what, changes no question."""
+LATER = frozenset({"reports"})
+"""Those of NO_QUESTION that are recorded only where a model's file sets them: an earlier release does not know them."""
+
+NO_QUESTION = frozenset({"owner", "purpose", "runbook", "schedule"}) | LATER
+"""When runs start, who reads what, and for how long, changes no question."""
 
 FIELDS_V1: Mapping[str, frozenset[str]] = {
     section: frozenset(names.split())
@@ -446,6 +491,10 @@ def _reduced(value: Any, dumped: Any, path: str = "") -> Any:
         if name in FIELDS_V1.get(path, ()) or its != field.get_default(call_default_factory=True):
             kept[name] = _reduced(its, dumped[name], f"{path}.{name}".lstrip("."))
     return kept
+
+
+def _default(section: str) -> Any:
+    return ModelSpec.model_fields[section].get_default(call_default_factory=True)
 
 
 def load_spec(root: Path, model: str) -> ModelSpec:

@@ -43,6 +43,11 @@ def counted(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
+def days_of(age: str) -> int:
+    """Days that `90d`, `12w` or `2y` are, a year having 365 of them."""
+    return int(age[:-1]) * {"d": 1, "w": 7, "y": 365}[age[-1]]
+
+
 # --- numbers -------------------------------------------------------------------------------------------------
 
 

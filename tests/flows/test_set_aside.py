@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tasks.core.audit.reproduce import IDENTICAL, reproduce
+from tasks.core.run.work import pending_names
 from tasks.core.types import Outcome
 from tests.helpers.model import Model, make_rows
 from tests.helpers.ror import QUICK, Ror
@@ -30,6 +32,11 @@ def with_semicolons(rows: pd.DataFrame) -> bytes:
 
 def with_commas_in_numbers(rows: pd.DataFrame) -> bytes:
     return rows.to_csv(index=False, sep=";", decimal=",").encode()
+
+
+def checked(model: Model) -> str:
+    """What the checks of the last decision say."""
+    return "\n".join(check.summary for check in decided(model).checks)
 
 
 def predicted(model: Model) -> list[str]:
@@ -140,17 +147,39 @@ def test_what_the_gate_refused_is_made_again_with_another_pipeline(trained: Mode
     assert trained.workspace.registry.versions(trained.name) == [1, 2, 3]
 
 
-def test_a_file_that_is_back_is_learned_from(model: Model) -> None:
-    """An attempt fails because a batch to learn from is gone; restored, it is made again."""
+def test_a_batch_that_is_gone_is_done_without(model: Model) -> None:
+    """A retrain skips what is gone, and says so in the run and in the record; the batch counts in ages all the same.
+    Its file comes back under another name: it is that batch, nothing is decided anew, and v1 is made of it again."""
     model.write_spec(f"{QUICK}[policy]\nmax_age = 1\n")
     first = model.deliver("001")
     assert run(model).outcome is Outcome.RETRAINED
     away = first.rename(Path(model.root) / "001.parquet")
-    model.deliver("002")
-    assert run(model).outcome is Outcome.RETRAIN_FAILED
-    away.rename(first)
+    model.deliver("002", rows=1500)
     assert run(model).outcome in (Outcome.RETRAINED, Outcome.KEPT)
-    assert model.workspace.registry.versions(model.name) == [1, 2]
+    manifest = model.workspace.registry.manifest(model.name, 2)[0]
+    assert ([file.batch for file in manifest.training], manifest.missing, manifest.data_end) == (["002"], ("001",), 2)
+    assert "1 batch that was decided on is gone (001)" in checked(model)
+    assert model.workspace.state().age == 0
+
+    away.rename(first.with_name("january.parquet"))
+    assert pending_names(model.workspace, model.workspace.state()) == []
+    model.deliver("003")
+    run(model)
+    assert [batch.id for batch in decided(model).window] == ["003"]
+    assert "january.parquet has the bytes of 001, which is gone: it is that batch, renamed" in checked(model)
+    manifest = model.workspace.registry.manifest(model.name, 3)[0]
+    assert ([file.batch for file in manifest.training], manifest.missing) == (["001", "002", "003"], ())
+    assert reproduce(model.workspace, 1)[0].verdict == IDENTICAL
+
+
+def test_what_failed_because_nothing_was_left_is_made_again(trained: Model) -> None:
+    """Where no batch to learn from is left an attempt fails and says so; with the files back it is made again."""
+    away = (trained.batches / "001.parquet").rename(trained.root / "001.parquet")
+    trained.deliver("002", make_rows(seed=2).assign(y=pd.Series(dtype="Int64")))
+    result = run(trained, action="retrain", reason="test")
+    assert result.outcome is Outcome.RETRAIN_FAILED and "none is there" in result.message
+    away.rename(trained.batches / "001.parquet")
+    assert run(trained, action="retrain", reason="test").outcome in (Outcome.RETRAINED, Outcome.KEPT)
 
 
 STRICT = """

@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks.core.audit import removals
 from tasks.core.audit.entries import content
-from tasks.core.data.files import find_batches, is_unchanged, label_digest, label_files
+from tasks.core.data.files import delivered, find_batches, is_unchanged, label_digest, label_files
 from tasks.core.data.labels import Labels
 from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError, NotFound, VerificationError
@@ -57,10 +57,14 @@ def _put_together(
     """The rows, why some cannot be put together, and what is worth knowing."""
     erased = removals.erased_rows(events)
     known = last_state(events).batches
+    now_at = delivered(then.root, then.spec, known)
     history, problems, notes = [], [], []
     for file in manifest.training:
-        batch = with_origin(Batch(file.batch, file.path, file.sha256), known.get(file.batch))
-        if not (then.root / file.path).exists():
+        path = file.path
+        if not (then.root / path).exists() and file.batch in now_at:  # it was renamed
+            path = now_at[file.batch].relative_to(then.root).as_posix()
+        batch = with_origin(Batch(file.batch, path, file.sha256), known.get(file.batch))
+        if not (then.root / path).exists():
             problems.append(f"{file.path} is missing (sha256 {file.sha256[:12]})")
             continue
         if not is_unchanged(then.root, batch):
@@ -102,7 +106,7 @@ class _Then:
         owned: bool = True,
     ):
         """Where rows were not `owned`, every one of them counted, and every label."""
-        self.root, self._spec = workspace.root, spec
+        self.root, self.spec = workspace.root, spec
         then = _state_of(version, events)
         here = find_batches(workspace.root, spec, then.batches, then.order) if owned else ()
         now = last_state(events).batches
@@ -123,7 +127,7 @@ class _Then:
         Raises DataError when they cannot be read.
         """
         for count in self._candidates(batch):
-            part = labelled_rows(self.root, batch, self._labels(count), self._spec.task)
+            part = labelled_rows(self.root, batch, self._labels(count), self.spec.task)
             if part.labels != sha256:
                 continue
             if count == len(self.files):
@@ -146,7 +150,7 @@ class _Then:
 
     def _labels(self, count: int) -> Labels:
         if count not in self._known:
-            self._known[count] = Labels(self.root, self._spec, self.files[:count], **self._how)
+            self._known[count] = Labels(self.root, self.spec, self.files[:count], **self._how)
         return self._known[count]
 
     def _count(self, version: int, events: Mapping[int, Event]) -> int | None:

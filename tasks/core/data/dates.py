@@ -34,13 +34,19 @@ def dates_of(root: Path, spec: ModelSpec, batch: Batch) -> Days | None:
     """First and last day of a batch: of its `time` column, in any notation that says which day it is, from its 1st to
     its 99th percentile; else as its name begins or ends (`2013-12-24`, `20131224`, `2013-12`, `2013-W51`); None when
     neither says."""
-    return _in_rows(root, spec, batch) or _in_name(batch.id)
+    return _in_rows(root, spec, batch) or dates_in_name(batch.id)
+
+
+def dates_in_name(name: str) -> Days | None:
+    """First and last day that a batch's name says: one that begins with one date and ends with another says both."""
+    found = [span for pattern in (_BEGINS, _ENDS) if (match := pattern.search(name)) and (span := _parsed(match[1]))]
+    return (min(span[0] for span in found), max(span[1] for span in found)) if found else None
 
 
 def dates_at_a_glance(root: Path, spec: ModelSpec, batch: Batch) -> Days | None:
     """First and last day of a batch, about as `dates_of` finds them: what its file records of them, and its name, are
     believed before its rows are read."""
-    return _in_statistics(root, spec, batch) or _in_name(batch.id) or _in_rows(root, spec, batch)
+    return _in_statistics(root, spec, batch) or dates_in_name(batch.id) or _in_rows(root, spec, batch)
 
 
 def dates_in_rows(root: Path, spec: ModelSpec, batch: Batch) -> Days | None:
@@ -126,12 +132,6 @@ def _span(days: set[date]) -> Days | None:
 
 _DATE = r"(\d{4}-\d{2}-\d{2}(?!\d)|\d{4}-?W\d{2}(?!\d)|\d{8}(?!\d)|\d{4}-\d{2}(?!-?\d))"
 _BEGINS, _ENDS = re.compile(f"^{_DATE}"), re.compile(rf"(?<!\d){_DATE}$")
-
-
-def _in_name(name: str) -> Days | None:
-    """A name that begins with one date and ends with another says both."""
-    found = [span for pattern in (_BEGINS, _ENDS) if (match := pattern.search(name)) and (span := _parsed(match[1]))]
-    return (min(span[0] for span in found), max(span[1] for span in found)) if found else None
 
 
 def _parsed(text: str) -> Days | None:

@@ -9,14 +9,22 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tasks.core import text
-from tasks.core.errors import AlreadyExists, SpecError, StoreError, UnavailableData, is_unavailable
-from tasks.core.types import Batch
+from tasks.core.errors import (
+    NO_LINKS,
+    AlreadyExists,
+    SpecError,
+    StoreError,
+    UnavailableData,
+    is_unavailable,
+)
+from tasks.core.types import Batch, BatchRecord
 
 if TYPE_CHECKING:
     from tasks.core.spec import ModelSpec
@@ -58,10 +66,16 @@ def batch_name(path: Path) -> str:
     return path.stem if ending(path) in SUFFIXES else path.name
 
 
-def named_batches(paths: Sequence[Path], known: Container[str] = ()) -> list[tuple[str, Path]]:
-    """These batches, each with its name. `known` are the names that were decided on.
+Known = Mapping[str, BatchRecord]
+"""The batches that were decided on, by name, in the order of the decisions."""
+NONE: Known = MappingProxyType({})
 
-    Earlier releases cut folders' names at the last dot: a folder that was decided on so keeps that name.
+
+def named_batches(paths: Sequence[Path], known: Known = NONE) -> list[tuple[str, Path]]:
+    """These batches, each with its name: one that was decided on keeps the name that it had then.
+
+    Earlier releases cut folders' names at the last dot: a folder that was decided on so keeps that name. A file whose
+    bytes are known under a name that no file has any more was renamed; where some file has it, it is a second delivery.
     """
     found = [(batch_name(path), path) for path in paths]
     taken = {name for name, _ in found}
@@ -69,7 +83,22 @@ def named_batches(paths: Sequence[Path], known: Container[str] = ()) -> list[tup
         if name != path.stem and name not in known and path.stem in known and path.stem not in taken:
             found[place] = path.stem, path
             taken.add(path.stem)
+    gone = [name for name in known if name not in taken]
+    for place, (name, path) in enumerate(found) if gone else ():
+        if name in known:
+            continue
+        with contextlib.suppress(UnavailableData, OSError):  # who needs its bytes is told, not who asks for its name
+            sha256 = fingerprint(path)
+            if before := next((name for name in gone if known[name].sha256 == sha256), None):
+                found[place] = before, path
+                gone.remove(before)
     return found
+
+
+def renamed(batch: Batch) -> str | None:
+    """What the file of a batch is called now, where that is not how it was decided on; else None."""
+    path = Path(batch.path)
+    return None if batch.id in (batch_name(path), path.stem) else path.name
 
 
 Order = Callable[[str], Any]
@@ -92,7 +121,7 @@ def in_order(names: Iterable[str], order: Order = natural_order) -> list[str]:
     return sorted(names, key=order)
 
 
-def doubled(paths: Sequence[Path], known: Container[str] = ()) -> list[str]:
+def doubled(paths: Sequence[Path], known: Known = NONE) -> list[str]:
     """Names that more than one of these batches has, in time order, each with its files and what to do."""
     named = named_batches(paths, known)
     twice = in_order(name for name, count in Counter(name for name, _ in named).items() if count > 1)
@@ -150,18 +179,16 @@ def is_settled(path: Path, settle: float | str) -> bool:
 
 
 def batch_names(
-    root: Path, spec: ModelSpec, known: Container[str] = (), order: Order = natural_order
+    root: Path, spec: ModelSpec, known: Known = NONE, order: Order = natural_order
 ) -> list[tuple[str, Path]]:
     """The batches that count, each with its name, in time order: those that have settled, and those `known` by name, as
     decided on earlier. No file is read."""
-    return [
-        (name, path)
-        for name, path in named_batches(find(root, spec.data.batches, order), known)
-        if name in known or is_settled(path, spec.data.settle)
-    ]
+    named = named_batches(find(root, spec.data.batches, order), known)
+    counting = [(name, path) for name, path in named if name in known or is_settled(path, spec.data.settle)]
+    return sorted(counting, key=lambda item: order(item[0]))  # a file that was renamed keeps its place
 
 
-def find_batches(root: Path, spec: ModelSpec, known: Container[str] = (), order: Order = natural_order) -> list[Batch]:
+def find_batches(root: Path, spec: ModelSpec, known: Known = NONE, order: Order = natural_order) -> list[Batch]:
     """The batches that count, fingerprinted. Raises SpecError when two would have one name."""
     found = batch_names(root, spec, known, order)
     if twice := doubled([path for _, path in found], known):
@@ -175,7 +202,7 @@ def batch_at(root: Path, path: Path, name: str | None = None) -> Batch:
     return Batch(name or batch_name(path), path.relative_to(root).as_posix(), fingerprint(path))
 
 
-def delivered(root: Path, spec: ModelSpec, known: Container[str] = ()) -> dict[str, Path]:
+def delivered(root: Path, spec: ModelSpec, known: Known = NONE) -> dict[str, Path]:
     """Where each batch on disk is, by name, whether it counts yet or not; `known` are names that were decided on."""
     return dict(named_batches(find(root, spec.data.batches), known))
 
@@ -186,7 +213,7 @@ def label_files(root: Path, spec: ModelSpec, order: Order = natural_order) -> li
     return [path for path in paths if is_settled(path, spec.data.settle)]
 
 
-def arriving(root: Path, spec: ModelSpec, known: Container[str] = ()) -> list[str]:
+def arriving(root: Path, spec: ModelSpec, known: Known = NONE) -> list[str]:
     """Batches and label files that do not count yet, because they may still be written; relative to the root."""
     batches, labels = find(root, spec.data.batches), find(root, spec.data.labels) if spec.data.labels else []
     waiting = [path for name, path in named_batches(batches, known) if name not in known] + labels
@@ -261,6 +288,34 @@ def hidden_beside(path: Path) -> Path:
     return path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
 
 
+def appear(temporary: Path, output: Path) -> None:
+    """Give a file its name, whole, unless that is taken. Raises FileExistsError then, and OSError.
+
+    Where the file system has no hard links an empty file takes the name first, for as long as the next call takes.
+    """
+    try:
+        os.link(temporary, output)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        output.open("xb").close()
+        temporary.replace(output)
+
+
+def lacks_links(folder: Path) -> bool:
+    """Whether the file system of a folder that can be written to has no hard links."""
+    probe, linked = (folder / f".links-{uuid.uuid4().hex}" for _ in range(2))
+    try:
+        probe.touch()
+        os.link(probe, linked)
+    except OSError as error:
+        return error.errno in NO_LINKS
+    finally:
+        for path in (probe, linked):
+            path.unlink(missing_ok=True)
+    return False
+
+
 @contextlib.contextmanager
 def atomic_write(output: Path, *, replace: bool = False) -> Iterator[Path]:
     """A path to write to; what was written appears as `output` when the block ends, whole, or not at all.
@@ -275,7 +330,7 @@ def atomic_write(output: Path, *, replace: bool = False) -> Iterator[Path]:
         if replace:
             temporary.replace(output)
         else:
-            os.link(temporary, output)
+            appear(temporary, output)
     except FileExistsError:
         if not output.exists():
             raise StoreError(f"Could not write {output}: {output.parent} is not a folder.") from None

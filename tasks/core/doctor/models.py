@@ -14,16 +14,18 @@ from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from tasks.core.data.files import SUFFIXES, arriving, doubled, find, parts
+from tasks.core.data.files import SUFFIXES, appear, arriving, delivered, doubled, find, named_batches, parts
 from tasks.core.data.unread import table_problems, unread
 from tasks.core.doctor.deployment import SKEW, Diagnosis, DoctorCheck, Level, as_diagnoses, clocks, nearest
 from tasks.core.errors import InvalidRequest, SpecError
-from tasks.core.ledger.lease import is_alive
+from tasks.core.ledger.lease import ends, is_alive
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.signing import Trust
+from tasks.core.ledger.state import State
+from tasks.core.run import kept
 from tasks.core.spec import ModelSpec, load_spec
 from tasks.core.store import Store
-from tasks.core.text import second
+from tasks.core.text import named, second
 from tasks.core.workspace import Project
 
 NEWEST = 20
@@ -35,7 +37,7 @@ def checks(project: Project) -> dict[str, DoctorCheck]:
     made: dict[str, DoctorCheck] = {}
     for name in project.models:
         made[name] = partial(model, project.root, name)
-        made[f"{name}: history"] = partial(history, project.store_location, name)
+        made[f"{name}: history"] = partial(history, project.store_location, name, project.root)
     return made or {"models": partial(_none, project.root)}
 
 
@@ -88,6 +90,9 @@ def batches(name: str, root: Path, spec: ModelSpec) -> Iterator[Diagnosis]:
     for twice in doubled(paths):
         found, _, remedy = twice.partition(": ")
         yield Diagnosis(name, Level.FAIL, found, f"{remedy[:1].upper()}{remedy[1:]}.")
+    if shown := kept.undated(spec, [name for name, _ in named_batches(paths)]):
+        text = f"data.keep = {spec.data.keep!r} goes by the dates in names, and there is none in {named(shown)}"
+        yield Diagnosis(name, Level.WARN, text, "Set data.keep to a number of batches.")
     waiting = arriving(root, spec)
     more = f"; {len(waiting)} still arriving" if waiting else ""
     yield from _files(name, root, spec.data.batches, "data.batches", paths, "batches", more)
@@ -167,7 +172,7 @@ def writable(name: str, folder: Path) -> Iterator[Diagnosis]:
     probe, linked = (at / f".doctor-{uuid.uuid4().hex}" for _ in range(2))
     try:
         probe.write_bytes(b"ror doctor")
-        os.link(probe, linked)
+        appear(probe, linked)
         yield Diagnosis(name, Level.OK, f"{folder} can be written to")
     except OSError as error:
         yield Diagnosis(
@@ -181,8 +186,9 @@ def writable(name: str, folder: Path) -> Iterator[Diagnosis]:
             path.unlink(missing_ok=True)
 
 
-def history(location: str, model: str) -> Iterator[Diagnosis]:
-    """Whether a model's history can be read, who is at work on it, and whether the clock agrees with it."""
+def history(location: str, model: str, root: Path) -> Iterator[Diagnosis]:
+    """Whether a model's history can be read, who is at work on it, whether the clock agrees with it, and whether the
+    batches in it are still there."""
     name = f"{model}: history"
     unchecked = ""
     try:
@@ -202,7 +208,20 @@ def history(location: str, model: str) -> Iterator[Diagnosis]:
     if lease := head.state.lease:
         who = f"run {lease.run} (process {lease.pid} on {lease.host})"
         if is_alive(lease):
-            text = f"{who} is at work; others are skipped until it ends, or {second(lease.expires)} UTC"
+            text = f"{who} is at work; others are skipped {ends(lease)}"
         else:
             text = f"{who} ended without giving back its lease; the next run takes over"
         yield Diagnosis(f"{model}: lease", Level.OK, text)
+    yield from as_diagnoses(f"{model}: gone", partial(_gone, f"{model}: gone", root, model, head.state))
+
+
+def _gone(name: str, root: Path, model: str, state: State) -> Iterator[Diagnosis]:
+    """Batches that were decided on and are not there any more, though they should be."""
+    try:
+        spec = load_spec(root, model)
+    except (InvalidRequest, SpecError):
+        return  # the check of its file says what is wrong
+    here = delivered(root, spec, state.batches)
+    if here and (missing := kept.gone(spec, state, here)):
+        found, _, remedy = kept.words(missing).partition(". ")
+        yield Diagnosis(name, Level.WARN, found, f"{remedy}.")

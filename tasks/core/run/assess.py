@@ -18,13 +18,14 @@ from tasks.core.checks.expected import excused, last_year
 from tasks.core.checks.volume import check_days, check_rows, is_fewer
 from tasks.core.data.arrow import sample_rows
 from tasks.core.data.dates import dates_in_rows
-from tasks.core.data.files import find, in_order, text_order
+from tasks.core.data.files import find, in_order, renamed, text_order
 from tasks.core.data.unread import unread
 from tasks.core.decision.evidence import DriftEvidence, Evidence
 from tasks.core.errors import DataError, EnvironmentMismatch, NotFound, UntrustedTypes, VerificationError
 from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import found_wrong, with_comparisons, with_labels, with_losses
 from tasks.core.run.causes import looked_with
+from tasks.core.run.kept import gone, words
 from tasks.core.run.labels import LabelFindings
 from tasks.core.run.unanswered import unanswered
 from tasks.core.run.work import Work
@@ -279,6 +280,13 @@ def _arrivals(workspace: Workspace, state: State, work: Work) -> list[Check]:
         f"{batch} comes before batches that were decided on already: it is decided on now, and nothing is decided anew"
         for batch in work.latecomers
     ]
+    found += [
+        f"{name} has the bytes of {batch.id}, which is gone: it is that batch, renamed, and keeps that name here"
+        for batch in work.batches
+        if batch.id in state.batches and (name := renamed(batch))
+    ]
+    if work.batches and (missing := gone(workspace.spec, state, {batch.id for batch in work.batches})):
+        found.append(words(missing))
     found += unread(workspace.root, workspace.spec)
     if state.order is text_order:
         first, second = _misplaced(state)

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 
 from tasks.core.ledger.state import State
 from tasks.core.records import digest, installed_release
+from tasks.core.run.kept import gone
 from tasks.core.types import AttemptOutcome, Batch
 from tasks.core.versions.environment import INFORMATIVE, MINOR
-from tasks.core.versions.own_code import digests_of, libraries_of, make_importable, texts_of
+from tasks.core.versions.own_code import digests_of, libraries_of, texts_of
 from tasks.core.workspace import Workspace
 
 
@@ -33,15 +34,17 @@ def trained_with(workspace: Workspace, state: State, batches: Iterable[Batch]) -
     """One digest for all that decides, beside labels, how an attempt to train comes out: what the model's file says of
     it, own code and libraries, and which batches to learn from are gone or were altered."""
     spec = workspace.spec
-    make_importable(spec.folders(workspace.root))
-    texts = texts_of([spec.pipeline.factory.partition(":")[0]])
+    texts = texts_of([spec.pipeline.factory.partition(":")[0]], spec.folders(workspace.root))
     libraries = sorted({*libraries_of(texts), *MINOR, *INFORMATIVE})
     here = {batch.id: batch.sha256 for batch in batches}
     # A batch of this very run has no digest in the state yet.
     known = {name: state.batches[name].sha256 for name in state.usable}
-    missing = [name for name, sha256 in known.items() if name not in here or sha256 not in ("", here[name])]
+    altered = [name for name, sha256 in known.items() if name in here and sha256 not in ("", here[name])]
+    missing = [name for name in gone(spec, state, here) if name in known]
     releases = {name: installed_release(name) for name in libraries}
-    return digest(json.dumps([spec.training_digest, digests_of(texts), releases, missing]).encode())
+    # Earlier releases failed where a batch was gone, and had one list of both: what failed so is made again.
+    depends = [spec.training_digest, digests_of(texts), releases, altered, *([missing] if missing else [])]
+    return digest(json.dumps(depends).encode())
 
 
 def is_mended(workspace: Workspace, state: State, batches: Iterable[Batch]) -> bool:

@@ -11,8 +11,10 @@ from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError
 from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import with_labels
+from tasks.core.run.kept import looked_at
 from tasks.core.run.work import Work
-from tasks.core.text import counted
+from tasks.core.spec import ModelSpec
+from tasks.core.text import counted, named
 from tasks.core.training.gate import Champion, unjudged
 from tasks.core.training.holdout import GATE_BATCHES, GATE_ROWS, HOLDOUT_EVERY
 from tasks.core.types import TOO_SMALL, Action, Decision, Labelled, Rule
@@ -41,7 +43,7 @@ def judgeable(
     try:
         history = training_rows(workspace, work, kept)
     except DataError:
-        return decision  # the attempt to train says what is gone
+        return decision  # the attempt to train says what is wrong
     found = unjudged(history, forgetting, champion)
     if found is None:
         return decision
@@ -68,20 +70,30 @@ def training_labels(workspace: Workspace, work: Work, champion: Champion | None)
     return Labels.usable(workspace.root, spec, work.labels, work.owners, trusted=work.trusted)[0]
 
 
+def absent(spec: ModelSpec, work: Work, usable: Sequence[str]) -> list[str]:
+    """Batches that a fit would look at, in time order, and whose files are gone."""
+    here = {batch.id for batch in work.batches}
+    return [batch for batch in looked_at(spec, usable) if batch not in here]
+
+
 def training_rows(
     workspace: Workspace, work: Work, usable: Sequence[str], labels: Labels | None = None
 ) -> list[LabelledRows]:
-    """Labelled rows of the usable batches, to train on. Raises DataError when one is gone or changed its bytes."""
+    """Labelled rows of the usable batches that a fit looks at, to train on, but for those that are `absent`. Raises
+    DataError when one changed its bytes, or none is left."""
     labels = labels or training_labels(workspace, work, None)
+    wanted = looked_at(workspace.spec, usable)
     on_disk = {batch.id: batch for batch in work.batches}
     altered = {batch.id for batch in work.altered}
-    missing = [batch for batch in usable if batch not in on_disk or batch in altered]
-    if missing:
+    if changed := [batch for batch in wanted if batch in altered]:
         raise DataError(
-            f"Cannot train: {', '.join(missing)} is gone or was changed since it was decided on. "
-            "Restore the original files."
+            f"Cannot train: {named(changed)} changed after being decided on. Restore the original bytes: nothing is "
+            "learned from others under a known name."
         )
-    parts = [labelled_rows(workspace.root, on_disk[batch], labels, workspace.spec.task) for batch in usable]
+    there = [on_disk[batch] for batch in wanted if batch in on_disk]
+    if wanted and not there:
+        raise DataError(f"Cannot train: of {counted(len(wanted), 'labelled batch', 'labelled batches')} none is there.")
+    parts = [labelled_rows(workspace.root, batch, labels, workspace.spec.task) for batch in there]
     labelled = [part for part in parts if len(part.rows)]  # all labels of a batch may have been withdrawn
     if parts and not labelled:
         raise DataError("Cannot train: no batch has labels any more. What is said of label files and keys tells why.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 import sys
 import time
 from collections.abc import Collection, Sequence
@@ -15,6 +14,7 @@ import pandas as pd
 
 from tasks.core.checks.calibration import TARGET
 from tasks.core.checks.declared import refuse_unknown
+from tasks.core.data.files import find
 from tasks.core.data.rows import LabelledRows, target_of
 from tasks.core.errors import DataError
 from tasks.core.records import to_dict
@@ -29,10 +29,10 @@ from tasks.core.training.factory import is_default
 from tasks.core.training.fit import CalibratedFit, fit
 from tasks.core.training.gate import Champion, compare, rival_of
 from tasks.core.types import Gate
-from tasks.core.versions import persistence
+from tasks.core.versions import namespaces, opened, persistence
 from tasks.core.versions.environment import environment_of
 from tasks.core.versions.manifest import Candidate, TrainingFile
-from tasks.core.versions.own_code import make_importable, texts_of
+from tasks.core.versions.own_code import texts_of
 from tasks.core.versions.steps import idle_steps
 
 UNSEEN = "a category that no training data had"
@@ -54,16 +54,54 @@ def train(
     action: str,
     reasons: Sequence[str],
     known: Collection[str] = (),
+    *,
+    labelled: int | None = None,
+    missing: Sequence[str] = (),
+    threads: int | None = None,
 ) -> Challenger:
     """Fit on all labelled history but the gate's rows, compare with the champion on those, and collect the record.
 
+    `labelled` are the labelled batches there were, where they were more than those of the history; `missing` names
+    those that would belong to it and are gone. `threads` are those that this process has set, for the record.
     What is too good to be true stands behind the gate's reason, but for the columns, or the target, in `known`.
     Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract,
     SpecError, before anything is fitted, with all that the model's file names and the data do not have.
     """
-    started = time.monotonic()
     refuse_unknown(root, spec, history)
-    make_importable(spec.folders(root))
+    with opened.noted() as paths, namespaces.at_work(spec.folders(root), spec.pipeline.factory):
+        challenger = _train(root, spec, history, champion, action, reasons, known, labelled, missing, threads)
+        if namespace := namespaces.active():
+            namespace.read(opened.beside(paths, spec.folders(root)))
+    candidate = challenger.candidate
+    data_end = len(history) if labelled is None else labelled
+    manifest = {**candidate.manifest, "data_end": data_end, "missing": tuple(missing), "threads": threads}
+    return replace(challenger, candidate=replace(candidate, manifest=manifest, opened=frozenset(paths)))
+
+
+def with_files(candidate: Candidate, root: Path, spec: ModelSpec, asked: Collection[str]) -> Candidate:
+    """The candidate with a record of the files that its fit opened, and of those that a process that only `asked` it
+    had to open: what of these lies beside its code is kept with it."""
+    data = [*find(root, spec.data.batches), *(find(root, spec.data.labels) if spec.data.labels else ())]
+    files = opened.beside(asked, spec.folders(root))
+    others = {*candidate.opened, *asked} - {str(path) for path in files.values()}
+    read = opened.below(others, root, data)
+    environment = replace(candidate.environment, files=opened.digests_of(files), read=opened.digests_of(read))
+    return replace(candidate, environment=environment, beside=opened.kept(files))
+
+
+def _train(
+    root: Path,
+    spec: ModelSpec,
+    history: Sequence[LabelledRows],
+    champion: Champion | None,
+    action: str,
+    reasons: Sequence[str],
+    known: Collection[str],
+    labelled: int | None,
+    missing: Sequence[str],
+    threads: int | None,
+) -> Challenger:
+    started, code = time.monotonic(), spec.folders(root)
     spec, choice = settle(spec, history, champion.manifest if champion else None)
     fitted = fit(spec, history, first=champion is None)
     if spec.pipeline.rows == "alone" and not is_default(spec):  # which is known not to look at other rows
@@ -92,8 +130,10 @@ def train(
             "gate": to_dict(gate),
             "importance": fitted.importance,
         },
-        environment=environment_of(saved.modules, root),
-        sources=texts_of([*saved.modules, spec.pipeline.factory.partition(":")[0]]),
+        environment=replace(
+            environment_of(saved.modules, root, code), configuration=namespaces.settings_of(fitted.pipeline)
+        ),
+        sources=texts_of([*saved.modules, spec.pipeline.factory.partition(":")[0]], code),
         manifest={
             "parent": champion.manifest.version if champion else None,
             "factory": spec.pipeline.factory,
@@ -111,7 +151,6 @@ def train(
                 )
                 for part in training.learn
             ],
-            "data_end": len(history),
             "metrics": metrics,
             "champion_metrics": rival_metrics if rival and rival.version is not None else {},
             "gate": gate,
@@ -163,5 +202,13 @@ def _probe(fitted: CalibratedFit) -> pd.DataFrame:
 
 
 def _peak_memory() -> float:
+    """Of this process so far, in MB."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        memory = psutil.Process().memory_info()
+        return round(getattr(memory, "peak_wset", memory.rss) / 2**20, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

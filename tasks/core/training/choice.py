@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from tasks.core.checks.performance import row_losses
 from tasks.core.data.rows import LabelledRows
@@ -18,6 +17,7 @@ from tasks.core.training.forgetting import remembered
 from tasks.core.training.holdout import FIRST_HOLDOUT_EVERY, split
 from tasks.core.versions.manifest import Manifest, PipelineChoice
 from tasks.core.versions.persistence import predict
+from tasks.core.versions.threads import single_openmp
 
 PLENTY = 10_000
 """Labelled rows from which on the large booster is taken untried. On eight real streams the choice lost 3 % less than
@@ -52,7 +52,7 @@ def choose(spec: ModelSpec, history: Sequence[LabelledRows]) -> PipelineChoice |
     if sum(len(part.rows) for part in parts) >= PLENTY:
         return None
     rows, losses = rows_of(spec, split(parts, FIRST_HOLDOUT_EVERY).learn), dict[str, np.ndarray]()
-    with threadpool_limits(1):  # for few rows a team of threads costs more than it brings
+    with single_openmp():  # for few rows a team of threads costs more than it brings
         for estimator in ESTIMATORS:
             try:
                 found = [_losses(_with(spec, estimator), rows, start, end) for start, end in _folds(spec, rows)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +30,17 @@ a default that is true of every older version needs no new number. Otherwise as 
 
 CLAIM, MANIFEST, SIGNATURE = "claim.json", "manifest.json", "manifest.sig"
 SOURCES = "sources.json"
+BESIDE = "beside.zip"
+"""Files that a version's pipeline opens, from beside its code."""
 PROBE = "probe.parquet"
 ERASABLE = ("reference.parquet", PROBE)
 """Files of a version that hold rows of the data: rows may be erased from them, on record. Neither is unpickled."""
 
 PAYLOAD = re.compile(r"pipeline\..+|(reference|probe)(-\w+)?\.parquet|calibration\.json")
 """Names of the files of a version that a prune removes; `reference-....parquet` is what an erasure left of one."""
+
+OPTIONAL = ("choice", "missing", "threads")
+"""Fields of a manifest that are left out where there is nothing to say, as in the records of earlier releases."""
 
 FORMS = ("joblib", "skops")
 """How a pipeline may be saved: `pipeline.joblib` is a pickle, `pipeline.skops` names the types it is made of."""
@@ -109,11 +115,15 @@ class Manifest:
     choice: PipelineChoice | None = None
     """Of the default pipeline, carried on from the first version; None: the model's file said which, or none was made.
     Left out then, as in the records of earlier releases."""
+    missing: tuple[str, ...] = ()
+    """Labelled batches that it would have been trained on too, but whose files were gone; left out where none was."""
+    threads: int | None = None
+    """Of numerical libraries that it was fitted with; None, and left out: unknown."""
 
     @model_serializer(mode="wrap")
     def _written(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = fields(self)
-        return {name: value for name, value in written.items() if name != "choice" or value is not None}
+        return {name: value for name, value in written.items() if name not in OPTIONAL or value}
 
     @property
     def rows(self) -> int:
@@ -154,6 +164,10 @@ class Candidate:
     """Text of the modules of its own that the pipeline, and its factory, are made of."""
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """The manifest's other fields."""
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+    """Files beside its code that the pipeline opens."""
+    opened: Collection[str] = ()
+    """Paths of the files that were opened to make it."""
 
     def files(self) -> dict[str, bytes]:
         """What belongs to the version, by name."""
@@ -165,7 +179,8 @@ class Candidate:
             "calibration.json": to_json(dict(self.calibration)),
             "evaluation.json": to_json(dict(self.evaluation)),
         }
-        return files | ({SOURCES: to_json(dict(self.sources))} if self.sources else {})
+        sources = {SOURCES: to_json(dict(self.sources))} if self.sources else {}
+        return files | sources | ({BESIDE: _zip(self.beside)} if self.beside else {})
 
 
 def parse_manifest(data: bytes, path: str, model: str, version: int) -> Manifest:
@@ -188,6 +203,15 @@ def read_parquet(data: bytes) -> pd.DataFrame:
 
     # Not pandas' own reader: that brings all of pyarrow's data sets along.
     return pq.ParquetFile(pa.BufferReader(data)).read().to_pandas()
+
+
+def _zip(files: Mapping[str, bytes]) -> bytes:
+    """The same bytes for the same files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

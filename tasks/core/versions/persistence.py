@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import io
 import pickle
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,10 +27,11 @@ from tasks.core.errors import (
 )
 from tasks.core.schema.dtypes import as_seen
 from tasks.core.versions import steps
+from tasks.core.versions.namespaces import company_of
+from tasks.core.versions.threads import single, single_openmp
 
 if TYPE_CHECKING:
     import pandas as pd
-    from threadpoolctl import ThreadpoolController
 
     from tasks.core.schema.contract import Contract
 
@@ -216,7 +215,7 @@ def predict(
     few = len(frame) <= SMALL
     try:
         in_turn = parallel_config(backend="sequential") if few else nullcontext()
-        with in_turn, _thread_pools(len(sys.modules)).limit(limits=1 if few else None):
+        with company_of(pipeline), in_turn, single_openmp() if few else nullcontext():
             answers = _predict(pipeline, frame)
     except Exception as error:  # noqa: BLE001 - a pipeline is anybody's code
         kind = UnavailablePipeline if _is_of_the_machine(error) else UnpredictableData
@@ -249,14 +248,6 @@ def _no_numbers(pipeline: Any, frame: pd.DataFrame, answers: Predictions, wrong:
     whose = f"; {step} makes {'it' if len(frame) == 1 else 'them'}" if step else ""
     at = "" if len(frame) == 1 else f", the first for row {first + 1:,}"
     return f"{many} no finite number ({what}{at}){whose}"
-
-
-@lru_cache(maxsize=1)
-def _thread_pools(modules: int) -> ThreadpoolController:
-    """Looked for again when modules were imported since: they may bring pools, and looking takes milliseconds."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 def _predict(pipeline: Any, frame: pd.DataFrame) -> Predictions:
@@ -297,9 +288,16 @@ def _places(answers: np.ndarray, classes: np.ndarray) -> np.ndarray:
 # --- known answers -------------------------------------------------------------------------------------------
 
 
+def known_answers(pipeline: Any, frame: pd.DataFrame, *, contract: Contract | None = None) -> Predictions:
+    """As `predict`, with one thread of every library, whatever the process uses: the last bit of a sum depends on how
+    many there are."""
+    with company_of(pipeline), single():  # in this order: who waits for a namespace holds up nobody
+        return predict(pipeline, frame, contract=contract)
+
+
 def make_probe(pipeline: Any, frame: pd.DataFrame, *, contract: Contract | None = None) -> pd.DataFrame:
     """Input rows with the answers the pipeline gives now."""
-    return frame.assign(**predict(pipeline, frame, contract=contract).columns)
+    return frame.assign(**known_answers(pipeline, frame, contract=contract).columns)
 
 
 def telling(known: Mapping[str, np.ndarray], answers: Predictions) -> list[str]:
@@ -328,9 +326,9 @@ def replay_probe(
     ProbeMismatch.
     """
     try:
-        answers = predict(pipeline, frame, contract=contract)
+        answers = known_answers(pipeline, frame, contract=contract)
     except UnpredictableData as error:
-        raise ProbeMismatch(f"{what} no longer gives its known answers, but fails. Retrain.") from error
+        raise ProbeMismatch(f"{what} no longer gives its known answers, but fails. {error} Retrain.") from error
     except UnavailablePipeline as error:
         raise ProbeMismatch(f"{what} does not give its known answers. {error}") from error
     known = {name: probe[name].to_numpy() for name in answers.columns}

@@ -9,7 +9,7 @@ import contextlib
 import gc
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from tasks.core.errors import (
     NotFound,
     SignatureError,
     SpecError,
+    StoreError,
     UntrustedTypes,
     VerificationError,
 )
@@ -31,6 +32,7 @@ from tasks.core.ledger.signing import SignatureStatus, Trust
 from tasks.core.ledger.state import State
 from tasks.core.records import digest, from_dict, from_json, to_dict, to_json
 from tasks.core.store import Store
+from tasks.core.text import named
 from tasks.core.types import Served
 from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.manifest import (
@@ -235,24 +237,37 @@ class Registry:
     def load_in_service(self, model: str, state: State, *, whole: bool = True) -> LoadedVersion:
         """The version that this state has in service. Raises as `load_current` does.
 
-        Where it fails and an earlier version could take its place, the error names the command: a person decides that.
+        Where it fails, the error names the newest version that was in service before, or waits for approval, and that
+        does load here, with the command that puts it in service: a person decides that. It says so where none does.
         """
         if state.current is None:
             where = self.store.folder or self.store.location
             raise NotFound(f"No version of {model!r} is in service yet in {where}. `ror run {model}` trains one.")
-        out = (state.current.version, *state.barred, *state.pruned)
-        earlier = next((served.version for served in reversed(state.served) if served.version not in out), None)
         try:
             return self.load(model, state.current, whole=whole)
         except (VerificationError, NotFound) as error:
-            if earlier is None or isinstance(error, UntrustedTypes):  # what is not allowed is so of earlier ones, too
-                raise
-            instead = f"`ror promote {model} v{earlier} --reason '...'` checks v{earlier} and puts it back in service."
-            error.args = (f"{error}\n{instead}",)
+            if instead := self._instead(model, state):
+                error.args = (f"{error}\n{instead}",)
             raise
 
+    def _instead(self, model: str, state: State) -> str:
+        """What could take the place of the version in service; empty where there is no other."""
+        out = {*state.barred, *state.pruned, *(served.version for served in state.served[-1:])}
+        others = {served.version: served for served in (*state.waiting, *state.served) if served.version not in out}
+        newest = sorted(others, reverse=True)
+        for version in newest:
+            with contextlib.suppress(VerificationError, StoreError):
+                self.load(model, others[version], whole=False)
+                puts = "puts it" if others[version] in state.waiting else "puts it back"
+                command = f"`ror promote {model} v{version} --reason '...'`"
+                return f"v{version} loads here: {command} checks v{version} and {puts} in service."
+        if not newest:
+            return ""
+        tried = named([f"v{version}" for version in newest])
+        return f"No other version that was in service or waits loads here ({tried})."
+
     def _load(self, manifest: Manifest, sha256: str, accepted: Sequence[str]) -> LoadedVersion:
-        from tasks.core.versions import environment, loading, own_code
+        from tasks.core.versions import environment, loading, namespaces, own_code
 
         what = f"{manifest.model} v{manifest.version}"
         if not manifest.form or not {"contract.json", PROBE} <= {*manifest.files}:
@@ -264,13 +279,52 @@ class Registry:
             )
         recorded = environment.recorded_in(manifest.environment, f"{manifest.folder}/{MANIFEST}")
         own_code.make_importable(self._code)
-        notes = environment.check_environment(recorded, what, accepted=accepted, texts=lambda: self.sources(manifest))
+        from_record = self._from_record(manifest, recorded.sources, accepted)
+        notes = environment.check_environment(
+            recorded,
+            what,
+            accepted=accepted,
+            texts=lambda: self.sources(manifest),
+            code=self._code,
+            from_record=from_record,
+        )
+        here = {
+            name: own_code.text_here(name, self._code) or "" for name in recorded.sources if name not in from_record
+        }
+        namespace = namespaces.namespace_of(self._code, {**here, **from_record}, from_record, recorded.files)
         files = {name: self.file(manifest, name) for name in manifest.files if predicts(name)}
         # With rows erased from the known answers, a batch of another size may give another last digit.
         whole = digest(files[PROBE]) == manifest.files[PROBE].sha256
         exact = whole and environment.is_same(recorded, notes)
-        contract, pipeline = loading.revive(files, manifest.form, what, self._types, exact=exact)
-        return LoadedVersion(manifest.model, manifest.version, sha256, manifest, contract, pipeline, notes, self)
+        settings = recorded.configuration
+        contract, pipeline = loading.revive(
+            files, manifest.form, what, self._types, exact=exact, namespace=namespace, settings=settings
+        )
+        kept = tuple(sorted(from_record))
+        return LoadedVersion(manifest.model, manifest.version, sha256, manifest, contract, pipeline, notes, kept, self)
+
+    def _from_record(
+        self, manifest: Manifest, digests: Mapping[str, str], accepted: Sequence[str] = ()
+    ) -> dict[str, str]:
+        """Text of those modules of a version that are to be imported from its record: the source here is another one,
+        or there is none. What a person accepted is taken as it is here.
+
+        A version that is no pickle brings no code along: what may be imported is what the folders hold.
+        """
+        from tasks.core.versions import environment, own_code
+
+        if manifest.form != "joblib":
+            return {}
+        changed = own_code.changed(digests, self._code)
+        other = [name for name, text in changed.items() if environment.other_module(name, text) not in accepted]
+        then = self.sources(manifest) if other else {}
+        return {name: then[name] for name in other if name in then}
+
+    def from_record(self, model: str, served: Served) -> tuple[str, ...]:
+        """Names of the modules that a version brings along, because they are not here as they were recorded. Nothing
+        is imported. Raises NotFound, VerificationError or StoreError."""
+        manifest = self.manifest_of(model, served)
+        return tuple(sorted(self._from_record(manifest, manifest.environment.get("sources") or {}, served.accepts)))
 
     def sources(self, manifest: Manifest) -> dict[str, str]:
         """Text of the modules of its own that a version is made of, by name, verified."""

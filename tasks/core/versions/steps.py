@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tasks.core.errors import in_short
+from tasks.core.versions.namespaces import company_of
 
 
 def said_by(pipeline: Any, error: BaseException, *, withheld: bool) -> str:
@@ -37,13 +38,14 @@ def infinite_step(pipeline: Any, frame: Any) -> str:
     """The step that made a number that is none of these rows: the first whose output has an infinity, else the last;
     empty where there are no steps."""
     steps = _steps(pipeline)
-    for name, output in outputs(pipeline, frame):
-        if _has_infinity(output):
-            return _called([name], dict(steps)[name])
+    with company_of(pipeline):
+        for name, output in _outputs(pipeline, frame):
+            if _has_infinity(output):
+                return _called([name], dict(steps)[name])
     return _called([steps[-1][0]], steps[-1][1]) if steps else ""
 
 
-def outputs(pipeline: Any, frame: Any) -> Iterator[tuple[str, Any]]:
+def _outputs(pipeline: Any, frame: Any) -> Iterator[tuple[str, Any]]:
     """Each step but the last, and what it makes of these rows."""
     for name, step in _steps(pipeline)[:-1]:
         if step is None or step == "passthrough" or not hasattr(step, "transform"):
@@ -86,11 +88,6 @@ def _selects_nothing(columns: Any) -> bool:
     return not (chosen.any() if chosen.dtype == bool else len(chosen))
 
 
-def called(pipeline: Any, name: str) -> str:
-    """A step of a pipeline, as messages call it."""
-    return _called([name], dict(_steps(pipeline))[name])
-
-
 def _steps(pipeline: Any) -> list[tuple[str, Any]]:
     return list(getattr(pipeline, "steps", ()))
 
@@ -117,11 +114,12 @@ def _has_infinity(output: Any) -> bool:
 def differing_step(pipeline: Any, one: Any, other: Any, places: np.ndarray) -> str:
     """The first step that makes something else of the rows of `one` at these places than of the first rows of `other`,
     which are the same, else the last step; empty where there are no steps."""
-    for (name, before), (_, now) in zip(outputs(pipeline, one), outputs(pipeline, other), strict=True):
-        if not _same(_dense(before)[places], _dense(now)[: len(places)]):
-            return called(pipeline, name)
-    found = _steps(pipeline)
-    return called(pipeline, found[-1][0]) if found else ""
+    steps = _steps(pipeline)
+    with company_of(pipeline):
+        for (name, before), (_, now) in zip(_outputs(pipeline, one), _outputs(pipeline, other), strict=True):
+            if not _same(_dense(before)[places], _dense(now)[: len(places)]):
+                return _called([name], dict(steps)[name])
+    return _called([steps[-1][0]], steps[-1][1]) if steps else ""
 
 
 def _dense(output: Any) -> np.ndarray:

@@ -21,6 +21,7 @@ from tasks.core.errors import CorruptObject, InvalidRequest, VerificationError
 from tasks.core.records import from_json
 from tasks.core.spec import ModelSpec
 from tasks.core.training import choice
+from tasks.core.training.challenger import train as train_challenger
 from tasks.core.versions import persistence
 from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.manifest import Candidate
@@ -49,10 +50,14 @@ def forest(seed):
     return numbers(RandomForestClassifier(20, random_state=seed))
 
 
+def unseeded():
+    return numbers(RandomForestClassifier(5))
+
+
 def ridge(alpha=1.0):
     return numbers(Ridge(alpha=alpha))
 """
-"""A module of the user's own, with three factories."""
+"""A module of the user's own, with four factories."""
 
 
 @pytest.fixture
@@ -112,6 +117,20 @@ def test_the_record_makes_the_same_model(workspace: Workspace) -> None:
     assert from_json(Receipt, path.read_bytes(), path.name) == receipt
     assert str(workspace.root) not in path.read_text()
     assert any(f"{manifest.rows:,} rows trained on" in line for line in details(receipt))
+
+
+def test_as_many_threads_as_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version is fitted again with the threads of its record; where it has none, with what there is."""
+    spec, asked = make_spec(), list[int]()
+    monkeypatch.setattr("tasks.core.audit.reproduce.use", asked.append)
+    for threads, found in ((None, []), (3, [3])):
+        root = tmp_path / str(threads)
+        root.mkdir()
+        history = make_history(root, spec, make_rows(300, 1))
+        challenger = train_challenger(root, spec, history, None, "retrain", ["a test"], threads=threads)
+        workspace = register(root, challenger.candidate)
+        assert workspace.registry.manifest("loans", 1)[0].threads == threads
+        assert reproduce(workspace, 1)[0].same and asked == found
 
 
 def test_receipts_are_never_overwritten(workspace: Workspace) -> None:
@@ -203,6 +222,14 @@ def test_a_changed_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert f"different by up to {gate.largest:.3g} on {gate.column}, {gate.rows} of {gate.rows} rows" in receipt.message
     assert receipt.metrics["loss"] != receipt.metrics_then["loss"]
     assert receipt.differences == ("the source code of own_models has changed since",)
+
+
+def test_a_missing_seed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the same data make another model, what has no seed is named, and how a factory gets one."""
+    receipt, _ = reproduce(with_factory(tmp_path, monkeypatch, "unseeded"), 1)
+    assert receipt.verdict == "different"
+    assert [note for note in receipt.notes if "nothing seeds randomforestclassifier__random_state: " in note]
+    assert any("`def build(seed)`" in line for line in details(receipt))
 
 
 def test_within_a_billionth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

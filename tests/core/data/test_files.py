@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -21,14 +24,21 @@ from tasks.core.data.files import (
     in_order,
     label_digest,
     label_files,
+    lacks_links,
     natural_order,
+    renamed,
     text_order,
 )
 from tasks.core.errors import AlreadyExists, SpecError
 from tasks.core.spec import ModelSpec
+from tasks.core.types import BatchRecord
 from tests.helpers.training import make_spec
 
 LATE = make_spec(data={"batches": "batches/*", "labels": "labels/*"})
+
+
+def known(*names: str) -> dict[str, BatchRecord]:
+    return {name: BatchRecord("", 1) for name in names}
 
 
 def write(path: Path, text: str = "x") -> Path:
@@ -122,13 +132,37 @@ def test_a_folder_decided_under_its_cut_name_keeps_it(tmp_path: Path) -> None:
     """Earlier releases cut 2026.01 to 2026: that stays the batch that was decided on, and the next is a new one."""
     write(tmp_path / "batches/2026.01/a.parquet", "one")
     write(tmp_path / "batches/2026.02/a.parquet", "two")
-    found = find_batches(tmp_path, LATE, {"2026"})
+    found = find_batches(tmp_path, LATE, known("2026"))
     assert [(batch.id, batch.path) for batch in found] == [("2026", "batches/2026.01"), ("2026.02", "batches/2026.02")]
-    assert delivered(tmp_path, LATE, {"2026"})["2026"] == tmp_path / "batches/2026.01"
-    again = find_batches(tmp_path, LATE, {"2026", "2026.02"})
+    assert delivered(tmp_path, LATE, known("2026"))["2026"] == tmp_path / "batches/2026.01"
+    again = find_batches(tmp_path, LATE, known("2026", "2026.02"))
     assert [batch.id for batch in again] == ["2026", "2026.02"]
     write(tmp_path / "batches/2026.parquet")  # whose own name it is
-    assert sorted(batch.id for batch in find_batches(tmp_path, LATE, {"2026"})) == ["2026", "2026.01", "2026.02"]
+    assert sorted(batch.id for batch in find_batches(tmp_path, LATE, known("2026"))) == ["2026", "2026.01", "2026.02"]
+
+
+def test_a_file_that_was_renamed_is_the_batch_that_it_was(tmp_path: Path) -> None:
+    """Bytes that are known under a name that is gone are that batch, in its place, settled or not; under a name that
+    is there they are a second delivery; a folder is known by its parts."""
+    first, second = (write(tmp_path / f"batches/2015-{month}.csv", month) for month in ("2", "10"))
+    folder = write(tmp_path / "batches/2015-11/a.parquet", "parts").parent
+    decided = {one.id: BatchRecord(one.sha256, 1) for one in find_batches(tmp_path, LATE)}
+    assert [*decided] == ["2015-2", "2015-10", "2015-11"]
+    first.rename(first.with_name("new-02.csv"))
+    folder.rename(folder.with_name("2015-nov"))
+    write(tmp_path / "batches/2015-12.csv", "10")  # what 2015-10 has, which is there
+    spec = settle(3600)
+    found = find_batches(tmp_path, spec, decided)
+    assert [(one.id, one.path) for one in found] == [
+        ("2015-2", "batches/new-02.csv"),
+        ("2015-10", "batches/2015-10.csv"),
+        ("2015-11", "batches/2015-nov"),
+    ]
+    assert [renamed(one) for one in found] == ["new-02.csv", None, "2015-nov"]
+    assert arriving(tmp_path, spec, decided) == ["batches/2015-12.csv"]
+    write(tmp_path / "batches/new-03.csv", "2")  # the same bytes once more: one file is the batch
+    assert [one.id for one in find_batches(tmp_path, LATE, decided)][3:] == ["2015-12", "new-03"]
+    assert second.exists()
 
 
 def test_a_folder_is_one_batch(tmp_path: Path) -> None:
@@ -179,10 +213,10 @@ def settle(how: float | str) -> ModelSpec:
     return make_spec(data={"batches": "batches/*", "labels": "labels/*", "settle": how})
 
 
-def seen(root: Path, spec: ModelSpec, *known: str) -> tuple[list[str], list[str], list[str]]:
+def seen(root: Path, spec: ModelSpec, *names: str) -> tuple[list[str], list[str], list[str]]:
     """Batches, label files, and what does not count yet."""
-    batches = [batch.id for batch in find_batches(root, spec, known)]
-    return batches, [path.name for path in label_files(root, spec)], arriving(root, spec, known)
+    batches = [batch.id for batch in find_batches(root, spec, known(*names))]
+    return batches, [path.name for path in label_files(root, spec)], arriving(root, spec, known(*names))
 
 
 @pytest.mark.parametrize(("age", "counts"), [(0, False), (-3, False), (4, False), (6, True), (-3600, True)])
@@ -254,6 +288,19 @@ def test_a_file_is_replaced_only_where_that_is_asked_for(tmp_path: Path) -> None
     with atomic_write(path, replace=True) as temporary:
         temporary.write_text("mine")
     assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"]
+
+
+def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system without hard links a file appears whole too, and what is there stays; it is known there."""
+    path = tmp_path / "picture.png"
+    assert not lacks_links(tmp_path)
+    monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EPERM, "Operation not permitted")))
+    assert lacks_links(tmp_path)
+    for text in ("first", "second"):
+        with contextlib.suppress(AlreadyExists), atomic_write(path) as temporary:
+            temporary.write_text(text)
+    assert [file.name for file in tmp_path.iterdir()] == ["picture.png"]
+    assert path.read_text() == "first"
 
 
 def test_names_of_batches_are_put_in_time_order() -> None:

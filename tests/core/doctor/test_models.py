@@ -17,6 +17,7 @@ from tasks.core.doctor.deployment import SKEW_MAX, Diagnosis, Level, gather
 from tasks.core.ledger.events import Failed
 from tasks.core.ledger.lease import Lease
 from tasks.core.workspace import Project
+from tests.helpers.events import arrived, decide, decided
 from tests.helpers.model import Model
 
 
@@ -26,7 +27,7 @@ def look(model: Model) -> dict[str, Diagnosis]:
 
 def every(model: Model) -> Iterator[Diagnosis]:
     yield from models.model(model.root, model.name)
-    yield from models.history(model.workspace.store_location, model.name)
+    yield from models.history(model.workspace.store_location, model.name, model.root)
 
 
 def test_a_model_that_is_well(model: Model) -> None:
@@ -178,13 +179,27 @@ def test_a_history_from_the_future(model: Model) -> None:
     assert "behind the newest entry of the history" in found["clock"].text
 
 
+def test_batches_that_are_gone(model: Model) -> None:
+    """A batch that was decided on and is not there is a warning with its name, unless the model's file says that it may
+    be gone."""
+    model.deliver("002")
+    for name in ("001", "002"):
+        decide(model.workspace, decided(in_service=None, **arrived(name)))
+    assert look(model)["gone"].level is Level.WARN and "is gone (001)" in look(model)["gone"].text
+    model.write_spec("keep = 1")
+    assert "gone" not in look(model)
+    model.write_spec('keep = "2y"')
+    found = [finding for finding in every(model) if "goes by the dates in names" in finding.text]
+    assert [finding.level for finding in found] == [Level.WARN] and "none in 002" in found[0].text
+
+
 def test_a_damaged_history(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """A torn entry fails with what repairs it; keys that cannot be used do not keep the history from being read."""
     with Lease(model.workspace.ledger, run="r", key="k", actor="t", reason=""):
         pass
     location = model.workspace.store_location
     monkeypatch.setenv("ROR_TRUSTED_KEYS", str(model.root / "nowhere"))
-    (found,) = models.history(location, "loans")
+    (found,) = models.history(location, "loans", model.root)
     assert found.level is Level.OK and "signatures were not checked" in found.text
     monkeypatch.delenv("ROR_TRUSTED_KEYS")
     path = Path(location) / "loans/ledger/00000002.json"

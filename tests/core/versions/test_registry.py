@@ -361,14 +361,16 @@ def test_an_accepted_environment_serves_this_version(registry: Registry, candida
         registry.load("loans", version)
 
 
-def test_changed_code_is_refused_with_what_changed(registry: Registry, candidate: Candidate) -> None:
-    """A load with other code than the recorded is refused, and shows the difference to the text that was kept."""
+def test_changed_code_is_taken_from_the_record(registry: Registry, candidate: Candidate) -> None:
+    """A version whose own code is another one here, or is gone, is loaded with the text that it keeps, and says so. One
+    that is no pickle brings no code along: it is refused, and shows the difference."""
     name = "tests.core.versions.test_registry"
     text = Path(__file__).read_text().replace("your code ran", "another text")
-    foreign = replace(
-        candidate, sources={name: text}, environment=replace(candidate.environment, sources=digests_of({name: text}))
-    )
+    texts = {name: text, "desk_gone": "x = 1\n"}
+    foreign = replace(candidate, sources=texts, environment=replace(candidate.environment, sources=digests_of(texts)))
     version, _ = registry.register("loans", "key", foreign)
+    assert registry.load("loans", version).from_record == ("desk_gone", name)
+    version, _ = registry.register("loans", "key", replace(foreign, form="skops"))
     with pytest.raises(EnvironmentMismatch) as caught:
         registry.load("loans", version)
     assert '-        return Path.write_text, (self.marker, "another text")' in str(caught.value)
@@ -395,6 +397,29 @@ def test_a_deployment_that_refuses_pickles(registry: Registry, served: Served, t
     assert same(strict.load("loans", version).predict(rows), registry.load("loans", served).predict(rows))
     with pytest.raises(UntrustedTypes, match="types that the model's file does not allow"):
         Registry(registry.store, forms=("skops",)).load("loans", version)
+
+
+def test_after_a_change_of_the_environment(
+    registry: Registry, served: Served, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error proposes the newest version that loads here, one that waits for approval too, and never one that does
+    not; without any it says that none does."""
+    elsewhere = replace(candidate.environment, distributions={**candidate.environment.distributions, "numpy": "1.26.4"})
+    foreign = replace(candidate, environment=elsewhere)
+    others = [Served(*registry.register("loans", f"key {number}", foreign), data_end=3) for number in range(3)]
+    current, waiting = others[-1], Served(*registry.register("loans", "new", candidate), data_end=3)
+
+    def said(*before: Served, waits: tuple[Served, ...] = ()) -> str:
+        with pytest.raises(EnvironmentMismatch) as caught:
+            registry.load_in_service("loans", State(served=(*before, current), waiting=waits))
+        return str(caught.value).splitlines()[-1]
+
+    assert said(served, *others[:2]).startswith(
+        "v1 loads here: `ror promote loans v1 --reason '...'` checks v1 and puts"
+    )
+    assert said(*others[:2]) == "No other version that was in service or waits loads here (v3, v2)."
+    assert said(served, waits=(waiting,)).endswith("checks v5 and puts it in service.")
+    assert "loads here" not in said()
 
 
 # --- reading -------------------------------------------------------------------------------------------------
