@@ -22,7 +22,15 @@ from tasks.core import text
 from tasks.core.data.files import arriving, is_unchanged
 from tasks.core.data.unread import unread
 from tasks.core.decision.policy import decide
-from tasks.core.errors import LeaseHeld, NotFound, RorError, RunTimedOut, Unfinished, VerificationError
+from tasks.core.errors import (
+    LeaseHeld,
+    NotFound,
+    RorError,
+    RunTimedOut,
+    Unfinished,
+    UnpredictableData,
+    VerificationError,
+)
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.ledger.lease import Lease
 from tasks.core.ledger.state import State
@@ -30,7 +38,7 @@ from tasks.core.predictions import predictions_path
 from tasks.core.records import digest
 from tasks.core.reports import wording
 from tasks.core.run.assess import NOT_HERE, Findings, collect, recheck
-from tasks.core.run.conclude import conclude
+from tasks.core.run.conclude import conclude, left_in_service
 from tasks.core.run.trainable import judgeable
 from tasks.core.run.work import Work, arrived_since, check_request, find_work, fresh_names
 from tasks.core.types import Action, Outcome, Request
@@ -200,8 +208,12 @@ def predict(workspace: Workspace, event: Event) -> None:
         if is_unchanged(workspace.root, batch):
             # As the history has it now: a person may have accepted another environment for it since.
             served = workspace.state().as_known(decided.in_service)
-            predict_batch(workspace, batch, served, event.run)
-            done.append(batch.id)
+            try:
+                predict_batch(workspace, batch, served, event.run)
+            except UnpredictableData as error:  # it answered when it was asked: the others proceed
+                log.error("%s stays without predictions: %s", batch.id, error)
+            else:
+                done.append(batch.id)
         else:
             log.error("%s cannot be predicted: it changed or is gone since it was decided on.", batch.id)
     if decided.in_service and done:
@@ -249,7 +261,8 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path, thr
         def body(now: State) -> Decided:
             nonlocal measured
             raise_when_over()  # whatever became of the interruption: a failed fit of a run out of time is no attempt
-            measured = recheck(workspace, work, state, now, measured)
+            left = left_in_service(state, now, workspace.spec, decision, attempt)
+            measured = recheck(workspace, work, state, now, measured, left)
             return conclude(state, now, workspace.spec, measured, evidence, decision, attempt)
 
         return lease.commit(body), measured

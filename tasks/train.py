@@ -8,7 +8,7 @@ from dataclasses import replace
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.errors import DataError, SpecError, TrainingError
+from tasks.core.errors import DataError, SpecError, TrainingError, UnavailablePipeline
 from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import with_labels
 from tasks.core.reports.cards import artifact_name
@@ -101,7 +101,7 @@ def _train(
         code, pipeline = spec.folders(workspace.root), spec.pipeline
         asked = proof.prove(challenger.candidate, code, pipeline.types, pipeline.environment)
         candidate = with_files(challenger.candidate, workspace.root, spec, asked)
-    except (TrainingError, DataError, SpecError) as error:
+    except (TrainingError, DataError, SpecError, UnavailablePipeline) as error:
         log.error("%s", error)
         if bar is not None:
             bar.at(100, "It failed: the run says why")

@@ -18,6 +18,7 @@
     │   ├── AlreadyExists
     │   └── NotFound
     ├── UnavailableData          1   data that cannot be read at the moment; whether they are good is not known
+    ├── UnavailablePipeline      1   a pipeline lacks memory or a file at the moment; that says nothing about the data
     ├── RunTimedOut              1   a run took longer than it may
     ├── Unfinished               *   what was decided stands, but batches are not predicted; * as what went wrong
     ├── LedgerConflict           1   another writer appended first
@@ -100,7 +101,12 @@ class UnreadableData(DataError):
 
 
 class UnpredictableData(DataError):
-    """Data that satisfy the input schema, but on which a pipeline fails."""
+    """Data that satisfy the input schema, but on which a pipeline fails, or answers what is no number. `reason` says
+    why, in a few words."""
+
+    def __init__(self, rows: int, reason: str):
+        self.reason = reason
+        super().__init__(f"The pipeline cannot predict these {rows:,} rows: {reason}.")
 
 
 class UnavailableData(RorError):
@@ -112,6 +118,16 @@ class UnavailableData(RorError):
         super().__init__(
             f"{file} cannot be read at the moment: {reason}. Nothing was decided on it. Check that the share is "
             "mounted and that this user may read the file, then run it again."
+        )
+
+
+class UnavailablePipeline(RorError):
+    """A pipeline that lacked memory, a file or a process: the data may be good, so that no batch is set aside."""
+
+    def __init__(self, rows: int, reason: str):
+        super().__init__(
+            f"The pipeline could not be asked about these {rows:,} rows: {reason}. That says nothing about the rows. "
+            "See that this machine has the memory and the files that the pipeline needs, then run it again."
         )
 
 

@@ -94,10 +94,10 @@ def _write(
     schema: pa.Schema | None = None
     start = 0
     try:
-        for part, keys in frames(version.contract, source, spec.key_columns):
+        for part, keys in frames(version.contract, source, spec.key_columns, whole=version.manifest.together):
             rows = len(part)
             numbers = {"row": pa.array(np.arange(start, start + rows))}
-            answers = predict(version.pipeline, part, private=version.contract.private)
+            answers = predict(version.pipeline, part, contract=version.contract)
             table = pa.table(
                 {
                     **(dict(zip(key_names(spec), keys, strict=True)) or numbers),
@@ -182,7 +182,10 @@ def read_predictions(path: Path, sha256: str, total: int, rows: np.ndarray) -> P
             classes and not set(np.unique(values).tolist()) <= {*classes}
         ):
             raise ValueError("its columns are not what its metadata say")
-        return Predictions(values, _probabilities(columns, len(classes)), classes)
+        answers = Predictions(values, _probabilities(columns, len(classes)), classes)
+        if answers.no_numbers.any():
+            raise ValueError("it holds answers that are no numbers")
+        return answers
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DataError(f"{path.name} is damaged ({str(error).splitlines()[0].rstrip('.')})") from None
 

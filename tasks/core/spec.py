@@ -151,6 +151,12 @@ class PipelineSpec(Section):
     types: tuple[str, ...] = Field(
         (), description="Classes other than scikit-learn's that skops may load: 'module.Class'."
     )
+    frames: Literal["plain", "pandas"] = Field(
+        "plain", description="Columns as numbers and text, or in the types of pandas: int64, bool, category."
+    )
+    rows: Literal["alone", "together"] = Field(
+        "alone", description="Whether a row is answered alike whatever rows come with it, or only batches as a whole."
+    )
     environment: tuple[str, ...] = Field(
         (), description="Environment variables that the pipeline needs wherever it is loaded."
     )

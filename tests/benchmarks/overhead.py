@@ -51,7 +51,7 @@ def reload_directly(root: Path) -> str:
     from tasks.core.reports.alerts import alerts
     from tasks.core.run import assess, labels
     from tasks.core.run.assess import Findings
-    from tasks.core.run.conclude import conclude
+    from tasks.core.run.conclude import conclude, left_in_service
     from tasks.core.run.work import find_work
     from tasks.core.types import Request
     from tasks.core.workspace import Workspace
@@ -76,7 +76,8 @@ def reload_directly(root: Path) -> str:
         decision = decide(evidence, workspace.spec.policy)
 
         def body(now: State) -> Decided:
-            checked = assess.recheck(workspace, work, state, now, measured)
+            left = left_in_service(state, now, workspace.spec, decision, None)
+            checked = assess.recheck(workspace, work, state, now, measured, left)
             return conclude(state, now, workspace.spec, checked, evidence, decision, None)
 
         event = lease.commit(body)

@@ -198,6 +198,33 @@ def test_a_failure_in_mid_file_leaves_nothing(
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["predictions.parquet"]
 
 
+class Crowd:
+    """A pipeline that answers how many rows came along."""
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        return np.full(len(frame), float(len(frame)))
+
+
+@pytest.mark.parametrize(("rows", "sizes"), [("alone", {200}), ("together", {600})])
+@pytest.mark.parametrize("key", ["id", None])
+def test_rows_that_are_answered_together_come_in_one_frame(
+    champion: LoadedVersion,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: str,
+    sizes: set[int],
+    key: str | None,
+) -> None:
+    """A version whose record says that rows are answered together sees each batch as a whole; others see chunks."""
+    put(tmp_path, ROWS)
+    monkeypatch.setattr(sources, "CHUNK_ROWS", 200)
+    spec = {**champion.manifest.spec, "pipeline": {"rows": rows}}
+    version = replace(champion, pipeline=Crowd(), manifest=replace(champion.manifest, spec=spec))
+    written = pd.read_parquet(predict(tmp_path, version, key=key))
+    assert set(written["prediction"]) == sizes and len(written) == 600
+    assert written[key or "row"].tolist() == (ROWS["id"].tolist() if key else list(range(600)))
+
+
 class Slow:
     """A pipeline during whose answer another process writes the same file."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -178,3 +180,135 @@ def test_what_failed_because_nothing_was_left_is_made_again(trained: Model) -> N
     assert result.outcome is Outcome.RETRAIN_FAILED and "none is there" in result.message
     away.rename(trained.batches / "001.parquet")
     assert run(trained, action="retrain", reason="test").outcome in (Outcome.RETRAINED, Outcome.KEPT)
+
+
+STRICT = """
+    from sklearn.compose import make_column_transformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+    columns = make_column_transformer((OneHotEncoder({}), ["city"]), ("passthrough", ["age"]))
+    return make_pipeline(columns, LogisticRegression())
+"""
+
+
+@pytest.fixture
+def strict(model: Model) -> Model:
+    """A model of its own pipeline, which refuses categories that it never saw; v1 is in service."""
+    model.write_spec('[pipeline]\nfactory = "own_shop:build"')
+    spec = model.root / "deployments/loans.toml"
+    spec.write_text(f'code = ["src"]\n{spec.read_text()}')
+    own_pipeline(model, STRICT.format("").strip())
+    model.deliver("001")
+    model.deliver("002")
+    assert run(model).outcome is Outcome.RETRAINED
+    return model
+
+
+def with_a_new_city(seed: int) -> pd.DataFrame:
+    rows = make_rows(seed=seed)
+    rows.loc[[3, 400], "city"] = "Stavanger"
+    return rows
+
+
+def test_a_batch_on_which_the_pipeline_raises_is_set_aside(strict: Model, ror: Ror) -> None:
+    """It is named with step, row and column; the other batches are decided on and predicted, in this run and later;
+    nothing is decided anew as long as nothing changed."""
+    strict.deliver("003", with_a_new_city(3))
+    strict.deliver("004")
+    result = run(strict)
+    assert (result.outcome, result.exit_code) == (Outcome.BLOCKED, 3)
+    assert (
+        "003 is set aside: the pipeline cannot predict 2 of 600 rows (the first is row 4, id '3-3')" in result.message
+    )
+    assert "(OneHotEncoder) raises ValueError: Found unknown categories ['Stavanger']" in result.message
+    assert "it is column 'city', which is 'Stavanger' there" in result.message
+    assert predicted(strict) == ["001", "002", "004"]
+    entries = len(ror.json("history", "loans"))
+    assert run(strict).outcome is Outcome.BLOCKED and len(ror.json("history", "loans")) == entries
+    strict.deliver("005")
+    assert run(strict).outcome is Outcome.RELOADED
+    assert predicted(strict) == ["001", "002", "004", "005"]
+
+
+def test_a_batch_that_was_repaired_is_predicted(strict: Model) -> None:
+    """The first way out that the message names: repair the data and deliver them again."""
+    strict.deliver("003", with_a_new_city(3))
+    assert run(strict).outcome is Outcome.BLOCKED
+    strict.deliver("003")
+    assert run(strict).outcome is Outcome.RELOADED
+    assert predicted(strict) == ["001", "002", "003"]
+
+
+@pytest.mark.parametrize("promoted", [False, True], ids=["judged by the gate", "put in service by hand"])
+def test_a_pipeline_that_takes_such_rows_predicts_the_batch(strict: Model, ror: Ror, promoted: bool) -> None:
+    """The other way out: change the factory and have it trained. The batch that waited is predicted by the next run;
+    where too few rows are new for the gate, a person puts the version in service."""
+    strict.deliver("003", with_a_new_city(3))
+    for batch in () if promoted else ("004", "005"):
+        strict.deliver(batch)
+    assert run(strict).outcome is Outcome.BLOCKED
+    own_pipeline(strict, STRICT.format("handle_unknown='ignore'").strip())
+    result = run(strict, action="retrain", reason="new cities are opened")
+    if promoted:
+        assert result.outcome is Outcome.KEPT
+        ror("promote", "loans", "v2", "--reason", "it takes new cities")
+    assert serving(strict) == 2
+    assert run(strict).outcome in (Outcome.RELOADED, Outcome.RETRAINED)
+    assert "003" in predicted(strict)
+
+
+def test_what_a_new_version_cannot_predict_is_set_aside_before_it_serves(strict: Model) -> None:
+    """A batch without labels that the first version fails on is not left without a word; the version serves."""
+    for path in (strict.root / "artifacts", strict.root / "data/loans/predictions"):
+        shutil.rmtree(path)
+    rows = with_a_new_city(3)
+    rows["y"] = np.nan
+    strict.deliver("003", rows)
+    result = run(strict)
+    assert (result.outcome, serving(strict)) == (Outcome.BLOCKED, 1)
+    assert "003 is set aside: the pipeline cannot predict 2 of 600 rows" in result.message
+    assert predicted(strict) == ["001", "002"]
+    strict.deliver("003")
+    assert run(strict).outcome is Outcome.RELOADED
+    assert predicted(strict) == ["001", "002", "003"]
+
+
+def test_an_answer_that_is_no_number_reaches_no_history(model: Model) -> None:
+    """One row whose answer overflows sets its batch aside by row, key and step; no version is made in vain, and the
+    next batch is decided on."""
+    model.write_spec('[pipeline]\nfactory = "own_shop:build"', task="regression")
+    spec = model.root / "deployments/loans.toml"
+    spec.write_text(f'code = ["src"]\nfeatures = ["age"]\n{spec.read_text()}')
+    own_pipeline(
+        model,
+        """
+    import numpy as np
+    from sklearn.compose import TransformedTargetRegressor
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+    last = TransformedTargetRegressor(LinearRegression(), func=np.log, inverse_func=np.exp)
+    return make_pipeline("passthrough", last)
+""".strip(),
+    )
+
+    def amounts(seed: int) -> pd.DataFrame:
+        rows = make_rows(seed=seed)
+        return rows.assign(y=np.exp(rows.age / 10 + np.random.default_rng(seed).normal(0, 0.3, len(rows))))
+
+    for batch in ("001", "002"):
+        model.deliver(batch, amounts(int(batch)))
+    assert run(model).outcome is Outcome.RETRAINED
+    rows = amounts(3)
+    rows["age"] = rows.age.astype(float)
+    rows.loc[7, "age"] = 1e6
+    model.deliver("003", rows)
+    result = run(model)
+    assert result.outcome is Outcome.BLOCKED
+    assert "1 of 600 rows (row 8, id '3-7'): the answer is no finite number (inf)" in result.message
+    assert "step 'transformedtargetregressor' (TransformedTargetRegressor) makes" in result.message
+    assert "it is column 'age', which is 1000000.0 there" in result.message
+    model.deliver("004", amounts(4))
+    assert run(model).outcome is Outcome.RELOADED
+    assert predicted(model) == ["001", "002", "004"]
+    assert len(list((model.root / "artifacts/loans/versions").iterdir())) == 1

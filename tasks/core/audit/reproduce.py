@@ -221,7 +221,7 @@ def _compare(
     fresh = _ask(contract, pipeline, features_of(contract, gate)) if gate else None
     compared = []
     if (probe := _probe(workspace, manifest, removed)) is not None:
-        answers = persistence.known_answers(pipeline, conform(contract, probe), private=contract.private)
+        answers = persistence.known_answers(pipeline, conform(contract, probe), contract=contract)
         now = answers.columns
         if stored is None:
             columns = [name for name in probe if str(name) == PREDICTION or str(name).startswith(PROBABILITY)]
@@ -231,7 +231,7 @@ def _compare(
                 then, now = ({name: side[name] for name in told} for side in (then, now))
         else:
             inputs = conform(stored.contract, probe)
-            then = persistence.known_answers(stored.pipeline, inputs, private=stored.contract.private).columns
+            then = persistence.known_answers(stored.pipeline, inputs, contract=stored.contract).columns
         against = "its recorded answers" if stored is None else "the stored pipeline"
         compared.append(_differ("known answers", against, then, now, classes))
     if stored is not None and fresh is not None:
@@ -255,7 +255,7 @@ def _ask(contract: Contract, pipeline: Any, frame: pd.DataFrame) -> Predictions:
     import joblib
 
     with joblib.parallel_config(backend="sequential"):
-        return persistence.predict(pipeline, frame, private=contract.private)
+        return persistence.predict(pipeline, frame, contract=contract)
 
 
 def _differ(

@@ -181,15 +181,14 @@ class _Found:
                 found = validate(learned.contract, part.source, spec, excused=excuses, weights=weights)
             problems = found.problems if found else ()
             data = pd.DataFrame() if problems else frame(learned.contract, part.source)
-            hidden = learned.contract.private
-            answers = None if problems else persistence.predict(learned.pipeline, data, private=hidden)
+            answers = None if problems else persistence.predict(learned.pipeline, data, contract=learned.contract)
+            labelled = performance.take(answers, part.rows) if answers else None
+            losses = performance.row_losses(labelled, part.target, spec.task) if labelled else None
         except DataError as error:
-            problems, answers, found = (str(error),), None, None
-        if answers is None:
+            problems, answers, labelled, losses, found = (str(error),), None, None, None, None
+        if answers is None or labelled is None or losses is None:
             self.about["checks"][str(place)] = to_dict(FitChecks(problems))
             return
-        labelled = performance.take(answers, part.rows)
-        losses = performance.row_losses(labelled, part.target, spec.task)
         self.arrays["means"][place] = losses.mean()
         self.arrays["errors"][place] = performance.hard_losses(labelled, part.target, spec.task).mean()
         if isinstance(learned, CalibratedFit) and found is not None:

@@ -29,14 +29,26 @@ _MAX_ROWS = 5_000
 """Rows that an interval is bootstrapped from; beyond that it is scaled by the square root of the number of rows."""
 
 
+_LARGEST = 1e150
+"""The largest loss of a row: the square of a larger one is no number any more, nor is a variance."""
+
+
 def row_losses(predictions: Predictions, target: np.ndarray, task: str) -> np.ndarray:
     """One loss per row, lower is better, shape (rows,).
 
     Brier score where there are probabilities (half the squared distance to the true class, so that two classes give
-    the usual one; Brier 1950), else 0/1 error; absolute error for regression.
+    the usual one; Brier 1950), else 0/1 error; absolute error for regression. Raises DataError for a loss with which
+    nothing can be computed, and for labels of another kind than the answers.
     """
     if task == "regression":
-        return np.asarray(np.abs(np.asarray(predictions.values, dtype=float) - target.astype(float)))
+        losses = np.abs(np.asarray(predictions.values, dtype=float) - target.astype(float))
+        if (wrong := ~(losses <= _LARGEST)).any():
+            many = counted(int(wrong.sum()), "loss is", "losses are")
+            raise DataError(
+                f"{many} too large to compute with, the first that of labelled row {int(wrong.argmax()) + 1:,} of "
+                f"{len(losses):,}: the answer or the label there is beyond all measure"
+            )
+        return np.asarray(losses)
     if predictions.probabilities is None:
         return np.asarray(predictions.values != target, dtype=float)
     classes = np.asarray(predictions.classes)
@@ -183,6 +195,32 @@ def value_of(name: str, predictions: Predictions, target: np.ndarray, task: str)
         except (ValueError, AttributeError):  # undefined on these rows, or in need of probabilities that are not there
             return None
     return value if np.isfinite(value) else None
+
+
+def why_undefined(name: str, predictions: Predictions, target: np.ndarray, task: str) -> str:
+    """Why a scorer has no value on these rows, in a few words; empty where it has one."""
+    if value_of(name, predictions, target, task) is not None:
+        return ""
+    if task == "regression":
+        return (
+            "they are too few, or all labels are the same" if len(np.unique(target)) < 2 else "it is not defined there"
+        )
+    there, known = np.unique(target), np.asarray(predictions.classes)
+    if len(there) < 2:
+        return "they all have one class"
+    by_classes_alone = Predictions(predictions.values, None, predictions.classes)
+    if predictions.probabilities is None and not _scores_classes(name, by_classes_alone):
+        return "it needs probabilities, and the pipeline has no predict_proba"
+    if not np.isin(there, known).all():
+        return "they have a class that the version never learned"
+    if len(there) < len(known):
+        return f"they have {len(there)} of the {len(known)} classes"
+    return "it is not defined there"
+
+
+def _scores_classes(name: str, predictions: Predictions) -> bool:
+    """Whether a scorer takes classes without probabilities."""
+    return value_of(name, predictions, np.asarray(predictions.values), "classification") is not None
 
 
 def _bootstrapped(predictions: Predictions, target: np.ndarray, name: str, task: str, seed: int) -> Metric | None:

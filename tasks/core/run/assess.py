@@ -27,6 +27,7 @@ from tasks.core.ledger.transitions import found_wrong, with_comparisons, with_la
 from tasks.core.run.causes import looked_with
 from tasks.core.run.kept import gone, words
 from tasks.core.run.labels import LabelFindings
+from tasks.core.run.unanswered import unanswered
 from tasks.core.run.work import Work
 from tasks.core.schema.frames import frame
 from tasks.core.schema.validation import Validation, validate
@@ -38,6 +39,7 @@ from tasks.core.types import (
     Check,
     CheckKind,
     Request,
+    Served,
     Verdict,
 )
 from tasks.core.versions import persistence
@@ -129,8 +131,9 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
         except DataError as error:
             found = Validation(0, (str(error),), ())
         checks += [replace(check, summary=f"{batch.id}: {check.summary}") for check in found.changes]
-        if found.problems:
-            blocked.append(Blocked(batch.id, batch.sha256, found.problems))
+        problems = found.problems or (_unanswered(workspace, batch, current) if current else ())
+        if problems:
+            blocked.append(Blocked(batch.id, batch.sha256, problems))
             continue
         changed = [check.summary for check in found.changes if check.verdict is Verdict.FAIL]
         if changed and batch.id not in state.accepted:
@@ -168,6 +171,14 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
         work.aside,
         early=_early(workspace, state, work),
     )
+
+
+def _unanswered(workspace: Workspace, batch: Batch, version: LoadedVersion) -> tuple[str, ...]:
+    """Why this version cannot predict a batch that satisfies its input schema; empty where it can."""
+    try:
+        return unanswered(version, workspace.source(batch), workspace.spec)
+    except DataError as error:
+        return (str(error),)
 
 
 def _early(workspace: Workspace, state: State, work: Work) -> str:
@@ -311,7 +322,7 @@ def check_drift(
         return drift.DriftReport((), DriftEvidence())
     spec = workspace.spec
     window = _sampled(workspace, current, data.valid, data.rows)
-    window[SCORE] = persistence.predict(current.pipeline, window, private=current.contract.private).score
+    window[SCORE] = persistence.predict(current.pipeline, window, contract=current.contract).score
     private = {*spec.data.private, *(column.name for column in current.contract.features if column.private)}
     if spec.target in private:  # answers are values of the target
         private.add(SCORE)
@@ -404,14 +415,42 @@ def collect(request: Request, state: State, found: Findings) -> Evidence:
     )
 
 
-def recheck(workspace: Workspace, work: Work, found: State, now: State, measured: Findings) -> Findings:
-    """What was measured, with the data checked again where a person put another version in service meanwhile.
+def recheck(
+    workspace: Workspace, work: Work, found: State, now: State, measured: Findings, left: Served | None
+) -> Findings:
+    """What was measured, with the data checked again where a person put another version in service meanwhile, and with
+    what the version that the decision leaves in service, `left`, cannot predict set aside.
 
     That version is the one that will predict them. Raises VerificationError when it does not load here.
     """
-    if now.current == found.current:
+    if now.current != found.current:
+        measured = replace(measured, data=check_data(workspace, now, work, load_versions(workspace, now)))
+    if left is None or left == now.current:
         return measured
-    return replace(measured, data=check_data(workspace, now, work, load_versions(workspace, now)))
+    return replace(measured, data=_answered_by(workspace, now, work, measured.data, left))
+
+
+def _answered_by(workspace: Workspace, now: State, work: Work, data: DataFindings, left: Served) -> DataFindings:
+    """These findings, of which those batches are valid that a version can predict which no batch was checked with."""
+    version = workspace.registry.load(workspace.model, left)
+    after = replace(now, served=(*now.served, left))
+    kept, blocked = [], []
+    for batch, rows in zip(data.valid, data.rows, strict=True):
+        try:
+            problems = _validated(workspace, after, batch, version).problems
+        except DataError as error:
+            problems = (str(error),)
+        if problems := problems or _unanswered(workspace, batch, version):
+            item = Blocked(batch.id, batch.sha256, problems)
+            blocked.append(_set_aside(now, work, item, looked_with(workspace, after)))
+        else:
+            kept.append((batch, rows))
+    return replace(
+        data,
+        valid=tuple(batch for batch, _ in kept),
+        rows=tuple(rows for _, rows in kept),
+        blocked=(*data.blocked, *blocked),
+    )
 
 
 def _newest(state: State, labels: LabelFindings) -> str | None:

@@ -45,8 +45,7 @@ def conclude(
     Where the version in service does not load here and no other takes its place, batches are left for a later run: it
     could not predict them, and the version that can may be another one.
     """
-    if attempt and attempt.outcome is AttemptOutcome.REGISTERED and spec.policy.promotion == "approve":
-        attempt = replace(attempt, outcome=AttemptOutcome.WAITING)
+    attempt = _awaited(spec, attempt)
     overtaken = now.by_hand != found.by_hand
     in_service, outcome = _effect(now, decision, attempt, overtaken)
     data, labels = measured.data, measured.labels
@@ -101,6 +100,20 @@ def conclude(
         novel=data.novel,
         natural=now.order is natural_order,
     )
+
+
+def left_in_service(
+    found: State, now: State, spec: ModelSpec, decision: Decision, attempt: Attempt | None
+) -> Served | None:
+    """The version that a decision leaves in service: the one that predicts what it covers."""
+    return _effect(now, decision, _awaited(spec, attempt), now.by_hand != found.by_hand)[0]
+
+
+def _awaited(spec: ModelSpec, attempt: Attempt | None) -> Attempt | None:
+    """What came of an attempt where a person approves of versions."""
+    if attempt and attempt.outcome is AttemptOutcome.REGISTERED and spec.policy.promotion == "approve":
+        return replace(attempt, outcome=AttemptOutcome.WAITING)
+    return attempt
 
 
 def _effect(now: State, decision: Decision, attempt: Attempt | None, overtaken: bool) -> tuple[Served | None, Outcome]:

@@ -47,9 +47,9 @@ class Scores:
         if record and record.version is not None and record.version not in versions:
             versions.append(record.version)
         answers = self._ask(part, versions)
-        if self.current and self.current.version in answers:
-            self.newest = part, answers[self.current.version]
         lost = self._measure(part, answers)
+        if self.current and self.current.version in lost:
+            self.newest = part, answers[self.current.version]
         now, before = self._state.current, self._state.predecessor
         if now and before and {now.version, before.version} <= set(lost):
             ours, theirs = lost[now.version], lost[before.version]
@@ -68,8 +68,12 @@ class Scores:
 
     def _measure(self, part: LabelledRows, answers: Mapping[int, persistence.Predictions]) -> dict[int, np.ndarray]:
         """The loss of every row, by version; their means are kept."""
-        task = self._workspace.spec.task
-        lost = {version: performance.row_losses(answer, part.target, task) for version, answer in answers.items()}
+        lost = {}
+        for version, answer in answers.items():
+            try:
+                lost[version] = performance.row_losses(answer, part.target, self._workspace.spec.task)
+            except DataError as error:
+                self._unmeasured(version, part.batch, error)
         self.losses += [performance.loss_point(part.batch.id, version, losses) for version, losses in lost.items()]
         return lost
 
@@ -87,9 +91,9 @@ class Scores:
             if problems := validate(loaded.contract, part.source, self._workspace.spec).problems:
                 raise DataError("; ".join(problems))
             inputs = frame(loaded.contract, part.source, part.rows)
-            return persistence.predict(loaded.pipeline, inputs, private=loaded.contract.private)
+            return persistence.predict(loaded.pipeline, inputs, contract=loaded.contract)
         except (DataError, NotFound, VerificationError) as error:
-            self._note(part.batch, f"v{version} was not measured on {part.batch.id}: {str(error).rstrip('.')}")
+            self._unmeasured(version, part.batch, error)
             return None
 
     def _written(self, version: int, part: LabelledRows) -> persistence.Predictions | None:
@@ -107,6 +111,9 @@ class Scores:
         except DataError as error:
             self._note(part.batch, f"v{version} was asked again about {part.batch.id}: among the predictions {error}")
             return None
+
+    def _unmeasured(self, version: int, batch: Batch, error: Exception) -> None:
+        self._note(batch, f"v{version} was not measured on {batch.id}: {str(error).rstrip('.')}")
 
     def _note(self, batch: Batch, text: str) -> None:
         note = Check.of(CheckKind.PREDICTIONS, batch.id, Verdict.WARN, text)

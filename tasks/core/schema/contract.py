@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from tasks.core.data.arrow import (
     BOOLEAN,
+    EXACT,
     PLAIN,
     Numerals,
     as_floats,
@@ -73,6 +75,14 @@ class Column:
     columns that grow. None where that was not measured (versions of earlier releases): their range is not judged."""
     private: bool = False
     """No message shows a value of it."""
+    dtype: str = ""
+    """The type of pandas that a pipeline sees, where the model's file asks for those: `int64`, `bool`, `category`,
+    `object`. Empty: float64, or object for text; left out then, as in the records of earlier releases."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = fields(self)
+        return {name: value for name, value in written.items() if name != "dtype" or value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +119,8 @@ class _Profile:
     words: bool = False
     """Some value is a name, not a number."""
     booleans: bool = True
+    integers: bool = True
+    """Every number is a whole one, and written so."""
     low: float = np.inf
     high: float = -np.inf
     counts: Counter[str] = field(default_factory=Counter)
@@ -135,6 +147,7 @@ class _Profile:
             nulls = int(np.isnan(as_floats(array)).sum())
             self.booleans &= pa.types.is_boolean(array.type) or nulls == rows
         floats = as_floats(array)
+        self.integers &= _are_integers(kind, floats, from_text=from_text)
         if not self.as_category and (from_text or not (is_text(kind) or is_day(kind))):
             nulls += int(np.isinf(floats).sum())  # read as missing
         self._widen(floats[np.isfinite(floats)])
@@ -160,7 +173,19 @@ class _Profile:
             self.unseen_peak = max(self.unseen_peak, unseen / sum(batch.values()))
         self.counts.update(batch)
 
-    def column(self, *, private: bool, growing: bool) -> Column:
+    def column(self, *, private: bool, growing: bool, typed: bool) -> Column:
+        """What is recorded of it; with the type of pandas where pipelines see those."""
+        found = self._column(private=private, growing=growing)
+        return replace(found, dtype=self._dtype(found.kind)) if typed else found
+
+    def _dtype(self, kind: str) -> str:
+        if kind == "category":
+            return "category" if self.as_category or len(self.counts) <= CATEGORIES else "object"
+        if kind == "boolean":
+            return "object" if self.nulls else "bool"
+        return "int64" if self.integers and not self.nulls else ""
+
+    def _column(self, *, private: bool, growing: bool) -> Column:
         common = Column(
             self.name,
             kind="number",
@@ -186,6 +211,14 @@ class _Profile:
             return common
         kind = "boolean" if self.booleans else "number"
         return replace(common, kind=kind, low=None if growing else self.low, high=None if growing else self.high)
+
+
+def _are_integers(kind: pa.DataType, floats: np.ndarray, *, from_text: bool) -> bool:
+    """A text file has no types: there, whole numbers are integers."""
+    if from_text:
+        known = floats[~np.isnan(floats)]
+        return bool(np.all(np.abs(known) < EXACT) and np.all(known == np.floor(known)))
+    return bool(pa.types.is_integer(kind))
 
 
 def infer(sources: Sequence[Source], spec: ModelSpec) -> Contract:
@@ -236,7 +269,11 @@ def infer(sources: Sequence[Source], spec: ModelSpec) -> Contract:
         format_version=1,
         rows=max(profile.rows for profile in profiles.values()),
         features=tuple(
-            profile.column(private=name in spec.data.private, growing=name in spec.growing)
+            profile.column(
+                private=name in spec.data.private,
+                growing=name in spec.growing,
+                typed=spec.pipeline.frames == "pandas",
+            )
             for name, profile in profiles.items()
         ),
         ignored=tuple(sorted(there - set(profiles))),

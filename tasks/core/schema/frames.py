@@ -19,14 +19,27 @@ if TYPE_CHECKING:
 
 
 def frames(
-    contract: Contract, source: Source, beside: Sequence[str] = (), rows: np.ndarray | None = None
+    contract: Contract,
+    source: Source,
+    beside: Sequence[str] = (),
+    rows: np.ndarray | None = None,
+    *,
+    whole: bool = False,
 ) -> Iterator[tuple[pd.DataFrame, list[pa.Array]]]:
-    """The features of a validated batch, chunk by chunk, exactly as the pipeline saw them in training.
+    """The features of a validated batch, chunk by chunk or as a `whole`, exactly as the pipeline saw them in training.
 
     With them come the columns named in `beside`, as they are in the file and row for row. Of the whole batch, or of
     the given row numbers (sorted). Raises DataError where the batch was validated for another version, and this one
     needs a column that it has not.
     """
+    if whole:
+        parts = list(frames(contract, source, beside, rows))
+        if parts:
+            tables = [pa.table(keys, names=[str(place) for place in range(len(keys))]) for _, keys in parts]
+            joined = pa.concat_tables(tables, promote_options="permissive")  # files of a folder may differ in type
+            columns = [column.combine_chunks() for column in joined.columns]
+            yield pd.concat([part for part, _ in parts], ignore_index=True), columns
+        return
     source.adopt(contract.names)
     if missing := [name for name in contract.names if name not in source.names]:
         raise DataError(f"{source.path} has no column {', '.join(map(repr, missing))}, which this version needs.")

@@ -18,10 +18,14 @@ from tasks.core.data.files import find
 from tasks.core.data.rows import LabelledRows, target_of
 from tasks.core.errors import DataError
 from tasks.core.records import to_dict
+from tasks.core.schema.dtypes import as_seen
 from tasks.core.schema.frames import conform
 from tasks.core.spec import ModelSpec
+from tasks.core.text import named
 from tasks.core.training.choice import settle
+from tasks.core.training.company import OTHERS, refuse_company
 from tasks.core.training.doubt import doubts, with_doubts
+from tasks.core.training.factory import is_default
 from tasks.core.training.fit import CalibratedFit, fit
 from tasks.core.training.gate import Champion, compare, rival_of
 from tasks.core.types import Gate
@@ -29,6 +33,7 @@ from tasks.core.versions import namespaces, opened, persistence
 from tasks.core.versions.environment import environment_of
 from tasks.core.versions.manifest import Candidate, TrainingFile
 from tasks.core.versions.own_code import texts_of
+from tasks.core.versions.steps import idle_steps
 
 UNSEEN = "a category that no training data had"
 
@@ -99,9 +104,14 @@ def _train(
     started, code = time.monotonic(), spec.folders(root)
     spec, choice = settle(spec, history, champion.manifest if champion else None)
     fitted = fit(spec, history, first=champion is None)
+    if spec.pipeline.rows == "alone" and not is_default(spec):  # which is known not to look at other rows
+        contract, hidden = fitted.contract, spec.target in spec.data.private
+        rows, others = as_seen(contract, fitted.asked), as_seen(contract, fitted.sample[contract.names].iloc[:OTHERS])
+        refuse_company(fitted.pipeline, rows, others, private=contract.private, hidden=hidden)
     training, truth = fitted.training, target_of(fitted.training.gate)
     rival = rival_of(spec, training, fitted.target, champion)
     gate, metrics, rival_metrics = compare(spec, fitted.answers, truth, rival)
+    gate = replace(gate, reason="; ".join([gate.reason, *_idle(spec, fitted)]))
     gate = replace(gate, reason=with_doubts(gate.reason, _doubts(spec, fitted, truth), known))
     saved = persistence.dump(fitted.pipeline, spec.pipeline.format)
     if spec.pipeline.format == "skops":
@@ -111,7 +121,7 @@ def _train(
         form=spec.pipeline.format,
         contract=fitted.contract,
         reference=fitted.reference,
-        probe=persistence.make_probe(fitted.pipeline, _probe(fitted), private=fitted.contract.private),
+        probe=persistence.make_probe(fitted.pipeline, _probe(fitted), contract=fitted.contract),
         calibration={name: to_dict(column) for name, column in fitted.calibration.items()},
         evaluation={
             "metrics": to_dict(metrics),
@@ -154,6 +164,18 @@ def _train(
     return Challenger(candidate, gate)
 
 
+def _idle(spec: ModelSpec, fitted: CalibratedFit) -> list[str]:
+    """Steps that nothing reaches, which nobody would notice otherwise. The default pipeline has one for numbers and one
+    for names, whatever columns there are."""
+    found = [] if is_default(spec) else idle_steps(fitted.pipeline)
+    if not found:
+        return []
+    advice = "see which names and types are asked for"
+    if spec.pipeline.frames == "plain":
+        advice = 'numbers are float64 and names text here: [pipeline] frames = "pandas" gives int64, bool and category'
+    return [f"{named(found)} {'select' if len(found) > 1 else 'selects'} no column ({advice})"]
+
+
 def _doubts(spec: ModelSpec, fitted: CalibratedFit, truth: np.ndarray) -> list[str]:
     """What is too good to be true about the training rows, and about the answers on the gate's rows."""
     features, learned = fitted.sample[fitted.contract.names], fitted.sample[TARGET].to_numpy()
@@ -174,7 +196,7 @@ def _probe(fitted: CalibratedFit) -> pd.DataFrame:
     for row in (empty, unseen):
         with contextlib.suppress(DataError):
             longer = conform(contract, pd.concat([probe.astype(object), row]).infer_objects())
-            persistence.predict(fitted.pipeline, longer, private=contract.private)
+            persistence.predict(fitted.pipeline, longer, contract=contract)
             probe = longer
     return probe
 

@@ -81,5 +81,5 @@ def _folds(spec: ModelSpec, rows: Rows) -> Iterator[tuple[int, int]]:
 
 def _losses(spec: ModelSpec, rows: Rows, start: int, end: int) -> np.ndarray:
     pipeline, asked = fit_on(spec, rows[:start]), rows[start:end]
-    answers = predict(pipeline, asked.features, private=rows.contract.private)
+    answers = predict(pipeline, asked.features, contract=rows.contract)
     return row_losses(answers, asked.target, spec.task)

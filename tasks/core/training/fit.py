@@ -17,8 +17,9 @@ from tasks.core.checks import performance
 from tasks.core.checks.calibration import SCORE, TARGET, ColumnCalibration, calibrate, reference_of
 from tasks.core.data.arrow import sample_rows
 from tasks.core.data.rows import LabelledRows, target_of
-from tasks.core.errors import DataError, TrainingError, in_short
+from tasks.core.errors import DataError, TrainingError, UnavailablePipeline
 from tasks.core.schema.contract import Contract, infer
+from tasks.core.schema.dtypes import as_seen
 from tasks.core.schema.frames import frame
 from tasks.core.schema.validation import validate
 from tasks.core.spec import ModelSpec
@@ -29,6 +30,7 @@ from tasks.core.versions import namespaces, persistence
 from tasks.core.versions.configuration import applied, changed, put_back
 from tasks.core.versions.opened import by_pipeline
 from tasks.core.versions.persistence import Predictions
+from tasks.core.versions.steps import said_by
 
 PROBE_ROWS, SAMPLE_ROWS = 32, 2_000
 IMPORTANCE_ROWS, IMPORTANCE_LEAST, IMPORTANCE_REPEATS = 2_000, 500, 2
@@ -86,14 +88,14 @@ def fit(spec: ModelSpec, history: Sequence[LabelledRows], *, first: bool = False
     contract, pipeline = learned.contract, learned.pipeline
     kept, truth = features_of(contract, training.gate), target_of(training.gate)
     try:
-        answers = persistence.predict(pipeline, kept, private=contract.private) if len(kept) else None
-    except DataError as error:
+        answers = persistence.predict(pipeline, kept, contract=contract) if len(kept) else None
+    except (DataError, UnavailablePipeline) as error:
         raise TrainingError(f"It was fitted, but fails on other rows. {error}") from error
     windows = _windows(spec, pipeline, contract, training.learn)
     trained = pd.concat(windows, ignore_index=True)
     if len(kept) < IMPORTANCE_LEAST:  # few rows would call columns unimportant by chance, and their drift silent
         kept, truth = trained[contract.names], trained[TARGET].to_numpy()
-    importance = _importance(spec, pipeline, kept, truth)
+    importance = _importance(spec, learned, kept, truth)
     held_out = answers.score if answers else np.array([])
     calibration = calibrate(windows, contract, importance, held_out, spec.checks.drift_floor, spec.seed)
     return CalibratedFit(
@@ -147,10 +149,10 @@ def fit_on(spec: ModelSpec, rows: Rows) -> Any:
     quiet = warnings.catch_warnings(action="ignore", category=ConvergenceWarning) if default else nullcontext()
     try:
         with quiet, by_pipeline(), applied(settings):
-            fitted = pipeline.fit(features, target, **arguments)
+            fitted = pipeline.fit(as_seen(rows.contract, features), target, **arguments)
     except Exception as error:  # noqa: BLE001 - a pipeline is code of its user
         private = bool(spec.data.private)
-        reason = f"Fitting failed on {len(target):,} rows: {in_short(error, withheld=private)}."
+        reason = f"Fitting failed on {len(target):,} rows: {said_by(pipeline, error, withheld=private)}."
         # What was raised is not chained to it where logs would show its text.
         raise TrainingError(reason) from (None if private else error)
     namespaces.belongs(fitted, namespaces.active(), settings)
@@ -172,20 +174,27 @@ def _consistent(contract: Contract, parts: Sequence[LabelledRows], spec: ModelSp
 # --- what drift checks will need -----------------------------------------------------------------------------
 
 
-def _importance(spec: ModelSpec, pipeline: Any, features: pd.DataFrame, target: np.ndarray) -> dict[str, float]:
+def _importance(
+    spec: ModelSpec, fitted: FittedPipeline, features: pd.DataFrame, target: np.ndarray
+) -> dict[str, float]:
     """Permutation importance on a sample of these rows, as shares of the whole (Breiman 2001), by the rules' loss."""
     rows = sample_rows(len(features), IMPORTANCE_ROWS, spec.seed)
     features, target = features.iloc[rows].reset_index(drop=True), target[rows]
-    private = bool(spec.data.private)
 
     def score(pipeline: Any, features: pd.DataFrame, target: np.ndarray) -> float:
-        answers = persistence.predict(pipeline, features, private=private)
-        return -float(performance.row_losses(answers, target, spec.task).mean())
+        try:
+            answers = persistence.predict(pipeline, features, contract=fitted.contract)
+            return -float(performance.row_losses(answers, target, spec.task).mean())
+        except DataError:  # rows that were mixed up are none that ever came: to fail on them is no fault
+            return np.nan
 
     found = permutation_importance(
-        pipeline, features, target, scoring=score, n_repeats=IMPORTANCE_REPEATS, random_state=spec.seed
+        fitted.pipeline, features, target, scoring=score, n_repeats=IMPORTANCE_REPEATS, random_state=spec.seed
     )
-    rises = dict(zip(features.columns, np.maximum(found.importances_mean, 0.0).tolist(), strict=True))
+    means = np.maximum(found.importances_mean, 0.0)
+    # A column without whose own values the pipeline cannot answer counts as much as the one that counts most.
+    means = np.where(np.isnan(means), np.max(means, initial=0.0, where=~np.isnan(means)), means)
+    rises = dict(zip(features.columns, means.tolist(), strict=True))
     total = sum(rises.values())
     return {name: rise / total if total else 1 / len(rises) for name, rise in rises.items()}
 
@@ -199,6 +208,6 @@ def _windows(spec: ModelSpec, pipeline: Any, contract: Contract, parts: Sequence
         if not len(chosen):
             continue
         window = frame(contract, part.source, part.rows[chosen])
-        score = persistence.predict(pipeline, window, private=contract.private).score
+        score = persistence.predict(pipeline, window, contract=contract).score
         windows.append(window.assign(**{TARGET: part.target[chosen], SCORE: score}))
     return windows

@@ -19,6 +19,7 @@ from tasks.core.spec import Forgetting, ModelSpec
 from tasks.core.text import amount, of_loss, portion
 from tasks.core.training.forgetting import remembered
 from tasks.core.training.holdout import GATE_BATCHES, GATE_ROWS, HOLDOUT_EVERY, TrainingSet, features_of, split
+from tasks.core.training.refusal import advice, unmeasured
 from tasks.core.types import Gate, Metric, Verdict
 from tasks.core.versions import persistence
 
@@ -79,7 +80,7 @@ def _answers(champion: Champion, parts: Sequence[LabelledRows]) -> persistence.P
     """Raises DataError where it cannot answer."""
     if not isinstance(champion, Recorded):
         inputs = features_of(champion.contract, parts)
-        return persistence.predict(champion.pipeline, inputs, private=champion.contract.private)
+        return persistence.predict(champion.pipeline, inputs, contract=champion.contract)
     found = []
     for part in parts:
         path = champion.predictions / f"{part.batch.id}.parquet"
@@ -135,6 +136,10 @@ def compare(
     if spec.task != "regression" and rival.version is not None and gate.difference is not None:
         flips = float(((rival.answers.values == truth) & (answers.values != truth))[rows].mean())
         gate = replace(gate, negative_flips=flips)
+    said = unmeasured(spec, answers, truth)
+    if gate.verdict is Verdict.FAIL and (gate.difference or 0) > 0:
+        said += advice(spec, answers, truth, reached, rival_metrics.get(spec.metric), rival.name)
+    gate = replace(gate, reason="; ".join([gate.reason, *said]))
     if rival.note:
         gate = replace(gate, reason=f"{rival.note}; {gate.reason}")
     return gate, metrics, rival_metrics

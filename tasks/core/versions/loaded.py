@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.versions.manifest import Manifest, predicts, read_parquet
+from tasks.core.versions.manifest import PROBE, Manifest, predicts, read_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ class LoadedVersion:
         from tasks.core.versions import persistence
 
         inputs = frames.conform(self.contract, frame)
-        answers = persistence.predict(self.pipeline, inputs, private=self.contract.private)
+        answers = persistence.predict(self.pipeline, inputs, contract=self.contract)
         log.info("%s v%d predicted %d rows", self.model, self.version, len(inputs))
         return replace(answers, version=self.version)
 
@@ -63,6 +63,18 @@ class LoadedVersion:
         if state.current and (state.current.version, state.current.manifest) == (self.version, self.digest):
             return self
         return self._registry.load_in_service(self.model, state, whole=False)
+
+    @cached_property
+    def known(self) -> pd.DataFrame:
+        """The known answers with their input rows, shape (rows, columns). Raises as `rest` does."""
+        return read_parquet(self._registry.file(self.manifest, PROBE))
+
+    def still_answers(self) -> None:
+        """Ask for the known answers once more. Raises ProbeMismatch where they no longer come, and as `rest` does."""
+        from tasks.core.versions import loading
+
+        what = f"{self.model} v{self.version}"
+        loading.answer(self.pipeline, self.contract, self.known, what, exact=False)
 
     @cached_property
     def rest(self) -> Mapping[str, bytes]:

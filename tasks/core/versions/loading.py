@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.core.errors import RorError, VerificationError
 from tasks.core.records import from_json
@@ -18,6 +18,9 @@ from tasks.core.versions import persistence
 from tasks.core.versions.configuration import changed, put_back
 from tasks.core.versions.manifest import read_parquet
 from tasks.core.versions.namespaces import Namespace, belongs, settings_set
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def revive(
@@ -37,7 +40,6 @@ def revive(
     here.
     """
     contract = from_json(Contract, files["contract.json"], f"{what} contract.json")
-    probe = read_parquet(files["probe.parquet"])
     try:
         with namespace.at_work() if namespace else nullcontext(), put_back():
             before = changed()
@@ -50,7 +52,12 @@ def revive(
         raise VerificationError(
             f"{what}: the pipeline could not be deserialized in this environment: {error!r}"
         ) from error
+    answer(pipeline, contract, read_parquet(files["probe.parquet"]), what, exact=exact)
+    return contract, pipeline
+
+
+def answer(pipeline: Any, contract: Contract, probe: pd.DataFrame, what: str, *, exact: bool) -> None:
+    """Ask for the known answers. Raises ProbeMismatch where others come, or none."""
     if len(probe):  # all of them may have been erased
         inputs = frames.conform(contract, probe)
-        persistence.replay_probe(pipeline, probe, inputs, what, exact=exact, private=contract.private)
-    return contract, pipeline
+        persistence.replay_probe(pipeline, probe, inputs, what, exact=exact, contract=contract)

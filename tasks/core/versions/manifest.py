@@ -131,6 +131,11 @@ class Manifest:
         return sum(file.rows for file in self.training)
 
     @property
+    def together(self) -> bool:
+        """Whether its answers may depend on the other rows of a batch, which is then predicted as a whole."""
+        return dict(self.spec.get("pipeline", {})).get("rows") == "together"
+
+    @property
     def folder(self) -> str:
         """Where the version is in the store."""
         return layout.version_folder(self.model, self.version)

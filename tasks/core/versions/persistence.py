@@ -10,18 +10,30 @@ import io
 import pickle
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.core.errors import ProbeMismatch, RorError, TrainingError, UnpredictableData, UntrustedTypes, in_short
+from tasks.core.errors import (
+    ProbeMismatch,
+    RorError,
+    TrainingError,
+    UnavailablePipeline,
+    UnpredictableData,
+    UntrustedTypes,
+)
+from tasks.core.schema.dtypes import as_seen
+from tasks.core.versions import steps
 from tasks.core.versions.namespaces import company_of
 from tasks.core.versions.threads import single, single_openmp
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from tasks.core.schema.contract import Contract
 
 SMALL = 10_000
 """Rows up to which predicting uses one thread."""
@@ -32,6 +44,9 @@ MOST_PROBABLE = (
 )  # fmt: skip
 """Classifiers of scikit-learn whose `predict` answers the class of the largest probability, but for ties to the last
 bit. The tests hold them to it, with every other classifier beside them."""
+
+OF_THE_MACHINE = (MemoryError, OSError, BrokenExecutor)
+"""What a pipeline raises for want of memory, of a file or of a process: no rows are to blame for it."""
 
 PREDICTION, PROBABILITY = "ror:prediction", "ror:probability:"
 
@@ -54,6 +69,15 @@ class Predictions:
         if self.probabilities is not None and len(self.classes) == 2:
             return self.probabilities[:, 1]
         return self.values
+
+    @property
+    def no_numbers(self) -> np.ndarray:
+        """Rows whose answer, or a probability, is infinite or no number, shape (rows,)."""
+        import pandas as pd
+
+        each = np.asarray(self.values) if self.probabilities is None else self.probabilities
+        wrong = ~np.isfinite(each) if each.dtype.kind == "f" else pd.isna(each)
+        return np.asarray(wrong.any(axis=tuple(range(1, wrong.ndim))))
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
@@ -174,24 +198,56 @@ def check_types(data: bytes, types: Sequence[str], error: type[RorError] = Train
         )
 
 
-def predict(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> Predictions:
-    """Answers for a frame of contract columns, shape (rows, features).
+def predict(
+    pipeline: Any, frame: pd.DataFrame, *, contract: Contract | None = None, private: bool = False
+) -> Predictions:
+    """Answers for a frame of contract columns, shape (rows, features), in the types that the contract says.
 
-    Raises UnpredictableData when the pipeline fails; without the library's text where some of the columns are private.
+    Raises UnpredictableData when the pipeline fails, or an answer is no finite number, and UnavailablePipeline for want
+    of memory or of a file; without the library's text where some of the columns are private.
     """
     from joblib import parallel_config
 
+    if contract is not None:
+        frame, private = as_seen(contract, frame), contract.private
     # For few rows a thread team costs more than it brings, and stalls when the machine is busy.
     # And a forest's threads add up its trees in any order: the last bit of an answer would change from call to call.
     few = len(frame) <= SMALL
     try:
         in_turn = parallel_config(backend="sequential") if few else nullcontext()
         with company_of(pipeline), in_turn, single_openmp() if few else nullcontext():
-            return _predict(pipeline, frame)
+            answers = _predict(pipeline, frame)
     except Exception as error:  # noqa: BLE001 - a pipeline is anybody's code
-        reason = f"The pipeline cannot predict these {len(frame):,} rows: {in_short(error, withheld=private)}."
+        kind = UnavailablePipeline if _is_of_the_machine(error) else UnpredictableData
         # What was raised is not chained to it where logs would show its text.
-        raise UnpredictableData(reason) from (None if private else error)
+        said = steps.said_by(pipeline, error, withheld=private)
+        raise kind(len(frame), said) from (None if private else error)
+    if (wrong := answers.no_numbers).any():
+        raise UnpredictableData(len(frame), _no_numbers(pipeline, frame, answers, wrong))
+    return answers
+
+
+def _is_of_the_machine(error: BaseException | None) -> bool:
+    """Also where a library raised another error from it."""
+    while error is not None and not isinstance(error, OF_THE_MACHINE):
+        error = error.__cause__
+    return error is not None
+
+
+def _no_numbers(pipeline: Any, frame: pd.DataFrame, answers: Predictions, wrong: np.ndarray) -> str:
+    """Which answers are no finite numbers, and which step made them."""
+    places = np.flatnonzero(wrong)
+    first = int(places[0])
+    given = np.asarray(answers.values if answers.probabilities is None else answers.probabilities)[first]
+    what = next(value for value in np.atleast_1d(given).tolist() if value is None or not np.isfinite(value))
+    try:
+        step = steps.infinite_step(pipeline, frame[first : first + 1])
+    except Exception:  # noqa: BLE001 - asked step by step, a pipeline may do anything; its answer is known
+        step = ""
+    many = "the answer is" if len(frame) == 1 else f"{len(places):,} answers are"
+    whose = f"; {step} makes {'it' if len(frame) == 1 else 'them'}" if step else ""
+    at = "" if len(frame) == 1 else f", the first for row {first + 1:,}"
+    return f"{many} no finite number ({what}{at}){whose}"
 
 
 def _predict(pipeline: Any, frame: pd.DataFrame) -> Predictions:
@@ -232,16 +288,16 @@ def _places(answers: np.ndarray, classes: np.ndarray) -> np.ndarray:
 # --- known answers -------------------------------------------------------------------------------------------
 
 
-def known_answers(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> Predictions:
+def known_answers(pipeline: Any, frame: pd.DataFrame, *, contract: Contract | None = None) -> Predictions:
     """As `predict`, with one thread of every library, whatever the process uses: the last bit of a sum depends on how
     many there are."""
     with company_of(pipeline), single():  # in this order: who waits for a namespace holds up nobody
-        return predict(pipeline, frame, private=private)
+        return predict(pipeline, frame, contract=contract)
 
 
-def make_probe(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> pd.DataFrame:
+def make_probe(pipeline: Any, frame: pd.DataFrame, *, contract: Contract | None = None) -> pd.DataFrame:
     """Input rows with the answers the pipeline gives now."""
-    return frame.assign(**known_answers(pipeline, frame, private=private).columns)
+    return frame.assign(**known_answers(pipeline, frame, contract=contract).columns)
 
 
 def telling(known: Mapping[str, np.ndarray], answers: Predictions) -> list[str]:
@@ -256,7 +312,13 @@ def telling(known: Mapping[str, np.ndarray], answers: Predictions) -> list[str]:
 
 
 def replay_probe(
-    pipeline: Any, probe: pd.DataFrame, frame: pd.DataFrame, what: str, *, exact: bool, private: bool = False
+    pipeline: Any,
+    probe: pd.DataFrame,
+    frame: pd.DataFrame,
+    what: str,
+    *,
+    exact: bool,
+    contract: Contract | None = None,
 ) -> None:
     """Ask again, in the stored shape, and compare: the very same answers where they must be `exact`, else to 1e-9.
 
@@ -264,9 +326,11 @@ def replay_probe(
     ProbeMismatch.
     """
     try:
-        answers = known_answers(pipeline, frame, private=private)
+        answers = known_answers(pipeline, frame, contract=contract)
     except UnpredictableData as error:
         raise ProbeMismatch(f"{what} no longer gives its known answers, but fails. {error} Retrain.") from error
+    except UnavailablePipeline as error:
+        raise ProbeMismatch(f"{what} does not give its known answers. {error}") from error
     known = {name: probe[name].to_numpy() for name in answers.columns}
     for name in telling(known, answers):
         now, then = answers.columns[name], known[name]

@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 from tasks.core.checks import performance
 from tasks.core.checks.evidently_adapter import evidently_metrics
 from tasks.core.checks.performance import loss_point, mean_metric, metrics, performance_checks, row_losses, scorer
-from tasks.core.errors import SpecError
+from tasks.core.errors import DataError, SpecError
 from tasks.core.types import Verdict
 from tasks.core.versions.persistence import Predictions
 
@@ -55,6 +55,15 @@ def test_the_multiclass_loss_by_hand() -> None:
     made = answers([[0.7, 0.2, 0.1], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]], WORDS)
     losses = row_losses(made, np.array(["a", "a", "b"], dtype=object), "multiclass")
     assert losses == pytest.approx([(0.09 + 0.04 + 0.01) / 2, 1.0, 0.0])
+
+
+@pytest.mark.parametrize("answer", [np.inf, -np.inf, np.nan, 1e200])
+def test_a_loss_that_nothing_can_be_computed_with_is_refused(answer: float) -> None:
+    """By the row that it is of: its square would be no number, nor would any variance or interval."""
+    with pytest.raises(DataError, match="1 loss is too large to compute with, the first that of labelled row 2 of 3"):
+        row_losses(regression([1.0, answer, 3.0]), np.array([1.0, 2.0, 3.0]), "regression")
+    point = loss_point("b", 1, row_losses(regression([1e149, 2.0]), np.array([0.0, 0.0]), "regression"))
+    assert np.isfinite([point.mean, point.variance]).all()
 
 
 def test_two_classes_lose_alike_under_either_task() -> None:
