@@ -22,7 +22,7 @@ from tasks.core import text
 from tasks.core.data.files import arriving, is_unchanged
 from tasks.core.data.unread import unread
 from tasks.core.decision.policy import decide
-from tasks.core.errors import LeaseHeld, NotFound, RorError, Unfinished, VerificationError
+from tasks.core.errors import LeaseHeld, NotFound, RorError, RunTimedOut, Unfinished, VerificationError
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.ledger.lease import Lease
 from tasks.core.ledger.state import State
@@ -111,7 +111,8 @@ def check_and_act(workspace: Workspace, request: Request) -> Any:
             try:
                 predict(workspace, event)
             except (Exception, OutOfTime) as error:
-                raise Unfinished(in_words(workspace, event), error) from error
+                reason = RunTimedOut(str(error)) if isinstance(error, OutOfTime) else error
+                raise Unfinished(in_words(workspace, event), reason) from error
         decided, message = event.content_as(Decided), in_words(workspace, event)
         concluded(decided.outcome, message)
         carry_on(partial(publish, workspace, event, measured, pages))

@@ -12,6 +12,7 @@ was, and ends the process: the worker reports it as Crashed, and its lease is fr
 
 from __future__ import annotations
 
+import _thread
 import faulthandler
 import logging
 import math
@@ -19,7 +20,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -55,8 +56,8 @@ class OutOfTime(BaseException):
 def time_limit(minutes: float) -> Iterator[None]:
     """Raises RunTimedOut when the block takes longer. The process ends when the block has not stopped `patience` after.
 
-    Only where signals can be handled: in the main thread, and not on Windows. Elsewhere nothing is interrupted, and
-    `raise_when_over` is what ends the run.
+    Only in the main thread, where signals are handled. Elsewhere nothing is interrupted, and `raise_when_over` is what
+    ends the run.
     """
     seconds = minutes * 60
     token = _DEADLINE.set((time.monotonic() + seconds, minutes))
@@ -78,22 +79,40 @@ def raise_when_over() -> None:
 
 @contextmanager
 def _interrupted(seconds: float, minutes: float) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise OutOfTime(minutes)
 
-    before = signal.signal(signal.SIGALRM, interrupt)
+    number = signal.SIGALRM if hasattr(signal, "setitimer") else signal.SIGTERM
+    before = signal.signal(number, interrupt)
     faulthandler.dump_traceback_later(seconds + patience(seconds), exit=True, file=sys.__stderr__ or sys.stderr)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    call_off = _signal_after(seconds, number)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        call_off()
         faulthandler.cancel_dump_traceback_later()
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(number, before)
+
+
+def _signal_after(seconds: float, number: signal.Signals) -> Callable[[], object]:
+    """Sends this process a signal after so many seconds, unless it is called off. Where the system has no timer for
+    that (Windows), a thread acts as if the signal had come: it interrupts Python code, and no wait in a system call."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        return partial(signal.setitimer, signal.ITIMER_REAL, 0)
+    timer = threading.Timer(seconds, _thread.interrupt_main, [number])
+    timer.daemon = True
+    timer.start()
+
+    def call_off() -> None:
+        timer.cancel()
+        timer.join()
+
+    return call_off
 
 
 def patience(seconds: float) -> float:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tasks.core.errors import RorError
 from tasks.core.ledger.events import Decided
 from tasks.core.reports.wording import headline, sentences
 from tasks.core.text import minute
@@ -53,11 +54,14 @@ def accept_any_text() -> None:
 
 @contextmanager
 def telling(message: str, exit_code: int) -> Iterator[None]:
-    """What the block prints is told as far as there is somebody to tell it: whoever read it may be gone, or the disk of
-    the log be full. The message goes to standard error then, and the command ends with its exit code all the same."""
+    """What the block prints is told as far as there is somebody to tell it: whoever read it may be gone, the disk of
+    the log be full, or the store not give what there is to tell. The message goes to standard error then, and the
+    command ends with its exit code all the same."""
     try:
         yield
         out.file.flush()
+    except RorError as error:
+        err.print(Text(f"{message} This stands; only the rest cannot be shown: {error}"))
     except (OSError, SystemExit):  # rich makes the second of a reader that is gone
         _give_up(sys.stdout)
         try:

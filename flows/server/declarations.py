@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from flows.server.cadence import longest_gap
 from tasks.core.errors import SpecError
 from tasks.core.spec import ModelSpec, ScheduleSpec, load_spec
 from tasks.core.workspace import Project
@@ -103,18 +103,14 @@ def _values(name: str, spec: ModelSpec) -> dict[str, str]:
 
 
 def _usual_hours(name: str, schedule: ScheduleSpec | None) -> float:
-    """The longest gap between the next runs, and a quarter of it."""
+    """The longest gap of a year between two runs, and a quarter of it."""
     if schedule is None:
         return UNSCHEDULED_HOURS
-    from prefect.server.schemas.schedules import CronSchedule
-
     try:
-        cron = CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
-        starts = asyncio.run(cron.get_dates(n=40))
+        gap = longest_gap(schedule.cron, schedule.timezone, datetime.now(UTC).year)
     except ValueError as error:
         raise SpecError(f"deployments/{name}.toml", [f"schedule.cron = {schedule.cron!r}: {error}"]) from None
-    gaps = [(later - earlier).total_seconds() / 3600 for earlier, later in pairwise(starts)]
-    return 1.25 * max(gaps, default=UNSCHEDULED_HOURS)
+    return 1.25 * gap.total_seconds() / 3600
 
 
 def _filled(value: Any, values: Mapping[str, Any]) -> Any:

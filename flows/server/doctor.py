@@ -41,6 +41,7 @@ def examine(root: Path, environment: Mapping[str, str]) -> tuple[Diagnosis, ...]
     location = project.store_location
     checks: dict[str, DoctorCheck] = {
         "program": deployment.program,
+        "evidently": partial(deployment.evidently, SECONDS - 1),
         "server": partial(server, root),
         "telemetry": partial(deployment.telemetry, environment),
         "keys": partial(deployment.keys, location),

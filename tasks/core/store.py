@@ -201,8 +201,14 @@ class Store:
         return f"{self.location.rstrip('/')}/{path}" if path else self.location
 
 
+SYNCS_FOLDERS = os.name != "nt"
+"""Windows does not: a file's name may be lost in a power cut, which the next look at the history tells."""
+
+
 def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    if not SYNCS_FOLDERS and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY if SYNCS_FOLDERS else os.O_RDWR)  # Windows syncs what is open to write
     try:
         os.fsync(descriptor)
     finally:

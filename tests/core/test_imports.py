@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,25 @@ def test_a_foreign_folder_is_no_obstacle(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     script = "import tasks.core.serving, flows.cli; print(tasks.core.serving.__file__)"
     assert run(sys.executable, "-c", script, cwd=tmp_path).strip() == str(ROOT / "tasks" / "core" / "serving.py")
+
+
+def test_other_systems() -> None:
+    """What only Linux or Unix has is not needed to import what runs, serves and looks; memory is measured all the same,
+    and the doctor says in one line what is missing."""
+    script = """
+        import os, signal, sys
+        import psutil  # which needs it on Linux
+        sys.modules["resource"] = None
+        for name in ("SIGALRM", "setitimer", "pthread_sigmask"):
+            delattr(signal, name)
+        del os.fork, os.register_at_fork
+        import flows.cli.app, flows.server.launch, tasks.core.run.assess, tasks.core.serving
+        from tasks.core.doctor import deployment
+        from tasks.core.training import challenger
+        print(challenger._peak_memory() > 10, *[found.text for found in deployment.system()], sep="|")
+    """
+    measured, lacks = run(sys.executable, "-c", textwrap.dedent(script)).strip().split("|")
+    assert measured == "True" and "no timer that interrupts a wait" in lacks
 
 
 def test_the_layers_are_kept() -> None:

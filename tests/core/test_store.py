@@ -206,6 +206,23 @@ def test_a_forked_process(store: Store, act: str) -> None:
         assert "before the process was forked" in answer
 
 
+def test_where_folders_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows: no folder is opened to be synced, and a file is opened to be written, or it could not be."""
+    monkeypatch.setattr("tasks.core.store.SYNCS_FOLDERS", False)
+    synced, fsync = [], os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        os.write(descriptor, b"")  # raises where it is not open to be written
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    store = Store(tmp_path)
+    store.create("loans/a.json", b"one", durable=True)
+    store.remove("loans/a.json")
+    assert synced == [str(tmp_path / "loans/a.json")]
+
+
 # --- removal, on record ---------------------------------------------------------------------------------------
 
 

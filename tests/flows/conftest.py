@@ -10,10 +10,17 @@ from threadpoolctl import threadpool_limits
 
 from flows.cli import demo
 from flows.server import launch
+from tasks.core.doctor import deployment
 from tasks.core.types import Outcome
 from tests.helpers.model import Model
 from tests.helpers.ror import QUICK, Ror, play
 from tests.helpers.runs import run
+
+
+@pytest.fixture(autouse=True)
+def without_evidently(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ror doctor` does not import it here, which takes seconds: the check has tests of its own."""
+    monkeypatch.setattr(deployment, "EVIDENTLY", "pass")
 
 
 @pytest.fixture(scope="session")

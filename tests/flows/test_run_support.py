@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,21 @@ def test_compiled_code_that_heeds_no_signal_ends_with_its_process(model: Model, 
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert model.workspace.registry.versions(model.name) == [1]
+
+
+def test_a_system_without_a_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system sends no signal by itself, a thread interrupts the block; nothing of it is left afterwards."""
+    monkeypatch.delattr(signal, "setitimer")
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(RunTimedOut), time_limit(0.005):
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            pass
+    assert time.monotonic() < end - 10
+    with time_limit(1):
+        pass
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
 
 
 def test_what_ends_in_time_is_left_alone() -> None:

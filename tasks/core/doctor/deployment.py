@@ -12,6 +12,9 @@ import importlib.metadata
 import platform
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -29,7 +32,7 @@ from tasks.core.ledger.keys import SIGNING_KEY, TRUSTED_KEYS
 from tasks.core.ledger.lease import LEASE_TTL
 from tasks.core.ledger.signing import Trust
 from tasks.core.records import ITSELF
-from tasks.core.store import Store
+from tasks.core.store import SYNCS_FOLDERS, Store
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
@@ -144,7 +147,21 @@ def program() -> Iterator[Diagnosis]:
         yield Diagnosis("python", Level.OK, f"{python}, {platform.platform(terse=True)}")
     else:
         yield Diagnosis("python", Level.FAIL, f"{python}, and {wanted} is supported", "Install into another Python.")
+    yield from system()
     yield from libraries(metadata.get_all("Requires-Dist") or [])
+
+
+def system() -> Iterator[Diagnosis]:
+    """What this operating system does not have, and what that costs, in one line; nothing where it has all."""
+    lacks = []
+    if not hasattr(signal, "setitimer"):
+        lacks.append(
+            "no timer that interrupts a wait: a run over its time limit may go on for up to a minute before it is ended"
+        )
+    if not SYNCS_FOLDERS:
+        lacks.append("folders are not synced: after a power cut the newest entry of a history may be missing")
+    if lacks:
+        yield Diagnosis("system", Level.WARN, f"{platform.system()}: {'; '.join(lacks)}")
 
 
 def supported(library: str) -> SpecifierSet | None:
@@ -176,6 +193,31 @@ def libraries(declared: Iterable[str]) -> Iterator[Diagnosis]:
             yield Diagnosis("libraries", Level.FAIL, text, f"pip install '{item.name}{item.specifier}'")
     if not bad:
         yield Diagnosis("libraries", Level.OK, f"{len(needed)} within their declared ranges")
+
+
+EVIDENTLY = "import evidently, evidently.metrics, evidently.legacy.calculations.stattests"
+"""All that measures drift is imported from these."""
+
+
+def evidently(seconds: float) -> Iterator[Diagnosis]:
+    """Whether Evidently can be imported, and what it lacks: its own bounds let in libraries that it does not work with.
+
+    In a process of its own: an import that fails leaves modules behind, with which a second one may succeed.
+    """
+    command = [sys.executable, "-P", "-W", "ignore", "-c", EVIDENTLY]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        yield Diagnosis("evidently", Level.SKIPPED, f"not imported within {seconds:g} s: the machine is busy")
+        return
+    if not done.returncode:
+        yield Diagnosis("evidently", Level.OK, f"{importlib.metadata.version('evidently')} can be imported")
+        return
+    said = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
+    remedy = "Bring it and what it needs to the declared ranges: pip install -U retrain-or-reload."
+    if missing := re.search(r"No module named '(\w+)", said):
+        remedy = f"pip install '{missing[1]}{supported(missing[1]) or ''}'"
+    yield Diagnosis("evidently", Level.FAIL, f"cannot be imported, so no drift is measured: {said}", remedy)
 
 
 def telemetry(environment: Mapping[str, str]) -> Iterator[Diagnosis]:

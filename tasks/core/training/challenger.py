@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 import sys
 import time
 from collections.abc import Collection, Sequence
@@ -68,7 +67,10 @@ def train(
         challenger = _train(root, spec, history, champion, action, reasons, known, labelled, missing, threads)
         if namespace := namespaces.active():
             namespace.read(opened.beside(paths, spec.folders(root)))
-    return replace(challenger, candidate=replace(challenger.candidate, opened=frozenset(paths)))
+    candidate = challenger.candidate
+    data_end = len(history) if labelled is None else labelled
+    manifest = {**candidate.manifest, "data_end": data_end, "missing": tuple(missing), "threads": threads}
+    return replace(challenger, candidate=replace(candidate, manifest=manifest, opened=frozenset(paths)))
 
 
 def with_files(candidate: Candidate, root: Path, spec: ModelSpec, asked: Collection[str]) -> Candidate:
@@ -139,9 +141,6 @@ def _train(
                 )
                 for part in training.learn
             ],
-            "data_end": len(history) if labelled is None else labelled,
-            "missing": tuple(missing),
-            "threads": threads,
             "metrics": metrics,
             "champion_metrics": rival_metrics if rival and rival.version is not None else {},
             "gate": gate,
@@ -181,5 +180,13 @@ def _probe(fitted: CalibratedFit) -> pd.DataFrame:
 
 
 def _peak_memory() -> float:
+    """Of this process so far, in MB."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        memory = psutil.Process().memory_info()
+        return round(getattr(memory, "peak_wset", memory.rss) / 2**20, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

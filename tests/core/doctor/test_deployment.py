@@ -69,6 +69,40 @@ def test_libraries_are_compared_with_what_is_declared() -> None:
     assert missing.remedy == "pip install 'nothing-like-it>=2'"
 
 
+def test_what_a_system_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is said where there is all; else all of it is, in one line."""
+    assert list(deployment.system()) == []
+    monkeypatch.setattr(deployment, "SYNCS_FOLDERS", False)
+    monkeypatch.delattr("signal.setitimer")
+    (found,) = deployment.system()
+    assert found.level is Level.WARN
+    assert "time limit" in found.text and "power cut" in found.text
+
+
+@pytest.mark.parametrize(
+    ("statement", "level", "said", "remedy"),
+    [
+        ("pass", Level.OK, "can be imported", ""),
+        ("import sys; sys.modules['litestar'] = None; import litestar", Level.FAIL, "import of litestar halted", "-U"),
+        ("raise ModuleNotFoundError(\"No module named 'litestar.x'\")", Level.FAIL, "no drift", "'litestar<3'"),
+        ("import time; time.sleep(20)", Level.SKIPPED, "not imported within 1 s", ""),
+    ],
+)
+def test_what_evidently_lacks(
+    monkeypatch: pytest.MonkeyPatch, statement: str, level: Level, said: str, remedy: str
+) -> None:
+    """It is imported elsewhere, and what keeps it from that is named, with what to install where that is known."""
+    monkeypatch.setattr(deployment, "EVIDENTLY", statement)
+    found = only(deployment.evidently(1 if "sleep" in statement else 20))
+    assert found.level is level and said in found.text and remedy in found.remedy
+
+
+@pytest.mark.slow
+def test_evidently_is_imported_as_it_is_used() -> None:
+    """What is tried is there in the release that is installed."""
+    assert only(deployment.evidently(60)).level is Level.OK
+
+
 def test_the_program_names_itself_and_its_python() -> None:
     """Our own version and a Python that is supported are said; the range of a library can be asked for."""
     found = {finding.name: finding for finding in deployment.program()}

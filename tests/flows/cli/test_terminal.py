@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from flows.cli import terminal
+from tasks.core.errors import StoreError
 
 TELLS = """
 import typer
@@ -59,3 +63,11 @@ def test_a_reader_that_is_gone() -> None:
     done = tell(writer)
     os.close(writer)
     assert (done.returncode, done.stderr) == (3, b"loans: Blocked\n")
+
+
+def test_a_store_that_does_not_give_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    """What was decided is said all the same, and that this stands."""
+    with pytest.raises(typer.Exit) as ended, terminal.telling("loans: Retrained.", 0):
+        raise StoreError("the share is gone")
+    assert ended.value.exit_code == 0
+    assert capsys.readouterr().err.startswith("loans: Retrained. This stands; only the rest cannot be shown: the share")
