@@ -33,7 +33,7 @@ from tasks.core.spec import ModelSpec, parse_spec
 from tasks.core.training.fit import FittedPipeline, learn_apart
 from tasks.core.training.holdout import TrainingSet, features_of
 from tasks.core.types import Served
-from tasks.core.versions import namespaces, persistence
+from tasks.core.versions import namespaces, opened, persistence
 from tasks.core.versions.environment import Environment, environment_of, recorded_in
 from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.manifest import MANIFEST, PROBE, Manifest, training_digest
@@ -165,6 +165,7 @@ def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
         differences=(
             *_differences(then, here),
             *_own_code(workspace, manifest, texts_of([*modules, spec.pipeline.factory.partition(":")[0]], code)),
+            *_files(then, code, workspace.root),
             *_schema(learned, stored),
         ),
         notes=tuple(notes),
@@ -366,6 +367,12 @@ def _own_code(workspace: Workspace, manifest: Manifest, now: Mapping[str, str]) 
     changed = sorted(name for name in {*before, *here} if before.get(name) != here.get(name))
     if changed:
         yield f"the source code of {', '.join(changed)} has changed since"
+
+
+def _files(then: Environment, code: Sequence[Path], root: Path) -> Iterator[str]:
+    """Files that it opened beside its code, or elsewhere below the root, and that are not what they were."""
+    changed = opened.changed(then.files, code) | opened.changed(then.read, [root])
+    yield from (f"{name} {'has changed since' if here else 'is gone'}" for name, here in sorted(changed.items()))
 
 
 def _schema(learned: FittedPipeline, stored: LoadedVersion | None) -> Iterator[str]:

@@ -231,6 +231,8 @@ def _folders(package: str, code: Sequence[Path]) -> list[Path]:
 def _top(module: str, code: Sequence[Path]) -> ModuleSpec | None:
     """What an import of a top-level module would find, were it not imported yet: what this process holds may be of
     another model, or older than its file."""
+    if module in OURS and module in sys.modules:  # of which there is one
+        return sys.modules[module].__spec__
     for finder in sys.meta_path:
         if isinstance(finder, Recorded):
             continue

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -201,3 +204,12 @@ def test_a_name_that_is_nearly_it(model: Model, outside: Path) -> None:
         deliver(model.workspace, outside / "002.csv")
     rows.to_csv(outside / "002.csv", index=False)
     assert deliver(model.workspace, outside / "002.csv").rows == len(rows)
+
+
+def test_a_root_without_hard_links(tmp_path: Path, outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system without hard links a model's file is written, and a note says that the store needs another."""
+    monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EOPNOTSUPP, "Operation not supported")))
+    begun = begin(tmp_path, outside / "001.parquet", "y", "loans", owner="me", written=CsvSpec())
+    assert begun.path.exists()
+    assert (tmp_path / "data/loans/batches/001.parquet").exists()
+    assert f"{tmp_path / 'artifacts'} cannot be the store: the file system has no hard links" in begun.notes[-1]

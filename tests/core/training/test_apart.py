@@ -12,6 +12,7 @@ import pytest
 import sklearn
 from sklearn.pipeline import make_pipeline
 
+from tasks.core.audit.reproduce import reproduce
 from tasks.core.audit.verify import audit
 from tasks.core.errors import TrainingError
 from tasks.core.records import to_dict
@@ -23,6 +24,8 @@ from tasks.core.training.fit import learn
 from tasks.core.versions import namespaces, opened, own_code, persistence
 from tasks.core.versions.environment import Environment, check_environment
 from tasks.core.versions.registry import Registry
+from tasks.core.workspace import Workspace
+from tests.helpers.model import Model
 from tests.helpers.training import ROWS, make_history, make_spec, train
 
 FACTORY = """
@@ -145,6 +148,12 @@ def test_opened_files_are_on_record(spec: ModelSpec, tmp_path: Path) -> None:
     assert candidate.environment.read == opened.digests_of({"chosen.json": tmp_path / "chosen.json"})
     assert candidate.beside == {"factor.txt": b"2"}
     assert "beside.zip" in candidate.files()
+    Model(tmp_path).write_spec()
+    workspace = Workspace.open(tmp_path, "loans")
+    workspace.registry.register("loans", "key", candidate)
+    (tmp_path / "chosen.json").write_text('{"C": 0.1}')
+    receipt, _ = reproduce(workspace, 1)
+    assert (receipt.verdict, receipt.differences) == ("different", ("chosen.json has changed since",))
     factor.unlink()
     with pytest.raises(Exception, match=r"another factor\.txt than here, where there is none"):
         check_environment(candidate.environment, "loans v1", code=spec.folders(tmp_path))

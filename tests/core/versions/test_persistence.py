@@ -20,7 +20,7 @@ from sklearn.ensemble import (
     StackingClassifier,
     VotingClassifier,
 )
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.naive_bayes import GaussianNB
@@ -165,6 +165,19 @@ def test_a_forest_answers_the_same_each_time() -> None:
     first = persistence.predict(forest, frame[:32]).probabilities
     for _ in range(40):
         assert np.array_equal(persistence.predict(forest, frame[:32]).probabilities, first)
+
+
+def test_a_pipeline_that_fails_says_why() -> None:
+    """Where a known answer is not given but an error, the library's own words are quoted, unless they may hold values
+    of private columns."""
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0]})
+    pipeline = LinearRegression().fit(frame, [1.0, 2.0, 3.0])
+    probe = persistence.make_probe(pipeline, frame)
+    pipeline.coef_ = np.ones((2, 5))
+    with pytest.raises(ProbeMismatch, match=r"but fails\. The pipeline cannot predict these 3 rows: ValueError: .*5"):
+        persistence.replay_probe(pipeline, probe, frame, "v1", exact=True)
+    with pytest.raises(ProbeMismatch, match="its text is withheld"):
+        persistence.replay_probe(pipeline, probe, frame, "v1", exact=True, private=True)
 
 
 # --- what cannot be saved ------------------------------------------------------------------------------------
