@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
@@ -10,7 +11,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import Field
 
-from flows.run_support import started_by
+from flows.run_support import carry_on, concluded, started_by
 from tasks.core import overrides, text
 from tasks.core.ledger.events import Event, Promoted
 from tasks.core.reports import cards
@@ -52,11 +53,12 @@ def promote(
         accept_environment=accept_environment,
         run=str(flow_run.id),
     )
-    show(workspace, event)
     message = cards.promotion_line(model, event)
+    concluded(Outcome.PROMOTED, message)
     get_run_logger().info(message)
+    carry_on(partial(show, workspace, event))
     emit_model_event(
-        model,
+        workspace,
         Outcome.PROMOTED.value,
         seq=event.seq,
         version=version,

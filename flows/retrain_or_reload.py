@@ -15,14 +15,14 @@ from prefect.deployments import run_deployment
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
-from flows.run_support import quiet_task_log, raise_when_over, started_by, time_limit
+from flows.run_support import OutOfTime, carry_on, concluded, quiet_task_log, raise_when_over, started_by, time_limit
 from tasks.alert import emit_alerts
 from tasks.check import check_data, check_drift, check_performance
 from tasks.core import text
 from tasks.core.data.files import arriving, is_unchanged
 from tasks.core.data.unread import unread
 from tasks.core.decision.policy import decide
-from tasks.core.errors import LeaseHeld, NotFound, RorError, VerificationError
+from tasks.core.errors import LeaseHeld, NotFound, RorError, RunTimedOut, Unfinished, VerificationError
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.ledger.lease import Lease
 from tasks.core.ledger.state import State
@@ -100,20 +100,33 @@ def check_and_act(workspace: Workspace, request: Request) -> Any:
             when = text.minute(event.at)
             get_run_logger().info("This very question was decided on %s; nothing new has arrived since.", when)
             load_current(workspace, state, request)  # what is said to be in service is ready to be served
+            predict(workspace, event)
         else:
             try:
                 event, measured = _decide(workspace, request, work, pages, threads)
             except LeaseHeld as other:
-                tag_run(workspace.model, Outcome.SKIPPED.value)
+                concluded(Outcome.SKIPPED, str(other))
+                carry_on(partial(tag_run, workspace.model, Outcome.SKIPPED.value))
                 return Completed(name=Outcome.SKIPPED, message=str(other))
-        predict(workspace, event)
-        publish(workspace, event, measured, pages)
-    tell_the_rest(workspace, work)
-    decided = event.content_as(Decided)
+            try:
+                predict(workspace, event)
+            except (Exception, OutOfTime) as error:
+                reason = RunTimedOut(str(error)) if isinstance(error, OutOfTime) else error
+                raise Unfinished(in_words(workspace, event), reason) from error
+        decided, message = event.content_as(Decided), in_words(workspace, event)
+        concluded(decided.outcome, message)
+        carry_on(partial(publish, workspace, event, measured, pages))
+    carry_on(partial(emit_alerts, workspace))
+    carry_on(partial(follow_up, workspace, work))
     final = Failed if decided.outcome.failed else Completed
-    beside = [f"{found}." for found in unread(workspace.root, workspace.spec)]
-    message = " ".join([wording.headline(decided, workspace.model), *wording.also(decided), *beside])
     return final(name=decided.outcome, message=message)  # Prefect logs both
+
+
+def in_words(workspace: Workspace, event: Event) -> str:
+    """What was decided, and what lies beside the batches and is none."""
+    decided = event.content_as(Decided)
+    beside = [f"{found}." for found in unread(workspace.root, workspace.spec)]
+    return " ".join([wording.headline(decided, workspace.model), *wording.also(decided), *beside])
 
 
 def wait_for_arrivals(workspace: Workspace) -> None:
@@ -130,15 +143,6 @@ def wait_for_arrivals(workspace: Workspace) -> None:
         files = arriving(workspace.root, workspace.spec, known)
     if files:
         get_run_logger().warning("Not counted, for they may still be written: %s.", ", ".join(files))
-
-
-def tell_the_rest(workspace: Workspace, work: Work) -> None:
-    """What may fail without changing the decision; the next run repeats it."""
-    for step in (partial(emit_alerts, workspace), partial(follow_up, workspace, work)):
-        try:
-            step()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the run did what it says
-            get_run_logger().warning("The decision is not affected; %s failed: %s", step.func.__name__, error)
 
 
 def follow_up(workspace: Workspace, work: Work) -> None:

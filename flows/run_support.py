@@ -1,4 +1,5 @@
-"""What a run of a flow needs around it: a time limit, a log without routine, and the name of who started it.
+"""What a run of a flow needs around it: a time limit, a log without routine, the name of who started it, and a place
+for what it concluded.
 
 A run that hangs must end: it is interrupted after its time limit, and where nothing can interrupt it, its process ends.
 
@@ -22,12 +23,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from types import FrameType
+from typing import Any
 
+from prefect import get_run_logger
 from prefect.context import FlowRunContext
 
 from tasks.core.errors import RunTimedOut
+from tasks.core.types import Outcome
 
 ROUTINE = "Finished in state Completed("
 """How Prefect's message about a task that succeeded begins. A run has up to eight of them; other messages are kept."""
@@ -114,6 +119,43 @@ def patience(seconds: float) -> float:
     """Seconds that a run with a limit of `seconds` may take to stop once it was interrupted."""
     least, most = PATIENCE
     return min(most, max(least, seconds / 10))
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What a run has put on record, whatever becomes of the run after that."""
+
+    outcome: Outcome
+    message: str
+
+
+_CONCLUSIONS: ContextVar[list[Conclusion]] = ContextVar("conclusions")
+
+
+@contextmanager
+def conclusions() -> Iterator[list[Conclusion]]:
+    """What the runs of this block have put on record and carried out, the newest last."""
+    found: list[Conclusion] = []
+    token = _CONCLUSIONS.set(found)
+    try:
+        yield found
+    finally:
+        _CONCLUSIONS.reset(token)
+
+
+def concluded(outcome: Outcome, message: str) -> None:
+    """Say what stands and is carried out from now on: what is still to come is to show it, which may fail."""
+    _CONCLUSIONS.get([]).append(Conclusion(outcome, message))
+
+
+def carry_on(step: partial[Any]) -> None:
+    """What may fail, or be out of time, without changing what was decided; the next run repeats it."""
+    try:
+        step()
+    except (Exception, OutOfTime) as error:  # noqa: BLE001 - whatever it is, the run did what it says
+        get_run_logger().warning(
+            "The decision is not affected; %s failed: %s: %s", step.func.__name__, type(error).__name__, error
+        )
 
 
 def started_by() -> str:

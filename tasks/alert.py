@@ -8,6 +8,7 @@ from prefect.events import emit_event
 
 from tasks.core.reports.alerts import Alert, alerts
 from tasks.core.workspace import Workspace
+from tasks.resource import resource_of
 
 
 def emit_alerts(workspace: Workspace) -> list[Alert]:
@@ -17,12 +18,7 @@ def emit_alerts(workspace: Workspace) -> list[Alert]:
     for alert in found:
         emit_event(
             event="ror.alert",
-            resource={
-                "prefect.resource.id": f"ror.model.{alert.model}",
-                "prefect.resource.name": alert.model,
-                "ror.cause": alert.cause,
-                "ror.outcome": alert.outcome.value,
-            },
+            resource={**resource_of(workspace), "ror.cause": alert.cause, "ror.outcome": alert.outcome.value},
             payload={**asdict(alert), "outcome": alert.outcome.value, "runbook": alert.runbook or "none"},
         )
     return found

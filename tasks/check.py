@@ -20,8 +20,8 @@ from tasks.core.types import CheckKind, Verdict
 from tasks.core.workspace import Workspace
 from tasks.retry import READING
 
-TOLD = (CheckKind.ARRIVALS, CheckKind.DECLARED, CheckKind.ROWS)
-"""Kinds of check on data that the log says, too."""
+TOLD = (CheckKind.ARRIVALS, CheckKind.CONTENT, CheckKind.DECLARED, CheckKind.ROWS)
+"""Kinds of check on data whose warnings the log says, too."""
 FEW = 4
 """Losses that the log names: with two versions, of two batches."""
 
@@ -32,7 +32,7 @@ def check_data(workspace: Workspace, state: State, work: Work) -> DataFindings:
     findings = assess.check_data(workspace, state, work, assess.load_versions(workspace, state))
     log = get_run_logger()
     for check in findings.checks:
-        if check.kind in TOLD:
+        if check.kind in TOLD and check.verdict is Verdict.WARN:
             log.warning("%s.", check.summary)
     if findings.valid:
         names = text.named([batch.id for batch in findings.valid])

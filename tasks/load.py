@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.core.ledger.state import State
 from tasks.core.run import assess
 from tasks.core.types import Request
+from tasks.core.versions.own_code import brings_along
 from tasks.core.workspace import Workspace
 from tasks.retry import READING
 
@@ -43,4 +44,6 @@ def load_current(workspace: Workspace, state: State, request: Request) -> State:
     )
     if versions.current.notes:
         log.warning("It was made with %s.", "; ".join(versions.current.notes))
+    if versions.current.from_record:
+        log.warning(brings_along(manifest.version, versions.current.from_record))
     return state

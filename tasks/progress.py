@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 from uuid import UUID
 
+from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 STEP = 5
@@ -26,6 +27,13 @@ class Progress:
         if same or not self._shown:
             return
         self._last = (percent, what)
+        try:
+            self._show(percent, what)
+        except Exception as error:  # noqa: BLE001 - no fit fails because nobody can look at it
+            self._shown = False
+            get_run_logger().warning("Progress is no longer shown: %s: %s", type(error).__name__, error)
+
+    def _show(self, percent: float, what: str) -> None:
         if self._id is None:
             self._id = cast(UUID, create_progress_artifact(percent, key=self._key, description=what))
         else:

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 from prefect import get_client, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
@@ -19,7 +20,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 
 from tasks.core import layout
-from tasks.core.errors import AlreadyExists, NotFound, VerificationError
+from tasks.core.errors import AlreadyExists, NotFound, StoreError, VerificationError
 from tasks.core.ledger.events import Decided, Event
 from tasks.core.records import to_json
 from tasks.core.reports import cards, page, service_history, wording
@@ -28,6 +29,7 @@ from tasks.core.run.assess import Findings
 from tasks.core.text import minute
 from tasks.core.types import Action, Outcome
 from tasks.core.workspace import Workspace
+from tasks.resource import resource_of
 
 PROMOTE = "promote/promote"
 """The deployment whose form approves."""
@@ -37,21 +39,21 @@ PROMOTE = "promote/promote"
 def publish(workspace: Workspace, event: Event, measured: Findings | None, pages: Path | None) -> None:
     """Write what is missing: a run that was killed after its decision completes its effects when it is run again.
 
-    Evidently's pages, in the folder `pages`, are megabytes each: they are kept for retrains and blocked batches.
+    Evidently's pages, in the folder `pages`, are megabytes each: they are kept for retrains and blocked batches, and
+    where the disk has no room for them, all the rest is done.
     """
-    model, decided, store = workspace.model, event.content_as(Decided), workspace.registry.store
+    model, decided = workspace.model, event.content_as(Decided)
     context = context_of(workspace, event)
-    objects: dict[str, bytes] = {}
+    links = []
     if pages and (decided.decision.action is Action.RETRAIN or decided.outcome is Outcome.BLOCKED):
-        objects |= {file.name: file.read_bytes() for file in sorted(pages.glob("*.html"))}
-    objects[layout.REPORT] = page.render(event, decided, model, measured, context.made, links=list(objects)).encode()
-    replaced = workspace.state().replaced
-    for name, data in objects.items():
-        path = layout.run_path(model, event.seq, name)
-        if path in replaced:
-            continue  # it is there, without what was erased from it
-        with contextlib.suppress(AlreadyExists):
-            store.create(path, data)
+        for file in sorted(pages.glob("*.html")):
+            try:
+                _create(workspace, layout.run_path(model, event.seq, file.name), file.read_bytes())
+                links.append(file.name)
+            except (StoreError, OSError) as error:
+                get_run_logger().warning("Evidently's page %s of this run is not kept: %s", file.stem, error)
+    report = page.render(event, decided, model, measured, context.made, links=links).encode()
+    _create(workspace, layout.run_path(model, event.seq, layout.REPORT), report)
     fresh = not is_published(workspace, event)
 
     # Lists have what is newest first: what people look for first is made last.
@@ -68,7 +70,7 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
     show_approval(workspace, context, remind=fresh)  # not again by every run that finds nothing new
     version = f"v{decided.in_service.version}" if decided.in_service else "no-version"
     tag_run(version, model, decided.outcome.value)
-    what = {
+    what: dict[str, Any] = {
         "seq": event.seq,
         "outcome": decided.outcome.value,
         "action": decided.decision.action.value,
@@ -76,11 +78,23 @@ def publish(workspace: Workspace, event: Event, measured: Findings | None, pages
         "reasons": list(decided.decision.reasons),
     }
     if fresh:  # once per decision: what waits for it must not happen again because nothing happened
-        emit_model_event(model, decided.outcome.value, **what)
-    emit_model_event(model, "checked", fresh=fresh, **what)
-    if fresh:  # last: a run that is killed before says all of it again
-        with contextlib.suppress(AlreadyExists):
-            store.create(_record(workspace, event), to_json(decided))
+        emit_model_event(workspace, decided.outcome.value, once=_announcement(event), **what)
+    emit_model_event(workspace, "checked", fresh=fresh, **what)
+    if fresh:  # last: a run that is killed before, or whose disk is full, says all of it again
+        _create(workspace, _record(workspace, event), to_json(decided))
+
+
+def _create(workspace: Workspace, path: str, data: bytes) -> None:
+    """Write an object, unless it is there. Raises StoreError."""
+    if path in workspace.state().replaced:
+        return  # it is there, without what was erased from it
+    with contextlib.suppress(AlreadyExists):
+        workspace.registry.store.create(path, data)
+
+
+def _announcement(event: Event) -> UUID:
+    """The same for the same decision: a server keeps, and acts on, only the first event of an id."""
+    return uuid5(NAMESPACE_OID, f"{event.run} {event.seq}")
 
 
 def is_published(workspace: Workspace, event: Event) -> bool:
@@ -147,7 +161,7 @@ def show_approval(workspace: Workspace, context: CardContext, *, remind: bool) -
     if remind and (attempt is None or attempt.version != made.version):  # the run that made it says so itself
         get_run_logger().warning("%s: %s.", text, wording.promotion(context.model, made.version))
         emit_model_event(
-            context.model, Outcome.AWAITING_APPROVAL.value, seq=context.event.seq, version=made.version, reminder=True
+            workspace, Outcome.AWAITING_APPROVAL.value, seq=context.event.seq, version=made.version, reminder=True
         )
 
 
@@ -175,12 +189,13 @@ def tag_run(*tags: str) -> None:
             client.update_flow_run(flow_run.id, tags=list(dict.fromkeys([*tags, *flow_run.tags])))
 
 
-def emit_model_event(model: str, word: str, **what: Any) -> None:
+def emit_model_event(workspace: Workspace, word: str, *, once: UUID | None = None, **what: Any) -> None:
     """Emit `ror.<model>.<word>`, which automations can wait for: an outcome, once per decision; `checked`, every run
-    that came to one or found nothing new."""
+    that came to one or found nothing new. `once` is an id that only this event has, however often it is emitted."""
     emit_event(
-        event=f"ror.{model}.{word.lower()}",
-        resource={"prefect.resource.id": f"ror.model.{model}"},
+        id=once,
+        event=f"ror.{workspace.model}.{word.lower()}",
+        resource=resource_of(workspace),
         payload=what,
     )
 

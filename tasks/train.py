@@ -19,6 +19,7 @@ from tasks.core.run.work import Work
 from tasks.core.text import counted, named
 from tasks.core.training import proof
 from tasks.core.training.challenger import train as train_challenger
+from tasks.core.training.challenger import with_files
 from tasks.core.training.doubt import known_good
 from tasks.core.training.gate import Champion
 from tasks.core.types import Attempt, AttemptOutcome, Decision, Gate, Labelled, Verdict
@@ -97,13 +98,15 @@ def _train(
             threads=threads,
         )
         bar.at(80, "Fitted and compared; proving that a clean process can load it")
-        proof.prove(challenger.candidate, spec.folders(workspace.root), spec.pipeline.types)
+        code, pipeline = spec.folders(workspace.root), spec.pipeline
+        asked = proof.prove(challenger.candidate, code, pipeline.types, pipeline.environment)
+        candidate = with_files(challenger.candidate, workspace.root, spec, asked)
     except (TrainingError, DataError, SpecError) as error:
         log.error("%s", error)
         if bar is not None:
             bar.at(100, "It failed: the run says why")
         return Attempt(len(usable), AttemptOutcome.FAILED, reason=str(error))
-    version, digest = workspace.registry.register(workspace.model, work.key, challenger.candidate)
+    version, digest = workspace.registry.register(workspace.model, work.key, candidate)
     bar.at(100, f"v{version} is registered")
     log.info("v%d is registered; the gate says: %s.", version, challenger.gate.reason)
     return _attempt(len(usable), version, digest, challenger.gate, first=state.current is None)

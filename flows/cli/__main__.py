@@ -1,5 +1,5 @@
 """`python -m flows.cli`: the same as `ror`."""
 
-from flows.cli.app import main
+from retrain_or_reload import main
 
 main()

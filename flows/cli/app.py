@@ -77,6 +77,7 @@ store_app.command(cls=Command)(store.erase)
 def main() -> None:
     """Entry point: every error a user can meet is one screen, and has its exit code."""
     debug = "--debug" in sys.argv
+    terminal.accept_any_text()
     atexit.register(gc.freeze)  # or the interpreter ends by looking for cycles among a million objects: up to a second
     try:
         app()

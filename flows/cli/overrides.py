@@ -56,10 +56,12 @@ def promote(
             expected=now,
             accept_environment=accept_environment,
         )
-    if as_json:
-        terminal.print_json({"outcome": result.outcome.value, "message": result.message, "version": number})
-    else:
-        terminal.out.print(Text(result.message, style=terminal.STYLES[result.outcome]))
+    with terminal.telling(result.message, result.exit_code):
+        if as_json:
+            terminal.print_json({"outcome": result.outcome.value, "message": result.message, "version": number})
+        else:
+            terminal.out.print(Text(result.message, style=terminal.STYLES[result.outcome]))
+        terminal.untold(result.message, result.untold)
 
 
 def accept(

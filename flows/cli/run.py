@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -17,6 +17,10 @@ from tasks.core.ledger.state import State
 from tasks.core.records import to_dict
 from tasks.core.run.work import check_request
 from tasks.core.types import Outcome, Request
+from tasks.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from flows.server.launch import Result
 
 
 class ActionChoice(StrEnum):
@@ -54,7 +58,12 @@ def run(
     before = workspace.state()
     with terminal.spinner(f"{model}: checking and deciding ..."), launch.prefect_ready(verbose=verbose):
         result = launch.run(workspace.root, model, action=action.value, batch=batch, reason=reason)
-    state = workspace.state()
+    with terminal.telling(result.message, result.exit_code):
+        _tell(workspace, result, before, as_json=as_json, verbose=verbose)
+
+
+def _tell(workspace: Workspace, result: Result, before: State, *, as_json: bool, verbose: bool) -> None:
+    model, state = workspace.model, workspace.state()
     decided = workspace.ledger.decision(state.decided.seq) if state.decided else None
     fresh = state.decided != before.decided
     if as_json:
@@ -70,7 +79,7 @@ def run(
     if not as_json:
         for found in unread(workspace.root, workspace.spec):
             terminal.err.print(Text(f"  {found}."))
-    raise typer.Exit(result.exit_code)
+    terminal.untold(result.message, result.untold)
 
 
 def _run_json(outcome: Outcome, message: str, state: State, decided: Decided | None, fresh: bool) -> dict[str, Any]:

@@ -25,21 +25,26 @@ def deploy(
     worker_root: Annotated[
         str | None, typer.Option(help="The root as the worker sees it, if that is a different path, as in a container.")
     ] = None,
+    moved_from: Annotated[
+        str | None,
+        typer.Option(help="Where this root was until now, as the worker saw it: what works on that is moved."),
+    ] = None,
     root: Root = Path(),
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Tell the Prefect server the schedules, triggers, forms and alerts. Schedules and triggers only: models are put in
     service by `ror promote`. Doing it again changes nothing; do it after adding a model's file or changing one."""
-    from flows.server.deploy import deploy_all
+    from flows.server.deploy import REFUSED, deploy_all, refuse
 
     with terminal.spinner("telling the server ..."):
-        done = deploy_all(root.resolve(), model, worker_root=worker_root)
+        done = deploy_all(root.resolve(), model, worker_root=worker_root, moved_from=moved_from)
     if as_json:
         terminal.print_json([to_dict(item) for item in done])
-        return
-    rows = [[item.kind, item.name, item.verdict, item.note] for item in done]
-    terminal.show(terminal.table(["", "name", "is now", ""], rows))
+    else:
+        rows = [[item.kind, item.name, item.verdict, item.note] for item in done]
+        terminal.show(terminal.table(["", "name", "is now", ""], rows))
+    refuse({item.name: item.note for item in done if item.verdict == REFUSED})
 
 
 def notify(

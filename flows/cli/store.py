@@ -37,7 +37,8 @@ def prune(
 ) -> None:
     """Remove what old versions need to load: pipeline, reference, known answers, calibration. Records are kept.
 
-    Never of the version in service, the one before it, or one that waits or is barred.
+    Never of the version in service, the one before it, or one that waits or is barred. Evidently's pages of runs go
+    with it, once they are older than `keep` among [reports] in the model's file.
     """
     from flows.server.environment import actor
     from tasks.core.removal import prune as core_prune
@@ -66,7 +67,10 @@ def prune(
     for version, why in done.spared:
         terminal.out.print(Text(f"v{version} is kept: {why}."))
     what = f"payloads of {len(payloads)} version{'' if len(payloads) == 1 else 's'}, {done.size:,} bytes"
-    if not payloads:
+    if done.pages:
+        runs = f"{len(done.pages)} run{'' if len(done.pages) == 1 else 's'}"
+        what = f"Evidently's pages of {runs}, older than {workspace.spec.reports.keep}, and {what}"
+    if not payloads and not done.pages:
         terminal.out.print(Text(f"{model}: nothing to prune."))
     elif dry_run:
         terminal.out.print(Text(f"{model}: {what} would be removed. Nothing was written."))
@@ -136,6 +140,9 @@ def _pruned_json(model: str, done: Any, dry_run: bool) -> dict[str, Any]:
         "seq": done.seq,
         "versions": shown(done.versions),
         "unfinished": shown(done.unfinished),
+        "pages": [
+            {"seq": p.seq, "at": p.at, "bytes": p.size, "files": [file.path for file in p.files]} for p in done.pages
+        ],
         "kept": [{"version": version, "because": why} for version, why in done.spared],
         "bytes": done.size,
     }

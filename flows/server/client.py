@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from itertools import count, islice
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from tasks.core.errors import RorError, SpecError
 
@@ -103,6 +104,19 @@ def server_errors() -> Iterator[None]:
 
 
 def _not_done(error: Exception) -> RorError:
-    detail = str(error).strip() or type(error).__name__
-    where = public(server_url())
-    return RorError(f"The Prefect server at {where} did not do it: {detail}. Is it running? `ror doctor` says.")
+    detail, url = str(error).strip() or type(error).__name__, server_url()
+    if not url:
+        return RorError(f"The Prefect server that was started for this command did not do it: {detail.rstrip('.')}.")
+    return RorError(
+        f"The Prefect server at {public(url)} did not do it: {detail}{_through(url)}. Is it running? `ror doctor` says."
+    )
+
+
+def _through(url: str) -> str:
+    """Which proxy requests to this address go through, and who says so; empty where none is."""
+    parts = urlsplit(url)
+    proxies = getproxies()
+    name = next((name for name in (parts.scheme, "all") if name in proxies), None)
+    if name is None or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return ""
+    return f" (asked through the proxy {public(proxies[name])}: {name.upper()}_PROXY; NO_PROXY excepts hosts)"

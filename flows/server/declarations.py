@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from flows.server.cadence import longest_gap
 from tasks.core.errors import SpecError
 from tasks.core.spec import ModelSpec, ScheduleSpec, load_spec
 from tasks.core.workspace import Project
@@ -41,9 +41,11 @@ class Declared:
     """Notification block, `type/name`."""
     models: tuple[str, ...]
     """Every model of the root, also where only some are asked for."""
+    roots: tuple[str, ...]
+    """The root as the process that runs the flows sees it, and as this one does."""
 
 
-def read_declared(root: Path, only: str | None = None) -> Declared:
+def read_declared(root: Path, only: str | None = None, worker_root: str | None = None) -> Declared:
     """What is declared for all models. With `only`, for that one: the other models' deployments and what alerts about
     all of them are left out; what runs by hand is not, for its forms offer the models there are.
 
@@ -53,10 +55,12 @@ def read_declared(root: Path, only: str | None = None) -> Declared:
     declared = _read_yaml(root)
     each, written = declared.get("each_model"), declared.get("automations") or []
     deployments = [*declared["deployments"]]
-    automations = [item for item in written if "<model>" not in item["name"]] if only is None else []
+    roots = tuple(dict.fromkeys([worker_root or str(root), str(root)]))
+    common = [item for item in written if "<model>" not in item["name"]] if only is None else []
+    automations = [_filled(item, {"root": roots}) for item in common]
     for name in names if only is None else [only]:
         spec = load_spec(root, name)
-        values = _values(name, spec)
+        values = {**_values(name, spec), "root": roots}
         if each:
             schedules = [spec.schedule.model_dump(include={"cron", "timezone"})] if spec.schedule else []
             deployments.append({**_filled(each, values), "schedules": schedules})
@@ -64,7 +68,7 @@ def read_declared(root: Path, only: str | None = None) -> Declared:
     of = Counter((str(item.get("entrypoint")), item["name"]) for item in deployments)
     if twice := [name for (_, name), count in of.items() if count > 1]:
         raise SpecError(str(root / "deployments" / "prefect.yaml"), [f"two deployments are called {twice[0]!r}"])
-    return Declared(tuple(deployments), tuple(automations), declared.get("notify"), tuple(names))
+    return Declared(tuple(deployments), tuple(automations), declared.get("notify"), tuple(names), roots)
 
 
 def _read_yaml(root: Path) -> dict[str, Any]:
@@ -99,29 +103,32 @@ def _values(name: str, spec: ModelSpec) -> dict[str, str]:
 
 
 def _usual_hours(name: str, schedule: ScheduleSpec | None) -> float:
-    """The longest gap between the next runs, and a quarter of it."""
+    """The longest gap of a year between two runs, and a quarter of it."""
     if schedule is None:
         return UNSCHEDULED_HOURS
-    from prefect.server.schemas.schedules import CronSchedule
-
     try:
-        cron = CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
-        starts = asyncio.run(cron.get_dates(n=40))
+        gap = longest_gap(schedule.cron, schedule.timezone, datetime.now(UTC).year)
     except ValueError as error:
         raise SpecError(f"deployments/{name}.toml", [f"schedule.cron = {schedule.cron!r}: {error}"]) from None
-    gaps = [(later - earlier).total_seconds() / 3600 for earlier, later in pairwise(starts)]
-    return 1.25 * max(gaps, default=UNSCHEDULED_HOURS)
+    return 1.25 * gap.total_seconds() / 3600
 
 
-def _filled(value: Any, values: dict[str, str]) -> Any:
-    """`value` with every <name> replaced by its value, in texts at any depth."""
+def _filled(value: Any, values: Mapping[str, Any]) -> Any:
+    """`value` with every <name> replaced by its value, in texts at any depth; a text that is only that by all of its
+    values, where there are several."""
     if isinstance(value, dict):
         return {key: _filled(item, values) for key, item in value.items()}
     if isinstance(value, list):
         return [_filled(item, values) for item in value]
-    if isinstance(value, str):
-        return re.sub(r"<(\w+)>", lambda found: values.get(found[1], found[0]), value)
-    return value
+    if not isinstance(value, str):
+        return value
+    if isinstance(several := values.get(value.strip("<>")), tuple) and value.startswith("<"):
+        return [*several]
+    return re.sub(r"<(\w+)>", lambda found: _one(values.get(found[1], found[0])), value)
+
+
+def _one(value: str | tuple[str, ...]) -> str:
+    return value[0] if isinstance(value, tuple) else value
 
 
 # --- as Prefect's values -------------------------------------------------------------------------------------

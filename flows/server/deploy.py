@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from flows.server import environment
 from flows.server.client import all_pages, connected, read_deployment, require_server
 from flows.server.declarations import OURS, POOL, Declared, automation, deployment, read_declared
 from tasks.core.errors import SpecError
+from tasks.resource import ROOT
 
+REFUSED = "refused"
 UNSENT = "seen in the UI only: `notify:` in prefect.yaml names no block"
 
 
@@ -24,18 +27,23 @@ class Applied:
     """work pool, deployment, automation."""
     name: str
     verdict: str
-    """created, updated, unchanged, left over: the last are on the server and declared no more."""
+    """created, updated, unchanged; left over: on the server and declared no more; refused: it is another root's."""
     note: str = ""
-    """When it runs, what was changed, what to do."""
+    """When it runs, what was changed, what to do; of what is refused, the root that it works on."""
 
 
-def deploy_all(root: Path, model: str | None = None, *, worker_root: str | None = None) -> list[Applied]:
+def deploy_all(
+    root: Path, model: str | None = None, *, worker_root: str | None = None, moved_from: str | None = None
+) -> list[Applied]:
     """Tell the server what is declared, for all models or one; doing it twice changes nothing.
 
-    `worker_root` is the folder as the worker sees it, where that is another. Raises SpecError when a file is wrong or
-    no server is configured, RorError when the server does not answer or refuses.
+    `worker_root` is the folder as the worker sees it, where that is another; `moved_from` is the one that this root was
+    until now. What has a name that is declared here and works on any other root is refused and left as it is: a server
+    may know several. Raises SpecError when a file is wrong or no server is configured, RorError when the server does
+    not answer or refuses.
     """
-    declared = read_declared(root, model)
+    declared = read_declared(root, model, worker_root)
+    ours = {*declared.roots, *([moved_from] if moved_from else [])}
     environment.configure(verbose=False)
     require_server("ror deploy")
     # A worker without this would find no history below its root, and begin another one.
@@ -45,20 +53,44 @@ def deploy_all(root: Path, model: str | None = None, *, worker_root: str | None 
         pools = {item.get("work_pool", {}).get("name", POOL) for item, _ in made}
         done = [pool for name in sorted(pools) if (pool := _pool(client, name))]
         for item, one in made:
-            done.append(_apply(client, one, item.get("work_pool", {}).get("name", POOL)))
-        done += apply_automations(client, declared)
+            done.append(_apply(client, one, item.get("work_pool", {}).get("name", POOL), ours))
+        applied = apply_automations(client, declared, moved_from)
+        done += applied
         if model is None:
-            done += _left_over(client, {one.full_name for _, one in made})
-            done += _forgotten(client, {item["name"] for item in declared.automations})
+            done += _left_over(client, {one.full_name for _, one in made}, ours)
+            done += _forgotten(client, {item.name for item in applied}, ours)
     return done
 
 
-def apply_automations(client: Any, declared: Declared) -> list[Applied]:
-    """Create and update what is declared, by name; what is as declared stays untouched, with what it has counted."""
+def roots_of(found: Any, made: Any) -> set[str]:
+    """The root that a deployment on the server works on, where that is not the one it is to work on here."""
+    root = found.parameters.get("root")
+    return {root} - {None, made.parameters["root"]}
+
+
+def refuse(others: Mapping[str, str]) -> None:
+    """Raises SpecError naming deployments that are another root's, with that root."""
+    if others:
+        roots = " or ".join(sorted({*others.values()}))
+        raise SpecError(
+            "deployments/prefect.yaml",
+            [
+                *(f"{name} is on the server already and works on {root}" for name, root in sorted(others.items())),
+                f"give this root's other names; if this root was {roots} until now: `ror deploy --moved-from FOLDER`",
+            ],
+        )
+
+
+def apply_automations(client: Any, declared: Declared, moved_from: str | None = None) -> list[Applied]:
+    """Create and update what is declared, by name; what is as declared stays untouched, with what it has counted. Where
+    the name is another root's, that of this one has the root behind it."""
     done = []
+    ours = {*declared.roots, *([moved_from] if moved_from else [])}
     block, known = _block(client, declared.notify), _automations(client)
     for item in declared.automations:
         wanted = automation(item, block)
+        if any(one.name == wanted.name and not _waits_for(one) <= ours for one in known):
+            wanted = wanted.model_copy(update={"name": f"{wanted.name} ({declared.roots[0]})"})
         found = next((one for one in known if one.name == wanted.name), None)
         changed = _differences(found, wanted) if found else []
         if found is None:
@@ -86,8 +118,17 @@ def _pool(client: Any, name: str) -> Applied | None:
         return Applied("work pool", name, "created", f"start a worker: `prefect worker start --pool {name}`")
 
 
-def _apply(client: Any, made: Any, pool: str) -> Applied:
+def _waits_for(found: Any) -> set[str]:
+    """The roots whose events an automation waits for; none where it waits for those of all."""
+    match = getattr(found.trigger, "match", None)
+    roots = match.model_dump().get(ROOT, []) if match else []
+    return {*([roots] if isinstance(roots, str) else roots)}
+
+
+def _apply(client: Any, made: Any, pool: str, ours: set[str]) -> Applied:
     found = read_deployment(client, made.full_name)
+    if found and (other := roots_of(found, made) - ours):
+        return Applied("deployment", made.full_name, REFUSED, other.pop())
     when = [_words(schedule.schedule) for schedule in made.schedules or []]
     paused = preserve_manual_changes(made, found) if found else False
     changed = _changed(client, made, pool, found) if found else []
@@ -203,14 +244,18 @@ def _plain(value: Any) -> Any:
     return value.model_dump(exclude={"id"}) if hasattr(value, "model_dump") else value
 
 
-def _left_over(client: Any, declared: set[str]) -> list[Applied]:
-    """What an earlier `ror deploy` made and no file declares now; nothing is deleted without a person."""
+def _left_over(client: Any, declared: set[str], ours: set[str]) -> list[Applied]:
+    """What an earlier `ror deploy` of this root made and no file declares now; nothing is deleted without a person."""
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 
     wanted = DeploymentFilter(tags=DeploymentFilterTags(all_=["ror"]))
-    ours = all_pages(client.read_deployments, deployment_filter=wanted)
-    flows = {item.flow_id: client.read_flow(item.flow_id).name for item in ours}
-    names = sorted(f"{flows[item.flow_id]}/{item.name}" for item in ours)
+    made = [
+        item
+        for item in all_pages(client.read_deployments, deployment_filter=wanted)
+        if {item.parameters.get("root")} <= {None, *ours}
+    ]
+    flows = {item.flow_id: client.read_flow(item.flow_id).name for item in made}
+    names = sorted(f"{flows[item.flow_id]}/{item.name}" for item in made)
     return [
         Applied("deployment", name, "left over", f"no file declares it: `prefect deployment delete '{name}'`")
         for name in names
@@ -218,10 +263,10 @@ def _left_over(client: Any, declared: set[str]) -> list[Applied]:
     ]
 
 
-def _forgotten(client: Any, declared: set[str]) -> list[Applied]:
+def _forgotten(client: Any, declared: set[str], ours: set[str]) -> list[Applied]:
     """Automations that an earlier `ror deploy` made and no file declares now; those that start a deployment, which go
-    with it, are left out."""
-    known = _automations(client)
+    with it, and those of other roots are left out."""
+    known = [one for one in _automations(client) if _waits_for(one) <= ours]
     starts = {one.name for one in known if any(action.type == "run-deployment" for action in one.actions)}
     found = [one.name for one in known if one.name.startswith("ror: ") and one.name not in starts]
     return [

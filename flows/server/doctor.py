@@ -213,7 +213,12 @@ def _elsewhere(
     for item in known:
         if (item.name, item.entrypoint) in wanted:
             text = f"{item.name} works on {_root_of(item)}, not on {root}"
-            yield Diagnosis("deployments", Level.WARN, text, "Look there, or register it from here again.")
+            yield Diagnosis(
+                "deployments",
+                Level.WARN,
+                text,
+                "Give this root's another name. If this root was there until now: `ror deploy --moved-from FOLDER`.",
+            )
 
 
 def _pool_of(declared: Mapping[str, Any]) -> str | None:

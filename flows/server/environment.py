@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import getpass
 import os
+import shutil
 import socket
+import sys
+import tempfile
+from pathlib import Path
+from urllib.request import getproxies_environment
+
+from tasks.core.errors import SpecError
 
 NO_TELEMETRY = {
     # Read by Prefect wherever it is imported, and by Evidently.
@@ -28,16 +36,60 @@ QUIET = {
 """Offline and patient. What the user has set in the environment wins."""
 
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
 def configure(*, verbose: bool) -> None:
-    """Set Prefect's environment; it reads it once, when it is imported."""
+    """Set Prefect's environment; it reads it once, when it is imported. Raises SpecError where PREFECT_HOME names a
+    folder that cannot be written."""
     settings = dict(QUIET)
     if not verbose:
         # Only the terminal is quiet: the run's log still reaches the server.
-        settings["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
+        settings |= dict.fromkeys(
+            ("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "PREFECT_LOGGING_INTERNAL_LEVEL"), "CRITICAL"
+        )
     for name, value in settings.items():
         os.environ.setdefault(name, value)
+    _spare_loopback()
+    _find_home()
+
+
+def _spare_loopback() -> None:
+    """Nothing that this machine asks of itself goes through a proxy, which is another machine and would ask itself."""
+    proxies = getproxies_environment()
+    spared = [host.strip() for host in proxies.pop("no", "").split(",") if host.strip()]
+    if proxies and "*" not in spared:
+        spared += [host for host in LOOPBACK if host not in spared]
+        os.environ |= dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(spared))
+
+
+def _find_home() -> None:
+    """Where Prefect keeps its settings and the database of its embedded server: of a user without a home it would make
+    a warning a process, and no server. What it knows of this run is then gone with the run; the history is not."""
+    given = os.environ.get("PREFECT_HOME")
+    home = Path(os.path.expanduser(given or "~/.prefect"))  # noqa: PTH111 - unlike Path's, it knows users without a home
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            return
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if given:
+        raise SpecError("PREFECT_HOME", [f"{home} cannot be written: {reason}. Set it to a folder that can"])
+    temporary = tempfile.mkdtemp(prefix="ror-prefect-")
+    os.environ["PREFECT_HOME"] = temporary
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    print(
+        f"{home} cannot be written ({reason}): Prefect's own files are in a temporary folder, and it takes longer to "
+        "start. Set PREFECT_HOME to a folder that can.",
+        file=sys.stderr,
+    )
 
 
 def actor() -> str:
-    """Who asks, for the history."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    """Who asks, for the history: a user that the system has no name for by number."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid-{os.getuid()}"
+    return f"{user}@{socket.gethostname()}"

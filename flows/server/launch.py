@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,8 @@ class Result:
 
     outcome: Outcome
     message: str
+    untold: str = ""
+    """Why Prefect could not be told how it ended; empty where it was told."""
 
     @property
     def exit_code(self) -> int:
@@ -36,6 +39,7 @@ class Result:
 def prefect_ready(*, verbose: bool = False) -> Iterator[None]:
     """A Prefect API to run flows on, until the block ends: the configured server, or one embedded for this process."""
     configure(verbose=verbose)
+    logging.raiseExceptions = verbose  # a log that the server did not take is not worth the last line of the command
     from prefect import get_client
     from prefect.settings import (
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -54,9 +58,11 @@ def prefect_ready(*, verbose: bool = False) -> Iterator[None]:
         with temporary_settings(without):
             yield
         return
+    from flows.server.embedded import EmbeddedServer  # the server's code takes a while to import
+
     with temporary_settings({**without, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True}):
         with _interrupts_held():
-            get_client(sync_client=True)
+            EmbeddedServer().start()
         yield
 
 
@@ -74,30 +80,39 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def run(root: Path, model: str, **parameters: Any) -> Result:
-    """One run of the main flow, inside `prefect_ready`. Raises the flow's own error where it ended in one."""
+    """One run of the main flow, inside `prefect_ready`. Raises the flow's own error where it ended in one, and RorError
+    where Prefect failed, as long as nothing was put on record."""
     from flows.retrain_or_reload import retrain_or_reload
 
     return _call(retrain_or_reload, root, model, parameters)
 
 
 def promote(root: Path, model: str, **parameters: Any) -> Result:
-    """One run of the flow that puts a version in service by hand. Raises the flow's own error where it ended in one."""
+    """One run of the flow that puts a version in service by hand. Raises what `run` does."""
     from flows.promote import promote
 
     return _call(promote, root, model, parameters)
 
 
 def _call(flow: Any, root: Path, model: str, parameters: Mapping[str, Any]) -> Result:
+    from flows.run_support import conclusions
+
     # A terminated run ends like an interrupted one: it gives back its lease, and Prefect records the end.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    with _interruptible():
-        state: Any = flow(model=model, root=str(root), actor=actor(), return_state=True, **parameters)
-        if state.name in set(Outcome):
-            return Result(Outcome(state.name), state.message or "")
-        error = state.result(raise_on_failure=False)
-        if isinstance(error, BaseException):
-            raise error
-        raise RorError(f"The run ended as {state.name}: {state.message}")
+    with _interruptible(), conclusions() as found:
+        try:
+            with server_errors():
+                state: Any = flow(model=model, root=str(root), actor=actor(), return_state=True, **parameters)
+            if state.name in set(Outcome):
+                return Result(Outcome(state.name), state.message or "")
+            error = state.result(raise_on_failure=False)
+            if isinstance(error, BaseException):
+                raise error
+            raise RorError(f"The run ended as {state.name}: {state.message}")
+        except Exception as error:
+            if not found:
+                raise
+            return Result(found[-1].outcome, found[-1].message, untold=f"{error}" or type(error).__name__)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from flows.server.client import connected, require_server
 from tasks.core.data.files import batch_name, find, fingerprint
 from tasks.core.errors import UnreadableData
 from tasks.core.workspace import Workspace
+from tasks.resource import resource_of
 
 
 def notify(workspace: Workspace, file: Path) -> tuple[str, bool]:
@@ -28,10 +29,7 @@ def notify(workspace: Workspace, file: Path) -> tuple[str, bool]:
     inside = path.is_relative_to(workspace.root)
     event = Event(
         event="ror.batch.arrived",
-        resource={
-            "prefect.resource.id": f"ror.model.{workspace.model}",
-            "prefect.resource.name": workspace.model,
-        },
+        resource=resource_of(workspace),
         payload={
             "model": workspace.model,
             "batch": batch_name(path),

@@ -7,13 +7,14 @@ from pathlib import Path
 from flows.server import environment
 from flows.server.client import connected, read_deployment, require_server
 from flows.server.declarations import deployment, read_declared
-from flows.server.deploy import apply_automations, forget_schedules, preserve_manual_changes
+from flows.server.deploy import apply_automations, forget_schedules, preserve_manual_changes, refuse, roots_of
 
 
 def serve_all(root: Path) -> None:
     """Serve until Ctrl-C. Runs happen in processes of their own; the schedules go on with the next start.
 
-    Raises SpecError when no Prefect server is configured: on an embedded one no schedule would ever fire.
+    Raises SpecError when no Prefect server is configured: on an embedded one no schedule would ever fire; and when the
+    server has deployments of these names that work on another root.
     """
     declared = read_declared(root)
     environment.configure(verbose=True)
@@ -22,9 +23,17 @@ def serve_all(root: Path) -> None:
 
     made = [deployment(item, str(root), declared.models) for item in declared.deployments]
     with connected() as client:
+        known = {one.full_name: read_deployment(client, one.full_name) for one in made}
+        refuse(
+            {
+                one.full_name: roots.pop()
+                for one in made
+                if (found := known[one.full_name]) and (roots := roots_of(found, one) - {*declared.roots})
+            }
+        )
         apply_automations(client, declared)
         for one in made:
-            if found := read_deployment(client, one.full_name):
+            if found := known[one.full_name]:
                 preserve_manual_changes(one, found)
                 forget_schedules(client, one, found)
     serve(*made, pause_on_shutdown=False)

@@ -19,6 +19,7 @@
     │   └── NotFound
     ├── UnavailableData          1   data that cannot be read at the moment; whether they are good is not known
     ├── RunTimedOut              1   a run took longer than it may
+    ├── Unfinished               *   what was decided stands, but batches are not predicted; * as what went wrong
     ├── LedgerConflict           1   another writer appended first
     └── LeaseHeld                0   another run of this model is in progress
 
@@ -118,6 +119,18 @@ class RunTimedOut(RorError, TimeoutError):
     """A run took longer than `[schedule] timeout_minutes`; its remaining steps are not done."""
 
 
+class Unfinished(RorError):
+    """A decision stands, and its batches are not predicted: the next run does it."""
+
+    def __init__(self, decided: str, error: BaseException):
+        self.exit_code = error.exit_code if isinstance(error, RorError) else 1
+        reason = str(error) if isinstance(error, RorError) else f"{type(error).__name__}: {error}"
+        super().__init__(
+            f"{decided} This stands, but not all of its batches are predicted: {reason.rstrip('.')}. "
+            "The next run predicts them."
+        )
+
+
 class VerificationError(RorError):
     """What the store holds is not what was recorded, or must not be loaded here."""
 
@@ -188,6 +201,15 @@ def in_short(error: Exception, *, withheld: bool) -> str:
     text = "its text is withheld, because of `data.private`" if withheld else str(error).strip()
     return f"{type(error).__name__}: {text}{where}"
 
+
+NEEDS_LINKS = (
+    "the file system has no hard links, which creating without overwriting needs; use a folder on another one, such as "
+    "a local disk"
+)
+NO_LINKS = frozenset(
+    getattr(errno, name) for name in ("EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS") if hasattr(errno, name)
+)
+"""What the operating system says where there are no hard links."""
 
 _PASSING = """
     EIO EREMOTEIO ESTALE ETIMEDOUT EAGAIN EBUSY EINTR EMFILE ENFILE ENOMEM

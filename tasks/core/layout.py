@@ -69,6 +69,11 @@ def replacement_path(path: str, data: bytes) -> str:
     return f"{stem}-{digest(data)[:12]}.{ending}"
 
 
+def is_page(name: str) -> bool:
+    """Whether a file of a run is one of Evidently's pages: megabytes, beside the run's own of some kilobytes."""
+    return name.endswith(".html") and not name.startswith(REPORT.removesuffix(".html"))
+
+
 # --- taking them apart ---------------------------------------------------------------------------------------
 
 

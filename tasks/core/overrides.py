@@ -143,7 +143,7 @@ def _has_far_labels(workspace: Workspace, path: Path | None, batch: str) -> bool
         workspace.root,
         spec,
         label_files(workspace.root, spec, state.order),
-        owners_of(batches, (), state.batches),
+        owners_of(batches, (), state.batches, state.quarantined),
         trusted=state.trusted,
     )
     try:

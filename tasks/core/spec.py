@@ -151,6 +151,9 @@ class PipelineSpec(Section):
     types: tuple[str, ...] = Field(
         (), description="Classes other than scikit-learn's that skops may load: 'module.Class'."
     )
+    environment: tuple[str, ...] = Field(
+        (), description="Environment variables that the pipeline needs wherever it is loaded."
+    )
 
 
 class TrainingSpec(Section):
@@ -179,6 +182,16 @@ class ChecksSpec(Section):
         0.1, gt=0, le=1, description="Rise of the share outside the earlier range beyond its history's peak: a change."
     )
     slice_rows: int = Field(100, ge=10, description="Labelled rows a slice must have, in a batch and before it.")
+
+
+class ReportsSpec(Section):
+    """How long what runs show is kept, beside the record of what they decided, which is kept for ever."""
+
+    keep: str = Field(
+        "1y",
+        pattern=r"^\d{1,3}[dwy]$",
+        description="Age from which `ror store prune` removes Evidently's pages, megabytes each: 90d, 12w or 2y.",
+    )
 
 
 class Expected(Section):
@@ -331,6 +344,7 @@ class ModelSpec(Section):
     pipeline: PipelineSpec = PipelineSpec()
     training: TrainingSpec = TrainingSpec()
     checks: ChecksSpec = ChecksSpec()
+    reports: ReportsSpec = ReportsSpec()
     policy: PolicySpec = PolicySpec()
     schedule: ScheduleSpec | None = None
 
@@ -417,7 +431,8 @@ class ModelSpec(Section):
         option."""
         kept = self.canonical()
         dumped = self.model_dump(mode="json")
-        return {name: kept.get(name, its) for name, its in dumped.items() if name in kept or name in NO_QUESTION}
+        set_here = {*NO_QUESTION} - {name for name in LATER if getattr(self, name) == _default(name)}
+        return {name: kept.get(name, its) for name, its in dumped.items() if name in kept or name in set_here}
 
     @property
     def training_digest(self) -> str:
@@ -432,8 +447,11 @@ class ModelSpec(Section):
         return hashlib.sha256(json.dumps(self.canonical(), sort_keys=True).encode()).hexdigest()
 
 
-NO_QUESTION = frozenset({"owner", "purpose", "runbook", "schedule"})
-"""When runs start, and who reads what, changes no question."""
+LATER = frozenset({"reports"})
+"""Those of NO_QUESTION that are recorded only where a model's file sets them: an earlier release does not know them."""
+
+NO_QUESTION = frozenset({"owner", "purpose", "runbook", "schedule"}) | LATER
+"""When runs start, who reads what, and for how long, changes no question."""
 
 FIELDS_V1: Mapping[str, frozenset[str]] = {
     section: frozenset(names.split())
@@ -467,6 +485,10 @@ def _reduced(value: Any, dumped: Any, path: str = "") -> Any:
         if name in FIELDS_V1.get(path, ()) or its != field.get_default(call_default_factory=True):
             kept[name] = _reduced(its, dumped[name], f"{path}.{name}".lstrip("."))
     return kept
+
+
+def _default(section: str) -> Any:
+    return ModelSpec.model_fields[section].get_default(call_default_factory=True)
 
 
 def load_spec(root: Path, model: str) -> ModelSpec:

@@ -22,7 +22,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
-from tasks.core.errors import AlreadyExists, NotFound, StoreError
+from tasks.core.errors import NEEDS_LINKS, NO_LINKS, AlreadyExists, NotFound, StoreError
 
 if TYPE_CHECKING:
     from obstore.store import RetryConfig
@@ -222,7 +222,7 @@ def _plain(error: Exception) -> str:
         "os error 28": "the disk is full. Free some space and run it again.",
         "os error 30": "the file system is read-only. Point the store at a writable one.",
         "os error 13": "permission denied. Check who owns the folder.",
-        "os error 1)": "the file system does not support hard links, which creating without overwriting needs.",
+        **{f"os error {number})": f"{NEEDS_LINKS}." for number in NO_LINKS},
     }.items():
         if code in text:
             return plain

@@ -109,7 +109,7 @@ class CheckKind(StrEnum):
     COERCION = "coercion"
     """Values of a batch that were read as another type."""
     ROWS = "rows"
-    """How many rows a batch has, compared with those that the version in service was trained on."""
+    """How many rows a batch has, or days, compared with those that the version in service was trained on."""
     DECLARED = "declared"
     """Names in the model's file that the data do not have, without a subject."""
     OTHER = "other"

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from tasks.core.spec import (
     FIELDS_V1,
+    LATER,
     NO_QUESTION,
     ChecksSpec,
     CsvSpec,
@@ -175,12 +176,13 @@ def test_every_option_changes_the_digest(path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["owner", "purpose", "runbook", "schedule.cron", "schedule.timezone", "schedule.timeout_minutes"],
+    ["owner", "purpose", "runbook", "schedule.cron", "schedule.timezone", "schedule.timeout_minutes", "reports.keep"],
 )
 @pytest.mark.parametrize("name", ["flights", "every_option"])
 def test_who_reads_it_and_when_it_runs_change_nothing(name: str, path: str) -> None:
     """Owner, purpose, runbook and schedule are no part of the question: nothing is decided again for them."""
     others = {"schedule.cron": "1 2 3 * *", "schedule.timezone": "Asia/Tokyo", "schedule.timeout_minutes": 7}
+    others["reports.keep"] = "90d"
     values = put(file(name), path, others.get(path, "other"))
     assert parse_spec(values, "x").digest == DIGESTS[name]
 
@@ -291,5 +293,7 @@ def test_what_a_version_keeps_is_read_by_an_earlier_release() -> None:
         assert (again.recorded(), again.digest) == (spec.recorded(), spec.digest)
         assert spec.owner and spec.recorded()["owner"] == spec.owner
     plain = parse_spec(file("minimal"), "x").recorded()
-    assert {*plain} <= {*FIELDS_V1[""], *NO_QUESTION}
+    assert {*plain} <= {*FIELDS_V1[""], *NO_QUESTION} - LATER
+    told = parse_spec({**file("minimal"), "reports": {"keep": "90d"}}, "x").recorded()
+    assert told == {**plain, "reports": {"keep": "90d"}}
     assert {*plain["data"]} == FIELDS_V1["data"]

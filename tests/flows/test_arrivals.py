@@ -11,7 +11,7 @@ import pytest
 
 from flows import retrain_or_reload as main
 from tasks.core.reports import status
-from tasks.core.types import Outcome, Verdict
+from tasks.core.types import CheckKind, Outcome, Verdict
 from tests.helpers.model import Model, make_rows
 from tests.helpers.runs import decided, run, serving, words
 
@@ -190,3 +190,21 @@ def test_what_arrives_during_a_run(trained: Model, caplog: pytest.LogCaptureFixt
     run(trained)
     assert [batch.id for batch in decided(trained).window] == ["002"]
     assert caplog.text.count("Arrived meanwhile") == 1
+
+
+def test_half_a_month(model: Model) -> None:
+    """A batch that ends in the middle of its period is predicted, with a warning that says which days it covers."""
+    path = model.root / "deployments/loans.toml"
+    path.write_text('time = "at"\n' + path.read_text())
+
+    def month(number: int, days: int) -> pd.DataFrame:
+        rows = make_rows(20 * days, seed=number)
+        return rows.assign(at=pd.date_range(f"2026-{number:02d}-01", periods=len(rows), freq="72min"))
+
+    for number in (1, 2, 3, 4):
+        model.deliver(f"20260{number}", month(number, 28))
+    assert run(model).outcome is Outcome.RETRAINED
+    model.deliver("202605", month(5, 17))
+    assert run(model).outcome is Outcome.RELOADED
+    (said,) = (check.summary for check in decided(model).checks if check.kind is CheckKind.ROWS)
+    assert said.startswith("202605 covers 17 days, 2026-05-01 to 2026-05-17, where 28 are usual")

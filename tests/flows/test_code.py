@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flows.server import launch
+from tasks.core.audit.verify import audit
 from tasks.core.errors import EnvironmentMismatch, SpecError
+from tasks.core.reports.status import status
 from tasks.core.types import Outcome
+from tasks.core.versions import namespaces, own_code
 from tasks.core.versions import registry as registry_module
 from tests.helpers.model import Model
 
@@ -34,20 +39,37 @@ def build():
 def with_lambda():
     return make_pipeline(FunctionTransformer(lambda X: X[["age"]]), LogisticRegression())
 """
-FUNCTIONS = "def doubled(X):\n    return X * 2\n"
+FUNCTIONS = """
+import json
+from pathlib import Path
+
+RATE = json.loads((Path(__file__).parent / "rates" / "rate.json").read_text())
+
+
+def doubled(X):
+    return X * 2 + RATE
+"""
 
 
 @pytest.fixture
 def own(model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
     """A model whose pipeline comes from modules in `src`."""
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(own_code, "_ADDED", set())
     (model.root / "src").mkdir()
     (model.root / "src" / "desk_factory.py").write_text(PIPELINE)
     (model.root / "src" / "desk_functions.py").write_text(FUNCTIONS)
+    rate(model, "0")
     configure(model, "build")
     model.deliver("001")
     yield model
     forget_modules()
+
+
+def rate(model: Model, text: str) -> None:
+    path = model.root / "src" / "rates" / "rate.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
 
 
 def configure(model: Model, factory: str, code: str = "src") -> None:
@@ -57,23 +79,38 @@ def configure(model: Model, factory: str, code: str = "src") -> None:
 
 
 def test_own_modules_are_kept_with_the_version(own: Model) -> None:
-    """A pipeline of one's own modules is proved in a clean process and registered with their text; a load with other
-    code is refused, and shows what changed."""
+    """A pipeline of one's own modules is proved in a clean process and registered with their text. Where they change,
+    the version goes on with its own, which run, status and audit say; the next version has the new ones. Other line
+    ends change nothing."""
     result = launch.run(own.root, own.name)
     assert result.outcome is Outcome.RETRAINED, result.message
     registry = own.workspace.registry
     manifest, _ = registry.manifest("loans", 1)
     assert registry.sources(manifest) == {"desk_factory": PIPELINE, "desk_functions": FUNCTIONS}
     assert {*manifest.environment["sources"]} == {"desk_functions"}
+    assert {*manifest.environment["files"]} == {"rates/rate.json"}
+    assert "read" not in manifest.environment
+    with zipfile.ZipFile(io.BytesIO(registry.file(manifest, "beside.zip"))) as kept:
+        assert kept.read("rates/rate.json") == b"0"
 
-    (own.root / "src" / "desk_functions.py").write_text(FUNCTIONS.replace("2", "3"))
+    functions = own.root / "src" / "desk_functions.py"
+    functions.write_bytes(FUNCTIONS.replace("\n", "\r\n").encode())
+    assert registry.load("loans", 1, fresh=True).from_record == ()
+    rate(own, "1")
+    with pytest.raises(EnvironmentMismatch, match=r"another rates/rate\.json than here, where its content has changed"):
+        registry.load("loans", 1, fresh=True)
+    rate(own, "0")
+    functions.write_text(FUNCTIONS.replace("2", "3"))
     own.deliver("002")
     registry_module._LOADED.clear()  # as in the next process
-    with pytest.raises(EnvironmentMismatch, match="-    return X \\* 2\n\\+    return X \\* 3"):
-        launch.run(own.root, own.name)
-    (own.batches / "002.parquet").unlink()
-    with pytest.raises(EnvironmentMismatch):  # also where nothing new has arrived
-        launch.run(own.root, own.name)
+    assert launch.run(own.root, own.name, action="retrain", reason="other code").outcome is Outcome.RETRAINED
+    said = "v1 goes on with its recorded desk_functions"
+    assert [remark.text for remark in audit(registry, "loans", load=True).notes if said in remark.text]
+    assert registry.load("loans", 2, fresh=True).from_record == ()
+    assert [registry.load("loans", version).pipeline[0].transformers_[0][1][0].func(1) for version in (1, 2)] == [2, 3]
+    assert not any("recorded" in warning for warning in status(own.workspace).warnings)
+    functions.unlink()
+    assert any("v2 goes on with its recorded desk_functions" in warning for warning in status(own.workspace).warnings)
 
 
 @pytest.mark.slow
@@ -85,7 +122,7 @@ def test_a_refused_challenger_is_no_deadlock(own: Model) -> None:
     predictions = own.root / "data/loans/predictions"
     (predictions / "001.parquet").unlink()  # as if that run had been killed before it predicted
     own.deliver("002")
-    (own.root / "src" / "desk_functions.py").write_text(FUNCTIONS.replace("2", "3"))
+    rate(own, "1")
     forget_modules()
     with pytest.raises(EnvironmentMismatch):
         launch.run(own.root, own.name)
@@ -109,11 +146,11 @@ def test_an_accepted_environment_completes_what_was_decided_before(own: Model) -
     predictions = own.root / "data/loans/predictions/001.parquet"
     before = predictions.read_bytes()
     predictions.unlink()
-    (own.root / "src" / "desk_functions.py").write_text(f"# a comment\n{FUNCTIONS}")
+    rate(own, "0 ")
     forget_modules()
     with pytest.raises(EnvironmentMismatch):
         launch.run(own.root, own.name)
-    launch.promote(own.root, own.name, version=1, reason="a comment only", accept_environment=True)
+    launch.promote(own.root, own.name, version=1, reason="a blank only", accept_environment=True)
     assert launch.run(own.root, own.name).outcome is Outcome.RELOADED
     assert predictions.read_bytes() == before
 
@@ -121,6 +158,7 @@ def test_an_accepted_environment_completes_what_was_decided_before(own: Model) -
 def forget_modules() -> None:
     """As in the next process."""
     registry_module._LOADED.clear()
+    namespaces.forget()
     for name in ("desk_factory", "desk_functions"):
         sys.modules.pop(name, None)
 

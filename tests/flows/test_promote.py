@@ -259,6 +259,16 @@ def test_quarantined_labels_are_not_trained_on(grown: Model) -> None:
     assert [[file.batch for file in files] for files in trained] == [["001", "003"], ["001", "002", "003", "004"]]
 
 
+def test_rows_in_quarantine_may_be_delivered_again(grown: Model) -> None:
+    """What is delivered in the place of a batch in quarantine, under another name, owns the rows, which count."""
+    wrong = make_rows(seed=2)
+    overrides.quarantine(grown.workspace, "002", reason="a wrong export", actor="ann")
+    grown.deliver("003", wrong.assign(income=wrong["income"] * 1.01, y=1 - wrong["y"]))
+    assert run(grown).outcome is not Outcome.BLOCKED
+    assert grown.workspace.state().batches["003"].labelled_rows == len(wrong)
+    assert not [check for check in decided(grown).checks if "002" in check.summary]
+
+
 def test_labels_in_quarantine_are_not_measured(grown: Model) -> None:
     """A batch that is in quarantine when its labels arrive is predicted, and counts in no loss and no comparison."""
     grown.deliver("003", flip=1.0)

@@ -25,9 +25,13 @@ from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort, LogSort
 
 from flows.promote import promote
 from flows.server import launch
+from tasks import predict as predict_task
 from tasks import publish as publication
 from tasks import train
+from tasks.core import layout
+from tasks.core.errors import StoreError, Unfinished
 from tasks.core.ledger.lease import Lease
+from tasks.core.store import Store
 from tasks.core.types import Outcome
 from tests.helpers.model import Model, make_rows
 from tests.helpers.ror import QUICK
@@ -187,11 +191,56 @@ def test_an_outcome_that_could_not_be_told_is_told_by_the_next_run(
         tag(*tags)
 
     monkeypatch.setattr(publication, "tag_run", tag_run)
-    with pytest.raises(RuntimeError):
-        run(grown, action="retrain", reason="try it")
+    assert run(grown, action="retrain", reason="try it").outcome is Outcome.RETRAINED  # which it has done
     assert emitted(grown, "retrained", start) == []
     assert run(grown, action="retrain", reason="try it").outcome is Outcome.RETRAINED
     assert len(eventually(lambda: emitted(grown, "retrained", start))) == 1
+
+
+def test_batches_that_could_not_be_predicted(grown: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full after the decision: the error says first what was decided, and the next run predicts, shows
+    and tells it, once."""
+    start = datetime.now(UTC).isoformat()
+    grown.deliver("003")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise StoreError("Could not write 003.parquet: No space left on device.")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(predict_task, "write_predictions", full)
+        with pytest.raises(Unfinished, match=r"^loans · 003: Retrained — v3 in service.*stands.*No space left") as told:
+            run(grown, action="retrain", reason="try it")
+    assert told.value.exit_code == 1
+    assert grown.workspace.state().current.version == 3
+    assert emitted(grown, "retrained", start) == []
+    assert run(grown, action="retrain", reason="try it").exit_code == 0
+    assert (grown.root / "data/loans/predictions/003.parquet").exists()
+    assert len(eventually(lambda: emitted(grown, "retrained", start))) == 1
+
+
+@pytest.mark.parametrize("name", ["performance.html", "report.html", "decision.json"])
+def test_a_disk_that_is_full_at_what_a_run_shows(grown: Model, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Whatever of it no longer fits, the run ends as it decided; its page and record are there after the next one, and
+    the outcome is one event, however often it was told."""
+    start = datetime.now(UTC).isoformat()
+    grown.deliver("003")
+    create = Store.create
+
+    def full(self: Store, path: str, data: bytes, **how: Any) -> None:
+        if path.endswith(name):
+            raise StoreError(f"Could not create {path}: the disk is full.")
+        create(self, path, data, **how)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Store, "create", full)
+        result = run(grown, action="retrain", reason="try it")
+    assert (result.outcome, result.exit_code) == (Outcome.RETRAINED, 0)
+    assert (grown.root / "data/loans/predictions/003.parquet").exists()
+    run(grown, action="retrain", reason="try it")
+    folder = grown.root / layout.run_folder("artifacts/loans", grown.workspace.ledger.head().seq)
+    assert {"report.html", "decision.json"} <= {file.name for file in folder.iterdir()}
+    assert eventually(lambda: len(emitted(grown, "checked", start)) >= 2)
+    assert len(emitted(grown, "retrained", start)) == 1
 
 
 def test_the_log_tells_a_story(grown: Model) -> None:

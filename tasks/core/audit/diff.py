@@ -30,6 +30,7 @@ from tasks.core.audit.diff_types import (
 from tasks.core.errors import NotFound
 from tasks.core.types import Metric
 from tasks.core.versions.manifest import Manifest, TrainingFile, training_digest
+from tasks.core.versions.own_code import even
 from tasks.core.versions.registry import Registry
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def _code(a: VersionRecord, b: VersionRecord) -> tuple[CodeChange, ...] | None:
         return None
     changes = []
     for module in sorted({*a.sources, *b.sources}):
-        old, new = a.sources.get(module, ""), b.sources.get(module, "")
+        old, new = (even(sources.get(module, "")) for sources in (a.sources, b.sources))
         if old == new and (module in a.sources) == (module in b.sources):
             continue
         then, now = (f"{module}, v{item.manifest.version}" for item in (a, b))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tasks.core import layout
 from tasks.core.errors import CorruptObject, RorError, StoreError, VerificationError
 from tasks.core.ledger.events import Body, Event, last_state
-from tasks.core.ledger.lease import is_alive
+from tasks.core.ledger.lease import ends, is_alive
 from tasks.core.ledger.ledger import check_whole
 from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import transition
@@ -182,7 +182,7 @@ def repair(store: Store, model: str) -> AuditFinding | None:
         if lease and is_alive(lease):
             raise VerificationError(
                 f"Run {lease.run} (process {lease.pid} on {lease.host}) may be at work on {model}: nothing was moved. "
-                f"Wait until it has ended, or until {lease.expires}."
+                f"Wait {ends(lease)}."
             )
     aside = layout.aside_path(model, seq, data)
     store.move_aside(path, aside)

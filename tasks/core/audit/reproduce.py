@@ -33,16 +33,18 @@ from tasks.core.spec import ModelSpec, parse_spec
 from tasks.core.training.fit import FittedPipeline, learn_apart
 from tasks.core.training.holdout import TrainingSet, features_of
 from tasks.core.types import Served
-from tasks.core.versions import persistence
+from tasks.core.versions import namespaces, persistence
 from tasks.core.versions.environment import Environment, environment_of, recorded_in
 from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.versions.manifest import MANIFEST, PROBE, Manifest, training_digest
-from tasks.core.versions.own_code import make_importable, texts_of
+from tasks.core.versions.own_code import even, texts_of
 from tasks.core.versions.persistence import PREDICTION, PROBABILITY, Predictions
 from tasks.core.versions.threads import use
 from tasks.core.workspace import Workspace
 
 IDENTICAL, CLOSE, DIFFERENT = "identical", "within 1e-9", "different"
+SEEDS = ("random_state", "random_seed", "seed")
+"""What scikit-learn and those beside it call a seed."""
 RELATIVE, ABSOLUTE = 1e-9, 1e-12
 """Tolerances of `within 1e-9`: those of the known answers on another platform."""
 
@@ -119,13 +121,14 @@ def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
     removed = removals.removals(events, workspace.model)
     try:
         spec = parse_spec(dict(manifest.spec), f"{workspace.model} v{version}")
-        make_importable(spec.folders(workspace.root))
+        code = spec.folders(workspace.root)
         history, notes = recorded_training_rows(workspace, spec, manifest, events)
         if manifest.threads:
             use(manifest.threads)
-        training, learned = learn_apart(spec, history, recorded_holdout(manifest, history))
-        compared, fresh = _compare(workspace, spec, manifest, training, learned, stored, removed)
-        modules = persistence.dump(learned.pipeline, spec.pipeline.format).modules
+        with namespaces.at_work(code, spec.pipeline.factory):
+            training, learned = learn_apart(spec, history, recorded_holdout(manifest, history))
+            compared, fresh = _compare(workspace, spec, manifest, training, learned, stored, removed)
+            modules = persistence.dump(learned.pipeline, spec.pipeline.format).modules
     except (DataError, SpecError, TrainingError) as error:
         raise VerificationError(cannot(workspace, version, [f"training fails here: {error}"])) from error
     if why_not:
@@ -136,8 +139,13 @@ def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
         problems = [f"nothing is left to compare with: {why_not or 'there are no rows'}", *gone]
         raise VerificationError(cannot(workspace, version, problems))
     then = recorded_in(manifest.environment, f"{manifest.folder}/{MANIFEST}")
-    here = environment_of(modules, workspace.root)
+    here = environment_of(modules, workspace.root, code)
     verdict = max((item.verdict for item in compared), key=[IDENTICAL, CLOSE, DIFFERENT].index)
+    if verdict != IDENTICAL and (unseeded := seedless(learned.pipeline)):
+        notes.append(
+            f"nothing seeds {', '.join(unseeded)}: each fit may be another one. A factory is given the model's seed, "
+            "`def build(seed)`, to hand on as `random_state=seed`"
+        )
     receipt = Receipt(
         model=workspace.model,
         version=version,
@@ -156,7 +164,7 @@ def reproduce(workspace: Workspace, version: int) -> tuple[Receipt, Path]:
         environment_now=here,
         differences=(
             *_differences(then, here),
-            *_own_code(workspace, manifest, [*modules, spec.pipeline.factory.partition(":")[0]]),
+            *_own_code(workspace, manifest, texts_of([*modules, spec.pipeline.factory.partition(":")[0]], code)),
             *_schema(learned, stored),
         ),
         notes=tuple(notes),
@@ -175,6 +183,12 @@ def details(receipt: Receipt) -> Iterator[str]:
     yield f"{receipt.rows:,} rows trained on in {receipt.seconds:.1f} s; threads: {threads}."
     for text in (*receipt.differences, *receipt.notes):
         yield f"{text[0].upper()}{text[1:].rstrip('.')}."
+
+
+def seedless(pipeline: Any) -> list[str]:
+    """Parameters of a pipeline and its steps that take a seed and have none."""
+    parameters = pipeline.get_params(deep=True) if hasattr(pipeline, "get_params") else {}
+    return sorted(name for name, value in parameters.items() if value is None and name.rpartition("__")[2] in SEEDS)
 
 
 # --- the comparison ------------------------------------------------------------------------------------------
@@ -341,15 +355,15 @@ def _differences(then: Environment, now: Environment) -> Iterator[str]:
             yield f"{name} {before} then, {after} now"
 
 
-def _own_code(workspace: Workspace, manifest: Manifest, modules: Sequence[str]) -> Iterator[str]:
-    """Modules of the user's own, that of the factory included, that are not what they were."""
+def _own_code(workspace: Workspace, manifest: Manifest, now: Mapping[str, str]) -> Iterator[str]:
+    """Modules of the user's own, that of the factory included, that are not what they were; `now` are their texts."""
     try:
         then = workspace.registry.sources(manifest)
     except RorError as error:
         yield f"whether the source code has changed is unknown: {error}"
         return
-    now = texts_of(modules)
-    changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    before, here = ({name: even(text) for name, text in texts.items()} for texts in (then, now))
+    changed = sorted(name for name in {*before, *here} if before.get(name) != here.get(name))
     if changed:
         yield f"the source code of {', '.join(changed)} has changed since"
 

@@ -110,8 +110,9 @@ class _Then:
         then = _state_of(version, events)
         here = find_batches(workspace.root, spec, then.batches, then.order) if owned else ()
         now = last_state(events).batches
+        decided = {name: now[name] for name in then.batches if name in now}
         self._how: dict[str, Any] = {
-            "batches": owners_of(here, (), {name: now[name] for name in then.batches if name in now}),
+            "batches": owners_of(here, (), decided, then.quarantined),
             "trusted": then.trusted if owned else None,
         }
         self.files = label_files(workspace.root, spec, last_state(events).order)

@@ -21,6 +21,7 @@ from tasks.core.errors import InvalidRequest, RorError
 from tasks.core.ledger.events import named_manifests
 from tasks.core.store import ObjectInfo, Store
 from tasks.core.types import Served
+from tasks.core.versions.own_code import brings_along
 from tasks.core.versions.registry import Registry
 from tasks.core.workspace import Project, Workspace
 
@@ -168,8 +169,11 @@ def _load_all(
         recorded = next(iter(named.get(version, {})), None)
         try:
             served = history.state.as_known(Served(version, recorded, 0)) if recorded else version
-            registry.load(model, served, fresh=True)
+            loaded = registry.load(model, served, fresh=True)
             found.append(Loads(version, True))
+            if loaded.from_record:
+                text = brings_along(version, loaded.from_record)
+                remarks.append(AuditFinding(layout.version_folder(model, version), text, damage=False))
             continue
         except RorError as error:
             found.append(Loads(version, False, str(error)))

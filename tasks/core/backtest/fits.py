@@ -12,7 +12,7 @@ import hashlib
 import importlib.metadata
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from tasks.core.errors import SpecError
 from tasks.core.records import ITSELF, from_dict, to_dict
 from tasks.core.spec import ModelSpec
 from tasks.core.types import Batch
-from tasks.core.versions import own_code
+from tasks.core.versions import namespaces, own_code
 
 USED = ("scikit-learn", "numpy", "scipy", "pandas")
 """By every fit."""
@@ -89,7 +89,7 @@ class Fits:
         self._open: dict[Plan, Fit] = {}
         own_code.make_importable(self.spec.folders(history.root))
         data = [[to_dict(part.batch), part.labels] for part in history.parts]
-        self._common = _digest([data, _depends(self.spec)])
+        self._common = _digest([data, _depends(self.spec, self.spec.folders(history.root))])
 
     def __call__(self, plan: Plan) -> Fit:
         """Raises Missing when it has to be computed first."""
@@ -128,15 +128,18 @@ class Fits:
 def _compute(root: Path, spec_json: str, batches: tuple[Batch, ...], job: Plan | Alarms, path: Path) -> None:
     """In a worker process."""
     history = history_of(root, spec_json, batches)
-    own_code.make_importable(history.spec.folders(root))
-    with atomic_write(path, replace=True) as temporary:
-        compute.compute(root, history.spec, history.parts, job, temporary)
+    spec = history.spec
+    with (
+        namespaces.at_work(spec.folders(root), spec.pipeline.factory),
+        atomic_write(path, replace=True) as temporary,
+    ):
+        compute.compute(root, spec, history.parts, job, temporary)
 
 
-def _depends(spec: ModelSpec) -> dict[str, Any]:
+def _depends(spec: ModelSpec, folders: Sequence[Path]) -> dict[str, Any]:
     """What every fit of a specification depends on, apart from its data."""
     factory = spec.pipeline.factory.partition(":")[0]
-    code = own_code.texts_with_program([compute.__name__, factory])
+    code = own_code.texts_with_program([compute.__name__, factory], folders)
     if own_code.is_own(factory) and factory not in code:
         raise SpecError(
             "pipeline.factory",

@@ -1,4 +1,5 @@
-"""How many rows a batch has, compared with the batches that the version in service was trained on. It only warns."""
+"""How many rows a batch has and how many days it covers, compared with the batches that the version in service was
+trained on. It only warns."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 
 from tasks.core.checks.calibration import PRIOR, WINDOWS
 from tasks.core.data.arrow import decoded, is_usable
+from tasks.core.data.dates import Days
 from tasks.core.data.source import Source
 from tasks.core.types import Check, CheckKind, Verdict
 
@@ -20,6 +22,8 @@ FALSE_ALARMS = 0.005
 """Chance of a remark about a batch that is like the earlier ones."""
 NEWEST = 16
 """Training batches that say what is usual: a stream may grow."""
+FEWER_DAYS = 1.2
+"""A period that is this many times as long as a batch is not over: months differ by less, and a week may miss a day."""
 
 
 def check_rows(source: Source, batch: str, rows: int, earlier: Sequence[int]) -> Check | None:
@@ -27,7 +31,7 @@ def check_rows(source: Source, batch: str, rows: int, earlier: Sequence[int]) ->
 
     None, too, after fewer than WINDOWS of them: the first is often a history of many periods.
     """
-    counts = [count for count in earlier if count > 0][-NEWEST:]
+    counts = _newest(earlier)
     if len(counts) < WINDOWS or rows <= 0:
         return None
     usual, factor = usual_rows(counts)
@@ -41,6 +45,33 @@ def check_rows(source: Source, batch: str, rows: int, earlier: Sequence[int]) ->
     if rows > usual and (different := _different(source)) is not None and different < rows:
         text += f"; only {different:,} of them differ, the others are there more than once: did a join repeat them?"
     return Check.of(CheckKind.ROWS, batch, Verdict.WARN, text, ratio, factor)
+
+
+def is_fewer(rows: int, earlier: Sequence[int]) -> bool:
+    """Whether that is less than usual, be it little: reason enough to look how many days they cover."""
+    counts = _newest(earlier)
+    return len(counts) >= WINDOWS and rows < usual_rows(counts)[0]
+
+
+def _newest(earlier: Sequence[int]) -> list[int]:
+    return [count for count in earlier if count > 0][-NEWEST:]
+
+
+def check_days(batch: str, days: Days, earlier: Sequence[Days]) -> Check | None:
+    """A warning where a batch covers clearly fewer days than each of these `earlier` ones did, else None.
+
+    None, too, after fewer than WINDOWS of them.
+    """
+    length, lengths = _length(days), sorted(_length(one) for one in earlier)
+    if len(lengths) < WINDOWS or (ratio := lengths[0] / length) < FEWER_DAYS:
+        return None
+    usual = f"{lengths[0]:,} to {lengths[-1]:,}" if lengths[0] < lengths[-1] else f"{lengths[0]:,}"
+    text = f"{batch} covers {length:,} day{'s' * (length > 1)}, {days[0]} to {days[1]}, where {usual} are usual"
+    return Check.of(CheckKind.ROWS, batch, Verdict.WARN, f"{text}: is it all of its period?", ratio, FEWER_DAYS)
+
+
+def _length(days: Days) -> int:
+    return (days[1] - days[0]).days + 1
 
 
 def usual_rows(counts: Sequence[int]) -> tuple[float, float]:

@@ -49,6 +49,11 @@ def dates_at_a_glance(root: Path, spec: ModelSpec, batch: Batch) -> Days | None:
     return _in_statistics(root, spec, batch) or dates_in_name(batch.id) or _in_rows(root, spec, batch)
 
 
+def dates_in_rows(root: Path, spec: ModelSpec, batch: Batch) -> Days | None:
+    """First and last day that the rows of a batch say, whatever its name does; None where they say nothing."""
+    return _in_statistics(root, spec, batch) or _in_rows(root, spec, batch)
+
+
 def within(values: np.ndarray) -> tuple[np.datetime64, np.datetime64] | None:
     """First and last of these instants without STRAY of them at each end; None where there is none. NaT is passed over.
 

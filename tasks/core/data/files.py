@@ -16,7 +16,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tasks.core import text
-from tasks.core.errors import AlreadyExists, SpecError, StoreError, UnavailableData, is_unavailable
+from tasks.core.errors import (
+    NO_LINKS,
+    AlreadyExists,
+    SpecError,
+    StoreError,
+    UnavailableData,
+    is_unavailable,
+)
 from tasks.core.types import Batch, BatchRecord
 
 if TYPE_CHECKING:
@@ -281,6 +288,34 @@ def hidden_beside(path: Path) -> Path:
     return path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
 
 
+def appear(temporary: Path, output: Path) -> None:
+    """Give a file its name, whole, unless that is taken. Raises FileExistsError then, and OSError.
+
+    Where the file system has no hard links an empty file takes the name first, for as long as the next call takes.
+    """
+    try:
+        os.link(temporary, output)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        output.open("xb").close()
+        temporary.replace(output)
+
+
+def lacks_links(folder: Path) -> bool:
+    """Whether the file system of a folder that can be written to has no hard links."""
+    probe, linked = (folder / f".links-{uuid.uuid4().hex}" for _ in range(2))
+    try:
+        probe.touch()
+        os.link(probe, linked)
+    except OSError as error:
+        return error.errno in NO_LINKS
+    finally:
+        for path in (probe, linked):
+            path.unlink(missing_ok=True)
+    return False
+
+
 @contextlib.contextmanager
 def atomic_write(output: Path, *, replace: bool = False) -> Iterator[Path]:
     """A path to write to; what was written appears as `output` when the block ends, whole, or not at all.
@@ -295,7 +330,7 @@ def atomic_write(output: Path, *, replace: bool = False) -> Iterator[Path]:
         if replace:
             temporary.replace(output)
         else:
-            os.link(temporary, output)
+            appear(temporary, output)
     except FileExistsError:
         if not output.exists():
             raise StoreError(f"Could not write {output}: {output.parent} is not a folder.") from None

@@ -348,8 +348,8 @@ def space(folder: Path, location: str) -> Iterator[Diagnosis]:
     """How much room the file system of a store's folder has left."""
     free = shutil.disk_usage(folder).free
     level = Level.OK if free >= LITTLE else Level.WARN if free >= TOO_LITTLE else Level.FAIL
-    remedy = "" if level is Level.OK else "Free some space; `ror store prune MODEL` removes what old versions hold."
-    yield Diagnosis("free space", level, f"{_bytes(free)} left for {location}", remedy)
+    remedy = "Free some space; `ror store prune MODEL --reason '...'` removes what old versions hold."
+    yield Diagnosis("free space", level, f"{_bytes(free)} left for {location}", remedy if level is not Level.OK else "")
 
 
 def _bytes(count: float) -> str:

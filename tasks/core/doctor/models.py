@@ -14,11 +14,11 @@ from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from tasks.core.data.files import SUFFIXES, arriving, delivered, doubled, find, named_batches, parts
+from tasks.core.data.files import SUFFIXES, appear, arriving, delivered, doubled, find, named_batches, parts
 from tasks.core.data.unread import table_problems, unread
 from tasks.core.doctor.deployment import SKEW, Diagnosis, DoctorCheck, Level, as_diagnoses, clocks, nearest
 from tasks.core.errors import InvalidRequest, SpecError
-from tasks.core.ledger.lease import is_alive
+from tasks.core.ledger.lease import ends, is_alive
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.signing import Trust
 from tasks.core.ledger.state import State
@@ -172,7 +172,7 @@ def writable(name: str, folder: Path) -> Iterator[Diagnosis]:
     probe, linked = (at / f".doctor-{uuid.uuid4().hex}" for _ in range(2))
     try:
         probe.write_bytes(b"ror doctor")
-        os.link(probe, linked)
+        appear(probe, linked)
         yield Diagnosis(name, Level.OK, f"{folder} can be written to")
     except OSError as error:
         yield Diagnosis(
@@ -208,7 +208,7 @@ def history(location: str, model: str, root: Path) -> Iterator[Diagnosis]:
     if lease := head.state.lease:
         who = f"run {lease.run} (process {lease.pid} on {lease.host})"
         if is_alive(lease):
-            text = f"{who} is at work; others are skipped until it ends, or {second(lease.expires)} UTC"
+            text = f"{who} is at work; others are skipped {ends(lease)}"
         else:
             text = f"{who} ended without giving back its lease; the next run takes over"
         yield Diagnosis(f"{model}: lease", Level.OK, text)

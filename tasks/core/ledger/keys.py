@@ -57,7 +57,8 @@ def read_public_keys(path: Path) -> dict[str, bytes]:
     for file in files:
         public = _public(_read(file, TRUSTED_KEYS))
         if public is None:
-            problems.append(f"{file} is not one Ed25519 public key in PEM format (`ror store keys --new` makes a pair)")
+            made = "`ror store keys --new FOLDER` makes a pair"
+            problems.append(f"{file} is not one Ed25519 public key in PEM format ({made})")
         else:
             keys[key_id(public)] = public
     if problems:

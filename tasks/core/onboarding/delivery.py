@@ -180,8 +180,10 @@ def _refuse_overruled(workspace: Workspace, file: Path, output: Path) -> None:
 
 
 def _overlap(workspace: Workspace, file: Path, output: Path) -> list[str]:
-    """That a large part of the rows came before, where that is no accident."""
-    batches = batches_there(workspace)[-LOOK_BACK:]
+    """That a large part of the rows came before, where that is no accident: not what takes the place of a batch in
+    quarantine."""
+    quarantined = workspace.state().quarantined
+    batches = [batch for batch in batches_there(workspace) if batch.id not in quarantined][-LOOK_BACK:]
     if not batches:
         return []
     found = compare(workspace.root, workspace.spec, file.resolve(), batches)

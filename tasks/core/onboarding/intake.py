@@ -7,14 +7,14 @@ import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tasks.core.data.files import SUFFIXES, atomic_write, batch_name, is_data, parts
+from tasks.core.data.files import SUFFIXES, atomic_write, batch_name, is_data, lacks_links, parts
 from tasks.core.data.labels import Labels
 from tasks.core.data.periods import Every
 from tasks.core.data.reading import found_in
 from tasks.core.data.rows import labelled_rows
 from tasks.core.data.source import Source
 from tasks.core.data.unread import table_problems
-from tasks.core.errors import AlreadyExists, DataError, InvalidRequest, UnreadableData
+from tasks.core.errors import NEEDS_LINKS, AlreadyExists, DataError, InvalidRequest, UnreadableData
 from tasks.core.onboarding.delivery import deliver
 from tasks.core.onboarding.growth import cut_history, deliver_periods
 from tasks.core.onboarding.proposal import Proposal, as_toml, propose
@@ -89,10 +89,19 @@ def begin(
             notes += deliver(workspace, file).notes
         for file in [] if labels is None or labels_stay else _files(labels):
             notes += deliver(workspace, file, labels=True).notes
+        notes += _store_notes(root, workspace.store_location)
     except BaseException:
         path.unlink()  # so that it can be tried again; batches that were copied are there then
         raise
     return Begun(path, proposal, tuple(notes))
+
+
+def _store_notes(root: Path, location: str) -> list[str]:
+    """What a run would stop for: found out now, and not after the data were prepared."""
+    folder = Path(location)
+    if "://" in location or not lacks_links(folder if folder.is_dir() else root):
+        return []
+    return [f"{location} cannot be the store: {NEEDS_LINKS}, and name it in ROR_STORE"]
 
 
 def _given(data: Path) -> Path:

@@ -265,7 +265,8 @@ class Plan:
 def plan_of(workspace: Workspace, key: str) -> Plan:
     """Everything that holds the key. Nothing is written. Raises StoreError."""
     spec, state = workspace.spec, workspace.state()
-    owners = owners_of(find_batches(workspace.root, spec, state.batches), (), state.batches)
+    batches = find_batches(workspace.root, spec, state.batches)
+    owners = owners_of(batches, (), state.batches, state.quarantined)
     plan = Plan(workspace, key, KeyMatcher.of(key), owners, state.trusted)
     columns, seen = spec.key_columns[:1], set[Path]()
     for name, path in named_batches(find(workspace.root, spec.data.batches), state.batches):

@@ -1,7 +1,8 @@
 """Pruning: the payloads of old versions go, on record. What was decided, why, and on which data, is never removed.
 
 Of a version that is pruned, its pipeline, reference, known answers and calibration are removed. Its manifest with the
-signature, its claim, its input schema and its evaluation are kept: they are small, and they explain the past.
+signature, its claim, its input schema and its evaluation are kept: they are small, and they explain the past. Of runs,
+Evidently's pages are removed once they are older than the model's file keeps them: `[reports] keep`.
 """
 
 from __future__ import annotations
@@ -24,17 +25,32 @@ from tasks.core.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
-class Payload:
-    """What a prune removes of one version."""
+class Removable:
+    """Files that belong together."""
 
-    version: int
-    created: str
     files: tuple[ObjectInfo, ...]
 
     @property
     def size(self) -> int:
         """Bytes."""
         return sum(file.size for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Payload(Removable):
+    """What a prune removes of one version."""
+
+    version: int
+    created: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pages(Removable):
+    """What a prune removes of one run: Evidently's pages."""
+
+    seq: int
+    """Number of the run's decision in the history."""
+    at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +63,20 @@ class PruneResult:
     """What an earlier prune has on record and did not come to remove: it was killed."""
     spared: tuple[tuple[int, str], ...]
     """Versions that the rule would have removed and that are kept, each with the reason."""
+    pages: tuple[Pages, ...] = ()
+    """Of runs, oldest first."""
     seq: int | None = None
     """Number of the ledger's event; None when there was nothing new to remove."""
 
     @property
     def size(self) -> int:
         """Bytes."""
-        return sum(payload.size for payload in (*self.versions, *self.unfinished))
+        return sum(item.size for item in self.found)
+
+    @property
+    def found(self) -> tuple[Removable, ...]:
+        """All that goes, or would go."""
+        return (*self.versions, *self.unfinished, *self.pages)
 
 
 def prune(
@@ -66,7 +89,7 @@ def prune(
     dry_run: bool = False,
 ) -> PruneResult:
     """Remove the payloads of all but the newest `keep` versions, or of those that were made before the time
-    `older_than`.
+    `older_than`; and the pages of runs that are older than the model's file keeps them.
 
     Never of the version in service, of the one before it, of those that wait, are barred, or are not known to the
     history yet (their run is in progress, or will be repeated and adopt them). The event comes first, computed on the
@@ -86,11 +109,12 @@ def prune(
         plan = _plan(workspace, head.state, made, keep, older_than)
         if dry_run:
             return plan
-        if not plan.versions:
+        new: tuple[Removable, ...] = (*plan.versions, *plan.pages)
+        if not new:
             break
         body = events.Pruned(
             versions=tuple(payload.version for payload in plan.versions),
-            files=tuple(file.path for payload in plan.versions for file in payload.files),
+            files=tuple(file.path for item in new for file in item.files),
             bytes=plan.size,
         )
         try:
@@ -99,8 +123,8 @@ def prune(
             continue
         plan = replace(plan, seq=event.seq)
         break
-    for payload in (*plan.versions, *plan.unfinished):
-        for file in payload.files:
+    for item in plan.found:
+        for file in item.files:
             registry.store.remove(file.path)
     return plan
 
@@ -153,12 +177,28 @@ def _plan(
         record.version: "no decision about it is recorded yet" for record in chosen if record.version > state.newest
     }
     payloads = {
-        record.version: Payload(record.version, record.created, files.get(record.version, ())) for record in made
+        record.version: Payload(files.get(record.version, ()), record.version, record.created) for record in made
     }
     return PruneResult(
         versions=tuple(payloads[record.version] for record in chosen if record.version not in safe),
         unfinished=tuple(payload for number, payload in payloads.items() if number in state.pruned and payload.files),
         spared=tuple((record.version, safe[record.version]) for record in chosen if record.version in safe),
+        pages=_pages(workspace, state),
+    )
+
+
+def _pages(workspace: Workspace, state: State) -> tuple[Pages, ...]:
+    """Evidently's pages that are older than the model's file keeps them. A prune that was killed leaves some of them,
+    which the next one finds just so. What takes the place of an object from which rows were erased stays."""
+    found: dict[int, list[ObjectInfo]] = {}
+    for item in workspace.registry.store.objects(layout.folder(workspace.model, layout.RUNS)):
+        path = layout.parse(item.path)
+        if path.number and layout.is_page(path.name) and not path.is_replacement and item.path not in state.replaced:
+            found.setdefault(path.number, []).append(item)
+    oldest = oldest_kept(workspace.spec.reports.keep)
+    decided = {seq: workspace.ledger.event(seq).at for seq in sorted(found)}
+    return tuple(
+        Pages(tuple(found[seq]), seq, at) for seq, at in decided.items() if datetime.fromisoformat(at) < oldest
     )
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from tasks.core.data.files import arriving, in_order
 from tasks.core.data.unread import unread
+from tasks.core.errors import RorError
 from tasks.core.ledger.events import Accepted, Cleared, Decided, Event, EventKind, Failed, Promoted, Quarantined
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.state import State
 from tasks.core.reports.wording import describe_event
 from tasks.core.run.work import pending_names
-from tasks.core.types import TOO_GOOD, Action, CheckKind, LossPoint, Metric, Outcome, Rule, Snooze, Verdict
+from tasks.core.types import TOO_GOOD, Action, CheckKind, LossPoint, Metric, Outcome, Rule, Served, Snooze, Verdict
 from tasks.core.versions.manifest import Manifest, training_digest
 from tasks.core.workspace import Workspace
 
@@ -185,7 +187,7 @@ def status(workspace: Workspace) -> Status:
         answer,
         metrics=manifest.metrics,
         trained_on=TrainedOn(manifest.rows, batches, training_digest(manifest)),
-        warnings=(*answer.warnings, *_doubts(workspace.model, manifest, state)),
+        warnings=(*answer.warnings, *_doubts(workspace.model, manifest, state), *_code(workspace, state.current)),
         made_because=manifest.reasons,
         prequential=_in_service(state),
     )
@@ -215,6 +217,16 @@ def _doubts(model: str, manifest: Manifest, state: State) -> list[str]:
     command = f"`ror snooze {model} --columns ... --until 2099-12-31 --reason '...'`"
     found = doubts_in(manifest.gate.reason, known_good(state))
     return [f"{TOO_GOOD}{text}. If it is right, {command} says so, once" for text in found]
+
+
+def _code(workspace: Workspace, served: Served) -> list[str]:
+    """Whether the version in service brings its own modules along; what else is wrong with it, a run says."""
+    with contextlib.suppress(RorError):
+        if modules := workspace.registry.from_record(workspace.model, served):
+            from tasks.core.versions.own_code import brings_along
+
+            return [brings_along(served.version, modules)]
+    return []
 
 
 def _next_retrain(decided: Decided | None) -> str | None:

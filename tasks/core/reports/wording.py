@@ -60,7 +60,7 @@ def describe_event(event: Event) -> str | None:
             drift = f"drift of {', '.join(columns)}"
             return f"{drift} expected until {until}" if until else f"{drift} no longer expected"
         case Pruned():
-            return f"payload of {_versions(body.versions)} removed"
+            return f"payload of {_versions(body.versions)} removed" if body.versions else "pages of old runs removed"
         case Erased():
             kept = f" ({_versions(body.versions)} learned from it)" if body.versions else ""
             files, objects = len(body.files), len(body.replaced)

@@ -6,7 +6,7 @@ Measuring is not judging (that is `policy.decide`) and not acting (that is the f
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
@@ -15,8 +15,9 @@ from tasks.core.checks import drift
 from tasks.core.checks.calibration import SCORE, calibration_of
 from tasks.core.checks.declared import columns_of, unknown_columns
 from tasks.core.checks.expected import excused, last_year
-from tasks.core.checks.volume import check_rows
+from tasks.core.checks.volume import check_days, check_rows, is_fewer
 from tasks.core.data.arrow import sample_rows
+from tasks.core.data.dates import dates_in_rows
 from tasks.core.data.files import find, in_order, renamed, text_order
 from tasks.core.data.unread import unread
 from tasks.core.decision.evidence import DriftEvidence, Evidence
@@ -43,6 +44,8 @@ from tasks.core.versions import persistence
 from tasks.core.versions.loaded import LoadedVersion
 from tasks.core.workspace import Workspace
 
+DAYS_OF = 4
+"""Training batches whose days say how long a period is."""
 NOT_HERE = (EnvironmentMismatch, UntrustedTypes)
 """Why a version that is not damaged may still not be loaded on this machine."""
 
@@ -119,7 +122,7 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
         checks += excused(workspace.root, spec, state.snoozed, work.pending, current.contract.names).checks
     novel = _still_novel(workspace, state, work, current)
     ready = versions.predecessor is not None
-    usual = _rows_of_training(state, current)
+    trained = _trained_on(state, current)
     for batch in work.pending:
         try:
             found = _validated(workspace, state, batch, current)
@@ -139,8 +142,7 @@ def check_data(workspace: Workspace, state: State, work: Work, versions: Version
             novel.append(batch.id)
         valid.append(batch)
         rows.append(found.rows)
-        if current and (remark := check_rows(workspace.source(batch), batch.id, found.rows, usual)):
-            checks.append(remark)
+        checks += _amount(workspace, state, work, batch, found.rows, trained)
         checks += [Check.of(CheckKind.COERCION, batch.id, Verdict.WARN, note) for note in found.coercions]
         if versions.predecessor:
             ready &= not _validated(workspace, state, batch, versions.predecessor).problems
@@ -203,10 +205,26 @@ def _nothing(workspace: Workspace, state: State) -> str:
     )
 
 
-def _rows_of_training(state: State, current: LoadedVersion | None) -> list[int]:
-    """Rows of the batches that a version was trained on, in time order, as they were decided on."""
+def _trained_on(state: State, current: LoadedVersion | None) -> list[str]:
+    """The batches that a version was trained on, in time order."""
     trained = {file.batch for file in current.manifest.training} if current else set()
-    return [state.batches[name].rows for name in in_order(trained & {*state.batches}, state.order)]
+    return in_order(trained & {*state.batches}, state.order)
+
+
+def _amount(
+    workspace: Workspace, state: State, work: Work, batch: Batch, rows: int, trained: Sequence[str]
+) -> Iterator[Check]:
+    """What is unusual in how many rows and days a batch has. Days are looked for, in the newest of `trained`, only
+    where there are fewer rows than usual."""
+    counts = [state.batches[name].rows for name in trained]
+    remark = check_rows(workspace.source(batch), batch.id, rows, counts)
+    if workspace.spec.time and is_fewer(rows, counts):
+        newest = [known for known in work.batches if known.id in trained[-DAYS_OF:]]
+        own, *others = (dates_in_rows(workspace.root, workspace.spec, one) for one in (batch, *newest))
+        if own and (short := check_days(batch.id, own, [days for days in others if days])):
+            remark = replace(remark, summary=f"{remark.summary}; {short.summary}") if remark else short
+    if remark:
+        yield remark
 
 
 def _declared(workspace: Workspace, batches: Sequence[Batch]) -> list[Check]:

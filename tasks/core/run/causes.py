@@ -11,7 +11,7 @@ from tasks.core.records import digest, installed_release
 from tasks.core.run.kept import gone
 from tasks.core.types import AttemptOutcome, Batch
 from tasks.core.versions.environment import INFORMATIVE, MINOR
-from tasks.core.versions.own_code import digests_of, libraries_of, make_importable, texts_of
+from tasks.core.versions.own_code import digests_of, libraries_of, texts_of
 from tasks.core.workspace import Workspace
 
 
@@ -34,8 +34,7 @@ def trained_with(workspace: Workspace, state: State, batches: Iterable[Batch]) -
     """One digest for all that decides, beside labels, how an attempt to train comes out: what the model's file says of
     it, own code and libraries, and which batches to learn from are gone or were altered."""
     spec = workspace.spec
-    make_importable(spec.folders(workspace.root))
-    texts = texts_of([spec.pipeline.factory.partition(":")[0]])
+    texts = texts_of([spec.pipeline.factory.partition(":")[0]], spec.folders(workspace.root))
     libraries = sorted({*libraries_of(texts), *MINOR, *INFORMATIVE})
     here = {batch.id: batch.sha256 for batch in batches}
     # A batch of this very run has no digest in the state yet.

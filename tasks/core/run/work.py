@@ -108,7 +108,7 @@ def find_work(workspace: Workspace, request: Request, state: State) -> Work:
         arriving=tuple(unsettled),
         latecomers=tuple(batch.id for batch in pending if state.order(batch.id) < newest),
         repeats=repeats_of(batches, state),
-        owners=owners_of(batches, pending, state.batches),
+        owners=owners_of(batches, pending, state.batches, state.quarantined),
         trusted=state.trusted,
         mended=mended,
         asked=request.batch is not None,
@@ -129,11 +129,14 @@ def repeats_of(batches: Iterable[Batch], state: State) -> dict[str, str]:
 
 
 def owners_of(
-    batches: Iterable[Batch], pending: Iterable[Batch], decided: Mapping[str, BatchRecord]
+    batches: Iterable[Batch],
+    pending: Iterable[Batch],
+    decided: Mapping[str, BatchRecord],
+    quarantined: Collection[str],
 ) -> tuple[Batch, ...]:
     """Those of these batches that were decided on with the bytes that they have, in the order of the decisions, and
-    the pending ones."""
-    here = {batch.id: batch for batch in batches}
+    the pending ones. One in quarantine owns nothing: its rows may be delivered again, corrected, and count then."""
+    here = {batch.id: batch for batch in batches if batch.id not in quarantined}
     settled = [here[name] for name, record in decided.items() if name in here and here[name].sha256 == record.sha256]
     return (*settled, *pending)
 

@@ -27,11 +27,14 @@ from tasks.core.data.arrow import (
 from tasks.core.data.notations import is_day
 from tasks.core.schema.contract import Column
 
+FAR = 1_000.0
+"""Widths of the training range that no stream's own tails reach beyond it: a slip, or another unit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """Which cells of a column are what. Masks have shape (rows,) and are None where no cell is so; no cell is two
-    things at once."""
+    """Which cells of a column are what. Masks have shape (rows,) and are None where no cell is so; but for
+    `far`, no cell is two things at once."""
 
     values: pa.Array
     """As they are in the file."""
@@ -46,6 +49,8 @@ class Examined:
     """In a category that the contract does not list."""
     outside: np.ndarray | None = None
     """Beyond the lowest or highest value of training."""
+    far: np.ndarray | None = None
+    """Those of them that are FAR widths of training's range away from it."""
     coerced: str | None = None
     """How a type that training did not have was read, without loss."""
     example: int | None = None
@@ -131,7 +136,14 @@ def _numbers(
             large &= _array(pc.fill_null(pc.match_substring_regex(text, r"^[+-]?\d+$"), False))
         inexact = _some(large) if large is not None else None
         outside = _without(outside, inexact) if outside is not None else None
-    return Examined(values, missing, None, inexact, infinite, None, outside, coerced, _first(inexact))
+    far = _some(outside & _is_far(floats, column)) if outside is not None else None
+    return Examined(values, missing, None, inexact, infinite, None, outside, far, coerced, _first(inexact))
+
+
+def _is_far(floats: np.ndarray, column: Column) -> np.ndarray:
+    assert column.low is not None and column.high is not None
+    width = (column.high - column.low) or max(abs(column.high), 1.0)
+    return np.asarray(np.maximum(column.low - floats, floats - column.high) > FAR * width)
 
 
 def canonical(column: Column, array: pa.Array, numerals: Numerals | None) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from tasks.core.schema.cells import Examined, examine
+from tasks.core.schema.cells import FAR, Examined, examine
 from tasks.core.schema.contract import UNIMPORTANT, Column, Contract, broken_names
 from tasks.core.types import Check, CheckKind, Verdict
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tasks.core.data.source import Source
     from tasks.core.spec import ChecksSpec, ModelSpec
 
-KINDS = ("missing", "bad", "inexact", "infinite", "unseen", "outside")
-EXAMPLES = ("bad", "inexact", "unseen")
+KINDS = ("missing", "bad", "inexact", "infinite", "unseen", "outside", "far")
+EXAMPLES = ("bad", "inexact", "unseen", "far")
 WORDS = {"missing": "missing", "unseen": "in new categories", "outside": "outside the training range"}
 SHOWN = 80
 """Characters of an example that a message shows."""
@@ -126,13 +126,18 @@ class Tally:
         """
         by_name = {aspect.name: aspect for aspect in aspects}
         changed = {name: self._sentence(aspect) for name, aspect in by_name.items() if aspect.changed}
+        far = self.counts["far"] if "outside" in by_name else 0
         said, verdict = [changed.pop("missing")] if "missing" in changed else [], Verdict.PASS
         if said or (changed and not excuse):
             verdict = Verdict.FAIL
-        elif changed or self.counts["infinite"]:
+        elif changed or self.counts["infinite"] or far:
             verdict = Verdict.WARN
         if self.counts["infinite"]:
             said.append(f"{self.counts['infinite']:,} infinite values, read as missing")
+        if far:
+            are = "value is" if far == 1 else "values are"
+            said.append(f"{far:,} {are} more than {FAR:,.0f} times the width of training's range away from it")
+            said[-1] += self._example("far")
         said += changed.values()
         if verdict is Verdict.PASS:
             said = [self._unchanged(aspect) for aspect in aspects]

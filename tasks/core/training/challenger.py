@@ -14,6 +14,7 @@ import pandas as pd
 
 from tasks.core.checks.calibration import TARGET
 from tasks.core.checks.declared import refuse_unknown
+from tasks.core.data.files import find
 from tasks.core.data.rows import LabelledRows, target_of
 from tasks.core.errors import DataError
 from tasks.core.records import to_dict
@@ -24,10 +25,10 @@ from tasks.core.training.doubt import doubts, with_doubts
 from tasks.core.training.fit import CalibratedFit, fit
 from tasks.core.training.gate import Champion, compare, rival_of
 from tasks.core.types import Gate
-from tasks.core.versions import persistence
+from tasks.core.versions import namespaces, opened, persistence
 from tasks.core.versions.environment import environment_of
 from tasks.core.versions.manifest import Candidate, TrainingFile
-from tasks.core.versions.own_code import make_importable, texts_of
+from tasks.core.versions.own_code import texts_of
 
 UNSEEN = "a category that no training data had"
 
@@ -61,9 +62,41 @@ def train(
     Raises TrainingError when the pipeline cannot be fitted, DataError when the data contradict their own contract,
     SpecError, before anything is fitted, with all that the model's file names and the data do not have.
     """
-    started = time.monotonic()
     refuse_unknown(root, spec, history)
-    make_importable(spec.folders(root))
+    with opened.noted() as paths, namespaces.at_work(spec.folders(root), spec.pipeline.factory):
+        challenger = _train(root, spec, history, champion, action, reasons, known, labelled, missing, threads)
+        if namespace := namespaces.active():
+            namespace.read(opened.beside(paths, spec.folders(root)))
+    candidate = challenger.candidate
+    data_end = len(history) if labelled is None else labelled
+    manifest = {**candidate.manifest, "data_end": data_end, "missing": tuple(missing), "threads": threads}
+    return replace(challenger, candidate=replace(candidate, manifest=manifest, opened=frozenset(paths)))
+
+
+def with_files(candidate: Candidate, root: Path, spec: ModelSpec, asked: Collection[str]) -> Candidate:
+    """The candidate with a record of the files that its fit opened, and of those that a process that only `asked` it
+    had to open: what of these lies beside its code is kept with it."""
+    data = [*find(root, spec.data.batches), *(find(root, spec.data.labels) if spec.data.labels else ())]
+    files = opened.beside(asked, spec.folders(root))
+    others = {*candidate.opened, *asked} - {str(path) for path in files.values()}
+    read = opened.below(others, root, data)
+    environment = replace(candidate.environment, files=opened.digests_of(files), read=opened.digests_of(read))
+    return replace(candidate, environment=environment, beside=opened.kept(files))
+
+
+def _train(
+    root: Path,
+    spec: ModelSpec,
+    history: Sequence[LabelledRows],
+    champion: Champion | None,
+    action: str,
+    reasons: Sequence[str],
+    known: Collection[str],
+    labelled: int | None,
+    missing: Sequence[str],
+    threads: int | None,
+) -> Challenger:
+    started, code = time.monotonic(), spec.folders(root)
     spec, choice = settle(spec, history, champion.manifest if champion else None)
     fitted = fit(spec, history, first=champion is None)
     training, truth = fitted.training, target_of(fitted.training.gate)
@@ -87,8 +120,10 @@ def train(
             "gate": to_dict(gate),
             "importance": fitted.importance,
         },
-        environment=environment_of(saved.modules, root),
-        sources=texts_of([*saved.modules, spec.pipeline.factory.partition(":")[0]]),
+        environment=replace(
+            environment_of(saved.modules, root, code), configuration=namespaces.settings_of(fitted.pipeline)
+        ),
+        sources=texts_of([*saved.modules, spec.pipeline.factory.partition(":")[0]], code),
         manifest={
             "parent": champion.manifest.version if champion else None,
             "factory": spec.pipeline.factory,
@@ -106,9 +141,6 @@ def train(
                 )
                 for part in training.learn
             ],
-            "data_end": len(history) if labelled is None else labelled,
-            "missing": tuple(missing),
-            "threads": threads,
             "metrics": metrics,
             "champion_metrics": rival_metrics if rival and rival.version is not None else {},
             "gate": gate,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core.errors import SpecError
+from tasks.core.errors import SpecError, in_short
 from tasks.core.spec import ModelSpec, PipelineSpec
 
 LINEAR, SMALL_BOOSTER, BOOSTER = ESTIMATORS = ("linear", "small-booster", "booster")
@@ -83,15 +83,16 @@ def build(spec: ModelSpec) -> Any:
     """The unfitted pipeline that the specification names. Raises SpecError where it cannot be imported or fails."""
     module_name, _, name = spec.pipeline.factory.partition(":")
     try:
-        factory = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise SpecError(
-            "pipeline.factory",
-            [
-                f"{spec.pipeline.factory!r} cannot be imported: {error}. It must live in an installed module, or in a "
-                'folder that the model\'s file names: code = ["src"]'
-            ],
-        ) from None
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise _not_found(spec, error) from None
+    except Exception as error:  # a module is code of its user
+        text = f"{module_name} failed when it was imported: {in_short(error, withheld=bool(spec.data.private))}"
+        raise SpecError("pipeline.factory", [text]) from error
+    try:
+        factory = getattr(module, name)
+    except AttributeError as error:
+        raise _not_found(spec, error) from None
     offered = {"task": spec.task, "seed": spec.seed}
     accepted = inspect.signature(factory).parameters
     arguments = {key: value for key, value in offered.items() if key in accepted} | dict(spec.pipeline.parameters)
@@ -105,6 +106,32 @@ def build(spec: ModelSpec) -> Any:
         returned = type(pipeline).__name__
         raise SpecError("pipeline.factory", [f"{spec.pipeline.factory!r} returned {returned}, not an estimator"])
     return pipeline
+
+
+def _not_found(spec: ModelSpec, error: Exception) -> SpecError:
+    return SpecError(
+        "pipeline.factory",
+        [
+            f"{spec.pipeline.factory!r} cannot be imported: {error}. It must live in an installed module, or in a "
+            'folder that the model\'s file names: code = ["src"]'
+        ],
+    )
+
+
+def without_caches(pipeline: Any) -> None:
+    """Turn off `memory` wherever scikit-learn keeps fitted steps for a later fit: it knows them by their parameters and
+    data, and would go on with a step of code that was changed since."""
+    parameters = pipeline.get_params(deep=True) if hasattr(pipeline, "get_params") else {}
+    for name, value in parameters.items():
+        owner, _, last = name.rpartition("__")
+        if last == "memory" and value is not None and _caches(parameters[owner] if owner else pipeline):
+            pipeline.set_params(**{name: None})
+
+
+def _caches(step: Any) -> bool:
+    """Whether `memory` of this step is what scikit-learn means by it."""
+    kinds = (kind for kind in type(step).__mro__ if kind.__module__.partition(".")[0] == "sklearn")
+    return any("memory" in inspect.signature(kind).parameters for kind in kinds)
 
 
 def _is_estimator(pipeline: Any) -> bool:

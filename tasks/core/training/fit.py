@@ -22,10 +22,12 @@ from tasks.core.schema.contract import Contract, infer
 from tasks.core.schema.frames import frame
 from tasks.core.schema.validation import validate
 from tasks.core.spec import ModelSpec
-from tasks.core.training.factory import build, is_default
+from tasks.core.training.factory import build, is_default, without_caches
 from tasks.core.training.forgetting import fit_arguments, recency, remembered
 from tasks.core.training.holdout import FIRST_HOLDOUT_EVERY, HOLDOUT_EVERY, TrainingSet, features_of, split
-from tasks.core.versions import persistence
+from tasks.core.versions import namespaces, persistence
+from tasks.core.versions.configuration import applied, changed, put_back
+from tasks.core.versions.opened import by_pipeline
 from tasks.core.versions.persistence import Predictions
 
 PROBE_ROWS, SAMPLE_ROWS = 32, 2_000
@@ -131,7 +133,11 @@ def fit_on(spec: ModelSpec, rows: Rows) -> Any:
     """The pipeline of this specification, fitted. Raises TrainingError when it cannot be."""
     features, target = rows.features, rows.target
     performance.scorer(spec.metric, spec.task)  # an unknown metric is refused before the work, not after it
-    pipeline = build(spec)
+    with by_pipeline(), put_back():
+        before = changed()
+        pipeline = build(spec)
+        settings = before | namespaces.settings_set(before, spec.pipeline.factory)
+    without_caches(pipeline)
     arguments = fit_arguments(pipeline, rows.weights)
     if spec.task != "regression" and len(np.unique(target)) < 2:
         one = "the same" if spec.target in spec.data.private else target[0]
@@ -140,13 +146,15 @@ def fit_on(spec: ModelSpec, rows: Rows) -> Any:
     default = is_default(spec)
     quiet = warnings.catch_warnings(action="ignore", category=ConvergenceWarning) if default else nullcontext()
     try:
-        with quiet:
-            return pipeline.fit(features, target, **arguments)
+        with quiet, by_pipeline(), applied(settings):
+            fitted = pipeline.fit(features, target, **arguments)
     except Exception as error:  # noqa: BLE001 - a pipeline is code of its user
         private = bool(spec.data.private)
         reason = f"Fitting failed on {len(target):,} rows: {in_short(error, withheld=private)}."
         # What was raised is not chained to it where logs would show its text.
         raise TrainingError(reason) from (None if private else error)
+    namespaces.belongs(fitted, namespaces.active(), settings)
+    return fitted
 
 
 def _consistent(contract: Contract, parts: Sequence[LabelledRows], spec: ModelSpec) -> None:

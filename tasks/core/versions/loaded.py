@@ -33,6 +33,8 @@ class LoadedVersion:
     pipeline: Any
     notes: tuple[str, ...]
     """What differs from where it was made, and does not change its known answers."""
+    from_record: tuple[str, ...]
+    """Modules of its own that were imported as recorded, because they are not here or have changed."""
     _registry: Registry
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ steps.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from tasks.core.errors import RorError, VerificationError
@@ -14,13 +15,23 @@ from tasks.core.records import from_json
 from tasks.core.schema import frames
 from tasks.core.schema.contract import Contract
 from tasks.core.versions import persistence
+from tasks.core.versions.configuration import changed, put_back
 from tasks.core.versions.manifest import read_parquet
+from tasks.core.versions.namespaces import Namespace, belongs, settings_set
 
 
 def revive(
-    files: Mapping[str, bytes], form: str, what: str, types: Sequence[str] = (), *, exact: bool
+    files: Mapping[str, bytes],
+    form: str,
+    what: str,
+    types: Sequence[str] = (),
+    *,
+    exact: bool,
+    namespace: Namespace | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> tuple[Contract, Any]:
-    """Input schema and pipeline, once the known answers were given again.
+    """Input schema and pipeline, once the known answers were given again, by the modules of this namespace and under
+    these settings of scikit-learn.
 
     Raises CorruptObject, UntrustedTypes, ProbeMismatch, or VerificationError where the bytes cannot be deserialized
     here.
@@ -28,7 +39,11 @@ def revive(
     contract = from_json(Contract, files["contract.json"], f"{what} contract.json")
     probe = read_parquet(files["probe.parquet"])
     try:
-        pipeline = persistence.load(files[f"pipeline.{form}"], form, types)
+        with namespace.at_work() if namespace else nullcontext(), put_back():
+            before = changed()
+            pipeline = persistence.load(files[f"pipeline.{form}"], form, types)
+            found = settings_set(before)
+        belongs(pipeline, namespace, {**found, **(settings or {})})
     except RorError:
         raise
     except Exception as error:

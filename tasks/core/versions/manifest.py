@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ a default that is true of every older version needs no new number. Otherwise as 
 
 CLAIM, MANIFEST, SIGNATURE = "claim.json", "manifest.json", "manifest.sig"
 SOURCES = "sources.json"
+BESIDE = "beside.zip"
+"""Files that a version's pipeline opens, from beside its code."""
 PROBE = "probe.parquet"
 ERASABLE = ("reference.parquet", PROBE)
 """Files of a version that hold rows of the data: rows may be erased from them, on record. Neither is unpickled."""
@@ -156,6 +159,10 @@ class Candidate:
     """Text of the modules of its own that the pipeline, and its factory, are made of."""
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """The manifest's other fields."""
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+    """Files beside its code that the pipeline opens."""
+    opened: Collection[str] = ()
+    """Paths of the files that were opened to make it."""
 
     def files(self) -> dict[str, bytes]:
         """What belongs to the version, by name."""
@@ -167,7 +174,8 @@ class Candidate:
             "calibration.json": to_json(dict(self.calibration)),
             "evaluation.json": to_json(dict(self.evaluation)),
         }
-        return files | ({SOURCES: to_json(dict(self.sources))} if self.sources else {})
+        sources = {SOURCES: to_json(dict(self.sources))} if self.sources else {}
+        return files | sources | ({BESIDE: _zip(self.beside)} if self.beside else {})
 
 
 def parse_manifest(data: bytes, path: str, model: str, version: int) -> Manifest:
@@ -190,6 +198,15 @@ def read_parquet(data: bytes) -> pd.DataFrame:
 
     # Not pandas' own reader: that brings all of pyarrow's data sets along.
     return pq.ParquetFile(pa.BufferReader(data)).read().to_pandas()
+
+
+def _zip(files: Mapping[str, bytes]) -> bytes:
+    """The same bytes for the same files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

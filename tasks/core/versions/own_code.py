@@ -10,13 +10,15 @@ import ast
 import difflib
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
-from importlib.machinery import ModuleSpec
+from importlib.abc import InspectLoader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import spec_from_loader
 from pathlib import Path
+from typing import Any
 
 from tasks.core.errors import RorError
 
@@ -28,22 +30,40 @@ LIBRARIES = ("sklearn", "numpy", "scipy", "joblib", "pandas")
 
 DIFF_LINES = 40
 
+UNREADABLE = "\N{REPLACEMENT CHARACTER}"
+"""In the text of a module that is not UTF-8, which only its file has as it is."""
+
+
+_ADDED: set[str] = set()
+"""Folders of models that were put on the search path here."""
+
 
 def make_importable(folders: Iterable[Path]) -> None:
     """Add folders to the end of this process's search path, so that nothing that is installed is hidden by them."""
-    sys.path += [str(folder) for folder in folders if str(folder) not in sys.path]
+    for folder in map(str, folders):
+        if folder not in sys.path:
+            sys.path.append(folder)
+            _ADDED.add(folder)
 
 
-def texts_of(modules: Iterable[str]) -> dict[str, str]:
+def search_path(folders: Sequence[Path]) -> list[str]:
+    """Where modules of a model with these folders are looked for: not in those of other models."""
+    own = [str(folder) for folder in folders]
+    others = _ADDED - {*own}
+    path = [entry for entry in sys.path if entry not in others]
+    return path + [folder for folder in own if folder not in path]
+
+
+def texts_of(modules: Iterable[str], code: Sequence[Path] = ()) -> dict[str, str]:
     """The source of these modules and of all that they import, as far as it belongs to no installed package, by name.
 
-    Imports are read from the text, also those inside functions. Those under `if TYPE_CHECKING:` are left out, and what
-    is imported by a computed name is not seen.
+    They are looked for where a model with the folders `code` finds them. Imports are read from the text, also those
+    inside functions. Those under `if TYPE_CHECKING:` are left out, and what is imported by a computed name is not seen.
     """
-    return _reached(modules, is_own)
+    return _reached(modules, is_own, code)
 
 
-def texts_with_program(modules: Iterable[str]) -> dict[str, str]:
+def texts_with_program(modules: Iterable[str], code: Sequence[Path] = ()) -> dict[str, str]:
     """The source that `texts_of` gives, and that of this program's modules.
 
     Raises RorError for a module of this program that is imported and has no source here: which code it is would be
@@ -57,7 +77,7 @@ def texts_with_program(modules: Iterable[str]) -> dict[str, str]:
                 "its .py files?"
             )
 
-    return _reached(modules, lambda module: _is_ours(module) or is_own(module), absent)
+    return _reached(modules, lambda module: _is_ours(module) or is_own(module), code, absent)
 
 
 def libraries_of(texts: Mapping[str, str]) -> set[str]:
@@ -71,10 +91,75 @@ def digests_of(texts: Mapping[str, str]) -> dict[str, str]:
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
 
-def text_here(module: str) -> str | None:
+def text_here(module: str, code: Sequence[Path] = ()) -> str | None:
     """A module's source as it would be imported here, None where there is none."""
-    path = _file(module)
+    path = file_of(module, code)
     return _text(path) if path else None
+
+
+def even(text: str) -> str:
+    """A text with the line ends of this interpreter: those of a check-out on another system change no code."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def changed(digests: Mapping[str, str], code: Sequence[Path] = ()) -> dict[str, str | None]:
+    """The source here of those modules whose digest is another one, line ends aside; None where there is none."""
+    found = {}
+    for module, digest in digests.items():
+        text = text_here(module, code)
+        if text is None or digest not in _spellings(text):
+            found[module] = text
+    return found
+
+
+def _spellings(text: str) -> set[str]:
+    """Digests of a text as it is, and with the line ends of either system."""
+    lines = even(text)
+    return {*digests_of({"here": text, "lf": lines, "crlf": lines.replace("\n", "\r\n")}).values()}
+
+
+def brings_along(version: int, modules: Iterable[str]) -> str:
+    """What people are told of a version whose modules are imported from its record."""
+    names = ", ".join(modules)
+    return (
+        f"v{version} goes on with its recorded {names}: here it is another, or none. The next version has what is here."
+    )
+
+
+class Recorded(MetaPathFinder, InspectLoader):
+    """Imports modules from texts: those that were looked at, whatever a file or its byte code holds meanwhile."""
+
+    def __init__(self, texts: Mapping[str, str], code: Sequence[Path]):
+        self._texts, self._code = texts, code
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Of the modules that have a text, and of folders around them that are not here."""
+        if fullname not in self._texts:
+            around = any(name.startswith(f"{fullname}.") for name in self._texts) and not _folders(fullname, self._code)
+            return ModuleSpec(fullname, None, is_package=True) if around else None
+        if UNREADABLE in self._texts[fullname]:
+            return None
+        spec = spec_from_loader(fullname, self, origin=str(self._file(fullname)), is_package=self.is_package(fullname))
+        if spec is not None:
+            spec.has_location = True  # what lies beside the code is found by `__file__`
+            if spec.submodule_search_locations is not None:
+                spec.submodule_search_locations.append(str(self._file(fullname).parent))
+        return spec
+
+    def get_source(self, fullname: str) -> str:
+        """The recorded text."""
+        return self._texts[fullname]
+
+    def is_package(self, fullname: str) -> bool:
+        """Whether another recorded module, or a folder here, is below it."""
+        here = file_of(fullname, self._code)
+        return any(name.startswith(f"{fullname}.") for name in self._texts) or bool(here and here.stem == "__init__")
+
+    def _file(self, module: str) -> Path:
+        """Where the module is, or would be."""
+        folder, name = (self._code[0] if self._code else Path()), module.replace(".", "/")
+        below = f"{name}/__init__.py" if self.is_package(module) else f"{name}.py"
+        return file_of(module, self._code) or folder / below
 
 
 def difference(module: str, then: str, now: str | None) -> str:
@@ -118,7 +203,7 @@ def _is_for_editing(distribution: str) -> bool:
     return bool(text and json.loads(text).get("dir_info", {}).get("editable"))
 
 
-def _file(module: str) -> Path | None:
+def file_of(module: str, code: Sequence[Path] = ()) -> Path | None:
     """The Python file that importing a module would read, None where there is none.
 
     Nothing is imported for it: `importlib.util.find_spec` would run the packages around the module, before their
@@ -126,27 +211,37 @@ def _file(module: str) -> Path | None:
     """
     package, _, name = module.rpartition(".")
     if package:
-        near = [path for folder in _folders(package) for path in (folder / name / "__init__.py", folder / f"{name}.py")]
+        folders = _folders(package, code)
+        near = [path for folder in folders for path in (folder / name / "__init__.py", folder / f"{name}.py")]
     else:
-        spec = _top(module)
+        spec = _top(module, code)
         near = [Path(spec.origin)] if spec and spec.origin else []
     return next((path for path in near if path.suffix == ".py" and path.is_file()), None)
 
 
-def _folders(package: str) -> list[Path]:
+def _folders(package: str, code: Sequence[Path]) -> list[Path]:
     """Where the modules of a package are."""
     above, _, name = package.rpartition(".")
     if above:
-        return [folder / name for folder in _folders(above) if (folder / name).is_dir()]
-    spec = _top(package)
+        return [folder / name for folder in _folders(above, code) if (folder / name).is_dir()]
+    spec = _top(package, code)
     return [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
 
 
-def _top(module: str) -> ModuleSpec | None:
-    try:
-        return importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        return None
+def _top(module: str, code: Sequence[Path]) -> ModuleSpec | None:
+    """What an import of a top-level module would find, were it not imported yet: what this process holds may be of
+    another model, or older than its file."""
+    for finder in sys.meta_path:
+        if isinstance(finder, Recorded):
+            continue
+        path = search_path(code) if finder is PathFinder and code else None
+        try:
+            spec = finder.find_spec(module, path)
+        except (ImportError, ValueError, AttributeError):
+            continue
+        if spec is not None:
+            return spec
+    return None
 
 
 def _text(path: Path) -> str:
@@ -161,7 +256,10 @@ def _parents(module: str) -> Iterator[str]:
 
 
 def _reached(
-    modules: Iterable[str], follow: Callable[[str], bool], absent: Callable[[str], None] = lambda _: None
+    modules: Iterable[str],
+    follow: Callable[[str], bool],
+    code: Sequence[Path] = (),
+    absent: Callable[[str], None] = lambda _: None,
 ) -> dict[str, str]:
     """The source of these modules and of all that they import, by name, as far as `follow` says; `absent` is called
     with a module that has none here."""
@@ -171,9 +269,9 @@ def _reached(
         name, is_module = waiting.pop()
         if name in found or not follow(name):
             continue
-        path = _file(name)
+        path = file_of(name, code)
         if path is None:
-            if is_module and not _folders(name):
+            if is_module and not _folders(name, code):
                 absent(name)
             continue
         found[name] = _text(path)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.core.errors import ProbeMismatch, RorError, TrainingError, UnpredictableData, UntrustedTypes, in_short
+from tasks.core.versions.namespaces import company_of
 from tasks.core.versions.threads import single, single_openmp
 
 if TYPE_CHECKING:
@@ -184,7 +185,8 @@ def predict(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> Pre
     # And a forest's threads add up its trees in any order: the last bit of an answer would change from call to call.
     few = len(frame) <= SMALL
     try:
-        with parallel_config(backend="sequential") if few else nullcontext(), single_openmp() if few else nullcontext():
+        in_turn = parallel_config(backend="sequential") if few else nullcontext()
+        with company_of(pipeline), in_turn, single_openmp() if few else nullcontext():
             return _predict(pipeline, frame)
     except Exception as error:  # noqa: BLE001 - a pipeline is anybody's code
         reason = f"The pipeline cannot predict these {len(frame):,} rows: {in_short(error, withheld=private)}."
@@ -233,7 +235,7 @@ def _places(answers: np.ndarray, classes: np.ndarray) -> np.ndarray:
 def known_answers(pipeline: Any, frame: pd.DataFrame, *, private: bool = False) -> Predictions:
     """As `predict`, with one thread of every library, whatever the process uses: the last bit of a sum depends on how
     many there are."""
-    with single():
+    with company_of(pipeline), single():  # in this order: who waits for a namespace holds up nobody
         return predict(pipeline, frame, private=private)
 
 
@@ -264,7 +266,7 @@ def replay_probe(
     try:
         answers = known_answers(pipeline, frame, private=private)
     except UnpredictableData as error:
-        raise ProbeMismatch(f"{what} no longer gives its known answers, but fails. Retrain.") from error
+        raise ProbeMismatch(f"{what} no longer gives its known answers, but fails. {error} Retrain.") from error
     known = {name: probe[name].to_numpy() for name in answers.columns}
     for name in telling(known, answers):
         now, then = answers.columns[name], known[name]

@@ -9,7 +9,7 @@ import contextlib
 import gc
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -267,7 +267,7 @@ class Registry:
         return f"No other version that was in service or waits loads here ({tried})."
 
     def _load(self, manifest: Manifest, sha256: str, accepted: Sequence[str]) -> LoadedVersion:
-        from tasks.core.versions import environment, loading, own_code
+        from tasks.core.versions import environment, loading, namespaces, own_code
 
         what = f"{manifest.model} v{manifest.version}"
         if not manifest.form or not {"contract.json", PROBE} <= {*manifest.files}:
@@ -279,13 +279,52 @@ class Registry:
             )
         recorded = environment.recorded_in(manifest.environment, f"{manifest.folder}/{MANIFEST}")
         own_code.make_importable(self._code)
-        notes = environment.check_environment(recorded, what, accepted=accepted, texts=lambda: self.sources(manifest))
+        from_record = self._from_record(manifest, recorded.sources, accepted)
+        notes = environment.check_environment(
+            recorded,
+            what,
+            accepted=accepted,
+            texts=lambda: self.sources(manifest),
+            code=self._code,
+            from_record=from_record,
+        )
+        here = {
+            name: own_code.text_here(name, self._code) or "" for name in recorded.sources if name not in from_record
+        }
+        namespace = namespaces.namespace_of(self._code, {**here, **from_record}, from_record, recorded.files)
         files = {name: self.file(manifest, name) for name in manifest.files if predicts(name)}
         # With rows erased from the known answers, a batch of another size may give another last digit.
         whole = digest(files[PROBE]) == manifest.files[PROBE].sha256
         exact = whole and environment.is_same(recorded, notes)
-        contract, pipeline = loading.revive(files, manifest.form, what, self._types, exact=exact)
-        return LoadedVersion(manifest.model, manifest.version, sha256, manifest, contract, pipeline, notes, self)
+        settings = recorded.configuration
+        contract, pipeline = loading.revive(
+            files, manifest.form, what, self._types, exact=exact, namespace=namespace, settings=settings
+        )
+        kept = tuple(sorted(from_record))
+        return LoadedVersion(manifest.model, manifest.version, sha256, manifest, contract, pipeline, notes, kept, self)
+
+    def _from_record(
+        self, manifest: Manifest, digests: Mapping[str, str], accepted: Sequence[str] = ()
+    ) -> dict[str, str]:
+        """Text of those modules of a version that are to be imported from its record: the source here is another one,
+        or there is none. What a person accepted is taken as it is here.
+
+        A version that is no pickle brings no code along: what may be imported is what the folders hold.
+        """
+        from tasks.core.versions import environment, own_code
+
+        if manifest.form != "joblib":
+            return {}
+        changed = own_code.changed(digests, self._code)
+        other = [name for name, text in changed.items() if environment.other_module(name, text) not in accepted]
+        then = self.sources(manifest) if other else {}
+        return {name: then[name] for name in other if name in then}
+
+    def from_record(self, model: str, served: Served) -> tuple[str, ...]:
+        """Names of the modules that a version brings along, because they are not here as they were recorded. Nothing
+        is imported. Raises NotFound, VerificationError or StoreError."""
+        manifest = self.manifest_of(model, served)
+        return tuple(sorted(self._from_record(manifest, manifest.environment.get("sources") or {}, served.accepts)))
 
     def sources(self, manifest: Manifest) -> dict[str, str]:
         """Text of the modules of its own that a version is made of, by name, verified."""

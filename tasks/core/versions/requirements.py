@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tasks.core.errors import CorruptObject
 from tasks.core.records import ITSELF
+from tasks.core.versions.environment import DIRTY
 from tasks.core.versions.manifest import Manifest
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
@@ -41,7 +42,9 @@ class Requirements:
             lines.append(f"# {ITSELF} {self.program}, installed as it is here")
         lines += [f"# module {module} without a package, sha256 {sha256}" for module, sha256 in self.sources.items()]
         if self.git_commit:
-            lines.append(f"# git commit {self.git_commit}")
+            commit = self.git_commit.removesuffix(DIRTY)
+            more = ", with changes that were not committed" if commit != self.git_commit else ""
+            lines.append(f"# git commit {commit}{more}")
         # What is recorded must not become an instruction to pip by a line break in it.
         return "\n".join([*(" ".join(line.split()) for line in lines), *self.requirements]) + "\n"
 

@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from threadpoolctl import ThreadpoolController
 
-_turn = threading.Lock()
+_turn = threading.RLock()
 """Held by who sets the pools of the whole process."""
 
 
@@ -62,7 +62,7 @@ def guard_forks() -> None:
 
 def _after_fork() -> None:
     global _turn
-    _turn = threading.Lock()  # another thread may have held it, which is not there any more
+    _turn = threading.RLock()  # another thread may have held it, which is not there any more
     _pools().limit(limits=1)
 
 

@@ -151,6 +151,8 @@ def test_own_code(first: VersionRecord) -> None:
     lines = ("--- mine, v1", "+++ mine, v2", "@@ -1,2 +1,3 @@", " a = 1", "-b = 2", "+b = 3", "+c = 4")
     assert found.code[0].lines == lines
     assert differences(first, replace(second(first), sources=None)).code is None
+    other = {name: text.replace("\n", "\r\n") for name, text in (first.sources or {}).items()}
+    assert differences(first, replace(second(first), sources=other)).code == ()  # line ends are no change
 
 
 def test_how_it_was_made(first: VersionRecord) -> None:

@@ -50,10 +50,14 @@ def forest(seed):
     return numbers(RandomForestClassifier(20, random_state=seed))
 
 
+def unseeded():
+    return numbers(RandomForestClassifier(5))
+
+
 def ridge(alpha=1.0):
     return numbers(Ridge(alpha=alpha))
 """
-"""A module of the user's own, with three factories."""
+"""A module of the user's own, with four factories."""
 
 
 @pytest.fixture
@@ -218,6 +222,14 @@ def test_a_changed_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert f"different by up to {gate.largest:.3g} on {gate.column}, {gate.rows} of {gate.rows} rows" in receipt.message
     assert receipt.metrics["loss"] != receipt.metrics_then["loss"]
     assert receipt.differences == ("the source code of own_models has changed since",)
+
+
+def test_a_missing_seed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the same data make another model, what has no seed is named, and how a factory gets one."""
+    receipt, _ = reproduce(with_factory(tmp_path, monkeypatch, "unseeded"), 1)
+    assert receipt.verdict == "different"
+    assert [note for note in receipt.notes if "nothing seeds randomforestclassifier__random_state: " in note]
+    assert any("`def build(seed)`" in line for line in details(receipt))
 
 
 def test_within_a_billionth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.core.checks.volume import check_rows
+from tasks.core.checks.volume import check_days, check_rows, is_fewer
 from tasks.core.types import Check, CheckKind, Verdict
 from tests.helpers.model import make_rows
 from tests.helpers.training import put
@@ -67,3 +68,28 @@ def test_remarks_for_nothing_are_rare(tmp_path: Path, deviation: float) -> None:
         sizes = np.exp(rng.normal(6, deviation, 9)).astype(int)
         alarms += check_rows(source, "new", int(sizes[-1]), sizes[:-1].tolist()) is not None
     assert alarms <= 6
+
+
+MONTHS = [(date(2026, month, 1), date(2026, month, last)) for month, last in ((1, 31), (2, 28), (3, 31), (4, 30))]
+
+
+def test_a_batch_that_ends_in_the_middle_of_its_period() -> None:
+    """A warning says how many days it covers, which, and how many are usual; its end or beginning may be missing."""
+    remark = check_days("2026-05", (date(2026, 5, 1), date(2026, 5, 17)), MONTHS)
+    assert remark is not None and remark.kind is CheckKind.ROWS and remark.verdict is Verdict.WARN
+    assert "2026-05 covers 17 days, 2026-05-01 to 2026-05-17, where 28 to 31 are usual" in remark.summary
+    assert check_days("2026-05", (date(2026, 5, 20), date(2026, 5, 31)), MONTHS)
+    days = [(date(2026, 5, day), date(2026, 5, day)) for day in (1, 2, 3)]
+    assert check_days("2026-05-04", (date(2026, 5, 4), date(2026, 5, 4)), days) is None
+
+
+@pytest.mark.parametrize(("first", "last", "known"), [(1, 28, 4), (3, 31, 4), (1, 17, 2), (1, 17, 0)])
+def test_days_that_are_usual(first: int, last: int, known: int) -> None:
+    """Months differ, a holiday at either end is none, and two batches are too little to say what is usual."""
+    assert check_days("2026-05", (date(2026, 5, first), date(2026, 5, last)), MONTHS[:known]) is None
+
+
+def test_where_days_are_looked_for() -> None:
+    """Only where there are fewer rows than usual, after enough batches."""
+    assert is_fewer(400, [500, 500, 500]) and not is_fewer(600, [500, 500, 500])
+    assert not is_fewer(400, [500, 500])

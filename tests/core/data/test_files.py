@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -21,6 +24,7 @@ from tasks.core.data.files import (
     in_order,
     label_digest,
     label_files,
+    lacks_links,
     natural_order,
     renamed,
     text_order,
@@ -284,6 +288,19 @@ def test_a_file_is_replaced_only_where_that_is_asked_for(tmp_path: Path) -> None
     with atomic_write(path, replace=True) as temporary:
         temporary.write_text("mine")
     assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"]
+
+
+def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system without hard links a file appears whole too, and what is there stays; it is known there."""
+    path = tmp_path / "picture.png"
+    assert not lacks_links(tmp_path)
+    monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EPERM, "Operation not permitted")))
+    assert lacks_links(tmp_path)
+    for text in ("first", "second"):
+        with contextlib.suppress(AlreadyExists), atomic_write(path) as temporary:
+            temporary.write_text(text)
+    assert [file.name for file in tmp_path.iterdir()] == ["picture.png"]
+    assert path.read_text() == "first"
 
 
 def test_names_of_batches_are_put_in_time_order() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
-from tasks.core import overrides
+from tasks.core import layout, overrides
 from tasks.core.errors import InvalidRequest, NotFound, StoreError
 from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import transition
@@ -87,6 +88,31 @@ def test_the_young_are_kept(workspace: Workspace, trained: Trained) -> None:
     assert prune.prune(workspace, older_than=made, **WHO).versions == ()
     done = prune.prune(workspace, older_than=made + timedelta(days=1), **WHO)
     assert [payload.version for payload in done.versions] == [1, 6]
+
+
+PAGES = ("drift.html", "performance.html")
+
+
+def test_pages_go_as_the_file_says(workspace: Workspace, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evidently's pages that are older than `[reports] keep` go with any prune, on record; a run's own page and its
+    record stay. The next prune finds nothing."""
+    store, seq = workspace.registry.store, workspace.ledger.head().seq
+    kept = [layout.run_path("loans", seq, name) for name in (layout.REPORT, layout.DECISION)]
+    pages = [layout.run_path("loans", seq, name) for name in PAGES]
+    for path in (*kept, *pages):
+        store.create(path, b"1234")
+    assert prune.prune(workspace, keep=99, **WHO).seq is None  # a year is not over
+
+    model.write_spec('[reports]\nkeep = "30d"')
+    later = datetime.now(UTC) + timedelta(days=31)
+    monkeypatch.setattr(prune, "oldest_kept", partial(prune.oldest_kept, now=later))
+    done = prune.prune(model.workspace, keep=99, **WHO)
+    assert [(found.seq, found.size) for found in done.pages] == [(seq, 8)]
+    assert [item.path for item in store.objects("loans/runs")] == sorted(kept)
+    event = model.workspace.ledger.event(done.seq or 0)
+    assert (event.body["versions"], event.body["files"], event.body["bytes"]) == ([], pages, 8)
+    assert status.history(workspace.ledger)[-1].deed == "pages of old runs removed"
+    assert prune.prune(model.workspace, keep=99, **WHO).seq is None
 
 
 def test_one_event_says_it(workspace: Workspace) -> None:

@@ -177,6 +177,21 @@ def test_infinities_are_counted_and_read_as_missing(contract: Contract, tmp_path
     assert frame(contract, source)["income"].isna().tolist() == [True, True, *[False] * 198]
 
 
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+@pytest.mark.parametrize("far", [1e258, -1e6])
+def test_one_value_far_from_all_others(contract: Contract, tmp_path: Path, far: float, ending: str) -> None:
+    """A single number of another order is said, with its value, unless the column is private or grows."""
+    source = put(tmp_path, ROWS.assign(income=[far, *[0.5] * 199]), f"b.{ending}")
+    found = check(contract, source)
+    assert found.problems == ()
+    assert change(found, "income").verdict is Verdict.WARN
+    said = "1 value is more than 1,000 times the width of training's range away from it"
+    assert said in change(found, "income").summary and "for example" in change(found, "income").summary
+    private = check(contract, source, make_spec(data={"batches": "*", "private": ["income"]}))
+    assert said in change(private, "income").summary and "for example" not in change(private, "income").summary
+    assert change(check(contract, source, make_spec(growing=["income"])), "income").verdict is Verdict.PASS
+
+
 @pytest.mark.parametrize(("missing", "verdict"), [(20, Verdict.PASS), (60, Verdict.FAIL)])
 def test_more_missing_values_are_a_change(contract: Contract, tmp_path: Path, missing: int, verdict: Verdict) -> None:
     """A share of missing values far beyond training's is a change, a little more is not, and neither blocks."""

@@ -71,6 +71,14 @@ def test_the_commit_is_recorded_inside_a_repository(tmp_path: Path) -> None:
     commit = recorded(StandardScaler(), tmp_path).git_commit
     assert commit is not None
     assert len(commit) == 40
+    (tmp_path / "data.csv").write_text("what is no code, and not tracked, changes no commit")
+    (tmp_path / "src").mkdir()
+    code = [tmp_path / "src"]
+    assert environment_of([], tmp_path, code).git_commit == commit
+    (tmp_path / "src" / "new.py").write_text("x = 1")
+    assert environment_of([], tmp_path, code).git_commit == f"{commit}-dirty"
+    subprocess.run(["git", "-C", str(tmp_path), "add", "src"], check=True)
+    assert environment_of([], tmp_path).git_commit == f"{commit}-dirty"
 
 
 # --- what must be the same -----------------------------------------------------------------------------------

@@ -141,6 +141,22 @@ def test_the_digest_is_that_of_the_file(code: Path) -> None:
     assert own_code.digests_of(own_code.texts_of(["desk_late"])) == {"desk_late": digest}
 
 
+def test_line_ends_are_no_change(code: Path) -> None:
+    """A module that was checked out with other line ends is the same, whichever were recorded; other text is not, and
+    what is gone is named."""
+    unix, windows = "x = 1\ny = 2\n", "x = 1\r\ny = 2\r\n"
+    for then in (unix, windows):
+        recorded = own_code.digests_of({"desk_late": then})
+        for here in (unix, windows, "x = 1\ry = 2\r"):
+            (code / "desk_late.py").write_bytes(here.encode())
+            assert own_code.changed(recorded) == {}
+        (code / "desk_late.py").write_text("x = 1\n\ny = 2\n")
+        assert own_code.changed({**recorded, "desk_gone": "0"}) == {
+            "desk_late": "x = 1\n\ny = 2\n",
+            "desk_gone": None,
+        }
+
+
 def test_the_difference_is_short() -> None:
     """A change is shown as a diff with the lines that changed, and not without end."""
     assert own_code.difference("m", "a\nb\nc\n", "a\nB\nc\n").splitlines() == [

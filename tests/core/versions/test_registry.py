@@ -361,14 +361,16 @@ def test_an_accepted_environment_serves_this_version(registry: Registry, candida
         registry.load("loans", version)
 
 
-def test_changed_code_is_refused_with_what_changed(registry: Registry, candidate: Candidate) -> None:
-    """A load with other code than the recorded is refused, and shows the difference to the text that was kept."""
+def test_changed_code_is_taken_from_the_record(registry: Registry, candidate: Candidate) -> None:
+    """A version whose own code is another one here, or is gone, is loaded with the text that it keeps, and says so. One
+    that is no pickle brings no code along: it is refused, and shows the difference."""
     name = "tests.core.versions.test_registry"
     text = Path(__file__).read_text().replace("your code ran", "another text")
-    foreign = replace(
-        candidate, sources={name: text}, environment=replace(candidate.environment, sources=digests_of({name: text}))
-    )
+    texts = {name: text, "desk_gone": "x = 1\n"}
+    foreign = replace(candidate, sources=texts, environment=replace(candidate.environment, sources=digests_of(texts)))
     version, _ = registry.register("loans", "key", foreign)
+    assert registry.load("loans", version).from_record == ("desk_gone", name)
+    version, _ = registry.register("loans", "key", replace(foreign, form="skops"))
     with pytest.raises(EnvironmentMismatch) as caught:
         registry.load("loans", version)
     assert '-        return Path.write_text, (self.marker, "another text")' in str(caught.value)

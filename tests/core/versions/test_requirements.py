@@ -55,7 +55,9 @@ def test_own_modules_are_named(champion: LoadedVersion) -> None:
     """What belongs to no package is a comment with its digest; so is the commit."""
     found = of(champion, sources={"mine.features": "a" * 64}, git_commit="c0ffee")
     assert f"# module mine.features without a package, sha256 {'a' * 64}" in found.text
-    assert "# git commit c0ffee" in found.text
+    assert "# git commit c0ffee\n" in found.text
+    dirty = of(champion, git_commit="c0ffee-dirty").text
+    assert "# git commit c0ffee, with changes that were not committed\n" in dirty
     assert pins(found) == pins(requirements(champion.manifest))
 
 

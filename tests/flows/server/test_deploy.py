@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +19,18 @@ def declared(model: Model) -> Model:
     text = (REPOSITORY / "deployments/prefect.yaml").read_text()
     (model.root / "deployments/prefect.yaml").write_text(text)
     return model
+
+
+@pytest.fixture
+def alone(prefect: None) -> None:
+    """Nothing of other tests' roots is on the server."""
+    from prefect import get_client
+
+    with get_client(sync_client=True) as client:
+        for found in client.read_deployments(limit=200):
+            client.delete_deployment(found.id)
+        for found in client.read_automations():
+            client.delete_automation(found.id)
 
 
 @pytest.fixture
@@ -93,7 +106,7 @@ def of_this_root(found: dict[str, str]) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("prefect")
+@pytest.mark.usefixtures("alone")
 def test_adding_a_model_is_adding_its_file(declared: Model, ror: Ror, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second model's deployment and alarm are created, the forms offer it, the first model's stay untouched; once its
     file is gone, what is left over is named and not deleted. A store elsewhere goes along to the worker."""
@@ -118,7 +131,7 @@ def test_adding_a_model_is_adding_its_file(declared: Model, ror: Ror, monkeypatc
     assert of_this_root(verdicts(ror)) == {"unchanged"}
 
 
-@pytest.mark.usefixtures("prefect")
+@pytest.mark.usefixtures("alone")
 def test_in_somebodys_checkout(
     declared: Model, ror: Ror, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +156,49 @@ def test_in_somebodys_checkout(
     assert of_this_root(verdicts(ror, "--root", str(declared.root))) == {"unchanged"}
 
 
-@pytest.mark.usefixtures("prefect")
+@pytest.mark.usefixtures("alone")
+def test_two_roots_on_one_server(
+    declared: Model,
+    ror: Ror,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is another root's is refused by name and stays as it is, its automations wait for its own events, and
+    neither root is told to delete what is the other's; a root that was moved takes its own along."""
+    there = Model(tmp_path_factory.mktemp("there"))
+    there.write_spec()
+    other = Ror(there.root, capsys, monkeypatch)
+    before = verdicts(ror)
+    assert {*before.values()} == {"created"}
+
+    assert other("deploy", "--json") == 2
+    found = {item["name"]: item for item in json.loads(other.out)}
+    assert (found["retrain-or-reload/loans"]["verdict"], found["promote/promote"]["verdict"]) == ("refused", "refused")
+    assert f"retrain-or-reload/loans is on the server already and works on {declared.root}" in other.err
+    alarm = f"ror: no completed check of loans ({there.root})"
+    assert found[alarm]["verdict"] == "created"
+    assert waiting("ror: no completed check of loans") == {str(declared.root)} and waiting(alarm) == {str(there.root)}
+    assert of_this_root(verdicts(ror)) == {"unchanged"}
+    assert "left over" not in {*verdicts(ror).values()}
+
+    moved = verdicts(other, "--moved-from", str(declared.root))
+    assert moved["retrain-or-reload/loans"] == moved["ror: no completed check of loans"] == "updated"
+    assert moved[alarm] == "left over"
+    assert waiting("ror: no completed check of loans") == {str(there.root)}
+
+
+def waiting(name: str) -> set[str]:
+    """The roots that an automation on the server waits for."""
+    from prefect import get_client
+
+    with get_client(sync_client=True) as client:
+        (found,) = [one for one in client.read_automations() if one.name == name]
+    roots = found.trigger.match.model_dump()["ror.root"]
+    return {*([roots] if isinstance(roots, str) else roots)}
+
+
+@pytest.mark.usefixtures("alone")
 def test_a_block_that_is_not_there(declared: Model, ror: Ror) -> None:
     """Alerts that would reach nobody are refused, naming the block."""
     path = declared.root / "deployments/prefect.yaml"
@@ -152,7 +207,7 @@ def test_a_block_that_is_not_there(declared: Model, ror: Ror) -> None:
     assert "no block 'slack-webhook/nobody'" in ror.err
 
 
-@pytest.mark.usefixtures("prefect")
+@pytest.mark.usefixtures("alone")
 def test_a_file_that_no_run_will_look_at(declared: Model, ror: Ror) -> None:
     """The event is emitted, with a warning that names where batches of this model are looked for."""
     batch = declared.deliver("001")
@@ -164,7 +219,7 @@ def test_a_file_that_no_run_will_look_at(declared: Model, ror: Ror) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("prefect")
+@pytest.mark.usefixtures("alone")
 def test_schedules_of_the_file_and_of_persons(declared: Model, ror: Ror) -> None:
     """A schedule that left the file leaves the server; what a person added in the UI stays, whatever is deployed, and
     what was changed is said."""

@@ -7,12 +7,18 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flows.server import client, launch
+from flows.run_support import concluded
+from flows.server import client, environment, launch
+from flows.server.embedded import EmbeddedServer
 from flows.server.environment import configure
+from tasks.core.errors import RorError, SpecError
+from tasks.core.types import Outcome
 
 
 @pytest.fixture
@@ -72,3 +78,118 @@ def test_heartbeats_are_for_who_wants_them(given: str | None) -> None:
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == str(given)
+
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture
+def set_proxies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets these variables of proxies, in capitals, and no others."""
+
+    def set_only(**given: str) -> None:
+        for name in (*PROXIES, *map(str.upper, PROXIES)):
+            monkeypatch.setenv(name, "")  # so that what is set in the test goes with it
+            monkeypatch.delenv(name)
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+
+    return set_only
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, None),
+        ({"HTTP_PROXY": "http://proxy:3128"}, "127.0.0.1,localhost,::1"),
+        ({"ALL_PROXY": "http://proxy:3128", "NO_PROXY": ".corp, localhost"}, ".corp,localhost,127.0.0.1,::1"),
+        ({"HTTPS_PROXY": "http://proxy:3128", "no_proxy": "*"}, "*"),
+    ],
+)
+def test_this_machine_is_asked_without_a_proxy(
+    set_proxies: Callable[..., None], given: dict[str, str], wanted: str | None
+) -> None:
+    """A company's proxy that is set for all addresses is not asked for this machine's own; what was excepted stays."""
+    set_proxies(**given)
+    configure(verbose=False)
+    assert os.environ.get("no_proxy") == wanted
+    if given.get("no_proxy") != "*":
+        assert os.environ.get("NO_PROXY") == wanted
+
+
+def test_a_proxy_that_was_asked_is_named(set_proxies: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a configured server is asked through a proxy and does not answer, either may be at fault; no password is
+    shown."""
+    monkeypatch.setattr(client, "server_url", lambda: "http://prefect.corp:4200/api")
+    set_proxies(HTTP_PROXY="http://ann:secret@proxy:3128")
+    with (
+        pytest.raises(RorError, match=r"through the proxy http://proxy:3128: HTTP_PROXY") as told,
+        client.server_errors(),
+    ):
+        raise RuntimeError("connection refused")
+    assert "secret" not in str(told.value)
+    set_proxies(HTTP_PROXY="http://proxy:3128", NO_PROXY=".corp")
+    with pytest.raises(RorError) as told, client.server_errors():
+        raise RuntimeError("connection refused")
+    assert "proxy" not in str(told.value)
+
+
+def test_a_user_without_a_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prefect's files go to a temporary folder, which is said; what a user chose and cannot be written is refused."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    monkeypatch.delenv("PREFECT_HOME")
+    configure(verbose=False)
+    home = Path(os.environ["PREFECT_HOME"])
+    assert home.is_dir() and not home.is_relative_to(tmp_path)
+    assert "Set PREFECT_HOME" in capsys.readouterr().err
+    home.rmdir()
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "file/prefect"))
+    with pytest.raises(SpecError, match=r"PREFECT_HOME:\n.*file/prefect cannot be written"):
+        configure(verbose=False)
+
+
+def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container with a number for a user has no entry for it; the history names the number."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 3_000_000_000)
+    assert environment.actor().startswith("uid-3000000000@")
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("raise OSError('unable to open database file')", r"exit code 1 \(OSError: unable to open database file\)"),
+        ("raise SystemExit(3)", r"exit code 3\. "),
+        ("import time; time.sleep(60)", r"did not answer within 2 s"),
+    ],
+)
+def test_an_embedded_server_that_does_not_start(monkeypatch: pytest.MonkeyPatch, program: str, said: str) -> None:
+    """The cause is named, at once where the server has ended, and with where its files are."""
+    monkeypatch.setattr(EmbeddedServer, "_instances", {})
+
+    def run_instead(self: EmbeddedServer) -> subprocess.Popen[Any]:
+        return subprocess.Popen([sys.executable, "-c", program])
+
+    monkeypatch.setattr(EmbeddedServer, "_run_uvicorn_command", run_instead)
+    with pytest.raises(RorError, match=said) as told:
+        EmbeddedServer().start(timeout=2 if "sleep" in program else 60)
+    assert os.environ["PREFECT_HOME"] in str(told.value)
+
+
+def test_what_was_decided_outlives_prefect(tmp_path: Path) -> None:
+    """A server that goes away after the decision changes neither outcome nor exit code; before it, it is an error."""
+
+    def flow(outcome: Outcome | None, **_: Any) -> None:
+        if outcome:
+            concluded(outcome, "v1 in service")
+        raise RuntimeError("connection refused")
+
+    result = launch._call(flow, tmp_path, "loans", {"outcome": Outcome.BLOCKED})
+    assert (result.outcome, result.message, result.exit_code) == (Outcome.BLOCKED, "v1 in service", 3)
+    assert "connection refused" in result.untold
+    with pytest.raises(RorError, match="connection refused"):
+        launch._call(flow, tmp_path, "loans", {"outcome": None})

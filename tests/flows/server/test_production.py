@@ -311,7 +311,7 @@ def test_alerts(production: Production, tmp_path: Path) -> None:
             assert known in told, told
     for subject, words in {"dies · 001 broke off": "Crashed: ", "late · 005 broke off": "Failed: "}.items():
         (told,) = box.about(subject)
-        for known in (words, "Nothing was decided", "Owner: tests", f"https://wiki.example/{subject.split(' ')[0]}"):
+        for known in (words, "Nothing else", "Owner: tests", f"https://wiki.example/{subject.split(' ')[0]}"):
             assert known in told, told
 
 
