@@ -132,7 +132,7 @@ def _read(text: pa.Array, pattern: str) -> np.ndarray:
         hour = np.where(_is(half, ""), hour, hour % 12 + 12 * _is(half, "pm"))
     fine = np.asarray(parts.is_valid()) & (month >= 1) & (month <= 12) & (year >= 1) & (day >= 1)
     start = np.where(fine, (year - 1970) * 12 + month - 1, 0).astype("datetime64[M]")
-    days = ((start + 1).astype("datetime64[D]") - start.astype("datetime64[D]")).astype(int)
+    days = ((start + np.timedelta64(1, "M")).astype("datetime64[D]") - start.astype("datetime64[D]")).astype(int)
     fine &= (day <= days) & (hour < 25) & (minute < 60) & (second < 61)
     seconds = (day - 1) * 86_400 + hour * 3_600 + minute * 60 + second
     found = start.astype("datetime64[s]") + np.where(fine, seconds, 0).astype("timedelta64[s]")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,7 +55,7 @@ def frames(
         part = {
             column.name: canonical(column, chunk.column(column.name), source.numerals) for column in contract.features
         }
-        yield pd.DataFrame(part), [chunk.column(name) for name in beside]
+        yield _framed(part), [chunk.column(name) for name in beside]
 
 
 def frame(contract: Contract, source: Source, rows: np.ndarray | None = None) -> pd.DataFrame:
@@ -95,7 +95,12 @@ def conform(contract: Contract, data: pd.DataFrame) -> pd.DataFrame:
             arrays[column.name] = canonical(column, array, None)
     if problems:
         raise DataError("\n".join(problems))
-    return pd.DataFrame(arrays)
+    return _framed(arrays)
+
+
+def _framed(columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """As they are: from pandas 3 on, text would become another type, which no pipeline of before has seen."""
+    return pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in columns.items()})
 
 
 def _missing(column: Column, names: Sequence[Any]) -> str:

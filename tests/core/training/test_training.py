@@ -220,7 +220,7 @@ def test_a_floor_refuses_a_challenger(trained: Trained, tmp_path: Path) -> None:
 def test_a_challenger_that_learnt_nothing_is_refused(trained: Trained, champion: LoadedVersion, tmp_path: Path) -> None:
     """A factory that makes a constant predictor gives a version that the gate refuses beside the champion."""
     spec = make_spec(pipeline={"factory": "sklearn.dummy:DummyClassifier"})
-    history = make_history(tmp_path, spec, *(make_rows(600, seed) for seed in (1, 2, 3, 4)))
+    history = make_history(tmp_path, spec, *(make_rows(1200, seed) for seed in (1, 2, 3, 4)))
     made = train(tmp_path, spec, history, champion)
     assert made.gate.verdict is Verdict.FAIL
     assert made.gate.against == "v1"
