@@ -17,7 +17,7 @@ from tasks.core.checks import performance
 from tasks.core.checks.calibration import SCORE, TARGET, ColumnCalibration, calibrate, reference_of
 from tasks.core.data.arrow import sample_rows
 from tasks.core.data.rows import LabelledRows, target_of
-from tasks.core.errors import DataError, TrainingError, UnavailablePipeline
+from tasks.core.errors import CODE_OF_USERS, DataError, TrainingError, UnavailablePipeline
 from tasks.core.schema.contract import Contract, infer
 from tasks.core.schema.dtypes import as_seen
 from tasks.core.schema.frames import frame
@@ -150,7 +150,7 @@ def fit_on(spec: ModelSpec, rows: Rows) -> Any:
     try:
         with quiet, by_pipeline(), applied(settings):
             fitted = pipeline.fit(as_seen(rows.contract, features), target, **arguments)
-    except Exception as error:  # noqa: BLE001 - a pipeline is code of its user
+    except CODE_OF_USERS as error:
         private = bool(spec.data.private)
         reason = f"Fitting failed on {len(target):,} rows: {said_by(pipeline, error, withheld=private)}."
         # What was raised is not chained to it where logs would show its text.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.core.errors import (
+    CODE_OF_USERS,
     ProbeMismatch,
     RorError,
     TrainingError,
@@ -217,7 +218,7 @@ def predict(
         in_turn = parallel_config(backend="sequential") if few else nullcontext()
         with company_of(pipeline), in_turn, single_openmp() if few else nullcontext():
             answers = _predict(pipeline, frame)
-    except Exception as error:  # noqa: BLE001 - a pipeline is anybody's code
+    except CODE_OF_USERS as error:
         kind = UnavailablePipeline if _is_of_the_machine(error) else UnpredictableData
         # What was raised is not chained to it where logs would show its text.
         said = steps.said_by(pipeline, error, withheld=private)

@@ -237,8 +237,9 @@ class Registry:
     def load_in_service(self, model: str, state: State, *, whole: bool = True) -> LoadedVersion:
         """The version that this state has in service. Raises as `load_current` does.
 
-        Where it fails, the error names the newest version that was in service before, or waits for approval, and that
-        does load here, with the command that puts it in service: a person decides that. It says so where none does.
+        Where it fails, the error names the newest version that was in service before and that does load here, else one
+        that waits for approval, with the command that puts it in service: a person decides that. It says so where none
+        does.
         """
         if state.current is None:
             where = self.store.folder or self.store.location
@@ -253,17 +254,17 @@ class Registry:
     def _instead(self, model: str, state: State) -> str:
         """What could take the place of the version in service; empty where there is no other."""
         out = {*state.barred, *state.pruned, *(served.version for served in state.served[-1:])}
-        others = {served.version: served for served in (*state.waiting, *state.served) if served.version not in out}
-        newest = sorted(others, reverse=True)
-        for version in newest:
+        known = sorted((*state.served, *state.waiting), key=lambda it: (it in state.waiting, -it.version))
+        others = {served.version: served for served in known if served.version not in out}
+        for version, served in others.items():
             with contextlib.suppress(VerificationError, StoreError):
-                self.load(model, others[version], whole=False)
-                puts = "puts it" if others[version] in state.waiting else "puts it back"
+                self.load(model, served, whole=False)
+                puts = "puts it" if served in state.waiting else "puts it back"
                 command = f"`ror promote {model} v{version} --reason '...'`"
                 return f"v{version} loads here: {command} checks v{version} and {puts} in service."
-        if not newest:
+        if not others:
             return ""
-        tried = named([f"v{version}" for version in newest])
+        tried = named([f"v{version}" for version in others])
         return f"No other version that was in service or waits loads here ({tried})."
 
     def _load(self, manifest: Manifest, sha256: str, accepted: Sequence[str]) -> LoadedVersion:

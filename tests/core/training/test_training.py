@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,12 @@ ANSWERS = make_rows(300, seed=5)["y"].to_numpy()
 class Failing(ClassifierMixin, BaseEstimator):
     """Fails when it is fitted, or later when it is asked."""
 
-    def __init__(self, late: bool = False):
-        self.late = late
+    def __init__(self, late: bool = False, leave: bool = False):
+        self.late, self.leave = late, leave
 
     def fit(self, frame: Any, target: Any) -> Failing:
+        if self.leave:
+            sys.exit("not on a Monday")
         if not self.late:
             raise ValueError("the matrix is singular")
         self.classes_ = np.unique(target)
@@ -53,6 +56,10 @@ class Failing(ClassifierMixin, BaseEstimator):
 
 def no_estimator() -> str:
     return "a pipeline, honestly"
+
+
+def leaving() -> Any:
+    sys.exit("run me as a script")
 
 
 def broken() -> Any:
@@ -258,6 +265,8 @@ def only_scales() -> Any:
         (f"{__name__}:only_scales", {}, SpecError, "returned Pipeline, not an estimator"),
         ("tasks.core.training:tabular", {"max_itr": 5}, RorError, "max_itr"),
         (f"{__name__}:broken", {}, RorError, "the factory burnt down"),
+        (f"{__name__}:leaving", {}, RorError, "SystemExit: run me as a script"),
+        (f"{__name__}:Failing", {"leave": True}, TrainingError, "SystemExit: not on a Monday"),
         (f"{__name__}:plain", {"task": "binary"}, RorError, "task"),
         (
             f"{__name__}:Failing",
@@ -275,6 +284,8 @@ def only_scales() -> Any:
         "a transformer at the end",
         "unknown parameter",
         "the factory fails",
+        "the factory ends the process",
+        "fitting ends the process",
         "a parameter too many",
         "fitting fails",
         "predicting fails",

@@ -402,8 +402,8 @@ def test_a_deployment_that_refuses_pickles(registry: Registry, served: Served, t
 def test_after_a_change_of_the_environment(
     registry: Registry, served: Served, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error proposes the newest version that loads here, one that waits for approval too, and never one that does
-    not; without any it says that none does."""
+    """The error proposes the newest version that was in service and loads here, else one that waits for approval, and
+    never one that does not load; without any it says that none does."""
     elsewhere = replace(candidate.environment, distributions={**candidate.environment.distributions, "numpy": "1.26.4"})
     foreign = replace(candidate, environment=elsewhere)
     others = [Served(*registry.register("loans", f"key {number}", foreign), data_end=3) for number in range(3)]
@@ -418,7 +418,8 @@ def test_after_a_change_of_the_environment(
         "v1 loads here: `ror promote loans v1 --reason '...'` checks v1 and puts"
     )
     assert said(*others[:2]) == "No other version that was in service or waits loads here (v3, v2)."
-    assert said(served, waits=(waiting,)).endswith("checks v5 and puts it in service.")
+    assert said(served, waits=(waiting,)).endswith("checks v1 and puts it back in service.")
+    assert said(others[0], waits=(waiting,)).endswith("checks v5 and puts it in service.")
     assert "loads here" not in said()
 
 
