@@ -113,7 +113,12 @@ def test_few_rows_leave_blas_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """For few rows this thread has one thread of OpenMP, as long as it takes; BLAS, which all share, keeps its own.
     Known answers have one of both; many rows have what there is."""
     seen: list[set[tuple[str, int]]] = []
-    monkeypatch.setattr(persistence, "_predict", lambda *_: seen.append({*sizes()}))
+
+    def answer(*_: object) -> persistence.Predictions:
+        seen.append({*sizes()})
+        return persistence.Predictions(np.zeros(len(FRAME)), None, ())
+
+    monkeypatch.setattr(persistence, "_predict", answer)
     persistence.predict(PIPELINE, FRAME)
     persistence.known_answers(PIPELINE, FRAME)
     monkeypatch.setattr(persistence, "SMALL", 10)
