@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from flows import retrain_or_reload as main
+from tasks.core.errors import Unfinished
 from tasks.core.reports import status
 from tasks.core.types import CheckKind, Outcome, Verdict
 from tests.helpers.model import Model, make_rows
@@ -79,7 +80,7 @@ def test_one_run_catches_up(late: Model, monkeypatch: pytest.MonkeyPatch) -> Non
 
     with monkeypatch.context() as patch:
         patch.setattr(main, "predict_batch", killed)
-        with pytest.raises(RuntimeError, match="killed"):
+        with pytest.raises(Unfinished, match=r"This stands, .* killed"):
             run(late)
     record, before = decided(late), predicted(late)
     assert [batch.id for batch in record.window] == ["002", "003", "005"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -163,8 +164,8 @@ DIRTY = "-dirty"
 def _git_commit(root: Path, code: Sequence[Path]) -> str | None:
     """None where there is no commit, or git does not say soon enough whether everything is committed."""
     commit = _git(root, "rev-parse", "HEAD")
-    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
-    new = _git(root, "status", "--porcelain", "--", *map(str, code)) if code else ""
+    changes = _git(root, "status", "-s", "-uno")
+    new = _git(root, "status", "-s", "--", *map(str, code)) if code else ""
     if not commit or changes is None or new is None:
         return None
     return f"{commit}{DIRTY}" if changes or new else commit
@@ -173,9 +174,10 @@ def _git_commit(root: Path, code: Sequence[Path]) -> str | None:
 def _git(root: Path, *arguments: str) -> str | None:
     """What git answers; None where it fails."""
     # Without optional locks looking changes nothing in the repository, and stops nobody who commits meanwhile.
-    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    quiet = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    command = ["git", "-C", str(root), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+        done = subprocess.run(command, env=quiet, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -31,6 +31,7 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.utils import all_estimators
 
 from tasks.core.errors import ProbeMismatch, TrainingError, UnpredictableData, UntrustedTypes
+from tasks.core.schema.contract import Column, Contract
 from tasks.core.versions import persistence
 
 FRAME = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0]})
@@ -174,10 +175,11 @@ def test_a_pipeline_that_fails_says_why() -> None:
     pipeline = LinearRegression().fit(frame, [1.0, 2.0, 3.0])
     probe = persistence.make_probe(pipeline, frame)
     pipeline.coef_ = np.ones((2, 5))
+    private = Contract(1, 3, (Column("a", "number", "double", 0.0, private=True),), ())
     with pytest.raises(ProbeMismatch, match=r"but fails\. The pipeline cannot predict these 3 rows: ValueError: .*5"):
         persistence.replay_probe(pipeline, probe, frame, "v1", exact=True)
     with pytest.raises(ProbeMismatch, match="its text is withheld"):
-        persistence.replay_probe(pipeline, probe, frame, "v1", exact=True, private=True)
+        persistence.replay_probe(pipeline, probe, frame, "v1", exact=True, contract=private)
 
 
 # --- what cannot be saved ------------------------------------------------------------------------------------
