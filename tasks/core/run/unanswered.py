@@ -17,7 +17,7 @@ from tasks.core.data.source import Source
 from tasks.core.errors import UnpredictableData
 from tasks.core.schema.contract import Column
 from tasks.core.schema.frames import conform, frames
-from tasks.core.spec import ModelSpec
+from tasks.core.spec import ModelSpec, PipelineSpec
 from tasks.core.versions import persistence
 from tasks.core.versions.loaded import LoadedVersion
 
@@ -30,10 +30,12 @@ COLUMN_CALLS = 25
 def unanswered(version: LoadedVersion, source: Source, spec: ModelSpec) -> tuple[str, ...]:
     """Why a version cannot predict a batch that satisfies its input schema, and the way out; empty where it can.
 
-    Every row is asked for, chunk by chunk. Raises ProbeMismatch where the known answers do not come either, so that it
-    is not the batch that is to blame, UnavailablePipeline for want of memory or of a file, and DataError where the
-    batch cannot be read.
+    Every row is asked for, chunk by chunk; not of the default pipeline, which answers whatever satisfies its schema.
+    Raises ProbeMismatch where the known answers do not come either, so that it is not the batch that is to blame,
+    UnavailablePipeline for want of memory or of a file, and DataError where the batch cannot be read.
     """
+    if version.manifest.factory == PipelineSpec().factory:
+        return ()
     search: _Search | None = None
     start = 0
     for part, keys in frames(version.contract, source, spec.key_columns, whole=version.manifest.together):
