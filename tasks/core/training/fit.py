@@ -149,7 +149,9 @@ def fit_on(spec: ModelSpec, rows: Rows) -> Any:
     quiet = warnings.catch_warnings(action="ignore", category=ConvergenceWarning) if default else nullcontext()
     try:
         with quiet, by_pipeline(), applied(settings):
-            fitted = pipeline.fit(as_seen(rows.contract, features), target, **arguments)
+            seen = as_seen(rows.contract, features)
+            # A step of a user's may change the frame that it is given, of which a reference is made afterwards.
+            fitted = pipeline.fit(seen if default else seen.copy(), target, **arguments)
     except CODE_OF_USERS as error:
         private = bool(spec.data.private)
         reason = f"Fitting failed on {len(target):,} rows: {said_by(pipeline, error, withheld=private)}."

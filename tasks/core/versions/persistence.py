@@ -252,13 +252,14 @@ def _no_numbers(pipeline: Any, frame: pd.DataFrame, answers: Predictions, wrong:
 
 
 def _predict(pipeline: Any, frame: pd.DataFrame) -> Predictions:
+    # Each call has a frame of its own: a step may change the one that it is given.
     if not hasattr(pipeline, "predict_proba"):
-        return Predictions(np.asarray(pipeline.predict(frame)), None, tuple(getattr(pipeline, "classes_", ())))
-    probabilities = np.asarray(pipeline.predict_proba(frame))
+        return Predictions(np.asarray(pipeline.predict(frame.copy())), None, tuple(getattr(pipeline, "classes_", ())))
+    probabilities = np.asarray(pipeline.predict_proba(frame.copy()))
     classes = np.asarray(pipeline.classes_)
     chosen = probabilities.argmax(axis=1)
     if not predicts_most_probable(pipeline):
-        chosen = _places(np.asarray(pipeline.predict(frame)), classes)
+        chosen = _places(np.asarray(pipeline.predict(frame.copy())), classes)
     return Predictions(classes[chosen], probabilities, tuple(classes.tolist()))
 
 

@@ -168,6 +168,30 @@ def test_a_forest_answers_the_same_each_time() -> None:
         assert np.array_equal(persistence.predict(forest, frame[:32]).probabilities, first)
 
 
+class Adds(TransformerMixin, BaseEstimator):
+    """Changes the frame that it is given."""
+
+    def fit(self, frame: Any, target: Any = None) -> Adds:
+        return self
+
+    def transform(self, frame: Any) -> Any:
+        frame["a"] = frame["a"] - 1
+        frame["b"] = frame["a"] ** 2
+        return frame
+
+
+@pytest.mark.parametrize(
+    "last", [LinearRegression(), LogisticRegression(), FixedThresholdClassifier(LogisticRegression(), threshold=0.4)]
+)
+def test_a_step_that_changes_its_frame(last: Any) -> None:
+    """Each call has a frame of its own: the answers stay, and so do the rows."""
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0]})
+    pipeline = make_pipeline(Adds(), last).fit(frame.copy(), [0, 0, 1, 1])
+    first, again = (persistence.predict(pipeline, frame).values for _ in range(2))
+    assert np.array_equal(first, again)
+    assert frame.equals(pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0]}))
+
+
 def test_a_pipeline_that_fails_says_why() -> None:
     """Where a known answer is not given but an error, the library's own words are quoted, unless they may hold values
     of private columns."""
