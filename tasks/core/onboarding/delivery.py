@@ -22,18 +22,15 @@ from tasks.core.data.files import (
     parts,
 )
 from tasks.core.data.identity import Names
+from tasks.core.data.known import LOOK_BACK, compare
 from tasks.core.data.labels import Labels
 from tasks.core.data.source import Source
 from tasks.core.errors import AlreadyExists, DataError, InvalidRequest, UnreadableData
-from tasks.core.onboarding.known import compare
 from tasks.core.onboarding.label_files import look_at_labels
 from tasks.core.run.overruled import overruled
 from tasks.core.schema.validation import validate
 from tasks.core.types import Batch
 from tasks.core.workspace import Workspace
-
-LOOK_BACK = 24
-"""Newest batches whose rows are looked for in one that is added: exports overlap with what was exported lately."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,12 +26,12 @@ from tasks.core.data.files import (
     named_batches,
     parts,
 )
+from tasks.core.data.known import compare
 from tasks.core.data.notations import instants
 from tasks.core.data.periods import Cut, Every, cut
 from tasks.core.data.source import Source
 from tasks.core.errors import InvalidRequest, UnreadableData
 from tasks.core.onboarding.delivery import Delivered, batches_there, deliver, new_rows_command
-from tasks.core.onboarding.known import compare
 from tasks.core.spec import CsvSpec
 from tasks.core.text import counted, named
 from tasks.core.workspace import Workspace

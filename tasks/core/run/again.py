@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from tasks.core.data.identity import Names, Repeats
+from tasks.core.data.known import Overlap, overlaps
 from tasks.core.data.labels import Labels
 from tasks.core.spec import ModelSpec
 from tasks.core.text import named
@@ -49,6 +51,29 @@ def _entity(labels: Labels, batch: Batch, again: Repeats) -> Check:
         known += ", and a label file labels the batch that it is called by" if spec.data.labels else ""
     text = f"{spec.key_text} comes again with other values and names no row: {known}. Better: {another_key(spec)}"
     return Check.of(CheckKind.KEYS, batch.id, Verdict.WARN, text, float(again.before + again.within))
+
+
+def check_overlaps(
+    root: Path, spec: ModelSpec, pending: Sequence[Batch], earlier: Sequence[Batch], out: Collection[str]
+) -> list[Check]:
+    """Where rows have no key: that a large part of a batch came before, which is more than is usual here. Batches that
+    are `out` are not looked at."""
+    if spec.key_columns:
+        return []
+    new, known = ([batch for batch in batches if batch.id not in out] for batches in (pending, earlier))
+    return [
+        Check.of(CheckKind.KEYS, name, Verdict.WARN, _overlapping(name, overlap), float(overlap.count))
+        for name, overlap in overlaps(root, spec, new, known).items()
+    ]
+
+
+def _overlapping(batch: str, found: Overlap) -> str:
+    usual = f" ({found.usual:.0%} are usual)" if found.usual else ""
+    return (
+        f"{found.count:,} rows of {batch} came before, most of them in {found.among}{usual}: the model has no key, and "
+        "all that is read of them is alike. They count again in losses and fits. What is new of a file that grows "
+        "takes `ror add MODEL FILE --new-rows`"
+    )
 
 
 def another_key(spec: ModelSpec) -> str:

@@ -27,7 +27,7 @@ from tasks.core.data.rows import LabelledRows, labelled_rows
 from tasks.core.errors import DataError
 from tasks.core.ledger.state import State
 from tasks.core.ledger.transitions import known_lags, with_labels
-from tasks.core.run.again import check_repeats
+from tasks.core.run.again import check_overlaps, check_repeats
 from tasks.core.run.matching import check_keys
 from tasks.core.run.overruled import check_overruled
 from tasks.core.run.scores import Scores
@@ -156,6 +156,7 @@ def _check(
         checks=(
             *scores.checks,
             *check_repeats(labels, pending, work.repeats),
+            *check_overlaps(workspace.root, spec, pending, decided, {*work.repeats, *state.quarantined}),
             *keys.checks,
             *strays,
             *distant,

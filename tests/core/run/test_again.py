@@ -11,7 +11,7 @@ import pytest
 
 from tasks.core.data.files import find_batches
 from tasks.core.data.labels import Labels
-from tasks.core.run.again import check_repeats
+from tasks.core.run.again import check_overlaps, check_repeats
 from tasks.core.run.matching import check_keys
 from tests.helpers.training import make_spec, put
 
@@ -173,3 +173,43 @@ def test_rows_that_lack_one_part_of_the_key(tmp_path: Path) -> None:
     put(tmp_path, rows[["id", "month", "y"]], "labels/1.csv")
     (text,) = said(tmp_path, data=LATE, key=["id", "month"])
     assert text == "10 of 40 rows of b1 have no id or no month: they can never be labelled"
+
+
+# --- without a key -------------------------------------------------------------------------------------------
+
+
+def overlapping(root: Path, new: str, out: tuple[str, ...] = ()) -> list[str]:
+    made = make_spec(key=None, data={"batches": "b*.parquet"})
+    batches = find_batches(root, made)
+    earlier = [batch for batch in batches if batch.id < new]
+    return [check.summary for check in check_overlaps(root, made, batches[len(earlier) :], earlier, out)]
+
+
+def test_rows_without_a_key_came_before(tmp_path: Path) -> None:
+    """A file that grew, and an export that overlaps with the one before it, are named with how many rows and where;
+    a batch in quarantine does not count."""
+    whole = [frame(seed) for seed in range(4)]
+    put(tmp_path, whole[0], "b1.parquet")
+    put(tmp_path, whole[1], "b2.parquet")
+    put(tmp_path, pd.concat(whole[:3]), "b3.parquet")
+    (text,) = overlapping(tmp_path, "b3")
+    assert text.startswith("80 rows of b3 came before, most of them in b1: the model has no key")
+    put(tmp_path, pd.concat([whole[1].tail(10), whole[3]]), "b3.parquet")
+    (text,) = overlapping(tmp_path, "b3")
+    assert text.startswith("10 rows of b3 came before, most of them in b2")
+    assert overlapping(tmp_path, "b3", out=("b2",)) == []
+    assert overlapping(tmp_path, "b1")[0].startswith("10 rows of b3")  # all of them new at once
+
+
+def test_rows_that_are_alike_by_chance(tmp_path: Path) -> None:
+    """Where healthy rows often equal an earlier one nothing is said, until a batch has far more of them."""
+    rng = np.random.default_rng(0)
+    for number in range(1, 6):
+        rows = pd.DataFrame(
+            {"x": rng.geometric(0.005, 400), "z": rng.integers(0, 6, 400), "y": rng.integers(0, 2, 400)}
+        )
+        put(tmp_path, rows, f"b{number}.parquet")
+    assert overlapping(tmp_path, "b5") == []
+    put(tmp_path, rows.sample(frac=1, random_state=0), "b6.parquet")
+    (text,) = overlapping(tmp_path, "b6")
+    assert text.startswith("400 rows of b6 came before, most of them in b5 (") and "% are usual)" in text

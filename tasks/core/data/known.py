@@ -78,6 +78,55 @@ def compare(root: Path, spec: ModelSpec, file: Path, batches: Sequence[Batch]) -
     return Compared(np.where(without, whole, known), by_key=True, restated=restated)
 
 
+LOOK_BACK, MOST = 24, 100_000
+"""Batches that a new one is compared with, and rows of them: a growing file or an overlapping export repeats the newest
+ones."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Rows of a batch, without a key, that earlier batches have."""
+
+    count: int
+    looked_at: int
+    """Rows of earlier batches."""
+    usual: float
+    """Share that is alike by chance, 0 to 1."""
+    among: str
+    """The earlier batch with most of them."""
+
+
+def overlaps(root: Path, spec: ModelSpec, batches: Sequence[Batch], earlier: Sequence[Batch]) -> dict[str, Overlap]:
+    """Of those of these batches, in the order of their arrival, that have clearly more rows of earlier ones than is
+    usual; by all that the model reads of a row but the target."""
+    sources = dict(_readable(root, spec, [*earlier[-LOOK_BACK:], *batches]))
+    columns = _columns(spec, next(iter(sources.values())), [*sources.values()]) if sources else []
+    before: list[tuple[Batch, np.ndarray]] = []
+    for batch in reversed(earlier[-LOOK_BACK:] if columns else ()):
+        left = MOST - sum(len(rows) for _, rows in before)
+        if batch in sources and left > 0:
+            before.insert(0, (batch, row_numbers(sources[batch], columns, left)))
+    found = {}
+    for batch in batches if columns else ():
+        if batch not in sources:
+            continue
+        rows = row_numbers(sources[batch], columns)
+        if before and (overlap := _overlap(rows, before[-LOOK_BACK:])):
+            found[batch.id] = overlap
+        before.append((batch, rows[:MOST]))
+    return found
+
+
+def _overlap(rows: np.ndarray, before: Sequence[tuple[Batch, np.ndarray]]) -> Overlap | None:
+    each = [numbers for _, numbers in before]
+    known = np.concatenate(each)
+    count, usual = int(np.count_nonzero(~beyond(rows, known))), _usual(rows, each)
+    if not min(len(rows), len(known)) or count / min(len(rows), len(known)) <= LARGE + 2 * usual:
+        return None
+    most = max(before, key=lambda item: np.count_nonzero(np.isin(rows, item[1])))
+    return Overlap(count, len(known), usual, most[0].id)
+
+
 def _readable(root: Path, spec: ModelSpec, batches: Sequence[Batch]) -> list[tuple[Batch, Source]]:
     found = []
     for batch in batches:
