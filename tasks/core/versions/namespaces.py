@@ -8,6 +8,7 @@ it is at work in another thread.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
@@ -21,6 +22,10 @@ from types import ModuleType
 from typing import Any
 
 from tasks.core.versions import configuration, opened, own_code
+
+PATIENCE = 5.0
+"""Seconds that a call leaves precedence to those that came first. It may be asked by a thread that somebody at work has
+started, and waits for: then the first in the queue waits for it, too, and no turn would ever end."""
 
 
 class Namespace:
@@ -71,30 +76,42 @@ class Namespace:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Its names mean its modules, for this thread and those that it starts. It waits for those that clash.
+        """Its names mean its modules, for this thread and those that it starts. It waits for those that clash, and
+        for those that clash and came first.
 
-        Inside another namespace's work that one is interrupted meanwhile.
+        Inside another namespace's work that one is interrupted meanwhile, so that a thread that waits here holds up
+        nobody; it keeps its place, and goes on before those that came after it.
         """
-        outer = getattr(_THREAD, "active", None)
+        outer, before = active(), _THREAD.ticket
         if outer is self:
             yield
             return
+        ticket = before or next(_TICKETS)
         if outer is not None:
             outer.leave()
-        self.enter()
-        _THREAD.active = self
         try:
-            yield
+            self.enter(ticket)
+            _THREAD.active, _THREAD.ticket = self, ticket
+            try:
+                yield
+            finally:
+                _THREAD.active, _THREAD.ticket = outer, before
+                self.leave()
         finally:
-            _THREAD.active = outer
-            self.leave()
             if outer is not None:
-                outer.enter()
+                outer.enter(ticket)
 
-    def enter(self) -> None:
-        """Begin to work in this thread."""
+    def enter(self, ticket: int) -> None:
+        """Begin to work in this thread, once it is its turn."""
         with _TURNS.changed:
-            _TURNS.changed.wait_for(lambda: not any(other._users for other in _ALL if self.clashes(other)))
+            waiting = (ticket, self)
+            _TURNS.waiting.append(waiting)
+            try:
+                if not _TURNS.changed.wait_for(lambda: self._is_free() and self._is_next(ticket), PATIENCE):
+                    _TURNS.changed.wait_for(self._is_free)
+            finally:
+                _TURNS.waiting.remove(waiting)
+                _TURNS.changed.notify_all()
             self._users += 1
             if self._users == 1 and not self.resident:
                 self._put_in()
@@ -106,6 +123,14 @@ class Namespace:
             if not self._users and not self.resident:
                 self._take_out()
             _TURNS.changed.notify_all()
+
+    def _is_free(self) -> bool:
+        """Nobody that clashes is at work."""
+        return not any(other._users for other in _ALL if self.clashes(other))
+
+    def _is_next(self, ticket: int) -> bool:
+        """Nobody that clashes came first."""
+        return not any(first < ticket and self.clashes(other) for first, other in _TURNS.waiting)
 
     def _put_in(self) -> None:
         self._outside = self._taken()
@@ -135,18 +160,28 @@ class _Turns:
     """Who waits for whom. A fork may come at any time: the child gets a new one."""
 
     changed: threading.Condition = field(default_factory=threading.Condition)
+    waiting: list[tuple[int, Namespace]] = field(default_factory=list)
+    """With their tickets: a lower one came first."""
+
+
+class _Here(threading.local):
+    """What this thread does."""
+
+    active: Namespace | None = None
+    ticket: int = 0
+    """Of the outermost work, 0 outside any."""
 
 
 _TURNS = _Turns()
+_TICKETS = itertools.count(1)
 _ALL: list[Namespace] = []
-_THREAD = threading.local()
+_THREAD = _Here()
 
 
 def _after_fork() -> None:
-    _TURNS.changed = threading.Condition()
-    active = getattr(_THREAD, "active", None)
+    _TURNS.changed, _TURNS.waiting = threading.Condition(), []
     for namespace in _ALL:
-        namespace.after_fork(working=namespace is active)
+        namespace.after_fork(working=namespace is _THREAD.active)
 
 
 if hasattr(os, "register_at_fork"):
@@ -270,8 +305,7 @@ def at_work(code: Sequence[Path], factory: str) -> Iterator[None]:
 
 def active() -> Namespace | None:
     """The namespace that is at work in this thread."""
-    found: Namespace | None = getattr(_THREAD, "active", None)
-    return found
+    return _THREAD.active
 
 
 def forget() -> None:

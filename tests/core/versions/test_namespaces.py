@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,14 @@ def built(code: Path, factory: str = "desk_steps:build") -> Any:
 
 def answer(pipeline: Any) -> float:
     return float(persistence.predict(pipeline, pd.DataFrame({"x": [1.0]})).values[0])
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 def test_each_model_has_modules_of_its_own(tmp_path: Path) -> None:
@@ -157,6 +167,50 @@ def test_names_that_are_of_the_process_are_put_back(tmp_path: Path) -> None:
     assert [path for path in sys.path if path not in before] == [str(tmp_path / "a")]
 
 
+def test_the_search_path_is_left_alone(tmp_path: Path) -> None:
+    """Namespaces that do not clash begin and end in any order, and folders that are added meanwhile, by another thread
+    as well as by this one, stay. Nobody's folder is missing while another model is at work."""
+    first, second = ((tmp_path / name) for name in ("first", "second"))
+    for code, module in ((first, "desk_one"), (second, "desk_two")):
+        code.mkdir()
+        (code / f"{module}.py").write_text("HERE = 'folder'\n")
+    own_code.make_importable([first, second])
+    before = [*sys.path]
+    recorded = ({"desk_one": "HERE = 'record'\n"}, {"desk_two": "HERE = 'record'\n"})
+    one, two = (namespace_of([code], texts, texts) for code, texts in zip((first, second), recorded, strict=True))
+    assert one is not None
+    assert two is not None
+    late = tmp_path / "late"
+    one.enter(1)
+    assert importlib.import_module("desk_two").HERE == "folder"
+    two.enter(2)
+    own_code.make_importable([late])
+    found = [importlib.import_module(name).HERE for name in ("desk_one", "desk_two")]
+    one.leave()
+    two.leave()
+    assert found == ["record", "record"]
+    assert sys.path == [*before, str(late)]
+    assert importlib.import_module("desk_one").HERE == "folder"
+
+
+def test_names_are_looked_for_in_the_folders_of_their_model(tmp_path: Path) -> None:
+    """Also those that no import in a text names: modules, packages and what lies in a folder without `__init__.py`."""
+    found = {}
+    for name, factor in (("a", 1), ("b", 2)):
+        code = folder(tmp_path, name, factor)
+        (code / "desk_unread.py").write_text(f"NAME = {name!r}\n")
+        for below in ("desk_packed", "desk_spread"):
+            (code / below).mkdir()
+            (code / below / "near.py").write_text(f"NAME = {name!r}\n")
+        (code / "desk_packed" / "__init__.py").write_text("")
+        (code / "desk_steps.py").write_text(f"{STEP}\nfrom desk_spread.near import NAME\n")
+        (code / "desk_spread" / "far.py").write_text(f"NAME = {name!r}\n")
+        with at_work([code], "desk_steps:build"):
+            modules = ("desk_unread", "desk_packed.near", "desk_spread.near", "desk_spread.far")
+            found[name] = {importlib.import_module(module).NAME for module in modules}
+    assert found == {"a": {"a"}, "b": {"b"}}
+
+
 @pytest.mark.slow
 def test_reused_workers_have_no_modules_of_another_model(tmp_path: Path) -> None:
     """joblib's processes are kept for the next search: each is scored with the code of its own model."""
@@ -209,6 +263,76 @@ def test_the_same_namespace_is_no_queue(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(30)
     assert sorted(met) == [0, 1]
+
+
+def test_who_came_first_is_next(tmp_path: Path) -> None:
+    """A model that is asked without a pause does not hold up another for ever: calls that come after the other one's
+    wait for it. What a call asks inside itself keeps its place."""
+    a, b = (built(folder(tmp_path, name, factor)) for name, factor in (("a", 1), ("b", 2)))
+    order: list[str] = []
+
+    def ask(pipeline: Any, name: str) -> None:
+        with namespaces.company_of(pipeline):
+            order.append(name)
+
+    with ThreadPoolExecutor(3) as elsewhere, namespaces.company_of(a):
+        for waiting, (pipeline, name) in enumerate([(b, "b"), (a, "a"), (b, "b")]):
+            elsewhere.submit(ask, pipeline, name)
+            until(lambda waiting=waiting: len(namespaces._TURNS.waiting) == waiting + 1)  # type: ignore[misc]
+        ask(a, "inside")
+    assert order == ["inside", "b", "a", "b"]
+
+
+def test_a_busy_model_lets_others_in(tmp_path: Path) -> None:
+    """Overlapping calls to one model leave no moment without one; another is asked all the same, and soon."""
+    a, b = (built(folder(tmp_path, name, factor)) for name, factor in (("a", 1), ("b", 2)))
+    ended = threading.Event()
+
+    def busy() -> None:
+        while not ended.is_set():
+            with namespaces.company_of(a):
+                time.sleep(0.01)
+
+    with ThreadPoolExecutor(4) as elsewhere:
+        for _ in range(3):
+            elsewhere.submit(busy)
+        try:
+            until(lambda: namespaces._WHOSE[id(a)].namespace._users == 3)  # type: ignore[union-attr]
+            assert elsewhere.submit(lambda: [answer(b) for _ in range(5)]).result(namespaces.PATIENCE) == [2.5] * 5
+        finally:
+            ended.set()
+
+
+def test_threads_that_work_starts_are_let_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that waits for threads which ask the same model is no deadlock, though another model's call waits for it
+    and stands before them."""
+    monkeypatch.setattr(namespaces, "PATIENCE", 0.05)
+    a, b = (built(folder(tmp_path, name, factor)) for name, factor in (("a", 1), ("b", 2)))
+    with ThreadPoolExecutor(1) as elsewhere, ThreadPoolExecutor(2) as own:
+        with namespaces.company_of(a):
+            other = elsewhere.submit(answer, b)
+            until(lambda: len(namespaces._TURNS.waiting) == 1)
+            assert [*own.map(answer, [a, a, a], timeout=20)] == [1.5, 1.5, 1.5]
+            assert not other.done()
+        assert other.result(20) == 2.5
+
+
+def test_who_gives_up_stands_in_nobody_s_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is interrupted while it waits, as by Ctrl-C, waits no more, and the work around it goes on."""
+    a, b = (built(folder(tmp_path, name, factor)) for name, factor in (("a", 1), ("b", 2)))
+
+    def interrupted(namespace: Namespace) -> bool:
+        if namespace is namespaces._WHOSE[id(b)].namespace:
+            raise KeyboardInterrupt
+        return True
+
+    with namespaces.company_of(a):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(Namespace, "_is_free", interrupted)
+            answer(b)
+        assert namespaces._TURNS.waiting == []
+        assert answer(a) == 1.5
+    assert [answer(b), answer(a)] == [2.5, 1.5]
 
 
 def test_no_own_modules_no_namespace(tmp_path: Path) -> None:
