@@ -45,8 +45,8 @@ class Namespace:
         self._users = 0
         self._modules: dict[str, ModuleType] = {}
         self._outside: dict[str, ModuleType] = {}
-        self._path: list[str] = []
-        self._finder = own_code.Recorded(ChainMap(self.recorded, self.texts), self.code)
+        self._ahead: list[str] = []
+        self._finder = own_code.Recorded(ChainMap(self.recorded, self.texts), self.code, self.places)
 
     def agrees(self, places: Mapping[str, str], texts: Mapping[str, str], recorded: Collection[str]) -> bool:
         """Whether every name that both have means the same to both, and there is one."""
@@ -135,14 +135,15 @@ class Namespace:
     def _put_in(self) -> None:
         self._outside = self._taken()
         sys.modules.update(self._modules)
-        self._path, sys.path[:] = [*sys.path], own_code.search_path(self.code)
+        self._ahead = own_code.put_ahead(self.code)
         sys.meta_path.insert(0, self._finder)
         _end_workers()
 
     def _take_out(self) -> None:
         self._modules = self._taken()
         sys.modules.update(self._outside)
-        sys.path[:], self._outside = self._path, {}
+        self._outside = {}
+        own_code.take_back(self._ahead)
         sys.meta_path.remove(self._finder)
         _end_workers()
 

@@ -12,7 +12,7 @@ import hashlib
 import importlib.metadata
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -52,6 +52,24 @@ def search_path(folders: Sequence[Path]) -> list[str]:
     others = _ADDED - {*own}
     path = [entry for entry in sys.path if entry not in others]
     return path + [folder for folder in own if folder not in path]
+
+
+def put_ahead(folders: Sequence[Path]) -> list[str]:
+    """Let these folders come before those of other models on the search path, which processes that are started now
+    take over. What was added for it is for `take_back`; nothing that is on the path is moved."""
+    own = [str(folder) for folder in folders]
+    others = _ADDED - {*own}
+    place = next((number for number, entry in enumerate(sys.path) if entry in others), len(sys.path))
+    added = [folder for folder in own if folder not in sys.path[:place]]
+    sys.path[place:place] = added
+    return added
+
+
+def take_back(added: Iterable[str]) -> None:
+    """Each of these folders is on the search path once less: the first time that it is."""
+    for folder in added:
+        if folder in sys.path:
+            sys.path.remove(folder)
 
 
 def texts_of(modules: Iterable[str], code: Sequence[Path] = ()) -> dict[str, str]:
@@ -127,13 +145,23 @@ def brings_along(version: int, modules: Iterable[str]) -> str:
 
 
 class Recorded(MetaPathFinder, InspectLoader):
-    """Imports modules from texts: those that were looked at, whatever a file or its byte code holds meanwhile."""
+    """Imports modules from texts: those that were looked at, whatever a file or its byte code holds meanwhile. The
+    `tops`, top-level names, that have no text come from the folders of `code`, whatever another model has there."""
 
-    def __init__(self, texts: Mapping[str, str], code: Sequence[Path]):
-        self._texts, self._code = texts, code
+    def __init__(self, texts: Mapping[str, str], code: Sequence[Path], tops: Collection[str] = ()):
+        self._texts, self._code, self._tops = texts, code, tops
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Of the modules that have a text, and of folders around them that are not here."""
+        """Of the modules that have a text, of folders around them that are not here, and of the top-level names."""
+        spec = self._of_text(fullname)
+        if spec is None and fullname in self._tops:
+            spec = PathFinder.find_spec(fullname, search_path(self._code))
+            if spec is not None and spec.loader is None:
+                # Of folders without `__init__.py`, which would be looked for on the search path of all again.
+                spec.submodule_search_locations = [*(spec.submodule_search_locations or ())]
+        return spec
+
+    def _of_text(self, fullname: str) -> ModuleSpec | None:
         if fullname not in self._texts:
             around = any(name.startswith(f"{fullname}.") for name in self._texts) and not _folders(fullname, self._code)
             return ModuleSpec(fullname, None, is_package=True) if around else None
