@@ -32,9 +32,11 @@ def revive(
     exact: bool,
     namespace: Namespace | None = None,
     settings: Mapping[str, Any] | None = None,
+    factory: str = "",
 ) -> tuple[Contract, Any]:
     """Input schema and pipeline, once the known answers were given again, by the modules of this namespace and under
-    these settings of scikit-learn.
+    these settings of scikit-learn. Without any, as in the records of earlier releases, they are those that modules set
+    when they were imported for a load of this `factory`'s pipelines.
 
     Raises CorruptObject, UntrustedTypes, ProbeMismatch, or VerificationError where the bytes cannot be deserialized
     here.
@@ -44,8 +46,8 @@ def revive(
         with namespace.at_work() if namespace else nullcontext(), put_back():
             before = changed()
             pipeline = persistence.load(files[f"pipeline.{form}"], form, types)
-            found = settings_set(before)
-        belongs(pipeline, namespace, {**found, **(settings or {})})
+            found = settings_set(before, factory.partition(":")[0])
+        belongs(pipeline, namespace, settings or found)
     except RorError:
         raise
     except Exception as error:

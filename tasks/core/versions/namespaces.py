@@ -259,7 +259,7 @@ class _Company:
 _NONE = _Company(None, {})
 _WHOSE: dict[int, _Company] = {}
 _SETTINGS: dict[tuple[Namespace | None, str], dict[str, Any]] = {}
-"""What importing modules set, which happens once: by namespace, and by factory or `""` for a load."""
+"""What importing modules set, which happens once: by namespace, and by factory, or its module for a load."""
 
 
 def belongs(pipeline: Any, namespace: Namespace | None, settings: Mapping[str, Any] | None = None) -> None:
@@ -283,11 +283,13 @@ def company_of(pipeline: Any) -> Iterator[None]:
         yield
 
 
-def settings_set(before: Mapping[str, Any], by: str = "") -> dict[str, Any]:
-    """scikit-learn's settings that a factory made, or modules that were imported for a load, now or when they were
-    first imported in this process; `before` are those that held before."""
+def settings_set(before: Mapping[str, Any], by: str) -> dict[str, Any]:
+    """scikit-learn's settings that were made `by` a factory, or, where it is just a factory's module, by what a load of
+    its pipelines imports: now, or when it was first imported in this process. Those of other factories' modules are
+    not among them; `before` are those that held before."""
     made = {name: value for name, value in configuration.changed().items() if before.get(name) != value}
-    known = _SETTINGS.get((active(), ""), {}) | _SETTINGS.get((active(), by), {})
+    module = by.partition(":")[0]
+    known = _SETTINGS.get((active(), module), {}) | _SETTINGS.get((active(), by), {})
     _SETTINGS[active(), by] = known | made
     return known | made
 

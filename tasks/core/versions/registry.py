@@ -297,9 +297,15 @@ class Registry:
         # With rows erased from the known answers, a batch of another size may give another last digit.
         whole = digest(files[PROBE]) == manifest.files[PROBE].sha256
         exact = whole and environment.is_same(recorded, notes)
-        settings = recorded.configuration
         contract, pipeline = loading.revive(
-            files, manifest.form, what, self._types, exact=exact, namespace=namespace, settings=settings
+            files,
+            manifest.form,
+            what,
+            self._types,
+            exact=exact,
+            namespace=namespace,
+            settings=recorded.configuration,
+            factory=manifest.factory,
         )
         kept = tuple(sorted(from_record))
         return LoadedVersion(manifest.model, manifest.version, sha256, manifest, contract, pipeline, notes, kept, self)

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import GridSearchCV
 
-from tasks.core.versions import namespaces, own_code, persistence
+from tasks.core.versions import configuration, namespaces, own_code, persistence
 from tasks.core.versions.namespaces import Namespace, at_work, namespace_of
 
 STEP = """
@@ -333,6 +333,24 @@ def test_who_gives_up_stands_in_nobody_s_way(tmp_path: Path, monkeypatch: pytest
         assert namespaces._TURNS.waiting == []
         assert answer(a) == 1.5
     assert [answer(b), answer(a)] == [2.5, 1.5]
+
+
+def test_settings_are_of_those_who_made_them(tmp_path: Path) -> None:
+    """Of two models with one folder the second one, whose modules set nothing, has nothing of the first one's settings;
+    a later load of the first has them still, and so has a fit by another factory of its module."""
+    code = tmp_path / "src"
+    code.mkdir()
+    (code / "desk_a.py").write_text("import sklearn\nsklearn.set_config(transform_output='pandas')\n")
+    (code / "desk_b.py").write_text("")
+    found = {}
+    for factory in ("desk_a:build", "desk_b:build", "desk_a:build", "desk_a:other"):
+        module = factory.partition(":")[0]
+        with at_work([code], factory), configuration.put_back():
+            before = configuration.changed()
+            importlib.import_module(module)
+            found[factory] = namespaces.settings_set(before, factory if factory == "desk_a:other" else module)
+    pandas = {"transform_output": "pandas"}
+    assert found == {"desk_a:build": pandas, "desk_b:build": {}, "desk_a:other": pandas}
 
 
 def test_no_own_modules_no_namespace(tmp_path: Path) -> None:
