@@ -115,6 +115,7 @@ class Namespace:
             self._users += 1
             if self._users == 1 and not self.resident:
                 self._put_in()
+                _end_workers()
 
     def leave(self) -> None:
         """End it."""
@@ -122,6 +123,7 @@ class Namespace:
             self._users -= 1
             if not self._users and not self.resident:
                 self._take_out()
+                _end_workers()
             _TURNS.changed.notify_all()
 
     def _is_free(self) -> bool:
@@ -137,7 +139,6 @@ class Namespace:
         sys.modules.update(self._modules)
         self._ahead = own_code.put_ahead(self.code)
         sys.meta_path.insert(0, self._finder)
-        _end_workers()
 
     def _take_out(self) -> None:
         self._modules = self._taken()
@@ -145,14 +146,15 @@ class Namespace:
         self._outside = {}
         own_code.take_back(self._ahead)
         sys.meta_path.remove(self._finder)
-        _end_workers()
 
     def _taken(self) -> dict[str, ModuleType]:
         names = [name for name in [*sys.modules] if name.partition(".")[0] in self.places]
         return {name: sys.modules.pop(name) for name in names}
 
     def after_fork(self, *, working: bool) -> None:
-        """In the child there is only the thread that forked."""
+        """In the child there is only the thread that forked: what others were at, nobody ends there."""
+        if self._users and not working and not self.resident:
+            self._take_out()
         self._users = int(working)
 
 
@@ -163,6 +165,8 @@ class _Turns:
     changed: threading.Condition = field(default_factory=threading.Condition)
     waiting: list[tuple[int, Namespace]] = field(default_factory=list)
     """With their tickets: a lower one came first."""
+    of_parent: Any = None
+    """joblib's processes that a fork has left to the parent."""
 
 
 class _Here(threading.local):
@@ -179,22 +183,32 @@ _ALL: list[Namespace] = []
 _THREAD = _Here()
 
 
+def _before_fork() -> None:
+    _TURNS.changed.acquire()  # nobody's modules are just being put in or taken out
+
+
 def _after_fork() -> None:
-    _TURNS.changed, _TURNS.waiting = threading.Condition(), []
+    _TURNS.changed, _TURNS.waiting, _TURNS.of_parent = threading.Condition(), [], _workers()
     for namespace in _ALL:
         namespace.after_fork(working=namespace is _THREAD.active)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=lambda: _TURNS.changed.release(), after_in_child=_after_fork
+    )
 
 
 def _end_workers() -> None:
     """joblib keeps processes for later calls, with the modules that they have imported: of somebody else by then."""
-    kept = sys.modules.get("joblib.externals.loky.reusable_executor")
-    executor = getattr(kept, "_executor", None)
-    if executor is not None:
+    executor = _workers()
+    if executor is not None and executor is not _TURNS.of_parent:
         executor.shutdown(wait=True)
+
+
+def _workers() -> Any:
+    kept = sys.modules.get("joblib.externals.loky.reusable_executor")
+    return getattr(kept, "_executor", None)
 
 
 def namespace_of(

@@ -23,7 +23,7 @@ from tasks.core.training.factory import without_caches
 from tasks.core.training.fit import learn
 from tasks.core.versions import namespaces, opened, own_code, persistence
 from tasks.core.versions.environment import Environment, check_environment
-from tasks.core.versions.registry import Registry
+from tasks.core.versions.registry import _LOADED, Registry
 from tasks.core.workspace import Workspace
 from tests.helpers.model import Model
 from tests.helpers.training import ROWS, make_history, make_spec, train
@@ -92,6 +92,31 @@ def test_settings_of_scikit_learn_belong_to_their_version(spec: ModelSpec, tmp_p
     with sklearn.config_context(transform_output="polars"):  # as a service may
         again = persistence.predict(loaded.pipeline, ROWS[loaded.contract.names])
     assert (again.values == answers.values).all()
+
+
+def test_settings_hold_for_no_other_model_of_the_folder(spec: ModelSpec, tmp_path: Path) -> None:
+    """Of two models that share a folder each is loaded under its own settings, in either order. A version of an earlier
+    release, which records none, keeps what its modules set when they are imported."""
+    sets = 'sklearn.set_config(transform_output="pandas")'
+    (tmp_path / "src" / "desk_settings_steps.py").write_text(f"import sklearn\n{sets}\n{STEPS}")
+    (tmp_path / "src" / "desk_none_steps.py").write_text(STEPS)
+    none_factory = FACTORY.replace(sets, "").replace("desk_settings_steps", "desk_none_steps")
+    (tmp_path / "src" / "desk_none.py").write_text(none_factory)
+    other = make_spec(code=["src"], pipeline={"factory": "desk_none:build"})
+    history = make_history(tmp_path, spec, ROWS)
+    registry = Registry(tmp_path / "artifacts", code=spec.folders(tmp_path))
+    recorded, none = (train(tmp_path, each, history).candidate for each in (spec, other))
+    assert none.environment.configuration == {}
+    early = replace(recorded, environment=replace(recorded.environment, configuration={}))
+    versions = {name: registry.register(name, "key", each)[0] for name, each in (("early", early), ("none", none))}
+    pandas = {"transform_output": "pandas"}
+    for order in (("early", "none"), ("none", "early")):
+        for name in [name for name in sys.modules if name.startswith("desk_")]:
+            del sys.modules[name]
+        namespaces.forget()
+        _LOADED.clear()
+        found = {name: namespaces.settings_of(registry.load(name, versions[name]).pipeline) for name in order}
+        assert found == {"early": pandas, "none": {}}
 
 
 def test_nothing_to_say_is_not_written(spec: ModelSpec, tmp_path: Path) -> None:

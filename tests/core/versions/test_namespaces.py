@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
 import threading
 import time
@@ -351,6 +353,53 @@ def test_settings_are_of_those_who_made_them(tmp_path: Path) -> None:
             found[factory] = namespaces.settings_set(before, factory if factory == "desk_a:other" else module)
     pandas = {"transform_output": "pandas"}
     assert found == {"desk_a:build": pandas, "desk_b:build": {}, "desk_a:other": pandas}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_leaves_what_other_threads_are_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that is forked while another thread asks a model has the modules that the process has outside, and
+    answers of every model; what the forking thread itself is at goes on. joblib's processes are its parent's, which
+    it does not end."""
+    parent = os.getpid()
+
+    class Workers:
+        def shutdown(self, *, wait: bool) -> None:
+            assert os.getpid() == parent
+
+    a, b = (built(folder(tmp_path, name, factor)) for name, factor in (("a", 1), ("b", 2)))
+    workers, held, let_go = Workers(), threading.Event(), threading.Event()
+    monkeypatch.setattr(namespaces, "_workers", lambda: workers)
+
+    def hold() -> None:
+        with namespaces.company_of(b):
+            held.set()
+            let_go.wait(20)
+
+    def child(factor: int) -> int:
+        """Its exit code."""
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                signal.alarm(20)  # what hangs is ended
+                here = importlib.import_module("desk_factor").FACTOR
+                code = int([here, answer(b), answer(a), answer(b)] != [factor, 2.5, 1.5, 2.5])
+            finally:
+                os._exit(code)
+        return os.waitpid(pid, 0)[1]
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        elsewhere.submit(hold)
+        assert held.wait(20)
+        assert sys.modules["desk_factor"].FACTOR == 2
+        try:
+            assert child(1) == 0
+        finally:
+            let_go.set()
+    with namespaces.company_of(b):
+        assert child(2) == 0
+    assert [answer(a), answer(b)] == [1.5, 2.5]
 
 
 def test_no_own_modules_no_namespace(tmp_path: Path) -> None:
