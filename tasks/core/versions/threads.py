@@ -16,6 +16,8 @@ from functools import lru_cache
 
 from threadpoolctl import ThreadpoolController
 
+from tasks.core.versions import namespaces
+
 _turn = threading.RLock()
 """Held by who sets the pools of the whole process."""
 
@@ -67,10 +69,11 @@ def _after_fork() -> None:
 
 
 def _pools() -> ThreadpoolController:
-    return _found(len(sys.modules))
+    return _found(len(sys.modules), namespaces.active())
 
 
-@lru_cache(maxsize=1)
-def _found(modules: int) -> ThreadpoolController:
-    """Looked for again when modules were imported since: they may bring pools, and looking takes milliseconds."""
+@lru_cache(maxsize=8)
+def _found(modules: int, at_work: namespaces.Namespace | None) -> ThreadpoolController:
+    """Looked for again when modules were imported since: they may bring pools, and looking takes milliseconds. Models
+    that are asked in turn have modules of their own, so that their number is another one each time."""
     return ThreadpoolController()

@@ -126,6 +126,24 @@ def test_few_rows_leave_blas_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == [{("openmp", 1), ("blas", 2)}, {("openmp", 1), ("blas", 1)}, {("openmp", 2), ("blas", 2)}]
 
 
+def test_pools_are_looked_for_when_there_may_be_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at every call where models take turns, whose modules come and go; where something was imported, once more."""
+    looked: list[int] = []
+    monkeypatch.setattr(threads, "ThreadpoolController", lambda: looked.append(len(sys.modules)))
+    threads._found.cache_clear()
+    for imported in ("desk_one", "desk_two"):
+        for _ in range(3):
+            with monkeypatch.context() as at_work:
+                at_work.setitem(sys.modules, "desk_at_work", sys)
+                at_work.setitem(sys.modules, "desk_at_work.more", sys)
+                at_work.setitem(sys.modules, "desk_at_work.late", sys)
+                threads._pools()
+            threads._pools()
+        assert len(looked) == (2 if imported == "desk_one" else 4)
+        monkeypatch.setitem(sys.modules, imported, sys)
+    threads._found.cache_clear()
+
+
 @pytest.mark.parametrize(("given", "found"), [("3", 3), ("3,2", 3), ("0", None), ("many", None), ("", None)])
 def test_how_many_there_are(monkeypatch: pytest.MonkeyPatch, given: str, found: int | None) -> None:
     """What the environment says counts; where it says nothing that is a number, the cores that may be used."""
