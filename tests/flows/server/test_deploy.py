@@ -6,9 +6,12 @@ import json
 import logging
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tasks.core.workspace import Workspace
+from tasks.resource import resource_of
 from tests.helpers.model import Model
 from tests.helpers.ror import Ror
 from tests.helpers.server import REPOSITORY
@@ -165,7 +168,8 @@ def test_two_roots_on_one_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is another root's is refused by name and stays as it is, its automations wait for its own events, and
-    neither root is told to delete what is the other's; a root that was moved takes its own along."""
+    neither root is told to delete what is the other's; a root that was moved takes its own along, whether it is
+    deployed or served, as the refusal says."""
     there = Model(tmp_path_factory.mktemp("there"))
     there.write_spec()
     other = Ror(there.root, capsys, monkeypatch)
@@ -176,6 +180,9 @@ def test_two_roots_on_one_server(
     found = {item["name"]: item for item in json.loads(other.out)}
     assert (found["retrain-or-reload/loans"]["verdict"], found["promote/promote"]["verdict"]) == ("refused", "refused")
     assert f"retrain-or-reload/loans is on the server already and works on {declared.root}" in other.err
+    assert "`ror deploy --moved-from FOLDER`" in " ".join(other.err.split())
+    assert other("serve") == 2
+    assert "`ror serve --moved-from FOLDER`" in " ".join(other.err.split())
     alarm = f"ror: no completed check of loans ({there.root})"
     assert found[alarm]["verdict"] == "created"
     assert waiting("ror: no completed check of loans") == {str(declared.root)} and waiting(alarm) == {str(there.root)}
@@ -186,6 +193,29 @@ def test_two_roots_on_one_server(
     assert moved["retrain-or-reload/loans"] == moved["ror: no completed check of loans"] == "updated"
     assert moved[alarm] == "left over"
     assert waiting("ror: no completed check of loans") == {str(there.root)}
+
+    served: list[str] = []
+    monkeypatch.setattr("prefect.serve", lambda *made, **_: served.extend(one.name for one in made))
+    assert ror("serve", "--moved-from", str(there.root)) == 0, ror.err
+    assert "loans" in served
+    assert waiting("ror: no completed check of loans") == {str(declared.root)}
+
+
+def test_a_batch_is_told_of_with_the_root_that_is_deployed(
+    declared: Model, ror: Ror, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through whichever link `ror notify` was called, its event has the root of the trigger that waits for it."""
+    told: list[str] = []
+
+    def emit(workspace: Workspace, file: Path) -> tuple[str, bool]:
+        told.append(resource_of(workspace)["ror.root"])
+        return "0" * 64, True
+
+    monkeypatch.setattr("flows.server.notify.notify", emit)
+    link = tmp_path_factory.mktemp("elsewhere") / "link"
+    link.symlink_to(declared.root)
+    assert ror("notify", "loans", str(declared.deliver("001")), "--root", str(link)) == 0
+    assert told == [str(declared.root)]
 
 
 @pytest.mark.usefixtures("alone")
