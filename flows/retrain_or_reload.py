@@ -246,8 +246,8 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path, thr
         labels = check_performance(workspace, known, work, data, pages)
         drift = check_drift(workspace, known, work, data, pages)
 
-        measured = Findings(data, labels, drift)
-        evidence = collect(request, known, measured)
+        found = Findings(data, labels, drift)
+        evidence = collect(request, known, found)
         decision = decide(evidence, workspace.spec.policy)
         decision = judgeable(workspace, state, work, labels.labelled, decision)
         get_run_logger().info(
@@ -258,11 +258,16 @@ def _decide(workspace: Workspace, request: Request, work: Work, pages: Path, thr
         if decision.action is Action.RETRAIN:
             attempt = train(workspace, state, work, labels.labelled, decision, threads)
 
+        # Before the commit, which holds up the lease's renewals: to ask a version about whole batches takes a while.
+        asked = left_in_service(state, state, workspace.spec, decision, attempt)
+        measured = recheck(workspace, work, state, state, found, asked)
+
         def body(now: State) -> Decided:
-            nonlocal measured
+            nonlocal asked, measured
             raise_when_over()  # whatever became of the interruption: a failed fit of a run out of time is no attempt
             left = left_in_service(state, now, workspace.spec, decision, attempt)
-            measured = recheck(workspace, work, state, now, measured, left)
+            if now.current != state.current or left != asked:
+                asked, measured = left, recheck(workspace, work, state, now, found, left)
             return conclude(state, now, workspace.spec, measured, evidence, decision, attempt)
 
         return lease.commit(body), measured

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,22 +100,33 @@ class Overlap:
 def overlaps(root: Path, spec: ModelSpec, batches: Sequence[Batch], earlier: Sequence[Batch]) -> dict[str, Overlap]:
     """Of those of these batches, in the order of their arrival, that have clearly more rows of earlier ones than is
     usual; by all that the model reads of a row but the target."""
+    if not batches:
+        return {}
     sources = dict(_readable(root, spec, [*earlier[-LOOK_BACK:], *batches]))
     columns = _columns(spec, next(iter(sources.values())), [*sources.values()]) if sources else []
     before: list[tuple[Batch, np.ndarray]] = []
     for batch in reversed(earlier[-LOOK_BACK:] if columns else ()):
         left = MOST - sum(len(rows) for _, rows in before)
         if batch in sources and left > 0:
-            before.insert(0, (batch, row_numbers(sources[batch], columns, left)))
+            with suppress(DataError):  # a run names what cannot be read
+                before.insert(0, (batch, row_numbers(sources[batch], columns, left)))
     found = {}
     for batch in batches if columns else ():
         if batch not in sources:
             continue
         rows = row_numbers(sources[batch], columns)
-        if before and (overlap := _overlap(rows, before[-LOOK_BACK:])):
+        if before and (overlap := _overlap(rows, before)):
             found[batch.id] = overlap
-        before.append((batch, rows[:MOST]))
+        before = _newest([*before, (batch, rows[:MOST])])
     return found
+
+
+def _newest(before: Sequence[tuple[Batch, np.ndarray]]) -> list[tuple[Batch, np.ndarray]]:
+    """The last of them, as many as have MOST rows together, or the last one."""
+    kept, rows = list(before[-LOOK_BACK:]), sum(len(numbers) for _, numbers in before[-LOOK_BACK:])
+    while rows > MOST and len(kept) > 1:
+        rows -= len(kept.pop(0)[1])
+    return kept
 
 
 def _overlap(rows: np.ndarray, before: Sequence[tuple[Batch, np.ndarray]]) -> Overlap | None:

@@ -47,18 +47,19 @@ def conclude(
     """
     attempt = _awaited(spec, attempt)
     overtaken = now.by_hand != found.by_hand
-    in_service, outcome = _effect(now, decision, attempt, overtaken)
     data, labels = measured.data, measured.labels
-    if found.current is not None and evidence.current is None and in_service == found.current:
+    stays = _effect(now, decision, attempt, overtaken)[0] == found.current
+    if found.current is not None and evidence.current is None and stays:
         data = DataFindings(novel=now.novel)
     if labels.unjoined and decision.action in (Action.RELOAD, Action.HOLD):  # who waits for labels reads why
         first, *others = decision.reasons
         decision = replace(decision, reasons=("; ".join((first, *labels.unjoined)), *others))
     known = {*now.batches, *(batch.id for batch in data.valid)}
     labelled = tuple(item for item in labels.labelled if item.batch in known)
-    if attempt and overtaken:  # what was put in quarantine meanwhile counts no more
+    if attempt:  # what was put in quarantine meanwhile, or is set aside since, counts no more
         usable = with_labels(now, labelled, decision).usable
         attempt = replace(attempt, labelled=min(attempt.labelled, len(usable)))
+    in_service, outcome = _effect(now, decision, attempt, overtaken)
     blocked = (*data.blocked, *labels.blocked)
     if data.nothing and now.batches:
         blocked = (*blocked, Blocked(NO_BATCHES, "", (data.nothing,)))

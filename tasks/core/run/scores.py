@@ -90,8 +90,10 @@ class Scores:
             loaded = self._loaded.get(version) or self._workspace.registry.load(self._workspace.model, version)
             if problems := validate(loaded.contract, part.source, self._workspace.spec).problems:
                 raise DataError("; ".join(problems))
-            inputs = frame(loaded.contract, part.source, part.rows)
-            return persistence.predict(loaded.pipeline, inputs, contract=loaded.contract)
+            together = loaded.manifest.together  # its answers are those of whole batches
+            inputs = frame(loaded.contract, part.source, None if together else part.rows)
+            answers = persistence.predict(loaded.pipeline, inputs, contract=loaded.contract)
+            return performance.take(answers, part.rows) if together else answers
         except (DataError, NotFound, VerificationError) as error:
             self._unmeasured(version, part.batch, error)
             return None

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tasks.core.data.arrow import EXACT
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -38,6 +40,6 @@ def _as_type(column: Column, values: pd.Series) -> pd.Series:
         if column.dtype == "bool" and not missing.any():
             return values.astype(bool)
         return values.astype(object).where(missing, values == 1).where(~missing, np.nan)
-    if column.dtype == "int64" and not values.isna().any() and (values == np.floor(values)).all():
+    if column.dtype == "int64" and (values.abs() < EXACT).all() and (values == np.floor(values)).all():
         return values.astype("int64")
     return values

@@ -107,7 +107,8 @@ def _differ(one: Predictions, other: Predictions, places: np.ndarray) -> np.ndar
 
 def _close(one: np.ndarray, other: np.ndarray, all_answers: np.ndarray) -> np.ndarray:
     """Element by element; what is nearly 0 is measured by the largest answer there is."""
-    relative = max(RELATIVE, ROUNDINGS * float(np.finfo(other.dtype).eps))
+    rounding = float(np.finfo(other.dtype).eps) if other.dtype.kind == "f" else 0.0
+    relative = max(RELATIVE, ROUNDINGS * rounding)
     smallest = relative * 1e-3 * float(np.abs(all_answers).max())
     return np.asarray(np.isclose(one, other, rtol=relative, atol=smallest))
 

@@ -6,7 +6,6 @@ would, asks for the known answers, and prints what was wrong and which files wer
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pickle
@@ -74,7 +73,12 @@ def prove(
         if missing := [name for name in left if f"'{name}'" in said]:  # as a KeyError of os.environ writes it
             said = f"{said} {_not_there(missing)}"
         raise TrainingError(f"The pipeline was fitted, but a clean process cannot use it: {said}")
-    return frozenset(json.loads(done.stdout))
+    try:
+        return frozenset(json.loads(done.stdout))
+    except ValueError:
+        raise TrainingError(
+            "The pipeline was fitted, but the clean process ended without an answer: does its code end the process?"
+        ) from None
 
 
 def _clean(names: Iterable[str]) -> dict[str, str]:
@@ -98,10 +102,12 @@ def _main() -> int:
     from tasks.core.versions import loading
 
     question = pickle.load(sys.stdin.buffer)
+    # What modules print, or processes that they start, is not an answer: it goes where errors go.
+    answer = os.dup(1)
+    os.dup2(2, 1)
     make_importable(question.code)
     wrong = ""
-    # What modules print when they are imported is not an answer.
-    with contextlib.redirect_stdout(sys.stderr), opened.noted() as paths:
+    with opened.noted() as paths:
         try:
             check_environment(question.environment, "It", code=question.code)
             with opened.by_pipeline():
@@ -111,7 +117,8 @@ def _main() -> int:
             wrong = f"there it finds {'; '.join(error.differences)}. {MOVE_IT}"
         except RorError as error:
             wrong = str(error)
-    print(wrong or json.dumps(sorted(paths)))
+    with os.fdopen(answer, "w", encoding="utf-8") as out:
+        out.write(wrong or json.dumps(sorted(paths)))
     return 1 if wrong else 0
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.errors import RorError, VerificationError
+from tasks.core.errors import CODE_OF_USERS, RorError, VerificationError
 from tasks.core.records import from_json
 from tasks.core.schema import frames
 from tasks.core.schema.contract import Contract
@@ -48,7 +48,7 @@ def revive(
         belongs(pipeline, namespace, {**found, **(settings or {})})
     except RorError:
         raise
-    except Exception as error:
+    except CODE_OF_USERS as error:
         raise VerificationError(
             f"{what}: the pipeline could not be deserialized in this environment: {error!r}"
         ) from error

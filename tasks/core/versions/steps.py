@@ -46,7 +46,8 @@ def infinite_step(pipeline: Any, frame: Any) -> str:
 
 
 def _outputs(pipeline: Any, frame: Any) -> Iterator[tuple[str, Any]]:
-    """Each step but the last, and what it makes of these rows."""
+    """Each step but the last, and what it makes of these rows, which stay as they are."""
+    frame = frame.copy()
     for name, step in _steps(pipeline)[:-1]:
         if step is None or step == "passthrough" or not hasattr(step, "transform"):
             continue
