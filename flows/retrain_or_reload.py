@@ -191,7 +191,7 @@ def complete(workspace: Workspace, event: Event, request: Request) -> None:
             raise
         get_run_logger().error("What was decided as entry %d stays without predictions: %s", event.seq, error)
     if not is_published(workspace, event):
-        publish(workspace, event, None, None)
+        carry_on(partial(publish, workspace, event, None, None))
 
 
 def _still_served(state: State, event: Event) -> bool:

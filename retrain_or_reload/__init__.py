@@ -18,7 +18,7 @@ EXIT_CODE = 2
 
 def stranger() -> str | None:
     """One line about a module that hides one of this program's; None where there is none. Nothing is imported."""
-    here = Path(__file__).resolve().parents[1]
+    here = Path(__file__).parent.resolve().parent  # not the file's own link: some installers link file by file
     for name in OURS:
         held = sys.modules.get(name)
         spec = held.__spec__ if held is not None else PathFinder.find_spec(name)

@@ -93,7 +93,8 @@ def _create(workspace: Workspace, path: str, data: bytes) -> None:
 
 
 def _announcement(event: Event) -> UUID:
-    """The same for the same decision: a server keeps, and acts on, only the first event of an id."""
+    """The same for the same decision: a server keeps only the first event of an id. What its triggers have seen they
+    remember for half an hour, so that they may act on one again that is told later than that."""
     return uuid5(NAMESPACE_OID, f"{event.run} {event.seq}")
 
 

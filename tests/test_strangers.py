@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import flows
+import retrain_or_reload
+import tasks
+
 RUN = "from retrain_or_reload import main; main()"
 
 
@@ -34,6 +38,16 @@ def test_a_stranger_is_named_and_not_run(tmp_path: Path, name: str) -> None:
     assert done.stderr.startswith(f"ror: {tmp_path / 'code' / name.partition('/')[0]} has the name of a package")
     assert len(done.stderr.splitlines()) == 1
     assert "executed" not in done.stderr
+
+
+def test_files_that_an_installer_linked_one_by_one(tmp_path: Path) -> None:
+    """Packages are where their folders are, wherever the files in them lead."""
+    for package in (retrain_or_reload, flows, tasks):
+        file = Path(str(package.__file__))
+        (tmp_path / "site" / file.parent.name).mkdir(parents=True)
+        (tmp_path / "site" / file.parent.name / file.name).symlink_to(file)
+    done = python(tmp_path / "site", "-c", "import retrain_or_reload as ours; print(ours.stranger(), ours.__file__)")
+    assert done.stdout.strip() == f"None {tmp_path / 'site/retrain_or_reload/__init__.py'}", done.stderr
 
 
 def test_a_worker_that_begins_with_the_flows_names_it_too(tmp_path: Path) -> None:

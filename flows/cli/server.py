@@ -12,12 +12,17 @@ from flows.cli import terminal
 from flows.cli.options import Debug, Json, Model, Root, open_workspace
 from tasks.core.records import to_dict
 
+MovedFrom = Annotated[
+    str | None,
+    typer.Option(help="Where this root was until now, as the worker saw it: what works on that is moved."),
+]
 
-def serve(root: Root = Path(), debug: Debug = False) -> None:
+
+def serve(moved_from: MovedFrom = None, root: Root = Path(), debug: Debug = False) -> None:
     """Run the schedules of deployments/prefect.yaml and the runs that the UI starts, in this process, until Ctrl-C."""
     from flows.server.serve import serve_all
 
-    serve_all(root.resolve())
+    serve_all(root.resolve(), moved_from=moved_from)
 
 
 def deploy(
@@ -25,10 +30,7 @@ def deploy(
     worker_root: Annotated[
         str | None, typer.Option(help="The root as the worker sees it, if that is a different path, as in a container.")
     ] = None,
-    moved_from: Annotated[
-        str | None,
-        typer.Option(help="Where this root was until now, as the worker saw it: what works on that is moved."),
-    ] = None,
+    moved_from: MovedFrom = None,
     root: Root = Path(),
     as_json: Json = False,
     debug: Debug = False,
@@ -56,7 +58,7 @@ def notify(
     """Tell the Prefect server that a batch arrived: the event `ror.batch.arrived`, which starts a run of the model."""
     from flows.server.notify import notify as emit
 
-    workspace = open_workspace(root, model)
+    workspace = open_workspace(root.resolve(), model)  # as deployments name it
     sha256, known = emit(workspace, file)
     if not known:
         pattern = workspace.spec.data.batches

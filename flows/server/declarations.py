@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -55,7 +56,8 @@ def read_declared(root: Path, only: str | None = None, worker_root: str | None =
     declared = _read_yaml(root)
     each, written = declared.get("each_model"), declared.get("automations") or []
     deployments = [*declared["deployments"]]
-    roots = tuple(dict.fromkeys([worker_root or str(root), str(root)]))
+    # As events name it: a slash at its end would never match.
+    roots = tuple(dict.fromkeys([os.path.normpath(worker_root or root), str(root)]))
     common = [item for item in written if "<model>" not in item["name"]] if only is None else []
     automations = [_filled(item, {"root": roots}) for item in common]
     for name in names if only is None else [only]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from flows.server import environment
 from flows.server.client import all_pages, connected, read_deployment, require_server
 from flows.server.declarations import OURS, POOL, Declared, automation, deployment, read_declared
 from tasks.core.errors import SpecError
-from tasks.resource import ROOT
+from tasks.resource import ID, ROOT
 
 REFUSED = "refused"
 UNSENT = "seen in the UI only: `notify:` in prefect.yaml names no block"
@@ -43,18 +44,21 @@ def deploy_all(
     not answer or refuses.
     """
     declared = read_declared(root, model, worker_root)
-    ours = {*declared.roots, *([moved_from] if moved_from else [])}
+    ours = owned(declared, moved_from)
     environment.configure(verbose=False)
     require_server("ror deploy")
     # A worker without this would find no history below its root, and begin another one.
-    where = (worker_root or str(root), declared.models, os.environ.get("ROR_STORE"))
+    where = (declared.roots[0], declared.models, os.environ.get("ROR_STORE"))
     made = [(item, deployment(item, *where)) for item in declared.deployments]
     with connected() as client:
         pools = {item.get("work_pool", {}).get("name", POOL) for item, _ in made}
         done = [pool for name in sorted(pools) if (pool := _pool(client, name))]
+        refused = set()
         for item, one in made:
             done.append(_apply(client, one, item.get("work_pool", {}).get("name", POOL), ours))
-        applied = apply_automations(client, declared, moved_from)
+            if done[-1].verdict == REFUSED:
+                refused.add(one.parameters.get("model"))
+        applied = apply_automations(client, declared, ours, refused - {None})
         done += applied
         if model is None:
             done += _left_over(client, {one.full_name for _, one in made}, ours)
@@ -62,34 +66,38 @@ def deploy_all(
     return done
 
 
+def owned(declared: Declared, moved_from: str | None) -> set[str]:
+    """The roots whose deployments and automations are those of what is declared."""
+    return {*declared.roots, *([os.path.abspath(moved_from)] if moved_from else [])}  # noqa: PTH100 - links stay
+
+
 def roots_of(found: Any, made: Any) -> set[str]:
     """The root that a deployment on the server works on, where that is not the one it is to work on here."""
-    root = found.parameters.get("root")
-    return {root} - {None, made.parameters["root"]}
+    return _works_on(found) - _works_on(made)
 
 
-def refuse(others: Mapping[str, str]) -> None:
-    """Raises SpecError naming deployments that are another root's, with that root."""
+def refuse(others: Mapping[str, str], command: str = "ror deploy") -> None:
+    """Raises SpecError naming deployments that are another root's, with that root, and what to call instead."""
     if others:
         roots = " or ".join(sorted({*others.values()}))
         raise SpecError(
             "deployments/prefect.yaml",
             [
                 *(f"{name} is on the server already and works on {root}" for name, root in sorted(others.items())),
-                f"give this root's other names; if this root was {roots} until now: `ror deploy --moved-from FOLDER`",
+                f"give this root's other names; if this root was {roots} until now: `{command} --moved-from FOLDER`",
             ],
         )
 
 
-def apply_automations(client: Any, declared: Declared, moved_from: str | None = None) -> list[Applied]:
+def apply_automations(client: Any, declared: Declared, ours: set[str], refused: Collection[str] = ()) -> list[Applied]:
     """Create and update what is declared, by name; what is as declared stays untouched, with what it has counted. Where
-    the name is another root's, that of this one has the root behind it."""
+    the name is another root's, that of this one has the root behind it. `refused` are the models of this root whose
+    deployment is another root's: what an earlier release made for them, without a root, is not taken from that one."""
     done = []
-    ours = {*declared.roots, *([moved_from] if moved_from else [])}
     block, known = _block(client, declared.notify), _automations(client)
     for item in declared.automations:
         wanted = automation(item, block)
-        if any(one.name == wanted.name and not _waits_for(one) <= ours for one in known):
+        if any(one.name == wanted.name and _is_anothers(one, wanted, ours, refused) for one in known):
             wanted = wanted.model_copy(update={"name": f"{wanted.name} ({declared.roots[0]})"})
         found = next((one for one in known if one.name == wanted.name), None)
         changed = _differences(found, wanted) if found else []
@@ -118,11 +126,31 @@ def _pool(client: Any, name: str) -> Applied | None:
         return Applied("work pool", name, "created", f"start a worker: `prefect worker start --pool {name}`")
 
 
-def _waits_for(found: Any) -> set[str]:
+def _works_on(item: Any) -> set[str]:
+    """The root that a deployment works on; none where it names none. Earlier releases kept a slash at its end."""
+    root = item.parameters.get("root")
+    return {os.path.normpath(root)} if root else set()
+
+
+def _label(item: Any, name: str) -> set[str]:
+    """The values of a label that an automation waits for; none where any will do."""
+    match = getattr(item.trigger, "match", None)
+    values = match.model_dump().get(name, []) if match else []
+    return {values} if isinstance(values, str) else {*values}
+
+
+def _waits_for(item: Any) -> set[str]:
     """The roots whose events an automation waits for; none where it waits for those of all."""
-    match = getattr(found.trigger, "match", None)
-    roots = match.model_dump().get(ROOT, []) if match else []
-    return {*([roots] if isinstance(roots, str) else roots)}
+    return {os.path.normpath(root) for root in _label(item, ROOT)}
+
+
+def _is_anothers(found: Any, wanted: Any, ours: set[str], refused: Collection[str]) -> bool:
+    """Whether an automation on the server that has a declared one's name is another root's. Roots that are deployed
+    from several folders have the worker's in common."""
+    if roots := _waits_for(found):
+        return roots.isdisjoint(ours)
+    models = _label(wanted, ID) if _waits_for(wanted) else set()
+    return any(fnmatchcase(f"ror.model.{model}", pattern) for model in refused for pattern in models)
 
 
 def _apply(client: Any, made: Any, pool: str, ours: set[str]) -> Applied:
@@ -249,11 +277,7 @@ def _left_over(client: Any, declared: set[str], ours: set[str]) -> list[Applied]
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 
     wanted = DeploymentFilter(tags=DeploymentFilterTags(all_=["ror"]))
-    made = [
-        item
-        for item in all_pages(client.read_deployments, deployment_filter=wanted)
-        if {item.parameters.get("root")} <= {None, *ours}
-    ]
+    made = [item for item in all_pages(client.read_deployments, deployment_filter=wanted) if _works_on(item) <= ours]
     flows = {item.flow_id: client.read_flow(item.flow_id).name for item in made}
     names = sorted(f"{flows[item.flow_id]}/{item.name}" for item in made)
     return [
@@ -265,8 +289,8 @@ def _left_over(client: Any, declared: set[str], ours: set[str]) -> list[Applied]
 
 def _forgotten(client: Any, declared: set[str], ours: set[str]) -> list[Applied]:
     """Automations that an earlier `ror deploy` made and no file declares now; those that start a deployment, which go
-    with it, and those of other roots are left out."""
-    known = [one for one in _automations(client) if _waits_for(one) <= ours]
+    with it, are left out, and so are those that name no root of ours: they may be another's."""
+    known = [one for one in _automations(client) if not _waits_for(one).isdisjoint(ours)]
     starts = {one.name for one in known if any(action.type == "run-deployment" for action in one.actions)}
     found = [one.name for one in known if one.name.startswith("ror: ") and one.name not in starts]
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import getpass
 import os
 import shutil
@@ -69,6 +70,8 @@ def _find_home() -> None:
     given = os.environ.get("PREFECT_HOME")
     home = Path(os.path.expanduser(given or "~/.prefect"))  # noqa: PTH111 - unlike Path's, it knows users without a home
     try:
+        if str(home).startswith("~"):  # nobody knows where that is, and a folder of that name would be made here
+            raise FileNotFoundError(errno.ENOENT, "this user has no home")
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home):
             return
@@ -76,6 +79,8 @@ def _find_home() -> None:
         reason = error.strerror or str(error)
     if given:
         raise SpecError("PREFECT_HOME", [f"{home} cannot be written: {reason}. Set it to a folder that can"])
+    if os.access(profiles := home / "profiles.toml", os.R_OK):  # the server that the user has configured stays theirs
+        os.environ.setdefault("PREFECT_PROFILES_PATH", str(profiles))
     temporary = tempfile.mkdtemp(prefix="ror-prefect-")
     os.environ["PREFECT_HOME"] = temporary
     atexit.register(shutil.rmtree, temporary, ignore_errors=True)

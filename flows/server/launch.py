@@ -99,10 +99,11 @@ def _call(flow: Any, root: Path, model: str, parameters: Mapping[str, Any]) -> R
 
     # A terminated run ends like an interrupted one: it gives back its lease, and Prefect records the end.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    where = str(root.resolve())  # as deployments name it
     with _interruptible(), conclusions() as found:
         try:
             with server_errors():
-                state: Any = flow(model=model, root=str(root), actor=actor(), return_state=True, **parameters)
+                state: Any = flow(model=model, root=where, actor=actor(), return_state=True, **parameters)
             if state.name in set(Outcome):
                 return Result(Outcome(state.name), state.message or "")
             error = state.result(raise_on_failure=False)

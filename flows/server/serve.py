@@ -7,16 +7,19 @@ from pathlib import Path
 from flows.server import environment
 from flows.server.client import connected, read_deployment, require_server
 from flows.server.declarations import deployment, read_declared
-from flows.server.deploy import apply_automations, forget_schedules, preserve_manual_changes, refuse, roots_of
+from flows.server.deploy import apply_automations, forget_schedules, owned, preserve_manual_changes, refuse, roots_of
 
 
-def serve_all(root: Path) -> None:
+def serve_all(root: Path, *, moved_from: str | None = None) -> None:
     """Serve until Ctrl-C. Runs happen in processes of their own; the schedules go on with the next start.
+
+    `moved_from` is the folder that this root was until now.
 
     Raises SpecError when no Prefect server is configured: on an embedded one no schedule would ever fire; and when the
     server has deployments of these names that work on another root.
     """
     declared = read_declared(root)
+    ours = owned(declared, moved_from)
     environment.configure(verbose=True)
     require_server("ror serve")
     from prefect import serve
@@ -28,10 +31,11 @@ def serve_all(root: Path) -> None:
             {
                 one.full_name: roots.pop()
                 for one in made
-                if (found := known[one.full_name]) and (roots := roots_of(found, one) - {*declared.roots})
-            }
+                if (found := known[one.full_name]) and (roots := roots_of(found, one) - ours)
+            },
+            "ror serve",
         )
-        apply_automations(client, declared)
+        apply_automations(client, declared, ours)
         for one in made:
             if found := known[one.full_name]:
                 preserve_manual_changes(one, found)

@@ -4,7 +4,7 @@ versions and its history. Small and cheap to open: tasks pass them around."""
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,13 +29,17 @@ class Project:
 
     root: Path
     store_location: str
+    asked: str = field(default="", compare=False)
+    """The root as it was asked for: absolute, with its links as they are. Empty where it was not."""
 
     @classmethod
     def open(cls, root: str | Path | None = None) -> Project:
         """The root is by default the environment's ROR_ROOT, else the current folder; the store ROR_STORE, else
         `artifacts` below the root."""
-        root = Path(root or os.environ.get("ROR_ROOT") or ".").resolve()
-        return cls(root, os.environ.get("ROR_STORE") or str(root / "artifacts"))
+        given = root or os.environ.get("ROR_ROOT") or "."
+        folder = Path(given).resolve()
+        asked = os.path.abspath(given)  # noqa: PTH100 - links stay
+        return cls(folder, os.environ.get("ROR_STORE") or str(folder / "artifacts"), asked)
 
     @property
     def models(self) -> list[str]:

@@ -180,10 +180,11 @@ def test_an_outcome_is_an_event_once_per_decision(grown: Model) -> None:
 def test_an_outcome_that_could_not_be_told_is_told_by_the_next_run(
     grown: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that fails between writing its page and telling what came of it leaves both for the next run."""
+    """A run that fails between writing its page and telling what came of it leaves both for the next run, which goes on
+    where it fails at that, too."""
     start = datetime.now(UTC).isoformat()
     grown.deliver("003")
-    tag, failing = publication.tag_run, [True]
+    tag, failing = publication.tag_run, [True, True]
 
     def tag_run(*tags: str) -> None:
         if failing and failing.pop():

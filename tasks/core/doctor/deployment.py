@@ -348,7 +348,7 @@ def space(folder: Path, location: str) -> Iterator[Diagnosis]:
     """How much room the file system of a store's folder has left."""
     free = shutil.disk_usage(folder).free
     level = Level.OK if free >= LITTLE else Level.WARN if free >= TOO_LITTLE else Level.FAIL
-    remedy = "Free some space; `ror store prune MODEL --reason '...'` removes what old versions hold."
+    remedy = "Free some space; `ror store prune MODEL --keep 3 --reason '...'` removes what old versions hold."
     yield Diagnosis("free space", level, f"{_bytes(free)} left for {location}", remedy if level is not Level.OK else "")
 
 

@@ -202,10 +202,11 @@ def is_alive(lease: LeaseRecord) -> bool:
     """
     if lease.expires == GIVEN_BACK:
         return False
-    if not can_be_looked_at(lease):
-        return datetime.fromisoformat(lease.expires) >= datetime.now(UTC)
     import psutil
 
+    unexpired = datetime.fromisoformat(lease.expires) >= datetime.now(UTC)
+    if not can_be_looked_at(lease):
+        return unexpired
     try:
         process = psutil.Process(lease.pid)
         if process.status() == psutil.STATUS_ZOMBIE:  # dead, and its parent has not asked how it ended
@@ -213,6 +214,8 @@ def is_alive(lease: LeaseRecord) -> bool:
         return abs(_began(process) - lease.process_started) < 1
     except psutil.NoSuchProcess:
         return False
+    except psutil.AccessDenied:  # another user's, on a system that does not show such
+        return unexpired
 
 
 def ends(lease: LeaseRecord) -> str:

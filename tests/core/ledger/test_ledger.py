@@ -326,6 +326,19 @@ def test_a_lease_of_another_host_has_to_expire(ledger: Ledger, mine: LeaseRecord
         assert taken.state.lease.run == "run-1"
 
 
+def test_a_process_that_may_not_be_looked_at(
+    ledger: Ledger, mine: LeaseRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another user's process, on a system that hides it, only the expiry is known."""
+
+    def denied(process: psutil.Process) -> float:
+        raise psutil.AccessDenied(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "create_time", denied)
+    assert is_alive(mine)
+    assert not is_alive(replace(mine, expires=LONG_AGO))
+
+
 @ON_LINUX
 def test_setting_the_clock_ends_no_lease(ledger: Ledger, mine: LeaseRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that is set by an hour while a run is at work does not make another process of its own."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from flows.server import environment, launch
+from tasks.core.doctor import deployment
 from tests.helpers.model import Model, make_rows
 from tests.helpers.ror import Ror
 
@@ -62,6 +67,15 @@ def test_wrong_use_of_prune(grown: Model, ror: Ror, words: tuple[str, ...], said
     assert ror("store", "prune", "loans", *words) == 2
     assert said in ror.err and "Traceback" not in ror.err
     assert grown.workspace.ledger.head() == before
+
+
+def test_the_remedy_of_a_full_disk(grown: Model, ror: Ror, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `ror doctor` says where a disk is full is a command that is carried out as it stands."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    (found,) = deployment.space(grown.root, "the store")
+    (command,) = re.findall("`ror (.+)`", found.remedy)
+    assert ror(*shlex.split(command.replace("MODEL", grown.name))) == 0, ror.err
+    assert "nothing to prune" in ror.out  # the last three versions stay
 
 
 # --- erase ----------------------------------------------------------------------------------------------------

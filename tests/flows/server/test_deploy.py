@@ -6,9 +6,12 @@ import json
 import logging
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tasks.core.workspace import Workspace
+from tasks.resource import resource_of
 from tests.helpers.model import Model
 from tests.helpers.ror import Ror
 from tests.helpers.server import REPOSITORY
@@ -165,7 +168,8 @@ def test_two_roots_on_one_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is another root's is refused by name and stays as it is, its automations wait for its own events, and
-    neither root is told to delete what is the other's; a root that was moved takes its own along."""
+    neither root is told to delete what is the other's; a root that was moved takes its own along, whether it is
+    deployed or served, as the refusal says."""
     there = Model(tmp_path_factory.mktemp("there"))
     there.write_spec()
     other = Ror(there.root, capsys, monkeypatch)
@@ -176,6 +180,9 @@ def test_two_roots_on_one_server(
     found = {item["name"]: item for item in json.loads(other.out)}
     assert (found["retrain-or-reload/loans"]["verdict"], found["promote/promote"]["verdict"]) == ("refused", "refused")
     assert f"retrain-or-reload/loans is on the server already and works on {declared.root}" in other.err
+    assert "`ror deploy --moved-from FOLDER`" in " ".join(other.err.split())
+    assert other("serve") == 2
+    assert "`ror serve --moved-from FOLDER`" in " ".join(other.err.split())
     alarm = f"ror: no completed check of loans ({there.root})"
     assert found[alarm]["verdict"] == "created"
     assert waiting("ror: no completed check of loans") == {str(declared.root)} and waiting(alarm) == {str(there.root)}
@@ -187,6 +194,94 @@ def test_two_roots_on_one_server(
     assert moved[alarm] == "left over"
     assert waiting("ror: no completed check of loans") == {str(there.root)}
 
+    served: list[str] = []
+    monkeypatch.setattr("prefect.serve", lambda *made, **_: served.extend(one.name for one in made))
+    assert ror("serve", "--moved-from", str(there.root)) == 0, ror.err
+    assert "loans" in served
+    assert waiting("ror: no completed check of loans") == {str(declared.root)}
+
+
+def test_a_batch_is_told_of_with_the_root_that_is_deployed(
+    declared: Model, ror: Ror, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through whichever link `ror notify` was called, its event has the root of the trigger that waits for it."""
+    told: list[str] = []
+
+    def emit(workspace: Workspace, file: Path) -> tuple[str, bool]:
+        told.append(resource_of(workspace)["ror.root"])
+        return "0" * 64, True
+
+    monkeypatch.setattr("flows.server.notify.notify", emit)
+    link = tmp_path_factory.mktemp("elsewhere") / "link"
+    link.symlink_to(declared.root)
+    assert ror("notify", "loans", str(declared.deliver("001")), "--root", str(link)) == 0
+    assert told == [str(declared.root)]
+
+
+@pytest.mark.usefixtures("alone")
+def test_one_root_deployed_from_two_folders(
+    declared: Model,
+    ror: Ror,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the worker sees as one root has one alarm, from whichever checkout it is deployed; a slash at the end of
+    that name makes no other root of it, and neither one at the end of where it was."""
+    there = Model(tmp_path_factory.mktemp("there"))
+    there.write_spec()
+    other = Ror(there.root, capsys, monkeypatch)
+    assert {*verdicts(ror, "--worker-root", "/app").values()} == {"created"}
+    found = verdicts(other, "--worker-root", "/app/")
+    assert {*found.values()} == {"unchanged", "updated"}
+    assert found["promote/promote"] == "unchanged"
+    assert found["ror: no completed check of loans"] == "updated"
+    assert waiting("ror: no completed check of loans") == {"/app", str(there.root)}
+    moved = verdicts(other, "--moved-from", "/app/")
+    assert {moved["promote/promote"], moved["ror: no completed check of loans"]} == {"updated"}
+    assert waiting("ror: no completed check of loans") == {str(there.root)}
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_an_earlier_release_made_without_a_root(
+    declared: Model,
+    ror: Ror,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An alarm that names no root is the one of the root whose deployment of that model is on the server: another one
+    neither takes it nor is told to delete what has no root, and has one of its own."""
+    there = Model(tmp_path_factory.mktemp("there"))
+    there.write_spec()
+    other = Ror(there.root, capsys, monkeypatch)
+    alarm = "ror: no completed check of loans"
+    verdicts(ror)
+    forget_roots()
+    assert waiting(alarm) == set()
+    (there.root / "deployments/second.toml").write_text((there.root / "deployments/loans.toml").read_text())
+    assert other("deploy", "--json") == 2
+    found = {item["name"]: item["verdict"] for item in json.loads(other.out)}
+    assert found[f"{alarm} ({there.root})"] == "created"
+    assert "left over" not in {*found.values()}
+    assert (waiting(alarm), waiting(f"{alarm} ({there.root})")) == (set(), {str(there.root)})
+    assert verdicts(ror)[alarm] == "updated"
+    assert waiting(alarm) == {str(declared.root)}
+
+
+def forget_roots() -> None:
+    """Make the automations on the server those of the release before roots had a label."""
+    from prefect import get_client
+    from prefect.automations import AutomationCore
+    from prefect.events.schemas.events import ResourceSpecification
+
+    with get_client(sync_client=True) as client:
+        for found in client.read_automations():
+            labels = found.trigger.match.model_dump()
+            if labels.pop("ror.root", None):
+                found.trigger.match = ResourceSpecification(labels)
+                client.update_automation(found.id, AutomationCore(**found.model_dump(exclude={"id", "owner_resource"})))
+
 
 def waiting(name: str) -> set[str]:
     """The roots that an automation on the server waits for."""
@@ -194,7 +289,7 @@ def waiting(name: str) -> set[str]:
 
     with get_client(sync_client=True) as client:
         (found,) = [one for one in client.read_automations() if one.name == name]
-    roots = found.trigger.match.model_dump()["ror.root"]
+    roots = found.trigger.match.model_dump().get("ror.root", [])
     return {*([roots] if isinstance(roots, str) else roots)}
 
 

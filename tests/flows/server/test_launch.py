@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -151,6 +155,57 @@ def test_a_user_without_a_home(
         configure(verbose=False)
 
 
+def test_a_user_whom_the_system_does_not_know(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without HOME and without an entry for the user's number `~` is nowhere: it is not made where the command is
+    called, and a PREFECT_HOME that begins with it is refused."""
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("PREFECT_HOME")
+    monkeypatch.chdir(tmp_path)
+    configure(verbose=False)
+    Path(os.environ["PREFECT_HOME"]).rmdir()
+    assert "~/.prefect cannot be written (this user has no home)" in capsys.readouterr().err
+    monkeypatch.setenv("PREFECT_HOME", "~/prefect")
+    with pytest.raises(SpecError, match=r"~/prefect cannot be written: this user has no home"):
+        configure(verbose=False)
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("chosen", [None, "/etc/prefect/profiles.toml"])
+def test_the_profile_of_a_home_that_can_only_be_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chosen: str | None
+) -> None:
+    """The server that a user has configured there is still asked, unless the environment names other profiles."""
+    profiles = tmp_path / ".prefect/profiles.toml"
+    profiles.parent.mkdir()
+    profiles.write_text('active = "ours"\n[profiles.ours]\nPREFECT_API_URL = "http://prefect.example/api"\n')
+
+    def read_only(**_: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PREFECT_HOME")
+    for name in ("PREFECT_PROFILES_PATH", "PREFECT_API_URL", "PREFECT_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    if chosen:
+        monkeypatch.setenv("PREFECT_PROFILES_PATH", chosen)
+    configure(verbose=False)
+    assert os.environ["PREFECT_PROFILES_PATH"] == (chosen or str(profiles))
+    if not chosen:
+        ask = "from flows.server.client import server_url; print(server_url())"
+        said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+        assert said.stdout.strip() == "http://prefect.example/api"
+    Path(os.environ["PREFECT_HOME"]).rmdir()
+    monkeypatch.delenv("PREFECT_PROFILES_PATH")
+
+
 def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """A container with a number for a user has no entry for it; the history names the number."""
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
@@ -178,6 +233,20 @@ def test_an_embedded_server_that_does_not_start(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(RorError, match=said) as told:
         EmbeddedServer().start(timeout=2 if "sleep" in program else 60)
     assert os.environ["PREFECT_HOME"] in str(told.value)
+
+
+def test_a_run_by_hand_has_the_root_that_is_deployed(tmp_path: Path) -> None:
+    """Its events name the root as `ror deploy` does, with links followed, through whichever link it was called."""
+    given: dict[str, str] = {}
+
+    def flow(**parameters: Any) -> SimpleNamespace:
+        given.update(parameters)
+        return SimpleNamespace(name=Outcome.HELD, message="")
+
+    (tmp_path / "root").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "root")
+    launch._call(flow, tmp_path / "link", "loans", {})
+    assert given["root"] == str(tmp_path / "root")
 
 
 def test_what_was_decided_outlives_prefect(tmp_path: Path) -> None:

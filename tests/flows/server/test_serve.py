@@ -17,6 +17,8 @@ from tasks.core.errors import InvalidRequest, SpecError
 from tasks.core.ledger.events import Decided
 from tasks.core.records import from_dict
 from tasks.core.types import Outcome
+from tasks.core.workspace import Workspace
+from tasks.resource import resource_of
 from tests.helpers.model import Model, make_rows
 from tests.helpers.server import REPOSITORY, Server, running_server, started, stop, wait_for
 
@@ -120,11 +122,29 @@ def test_one_deployment_per_model_file(model: Model) -> None:
     assert (made.schedules[0].schedule.cron, made.schedules[0].schedule.timezone) == ("0 6 * * 1", "Europe/Oslo")
     assert made.concurrency_limit == 1
     assert made.concurrency_options.collision_strategy.value == "CANCEL_NEW"
-    assert made.triggers[0].match.model_dump() == {"prefect.resource.id": "ror.model.loans"}
+    labels = {"prefect.resource.id": "ror.model.loans", "ror.root": [str(model.root)]}
+    assert made.triggers[0].match.model_dump() == labels
     assert "Owner: tests" in made.description and "loans" in made.tags
     one = read_declared(model.root, "loans")
     assert [item["name"] for item in one.automations] == ["ror: no completed check of loans"]
     assert "other" not in [item["name"] for item in one.deployments]
+
+
+@pytest.mark.parametrize("worker_root", [None, "{link}", "{link}/"])
+def test_events_name_the_root_as_deployments_do(
+    model: Model, tmp_path_factory: pytest.TempPathFactory, worker_root: str | None
+) -> None:
+    """What a deployed run emits is what alerts wait for, also where the root is a link on the worker, or was written
+    with a slash at its end."""
+    declare(model)
+    link = tmp_path_factory.mktemp("worker") / "link"
+    link.symlink_to(model.root)
+    declared = read_declared(model.root, "loans", worker_root and worker_root.format(link=link))
+    made = deployment(declared.deployments[-1], declared.roots[0], declared.models)
+    emitted = resource_of(Workspace.open(made.parameters["root"], "loans"))["ror.root"]
+    assert emitted == str(link if worker_root else model.root)
+    for waiting in (automation(declared.automations[0], None).trigger, made.triggers[0]):
+        assert emitted in waiting.match.model_dump()["ror.root"]
 
 
 def test_silence_is_an_alarm_after_what_the_schedule_suggests(model: Model) -> None:
