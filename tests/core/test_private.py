@@ -71,7 +71,7 @@ SPOILT: dict[str, pd.DataFrame] = {
     "bytes": ROWS.assign(city=WORD.encode(), age=WORD.encode()),
     "lists": ROWS.assign(age=[[WORD]] * 200),
     "mappings": ROWS.assign(city=[{WORD: NUMBER}] * 200),
-    "half a character": ROWS.assign(city=f"{WORD}\ud800"),
+    "half a character": ROWS.assign(city=pd.Series([f"{WORD}\ud800"] * 200, dtype=object)),
     "mixed": with_values("member", [WORD, NUMBER, 1.5]),
     "keys": ROWS.assign(id=[WORD] * 200),
     "keys of another kind": ROWS.assign(id=[[WORD]] * 200),

@@ -99,6 +99,8 @@ class Production:
     folder: Path
     stack: ExitStack
     working: bool = False
+    root: Path | None = None
+    """What is deployed works on it."""
 
     def ror(self, model: Model, *words: str) -> str:
         done = self.server.command("flows.cli", *words, "--root", str(model.root))
@@ -107,7 +109,9 @@ class Production:
 
     def deploy(self, model: Model) -> dict[str, str]:
         """The verdict on each item; of what was updated with what was changed."""
-        done = json.loads(self.ror(model, "deploy", "--json"))
+        moved = ["--moved-from", str(self.root)] if self.root not in (None, model.root) else []
+        done = json.loads(self.ror(model, "deploy", "--json", *moved))
+        self.root = model.root
         return {
             item["name"]: f"updated: {item['note']}" if item["verdict"] == "updated" else item["verdict"]
             for item in done
