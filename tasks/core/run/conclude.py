@@ -56,7 +56,8 @@ def conclude(
         decision = replace(decision, reasons=("; ".join((first, *labels.unjoined)), *others))
     known = {*now.batches, *(batch.id for batch in data.valid)}
     labelled = tuple(item for item in labels.labelled if item.batch in known)
-    if attempt:  # what was put in quarantine meanwhile, or is set aside since, counts no more
+    if attempt and (overtaken or len(labelled) < len(labels.labelled)):
+        # What was put in quarantine meanwhile, or is set aside since, counts no more.
         usable = with_labels(now, labelled, decision).usable
         attempt = replace(attempt, labelled=min(attempt.labelled, len(usable)))
     in_service, outcome = _effect(now, decision, attempt, overtaken)
