@@ -53,10 +53,11 @@ def prove(
     needed = ("contract.json", "probe.parquet", f"pipeline.{candidate.form}")
     files = {name: data for name, data in candidate.files().items() if name in needed}
     question = _Question(files, candidate.form, tuple(types), candidate.environment, tuple(code))
+    quiet = ["-B"] if sys.dont_write_bytecode else []  # of the environment it has a service's only
     try:
         with tempfile.TemporaryDirectory() as folder:
             done = subprocess.run(
-                [sys.executable, "-P", "-m", "tasks.core.training.proof"],
+                [sys.executable, "-P", *quiet, "-m", "tasks.core.training.proof"],
                 input=pickle.dumps(question),
                 capture_output=True,
                 timeout=SECONDS,

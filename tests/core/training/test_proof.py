@@ -43,6 +43,20 @@ def test_a_candidate_that_loads_anywhere_is_proved(candidate: Candidate) -> None
     proof.prove(candidate, [])
 
 
+def test_byte_code_is_written_by_nobody_who_wants_none(
+    candidate: Candidate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clean process leaves none beside modules where this process writes none."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "desk_quiet.py").write_text("def same(frame):\n    return frame\n")
+    make_importable([tmp_path])
+    import desk_quiet  # type: ignore[import-not-found]
+
+    proof.prove(with_step(candidate, FunctionTransformer(desk_quiet.same), tmp_path), [tmp_path])
+    assert not (tmp_path / "__pycache__").exists()
+
+
 def test_other_answers_are_refused(candidate: Candidate) -> None:
     """What the clean process answers must be what this one answered."""
     probe = candidate.probe.copy()
