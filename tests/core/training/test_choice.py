@@ -249,3 +249,27 @@ def test_an_estimator_that_there_is_not() -> None:
     """The error names those that there are."""
     with pytest.raises(SpecError, match="estimator 'forest' is none of linear, small-booster, booster"):
         build(make_spec(pipeline={"parameters": {"estimator": "forest"}}))
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_it_answers_whatever_satisfies_its_schema(tmp_path: Path, estimator: str, task: str) -> None:
+    """No batch that is valid is one that the default pipeline cannot predict: that is why nobody asks it beforehand."""
+    rows = make_rows(400, seed=1)
+    target = {"binary": rows["y"], "multiclass": rows["age"] % 3, "regression": rows["age"] * 1.5}[task]
+    rows = rows.assign(y=target, constant=1.0, tiny=rows["income"] * 1e-300, empty=np.nan)
+    spec = make_spec(task=task, pipeline={"parameters": {"estimator": estimator}})
+    learned = rows_of(spec, make_history(tmp_path, spec, rows))
+    pipeline, largest = fit_on(spec, learned), np.finfo(float).max
+    odd = pd.DataFrame(
+        [
+            {"income": income, "age": age, "city": city, "member": member}
+            for income in (largest, -largest, 5e-324, 0.0, np.nan)
+            for age in (largest, -largest, np.nan)
+            for city in ("Oslo", "never seen", "", np.nan)
+            for member in (0.0, 1.0, np.nan)
+        ]
+    )
+    odd = odd.assign(constant=odd["income"], tiny=odd["age"], empty=odd["age"])
+    answers = persistence.predict(pipeline, odd[learned.contract.names], contract=learned.contract)
+    assert len(answers.values) == len(odd) and not answers.no_numbers.any()
