@@ -195,7 +195,7 @@ class ReportsSpec(Section):
 
     keep: str = Field(
         "1y",
-        pattern=r"^\d{1,3}[dwy]$",
+        pattern=r"^[0-9]{1,3}[dwy]$",
         description="Age from which `ror store prune` removes Evidently's pages, megabytes each: 90d, 12w or 2y.",
     )
 

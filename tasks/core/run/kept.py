@@ -52,4 +52,5 @@ def _kept(spec: ModelSpec, state: State) -> list[str]:
 
     days = {name: span[1] for name in names if (span := dates_in_name(name))}
     newest = max(days.values(), default=None)
-    return [name for name in names if newest is None or days.get(name, newest) > newest - timedelta(days_of(keep))]
+    age = timedelta(days_of(keep))
+    return [name for name in names if newest is None or newest - days.get(name, newest) < age]

@@ -49,6 +49,7 @@ def test_an_age_goes_by_the_names() -> None:
     spec = spec_of("12w")
     assert kept.gone(spec, decided(*names), {"2024-03-01_part"}) == ["2023-12", "2024-02", "extra"]
     assert kept.gone(spec_of("2y"), decided(*names), {"2024-03-01_part"}) == ["2023-01", "2023-12", "2024-02", "extra"]
+    assert kept.gone(spec_of("99999y"), decided(*names), {"extra"}) == names[:4]
     assert kept.undated(spec, names) == ["extra"] and kept.undated(spec_of(3), names) == []
 
 
