@@ -89,8 +89,8 @@ class Overlap:
     """Rows of a batch, without a key, that earlier batches have."""
 
     count: int
-    looked_at: int
-    """Rows of earlier batches."""
+    at_least: bool
+    """There are more earlier rows than were looked at."""
     usual: float
     """Share that is alike by chance, 0 to 1."""
     among: str
@@ -136,7 +136,7 @@ def _overlap(rows: np.ndarray, before: Sequence[tuple[Batch, np.ndarray]]) -> Ov
     if not min(len(rows), len(known)) or count / min(len(rows), len(known)) <= LARGE + 2 * usual:
         return None
     most = max(before, key=lambda item: np.count_nonzero(np.isin(rows, item[1])))
-    return Overlap(count, len(known), usual, most[0].id)
+    return Overlap(count, len(known) >= MOST, usual, most[0].id)
 
 
 def _readable(root: Path, spec: ModelSpec, batches: Sequence[Batch]) -> list[tuple[Batch, Source]]:

@@ -69,8 +69,9 @@ def check_overlaps(
 
 def _overlapping(batch: str, found: Overlap) -> str:
     usual = f" ({found.usual:.0%} are usual)" if found.usual else ""
+    many = f"at least {found.count:,}" if found.at_least else f"{found.count:,}"
     return (
-        f"{found.count:,} rows of {batch} came before, most of them in {found.among}{usual}: the model has no key, and "
+        f"{many} rows of {batch} came before, most of them in {found.among}{usual}: the model has no key, and "
         "all that is read of them is alike. They count again in losses and fits. What is new of a file that grows "
         "takes `ror add MODEL FILE --new-rows`"
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tasks.core.data import known
 from tasks.core.data.files import find_batches
 from tasks.core.data.labels import Labels
 from tasks.core.run.again import check_overlaps, check_repeats
@@ -185,7 +186,7 @@ def overlapping(root: Path, new: str, out: tuple[str, ...] = ()) -> list[str]:
     return [check.summary for check in check_overlaps(root, made, batches[len(earlier) :], earlier, out)]
 
 
-def test_rows_without_a_key_came_before(tmp_path: Path) -> None:
+def test_rows_without_a_key_came_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that grew, and an export that overlaps with the one before it, are named with how many rows and where;
     a batch in quarantine does not count."""
     whole = [frame(seed) for seed in range(4)]
@@ -197,6 +198,9 @@ def test_rows_without_a_key_came_before(tmp_path: Path) -> None:
     put(tmp_path, pd.concat([whole[1].tail(10), whole[3]]), "b3.parquet")
     (text,) = overlapping(tmp_path, "b3")
     assert text.startswith("10 rows of b3 came before, most of them in b2")
+    monkeypatch.setattr(known, "MOST", 50)
+    assert overlapping(tmp_path, "b3")[0].startswith("at least 10 rows of b3")
+    monkeypatch.undo()
     assert overlapping(tmp_path, "b3", out=("b2",)) == []
     assert overlapping(tmp_path, "b1")[0].startswith("10 rows of b3")  # all of them new at once
 
