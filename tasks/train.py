@@ -101,6 +101,8 @@ def _train(
         code, pipeline = spec.folders(workspace.root), spec.pipeline
         asked = proof.prove(challenger.candidate, code, pipeline.types, pipeline.environment)
         candidate = with_files(challenger.candidate, workspace.root, spec, asked)
+        if left := sorted({*candidate.environment.files} - {*candidate.beside}):
+            log.warning("Too large to be kept with the version, which has their digests: %s.", named(left))
     except (TrainingError, DataError, SpecError, UnavailablePipeline) as error:
         log.error("%s", error)
         if bar is not None:
