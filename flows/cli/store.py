@@ -16,6 +16,7 @@ from tasks.core.errors import InvalidRequest, NotFound, RorError
 from tasks.core.ledger.keys import SIGNING_KEY, TRUSTED_KEYS, new_pair
 from tasks.core.ledger.signing import SignatureState, SignatureStatus, Trust
 from tasks.core.records import to_dict
+from tasks.core.text import counted
 from tasks.core.workspace import Workspace
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be removed; write nothing.")]
@@ -68,8 +69,8 @@ def prune(
         terminal.out.print(Text(f"v{version} is kept: {why}."))
     what = f"payloads of {len(payloads)} version{'' if len(payloads) == 1 else 's'}, {done.size:,} bytes"
     if done.pages:
-        runs = f"{len(done.pages)} run{'' if len(done.pages) == 1 else 's'}"
-        what = f"Evidently's pages of {runs}, older than {workspace.spec.reports.keep}, and {what}"
+        pages = f"Evidently's pages of {counted(len(done.pages), 'run')}, older than {workspace.spec.reports.keep}"
+        what = f"{pages}, and {what}"
     if not payloads and not done.pages:
         terminal.out.print(Text(f"{model}: nothing to prune."))
     elif dry_run:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tasks.core.schema.cells import FAR, Examined, examine
 from tasks.core.schema.contract import UNIMPORTANT, Column, Contract, broken_names
+from tasks.core.text import counted
 from tasks.core.types import Check, CheckKind, Verdict
 
 if TYPE_CHECKING:
@@ -135,9 +136,9 @@ class Tally:
         if self.counts["infinite"]:
             said.append(f"{self.counts['infinite']:,} infinite values, read as missing")
         if far:
-            are = "value is" if far == 1 else "values are"
-            said.append(f"{far:,} {are} more than {FAR:,.0f} times the width of training's range away from it")
-            said[-1] += self._example("far")
+            many = counted(far, "value is", "values are")
+            example = self._example("far")
+            said.append(f"{many} more than {FAR:,.0f} times the width of training's range away from it{example}")
         said += changed.values()
         if verdict is Verdict.PASS:
             said = [self._unchanged(aspect) for aspect in aspects]

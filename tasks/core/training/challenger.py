@@ -69,7 +69,7 @@ def train(
     """
     refuse_unknown(root, spec, history)
     with opened.noted() as paths, namespaces.at_work(spec.folders(root), spec.pipeline.factory):
-        challenger = _train(root, spec, history, champion, action, reasons, known, labelled, missing, threads)
+        challenger = _train(root, spec, history, champion, action, reasons, known)
         if namespace := namespaces.active():
             namespace.read(opened.beside(paths, spec.folders(root)))
     candidate = challenger.candidate
@@ -97,9 +97,6 @@ def _train(
     action: str,
     reasons: Sequence[str],
     known: Collection[str],
-    labelled: int | None,
-    missing: Sequence[str],
-    threads: int | None,
 ) -> Challenger:
     started, code = time.monotonic(), spec.folders(root)
     spec, choice = settle(spec, history, champion.manifest if champion else None)

@@ -25,6 +25,19 @@ def declared(model: Model) -> Model:
 
 
 @pytest.fixture
+def there(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A model of the same name in a root of its own."""
+    model = Model(tmp_path_factory.mktemp("there"))
+    model.write_spec()
+    return model
+
+
+@pytest.fixture
+def other(there: Model, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ror:
+    return Ror(there.root, capsys, monkeypatch)
+
+
+@pytest.fixture
 def alone(prefect: None) -> None:
     """Nothing of other tests' roots is on the server."""
     from prefect import get_client
@@ -161,18 +174,11 @@ def test_in_somebodys_checkout(
 
 @pytest.mark.usefixtures("alone")
 def test_two_roots_on_one_server(
-    declared: Model,
-    ror: Ror,
-    tmp_path_factory: pytest.TempPathFactory,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    declared: Model, there: Model, ror: Ror, other: Ror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is another root's is refused by name and stays as it is, its automations wait for its own events, and
     neither root is told to delete what is the other's; a root that was moved takes its own along, whether it is
     deployed or served, as the refusal says."""
-    there = Model(tmp_path_factory.mktemp("there"))
-    there.write_spec()
-    other = Ror(there.root, capsys, monkeypatch)
     before = verdicts(ror)
     assert {*before.values()} == {"created"}
 
@@ -219,18 +225,9 @@ def test_a_batch_is_told_of_with_the_root_that_is_deployed(
 
 
 @pytest.mark.usefixtures("alone")
-def test_one_root_deployed_from_two_folders(
-    declared: Model,
-    ror: Ror,
-    tmp_path_factory: pytest.TempPathFactory,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_one_root_deployed_from_two_folders(declared: Model, there: Model, ror: Ror, other: Ror) -> None:
     """What the worker sees as one root has one alarm, from whichever checkout it is deployed; a slash at the end of
     that name makes no other root of it, and neither one at the end of where it was."""
-    there = Model(tmp_path_factory.mktemp("there"))
-    there.write_spec()
-    other = Ror(there.root, capsys, monkeypatch)
     assert {*verdicts(ror, "--worker-root", "/app").values()} == {"created"}
     found = verdicts(other, "--worker-root", "/app/")
     assert {*found.values()} == {"unchanged", "updated"}
@@ -243,18 +240,9 @@ def test_one_root_deployed_from_two_folders(
 
 
 @pytest.mark.usefixtures("alone")
-def test_what_an_earlier_release_made_without_a_root(
-    declared: Model,
-    ror: Ror,
-    tmp_path_factory: pytest.TempPathFactory,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_an_earlier_release_made_without_a_root(declared: Model, there: Model, ror: Ror, other: Ror) -> None:
     """An alarm that names no root is the one of the root whose deployment of that model is on the server: another one
     neither takes it nor is told to delete what has no root, and has one of its own."""
-    there = Model(tmp_path_factory.mktemp("there"))
-    there.write_spec()
-    other = Ror(there.root, capsys, monkeypatch)
     alarm = "ror: no completed check of loans"
     verdicts(ror)
     forget_roots()
