@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from subprocess import Popen
+from typing import Any
 
 import pytest
 
@@ -120,6 +121,27 @@ def test_killed_at_any_call(undisturbed: Undisturbing, name: str) -> None:
 FLOWS = 10
 
 
+def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
+    """Where two decisions, or lists of them, are not the same, with what stands there."""
+    if isinstance(one, str) and isinstance(other, str) and one[:1] == other[:1] == "[":
+        one, other = json.loads(one), json.loads(other)
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in sorted({*one, *other}):
+            yield from differences(one.get(name), other.get(name), f"{where}.{name}")
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for place, (its, theirs) in enumerate(zip(one, other, strict=True)):
+            yield from differences(its, theirs, f"{where}[{place}]")
+    elif one != other:
+        yield f"{where}: {one!r} and {other!r}"
+
+
+def test_differences_are_named() -> None:
+    """Fields of decisions, at any depth, that are not the same."""
+    one, other = (json.dumps([{"checks": [{"value": value}], "same": 1}, "why"]) for value in (1.0, 2.0))
+    assert [*differences([one], [other])] == ["[0][0].checks[0].value: 1.0 and 2.0"]
+    assert [*differences([one], [one])] == []
+
+
 @slow
 def test_whole_runs_killed_at_any_moment(roots: Path, ror: Callable[..., Popen[str]], tmp_path: Path) -> None:
     """`ror run`, killed at ten moments spread over its objects in the store, then run again to its end."""
@@ -170,7 +192,8 @@ def test_whole_runs_killed_at_any_moment(roots: Path, ror: Callable[..., Popen[s
         assert seen.answers == (after if len(seen.decisions) == 2 else before).answers, left
         assert set(seen.versions.values()) <= set(after.versions.values()), left
         assert outcome == "Retrained", left
-        assert [final.answers, final.decisions, final.predicted] == [after.answers, after.decisions, after.predicted]
+        assert final.decisions == after.decisions, [left, *differences(final.decisions, after.decisions)]
+        assert [final.answers, final.predicted] == [after.answers, after.predicted], left
         assert list(final.versions.values()) == list(after.versions.values()), left
         return f"{left}, {len(seen.versions)} versions, last in the history: {seen.events[-1]}"
 

@@ -15,7 +15,7 @@ from tasks.core.audit.verify import audit
 from tasks.core.errors import EnvironmentMismatch, SpecError
 from tasks.core.reports.status import status
 from tasks.core.types import Outcome
-from tasks.core.versions import namespaces, own_code
+from tasks.core.versions import namespaces, opened, own_code
 from tasks.core.versions import registry as registry_module
 from tests.helpers.model import Model
 
@@ -78,10 +78,12 @@ def configure(model: Model, factory: str, code: str = "src") -> None:
     path.write_text(f'code = ["{code}"]\n{path.read_text()}')
 
 
-def test_own_modules_are_kept_with_the_version(own: Model) -> None:
+def test_own_modules_are_kept_with_the_version(
+    own: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """A pipeline of one's own modules is proved in a clean process and registered with their text. Where they change,
     the version goes on with its own, which run, status and audit say; the next version has the new ones. Other line
-    ends change nothing."""
+    ends change nothing. Files that are too large to be kept are named."""
     result = launch.run(own.root, own.name)
     assert result.outcome is Outcome.RETRAINED, result.message
     registry = own.workspace.registry
@@ -103,7 +105,9 @@ def test_own_modules_are_kept_with_the_version(own: Model) -> None:
     functions.write_text(FUNCTIONS.replace("2", "3"))
     own.deliver("002")
     registry_module._LOADED.clear()  # as in the next process
+    monkeypatch.setattr(opened, "KEPT_BYTES", 0)
     assert launch.run(own.root, own.name, action="retrain", reason="other code").outcome is Outcome.RETRAINED
+    assert "Too large to be kept with the version, which has their digests: rates/rate.json." in caplog.messages
     said = "v1 goes on with its recorded desk_functions"
     assert [remark.text for remark in audit(registry, "loans", load=True).notes if said in remark.text]
     assert registry.load("loans", 2, fresh=True).from_record == ()
